@@ -1,0 +1,104 @@
+"""Checks and conversions of array arguments. Every message names the argument, what was expected and what came."""
+
+import numpy as np
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_points(X, name, n_features=None):
+    """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
+    if np.ma.isMaskedArray(X):
+        raise TypeError(f"{name}: expected an array without mask, got a masked array")
+    try:
+        array = np.asarray(X)
+    except ValueError as error:  # ragged nested lists
+        raise ValueError(f"{name}: expected a 2-D array, got {type(X).__name__} that is not one ({error})") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        hint = f"; one point is {name}.reshape(1, -1)" if array.ndim == 1 else ""
+        raise ValueError(f"{name}: expected a 2-D array (n_points, n_features), got shape {array.shape}{hint}")
+    if 0 in array.shape:
+        raise ValueError(f"{name}: expected at least one point and one feature, got shape {array.shape}")
+    if n_features is not None and array.shape[1] != n_features:
+        raise ValueError(f"{name}: expected {n_features} features as in X, got shape {array.shape}")
+    return array
+
+
+def working_dtype(dtype, *arrays):
+    """float32 if all arrays are, else float64; dtype, if given, must be one of the two."""
+    if dtype is None:
+        return DTYPES[0] if all(array.dtype == DTYPES[0] for array in arrays) else DTYPES[1]
+    try:
+        given = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
+    if given not in DTYPES:
+        raise TypeError(f"dtype: expected float32 or float64, got {given}")
+    return given
+
+
+def for_blas(array, dtype):
+    """The array itself if its rows are contiguous and apart by a BLAS leading dimension, else a copy that is."""
+    n, d = array.shape
+    size = dtype.itemsize
+    if array.dtype == dtype and array.flags.aligned and (d == 1 or array.strides[1] == size):
+        step, rest = divmod(array.strides[0], size)
+        if n == 1 or (rest == 0 and d <= step < 2**31):
+            return array
+    with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite, with its row
+        return np.ascontiguousarray(array, dtype=dtype)
+
+
+def require_finite(array, squared_norms, name):
+    """Raise for the first row of the converted array that holds a NaN or inf, or whose squared norm overflows."""
+    bad = np.flatnonzero(~np.isfinite(squared_norms))
+    for i in bad[:1]:
+        column = np.flatnonzero(~np.isfinite(array[i]))
+        if len(column):
+            raise ValueError(f"{name}: expected finite numbers, got {array[i, column[0]]} in row {i}, column {column[0]}")
+        raise ValueError(f"{name}: the squared norm of row {i} overflows {array.dtype}; scale the data")
+
+
+def require_diagonal(values, dtype, name):
+    """Raise for the first point whose variance or tangent kernel does not fit dtype."""
+    bad = np.flatnonzero(~(values <= np.finfo(dtype).max))
+    if len(bad):
+        hint = "scale the data or use dtype=float64" if dtype == DTYPES[0] else "scale the data"
+        raise ValueError(f"{name}: the kernel of row {bad[0]} with itself overflows {dtype}; {hint}")
+
+
+def check_out(out, shape, dtype, inputs, name="out"):
+    """out as it came, if the result can be written there without touching the inputs."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: expected a writeable array, got a read-only one")
+    if not out.flags.aligned or any(step % dtype.itemsize for step in out.strides):
+        raise ValueError(f"{name}: expected strides in whole elements, got {out.strides} bytes for {dtype}")
+    if _overlaps_itself(out):
+        raise ValueError(f"{name}: expected one place per entry, got strides {out.strides} that overlap")
+    for other, other_name in inputs:
+        if _share_memory(out, other):
+            raise ValueError(f"{name}: expected memory apart from {other_name}, got an overlap")
+    return out
+
+
+def _overlaps_itself(array):
+    (inner, inner_size), (outer, outer_size) = sorted(
+        (abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)
+    )
+    if inner_size > 1 and inner == 0:
+        return True
+    return outer_size > 1 and outer <= inner * (inner_size - 1)
+
+
+def _share_memory(a, b):
+    try:
+        return np.shares_memory(a, b, max_work=1000)
+    except np.exceptions.TooHardError:  # interleaved in a way that is costly to decide
+        return True

@@ -1,0 +1,56 @@
+"""What this installation runs on: for `ntkfast info` and bug reports."""
+
+import os
+import platform
+from importlib.metadata import version
+
+import threadpoolctl
+
+from ntkfast.engine import _core, limit, threads
+
+_CACHES = {"L1d": "SC_LEVEL1_DCACHE_SIZE", "L2": "SC_LEVEL2_CACHE_SIZE", "L3": "SC_LEVEL3_CACHE_SIZE"}
+
+
+def _cache_sizes():
+    known = getattr(os, "sysconf_names", {})
+    sizes = {level: os.sysconf(name) if name in known else 0 for level, name in _CACHES.items()}
+    return ", ".join(f"{level} {size // 1024} KiB" for level, size in sizes.items() if size > 0) or "unknown"
+
+
+def configuration() -> dict[str, str]:
+    """Name and value of everything that `show_config` prints, in its order."""
+    tile = limit.tile_size(10**4, 10**4, 1)
+    blas = [
+        f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')}, "
+        f"{pool['num_threads']} threads; 1 during a call)"
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    openmp = f"{threads.resolve(None)} threads" if _core.has_openmp() else "not compiled in: 1 thread"
+    return {
+        "ntkfast": version("ntkfast"),
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "numpy, scipy": f"{version('numpy')}, {version('scipy')}",
+        "instruction set": f"{_core.isa_in_use()} (available: {', '.join(_core.isa_available())})",
+        "OpenMP": openmp,
+        "BLAS": "; ".join(blas) or "unknown to threadpoolctl",
+        "caches": _cache_sizes(),
+        "tile": f"{tile} x {tile} entries, {_core.LANES} at a time "
+        f"({tile * tile * 8 // 1024} KiB per thread and output in float64)",
+    }
+
+
+def show_config() -> None:
+    """Print version, instruction set, OpenMP, BLAS, caches and tile size.
+
+    The same as `ntkfast info` on the command line. The instruction set can be set by the environment variable
+    NTKFAST_ISA (base, avx2, avx512), the threads by OMP_NUM_THREADS.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.show_config()  # doctest: +ELLIPSIS
+    ntkfast          ...
+    """
+    for name, value in configuration().items():
+        print(f"{name:<16} {value}")

@@ -1,0 +1,104 @@
+"""Running the limit kernels: inputs are checked and lowered, points prepared, tiles run, outputs handed back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.engine import _core, arrays, memory, progress, threads
+from ntkfast.engine.lower import lower
+
+OUTPUTS = _core.OUTPUTS
+MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles
+
+
+def tile_size(n: int, m: int, d: int) -> int:
+    """Rows and columns of one rectangle. It depends on the problem alone, so that results do not depend on threads.
+
+    256 keeps a float64 tile and the rows it needs in L2 at GEMM's speed; fewer where that would leave threads without
+    work or make a tile last too long.
+    """
+    size = 256
+    while size > _core.LANES and (size * size * 16 > n * m or 2 * d * size * size > MAX_TILE_FLOPS):
+        size //= 2
+    return size
+
+
+@dataclass
+class _Side:
+    """The points on one side of the matrix: data, point table, diagonals (3, n) in long double."""
+
+    x: np.ndarray
+    table: np.ndarray
+    diagonals: np.ndarray
+
+
+def _prepare(array, name, program, dtype, n_threads):
+    x = arrays.for_blas(array, dtype)
+    squared_norms = _core.norms(x, n_threads)
+    arrays.require_finite(x, squared_norms, name)
+    table, *diagonals = _core.points(program, squared_norms, dtype, n_threads)
+    for values in diagonals:
+        arrays.require_diagonal(values, dtype, name)
+    return _Side(x, table, np.array(diagonals))
+
+
+def _check_get(net, get):
+    for output in get:
+        if output not in OUTPUTS:
+            raise ValueError(f"get: expected names out of {', '.join(OUTPUTS)}, got {output!r}")
+    if len(get) != len(set(get)) or not get:
+        raise ValueError(f"get: expected one or more different outputs, got {get!r}")
+    if "nngp_dot" in get and net.depth == len(net.layers):
+        raise ValueError("get: 'nngp_dot' is the derivative kernel of the last activation, and the network has none")
+
+
+def _same_points(a, b):
+    return a is b or (
+        a.__array_interface__["data"] == b.__array_interface__["data"]
+        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    )
+
+
+def matrices(net, X, Y, get, out, dtype, n_threads, show):
+    """The outputs named in get, each (n, m), in that order. Y None, or X itself: symmetric, each pair once."""
+    _check_get(net, get)
+    n_threads = threads.resolve(n_threads)
+    x_given = arrays.as_points(X, "X")
+    y_given = x_given if Y is None else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
+    dtype = arrays.working_dtype(dtype, x_given, y_given)
+    shape = (len(x_given), len(y_given))
+    if out is None:
+        out = [None] * len(get)
+    inputs = [(x_given, "X"), (y_given, "Y")]
+    for k, (given, name) in enumerate(zip(out, get, strict=True)):
+        if given is not None:
+            label = "out" if len(get) == 1 else f"out[{k}]"
+            arrays.check_out(given, shape, dtype, inputs, label)
+            inputs.append((given, f"the output {name}"))
+    missing = sum(given is None for given in out)
+    memory.require(missing * shape[0] * shape[1] * dtype.itemsize, f"{missing} x {shape[0]} x {shape[1]} {dtype}")
+
+    program = lower(net, x_given.shape[1])
+    x = _prepare(x_given, "X", program, dtype, n_threads)
+    symmetric = _same_points(x_given, y_given)
+    y = x if symmetric else _prepare(y_given, "Y", program, dtype, n_threads)
+    diagonals = x.diagonals.astype(dtype) if symmetric else None
+
+    results = [np.empty(shape, dtype) if given is None else given for given in out]
+    planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
+    if shape[1] < _core.LANES and shape[0] > shape[1]:  # the long side along the lanes
+        x, y, planes = y, x, [None if plane is None else plane.T for plane in planes]
+    tile = tile_size(*shape, x.x.shape[1])
+    with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
+        _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
+    return results
+
+
+def diagonals(net, X, get, dtype, n_threads):
+    """The outputs named in get for the pairs (x_i, x_i), each (n,)."""
+    _check_get(net, get)
+    n_threads = threads.resolve(n_threads)
+    x = arrays.as_points(X, "X")
+    dtype = arrays.working_dtype(dtype, x)
+    side = _prepare(x, "X", lower(net, x.shape[1]), dtype, n_threads)
+    return [side.diagonals[OUTPUTS.index(output)].astype(dtype) for output in get]

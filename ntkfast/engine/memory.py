@@ -1,0 +1,38 @@
+"""Memory: how much there is, and a refusal before the allocation rather than a killed process after it."""
+
+import os
+from pathlib import Path
+
+
+def _number(path):
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+
+
+def available() -> int | None:
+    """Bytes that this process can still get: the system's, lowered to the cgroup's limit. None: unknown."""
+    candidates = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                candidates.append(1024 * int(line.split()[1]))
+    except OSError:
+        if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+            candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit, usage in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        total, used = _number(limit), _number(usage)
+        if total is not None and used is not None:
+            candidates.append(max(0, total - used))
+    return min(candidates, default=None)
+
+
+def require(n_bytes: int, what: str) -> None:
+    """Raise MemoryError if n_bytes are not there."""
+    there = available()
+    if there is not None and n_bytes > there:
+        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are available")

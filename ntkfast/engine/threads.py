@@ -1,0 +1,92 @@
+"""Threads: how many, who holds BLAS back meanwhile, and what a fork does to them."""
+
+import contextlib
+import math
+import os
+import threading
+from pathlib import Path
+
+from threadpoolctl import ThreadpoolController
+
+from ntkfast.engine import _core
+from ntkfast.networks.checks import positive_integer
+
+
+class _State:
+    """One per process; a child made by fork starts with a fresh one."""
+
+    def __init__(self, pool_is_lost=False):
+        self.lock = threading.Lock()
+        self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent had used its threads
+        self.pool_was_used = False
+        self.controller = None
+        self.callers = 0
+        self.limits = None
+
+
+_state = _State()
+
+
+def _after_fork():
+    global _state
+    _state = _State(pool_is_lost=_state.pool_was_used or _state.pool_is_lost)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def cgroup_cpus() -> int | None:
+    """CPUs that the cgroup's quota grants (rounded up), None without a quota."""
+    for folder, quota_file, period_file in (
+        ("/sys/fs/cgroup", "cpu.max", None),
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+    ):
+        try:
+            words = Path(folder, quota_file).read_text().split()
+            quota = int(words[0])
+            period = int(words[1] if period_file is None else Path(folder, period_file).read_text())
+        except (OSError, ValueError, IndexError):  # no such file, or "max"
+            continue
+        if quota > 0 and period > 0:
+            return max(1, math.ceil(quota / period))
+    return None
+
+
+def resolve(n_threads: int | None) -> int:
+    """The number of threads for one call.
+
+    None: OpenMP's own limit (OMP_NUM_THREADS, CPU affinity, threadpoolctl), lowered to the cgroup's quota. One in a
+    child that was forked after the parent had used several: GNU OpenMP would hang.
+    """
+    if n_threads is not None:
+        n_threads = positive_integer(n_threads, "n_threads")
+    else:
+        n_threads = _core.max_threads()
+        quota = cgroup_cpus()
+        if quota is not None and "OMP_NUM_THREADS" not in os.environ:
+            n_threads = min(n_threads, quota)
+    if _state.pool_is_lost or not _core.has_openmp():
+        return 1
+    if n_threads > 1:
+        _state.pool_was_used = True
+    return n_threads
+
+
+@contextlib.contextmanager
+def single_threaded_blas():
+    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight."""
+    state = _state
+    with state.lock:
+        if state.callers == 0:
+            if state.controller is None:
+                state.controller = ThreadpoolController().select(user_api="blas")
+            state.limits = state.controller.limit(limits=1)
+        state.callers += 1
+    try:
+        yield
+    finally:
+        with state.lock:
+            state.callers -= 1
+            if state.callers == 0:
+                state.limits.restore_original_limits()

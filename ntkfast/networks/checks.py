@@ -1,0 +1,36 @@
+"""Checks of scalar arguments, for the constructors of networks."""
+
+import math
+import numbers
+
+
+def finite_number(value, name):
+    """value as a float; TypeError or ValueError name the argument."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return value
+
+
+def positive_number(value, name):
+    value = finite_number(value, name)
+    if value <= 0:
+        raise ValueError(f"{name}: expected a number > 0, got {value:g}")
+    return value
+
+
+def non_negative_number(value, name):
+    value = finite_number(value, name)
+    if value < 0:
+        raise ValueError(f"{name}: expected a number >= 0, got {value:g}")
+    return value
+
+
+def positive_integer(value, name):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
+    return int(value)

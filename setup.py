@@ -1,0 +1,87 @@
+"""Build of the C engine: one static library per instruction set, one extension module.  Metadata: pyproject.toml."""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
+from setuptools.command.build_ext import build_ext
+
+# No -march=native and no -ffast-math: NaN must travel, and one binary must run everywhere.
+FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]
+MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
+X86_64 = {
+    "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], "NF_HAVE_AVX512"),
+    "avx2": (["-mavx2", "-mfma"], "NF_HAVE_AVX2"),
+}
+OPENMP = [  # (compile flags, link flags)
+    (["-fopenmp"], ["-fopenmp"]),
+    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
+]
+CORE = ["dispatch", "tiles", "points", "norms", "limit", "array"]
+
+
+def library(name, sources, flags, macros=()):
+    headers = sorted(map(str, Path("src_c").glob("*.h")))
+    files = [f"src_c/{source}.c" for source in sources]
+    build_info = {"sources": files, "cflags": flags, "macros": list(macros), "include_dirs": ["src_c"]}
+    build_info["obj_deps"] = {file: headers for file in files}
+    return name, build_info
+
+
+class BuildLibraries(build_clib):
+    """build_clib that first asks the compiler what it can do."""
+
+    def build_libraries(self, libraries):
+        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        common = FLAGS + self.accepted(MATHS)
+        self.openmp_link = []
+        if os.environ.get("NTKFAST_OPENMP", "1") != "0":
+            for compiling, linking in OPENMP:
+                if self.works("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }", compiling, linking):
+                    common, self.openmp_link = common + compiling, linking
+                    break
+        base = next((f for f in (["-march=x86-64-v2"], ["-msse4.2", "-mpopcnt"]) if x86 and self.accepted(f)), [])
+        levels = {isa: spec for isa, spec in X86_64.items() if x86 and self.accepted(spec[0])}
+        macros = [(macro, None) for _, macro in levels.values()]
+        super().build_libraries([library("ntkfast_core", CORE, common, macros)])
+        super().build_libraries([library("ntkfast_base", ["isa_base"], common + base)])
+        for isa, (flags, _) in levels.items():
+            super().build_libraries([library(f"ntkfast_{isa}", [f"isa_{isa}"], common + flags)])
+        self.built = ["ntkfast_core", "ntkfast_base", *(f"ntkfast_{isa}" for isa in levels)]
+
+    def accepted(self, flags):
+        return flags if self.works("int main(void) { return 0; }", flags, []) else []
+
+    def works(self, source, compiling, linking):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "probe.c")
+            file.write_text(source)
+            try:
+                objects = self.compiler.compile([str(file)], output_dir=folder, extra_postargs=["-Werror", *compiling])
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=linking)
+            except Exception:  # distutils' own exceptions have moved between modules
+                return False
+        return True
+
+
+class BuildExtension(build_ext):
+    def run(self):
+        self.run_command("build_clib")
+        libraries = self.get_finalized_command("build_clib")
+        for extension in self.extensions:
+            extension.libraries = [*libraries.built, "m"]
+            extension.library_dirs = [libraries.build_clib]
+            extension.extra_link_args = libraries.openmp_link
+        self.distribution.libraries = []  # named above, in the order that the linker needs
+        super().run()
+
+
+setup(
+    libraries=[library("ntkfast", CORE, FLAGS)],  # what is built is decided in BuildLibraries
+    ext_modules=cythonize([Extension("ntkfast.engine._core", ["ntkfast/engine/_core.pyx"], include_dirs=["src_c"])]),
+    cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtension},
+)

@@ -1,0 +1,52 @@
+/* kernels.h: all that is compiled once per instruction set.  An isa_*.c file defines NF_ISA and includes this. */
+#include <string.h>
+#include <tgmath.h>
+#include <float.h>
+
+#include "ntkfast.h"
+
+#ifdef _OPENMP
+#define NF_SIMD _Pragma("omp simd")
+#elif defined(__clang__)
+#define NF_SIMD _Pragma("clang loop vectorize(enable)")
+#elif defined(__GNUC__)
+#define NF_SIMD _Pragma("GCC ivdep")
+#else
+#define NF_SIMD
+#endif
+#define NF_WIDTH NF_LANES
+
+#define NF_T float
+#define NF_(name) name##_f32
+#define NF_PRECISION 32
+#define NF_TINY FLT_MIN
+#include "vecmath.h"
+#include "duals.h"
+#include "rectangle.h"
+#undef NF_T
+#undef NF_
+#undef NF_C
+#undef NF_PI
+#undef NF_ARGS
+#undef NF_PRECISION
+#undef NF_TINY
+
+#define NF_T double
+#define NF_(name) name##_f64
+#define NF_PRECISION 64
+#define NF_TINY DBL_MIN
+#include "vecmath.h"
+#include "duals.h"
+#include "rectangle.h"
+
+#define NF_PASTE(name) nf_isa_##name
+#define NF_SYMBOL(name) NF_PASTE(name)
+#define NF_TEXT_(name) #name
+#define NF_TEXT(name) NF_TEXT_(name)
+
+const nf_isa NF_SYMBOL(NF_ISA) = {
+    .name = NF_TEXT(NF_ISA),
+    .norms = {norms_f32, norms_f64},
+    .interpret = {interpret_f32, interpret_f64},
+    .transpose = {transpose_f32, transpose_f64},
+};

@@ -1,0 +1,180 @@
+/* ntkfast.h: the whole C interface of the engine.
+ *
+ * A kernel program is a list of instructions that act on the pair state (sigma, theta) of one entry of an N x M
+ * matrix.  Every dual needs, beside the pair, a few numbers of each of the two points: they are computed once
+ * (nf_points) and kept in a point table, one row per number, one column per point.
+ *
+ *     nf_norms   squared norms of the rows of X                         N x d        -> N
+ *     nf_points  the program on the diagonal, in long double            N x program  -> point table, diagonals
+ *     nf_run     the tile driver: a map fills rectangles, a sink takes them
+ *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
+ *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
+ *
+ * No Python, no NumPy, no BLAS header: GEMM comes in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
+ * Proposition 1 and Theorem 1.
+ */
+#ifndef NTKFAST_H
+#define NTKFAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    NF_OK = 0,
+    NF_STOPPED = 1,   /* the watch asked to stop (Ctrl-C) or the sink refused a tile */
+    NF_NO_MEMORY = 2, /* scratch of the tiles could not be had */
+} nf_status;
+
+typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
+
+/* ---- programs ------------------------------------------------------------------------------------------- */
+
+/* The registry: one line per instruction.  X(NAME, function, parameters, rows of the point table)
+ * A dual named f has two functions in duals.h: f (one chunk of pairs) and f_point (its rows for one point).
+ * The first row of every dual is 1/sqrt(q), q = Sigma(x,x); it is filled by nf_points. */
+#define NF_AFFINE_LINE(X) X(AFFINE, affine, 4, 0)
+#define NF_DUALS(X)                                                                                                    \
+    X(PIECEWISE_LINEAR, piecewise_linear, 2, 2)                                                                        \
+    X(ERF, erf, 3, 3)
+
+#define NF_ENUM(NAME, function, params, rows) NF_##NAME,
+typedef enum { NF_AFFINE_LINE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
+#undef NF_ENUM
+
+enum { NF_MAX_PARAMS = 4, NF_MAX_ROWS = 3 };
+
+typedef struct {
+    const char *name;
+    int n_params, n_rows;
+} nf_op_info;
+extern const nf_op_info nf_ops[NF_N_OPS];
+
+/* AFFINE(a, b, c, d):  theta <- a theta + c sigma + d,  then  sigma <- a sigma + b.
+ * A dual:              theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)].
+ * Before the first instruction sigma = x.x' and theta = 0.  row: first row in the point table. */
+typedef struct {
+    int op, row;
+    long double param[NF_MAX_PARAMS];
+} nf_instr;
+
+typedef struct {
+    const nf_instr *code;
+    int n, n_rows;  /* instructions; rows of the point table, all instructions together */
+    int last_dual;  /* its E[phi' phi'] times dot_scale (w^2 of the next layer) is the output "dot"; -1: none */
+    long double dot_scale;
+} nf_program;
+
+/* ---- points --------------------------------------------------------------------------------------------- */
+
+/* Point tables are written NF_LANES at a time: the columns of a table are padded to a multiple of NF_LANES. */
+enum { NF_LANES = 64 };
+
+/* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
+void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
+
+/* The program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
+ * q, theta, dot: (n); q holds |x_i|^2 on entry, Sigma(x_i,x_i) after.  table: n_rows x ld, of dtype.
+ * A variance below the smallest normal number of dtype counts as zero: its point correlates with nothing. */
+void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
+               long double *dot, void *table, int64_t ld, int n_threads);
+
+/* ---- tiles ---------------------------------------------------------------------------------------------- */
+
+/* The outputs a pair has; a plane is one rectangle of one of them. */
+enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
+
+/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for). */
+typedef struct {
+    int64_t i0, j0;
+    int ni, nj, ld;
+    void *plane[NF_PLANES];
+} nf_tile;
+
+/* The matrix and how it is cut.  symmetric: n == m and only tiles on and above the diagonal are made.
+ * The cut depends on the problem alone, never on threads, so that results do not either. */
+typedef struct {
+    int64_t n, m;
+    int tile; /* rows and columns of one rectangle, a multiple of NF_LANES */
+    int symmetric;
+} nf_grid;
+
+/* fill(self, tile) computes the rectangle; put(self, tile) takes it away, nonzero: stop.  Both run on any thread. */
+typedef struct {
+    void (*fill)(const void *self, nf_tile *tile);
+    const void *self;
+} nf_map;
+typedef struct {
+    int (*put)(void *self, const nf_tile *tile);
+    void *self;
+} nf_sink;
+
+/* poll(self, done, total) runs on the calling thread every `interval` seconds or so; nonzero: stop. */
+typedef struct {
+    int (*poll)(void *self, int64_t done, int64_t total);
+    void *self;
+    double interval;
+} nf_watch;
+
+int64_t nf_grid_tiles(const nf_grid *grid);
+
+/* planes: which of the NF_PLANES the map fills (bit mask).  The scratch is n_threads tiles. */
+nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,
+                 int n_threads);
+
+/* ---- the limit kernels' map ----------------------------------------------------------------------------- */
+
+/* Fortran dgemm/sgemm, every argument by reference; cast to the type of the data. */
+typedef void (*nf_gemm)(char *transa, char *transb, int *m, int *n, int *k, void *alpha, void *a, int *lda, void *b,
+                        int *ldb, void *beta, void *c, int *ldc);
+
+/* One side of the matrix.  x: n x d, rows ldx apart; table: program->n_rows x ldt. */
+typedef struct {
+    const void *x, *table;
+    int64_t ldx, ldt;
+} nf_side;
+
+typedef struct {
+    nf_dtype dtype;
+    const nf_program *program;
+    int d;
+    nf_side rows, columns;
+    nf_gemm gemm;
+    const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal; NULL otherwise */
+} nf_limit;
+
+void nf_limit_fill(const void *self, nf_tile *tile);
+
+/* ---- the array sink ------------------------------------------------------------------------------------- */
+
+/* base[p]: element (0,0) of output p; strides in elements.  symmetric: tiles are written mirrored as well. */
+typedef struct {
+    nf_dtype dtype;
+    int symmetric;
+    void *base[NF_PLANES];
+    int64_t row_stride[NF_PLANES], column_stride[NF_PLANES];
+} nf_array;
+
+int nf_array_put(void *self, const nf_tile *tile);
+
+/* ---- instruction sets ----------------------------------------------------------------------------------- */
+
+/* What is compiled once per instruction set (isa_*.c around kernels.h). */
+typedef struct {
+    const char *name;
+    void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
+    /* Runs the program over the rectangle; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
+    void (*interpret[2])(const nf_limit *map, const nf_tile *tile, const void *inner);
+    void (*transpose[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t stride);
+} nf_isa;
+
+/* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
+ * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU. */
+const nf_isa *nf_isa_in_use(void);
+
+/* NULL-terminated: what is compiled in and supported here, best first. */
+const char *const *nf_isa_available(void);
+
+int nf_has_openmp(void);
+int nf_max_threads(void); /* OpenMP's own limit (OMP_NUM_THREADS, affinity, threadpoolctl); 1 without OpenMP */
+
+#endif

@@ -1,0 +1,72 @@
+/* points.c: the program on the diagonal, and the numbers of each point that the pairs need.
+ *
+ * The instructions are those of duals.h, here in long double and one lane wide: 50 layers deep the diagonal keeps
+ * 1e-14 in double because its own recursion is finer than that.
+ */
+#include <float.h>
+#include <tgmath.h>
+
+#include "ntkfast.h"
+
+#define NF_T long double
+#define NF_(name) name##_point_wise
+#define NF_PRECISION 80
+#define NF_WIDTH 1
+#define NF_SIMD
+#define NF_TINY 0
+#include "vecmath.h"
+#include "duals.h"
+
+#define NF_INFO(NAME, function, params, rows) {#function, params, rows},
+const nf_op_info nf_ops[NF_N_OPS] = {NF_AFFINE_LINE(NF_INFO) NF_DUALS(NF_INFO)};
+
+typedef void nf_point(const nf_instr *in, long double q, long double *number);
+#define NF_POINT(NAME, function, params, rows) [NF_##NAME] = function##_point,
+static nf_point *const point_functions[NF_N_OPS] = {NF_DUALS(NF_POINT)};
+
+static void store(nf_dtype dtype, void *table, int64_t at, long double value)
+{
+    if (dtype == NF_FLOAT32)
+        ((float *)table)[at] = (float)value;
+    else
+        ((double *)table)[at] = (double)value;
+}
+
+static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long double *q, long double *theta,
+                      long double *dot, void *table, int64_t ld)
+{
+    const long double smallest = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
+    long double t = 0, s = *q;
+    *dot = 0;
+    for (int k = 0; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        long double number[NF_MAX_ROWS] = {0}, slope = 1;
+        nf_point *fill = point_functions[in->op];
+        if (fill) {
+            if (s < smallest)
+                s = 0;
+            number[0] = s > 0 ? 1 / sqrtl(s) : 0;
+            fill(in, s, number);
+            for (int r = 0; r < nf_ops[in->op].n_rows; r++)
+                store(dtype, table, (in->row + r) * ld + i, number[r]);
+            NF_(instructions)[in->op](in, number, 1, number, 1, &s, &slope);
+            t *= slope;
+            if (k == program->last_dual)
+                *dot = slope * program->dot_scale;
+        } else
+            NF_(instructions)[in->op](in, number, 1, number, 1, &s, &t);
+    }
+    *q = s;
+    *theta = t;
+}
+
+void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
+               long double *dot, void *table, int64_t ld, int n_threads)
+{
+    (void)n_threads;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static, 256) num_threads(n_threads)
+#endif
+    for (int64_t i = 0; i < n; i++)
+        one_point(dtype, program, i, &q[i], &theta[i], &dot[i], table, ld);
+}

@@ -1,0 +1,92 @@
+/* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
+
+/* The whole program over one chunk.  theta may start anywhere; dot: NULL, or where E[phi' phi'] of the last dual goes. */
+static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *sigma,
+                     NF_T *theta, NF_T *dot)
+{
+    for (int i = 0; i < NF_WIDTH; i++)
+        theta[i] = 0;
+    for (int k = 0; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        const int watched = dot != NULL && k == program->last_dual;
+        NF_T *multiplied = theta;
+        if (watched) {
+            for (int i = 0; i < NF_WIDTH; i++)
+                dot[i] = 1;
+            multiplied = dot;
+        }
+        NF_(instructions)[in->op](in, row + in->row * ldr, ldr, col + in->row * ldc, ldc, sigma, multiplied);
+        if (watched)
+            for (int i = 0; i < NF_WIDTH; i++) {
+                theta[i] *= dot[i];
+                dot[i] *= (NF_T)program->dot_scale;
+            }
+    }
+}
+
+/* The interpreter: for each row, NF_LANES columns at a time, while they are in L1. */
+static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, const void *inner)
+{
+    const NF_T *rows = (const NF_T *)map->rows.table + tile->i0, *cols = (const NF_T *)map->columns.table + tile->j0;
+    NF_T sigma[NF_LANES], theta[NF_LANES], dot[NF_LANES];
+    NF_T *const from[NF_PLANES] = {sigma, theta, dot};
+    NF_T *const want_dot = tile->plane[NF_DOT] ? dot : NULL;
+    for (int i = 0; i < tile->ni; i++)
+        for (int j = 0; j < tile->nj; j += NF_LANES) {
+            const int64_t at = (int64_t)i * tile->ld + j;
+            memcpy(sigma, (const NF_T *)inner + at, sizeof sigma);
+            NF_(run)(map->program, rows + i, map->rows.ldt, cols + j, map->columns.ldt, sigma, theta, want_dot);
+            for (int p = 0; p < NF_PLANES; p++)
+                if (tile->plane[p])
+                    memcpy((NF_T *)tile->plane[p] + at, from[p], sizeof sigma);
+        }
+}
+
+/* Squared norms.  16 accumulators over blocks of 1024, blocks added in long double: an error of at most 64 roundings. */
+static void NF_(norms)(const void *x, int64_t n, int64_t d, int64_t ld, double *out)
+{
+    enum { WAYS = 16, BLOCK = 1024 };
+    for (int64_t i = 0; i < n; i++) {
+        const NF_T *row = (const NF_T *)x + i * ld;
+        long double total = 0;
+        for (int64_t start = 0; start < d; start += BLOCK) {
+            const int64_t stop = d - start < BLOCK ? d : start + BLOCK;
+            double sum[WAYS] = {0};
+            int64_t k = start;
+            for (; k + WAYS <= stop; k += WAYS) {
+                NF_SIMD
+                for (int w = 0; w < WAYS; w++)
+                    sum[w] += (double)row[k + w] * (double)row[k + w];
+            }
+            for (; k < stop; k++)
+                total += (long double)row[k] * row[k];
+            for (int w = 0; w < WAYS; w++)
+                total += sum[w];
+        }
+        out[i] = (double)total;
+    }
+}
+
+/* to[j*stride + i] = from[i*ld + j], eight columns at a time so that each cache line of `from` is read once. */
+static void NF_(transpose)(const void *from, int64_t ld, int ni, int nj, void *to, int64_t stride)
+{
+    enum { B = 8 };
+    const NF_T *const f = from;
+    NF_T *const t = to;
+    for (int j = 0; j < nj; j += B) {
+        const int width = nj - j < B ? nj - j : B;
+        int i = 0;
+        if (width == B)
+            for (; i + B <= ni; i += B) {
+                NF_T block[B][B];
+                for (int a = 0; a < B; a++)
+                    for (int b = 0; b < B; b++)
+                        block[b][a] = f[(i + a) * ld + j + b];
+                for (int b = 0; b < B; b++)
+                    memcpy(t + (j + b) * stride + i, block[b], sizeof block[b]);
+            }
+        for (; i < ni; i++)
+            for (int b = 0; b < width; b++)
+                t[(j + b) * stride + i] = f[i * ld + j + b];
+    }
+}

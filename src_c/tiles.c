@@ -1,0 +1,143 @@
+/* tiles.c: the one loop over rectangles.  It knows neither the precision nor the instruction set, neither what fills a
+ * rectangle (the map) nor where it goes (the sink). */
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "ntkfast.h"
+
+int nf_has_openmp(void)
+{
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+int nf_max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+static int thread_number(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int64_t blocks(int64_t n, int tile)
+{
+    return (n + tile - 1) / tile;
+}
+
+int64_t nf_grid_tiles(const nf_grid *grid)
+{
+    const int64_t rows = blocks(grid->n, grid->tile);
+    return grid->symmetric ? rows * (rows + 1) / 2 : rows * blocks(grid->m, grid->tile);
+}
+
+/* Tile t, column of tiles by column of tiles, so that neighbours share the points of their columns. */
+static void locate(const nf_grid *grid, int64_t t, nf_tile *tile)
+{
+    int64_t row, column;
+    if (grid->symmetric) { /* column c has c+1 tiles, c(c+1)/2 before it */
+        column = (int64_t)((sqrt(8.0 * (double)t + 1.0) - 1.0) / 2.0);
+        while (column * (column + 1) / 2 > t)
+            column--;
+        while ((column + 1) * (column + 2) / 2 <= t)
+            column++;
+        row = t - column * (column + 1) / 2;
+    } else {
+        const int64_t rows = blocks(grid->n, grid->tile);
+        column = t / rows;
+        row = t % rows;
+    }
+    tile->i0 = row * grid->tile;
+    tile->j0 = column * grid->tile;
+    tile->ni = (int)(grid->n - tile->i0 < grid->tile ? grid->n - tile->i0 : grid->tile);
+    tile->nj = (int)(grid->m - tile->j0 < grid->tile ? grid->m - tile->j0 : grid->tile);
+}
+
+typedef struct {
+    const nf_grid *grid;
+    unsigned planes;
+    size_t plane_bytes;
+    nf_map map;
+    nf_sink sink;
+    const nf_watch *watch;
+    int64_t total;
+    _Atomic int64_t next, done;
+    _Atomic int status; /* not NF_OK: every thread leaves */
+} job;
+
+/* What one thread does: take the next tile until none is left.  Only the calling thread polls. */
+static void work(job *j)
+{
+    const int polls = j->watch && thread_number() == 0;
+    double polled = now();
+    nf_tile tile = {.ld = j->grid->tile};
+    int n_planes = 0;
+    for (int p = 0; p < NF_PLANES; p++)
+        n_planes += j->planes >> p & 1;
+    char *scratch = aligned_alloc(64, (size_t)n_planes * j->plane_bytes);
+    if (!scratch) {
+        j->status = NF_NO_MEMORY;
+        return;
+    }
+    memset(scratch, 0, (size_t)n_planes * j->plane_bytes); /* lanes past the edge are computed too */
+    for (int p = 0, k = 0; p < NF_PLANES; p++)
+        if (j->planes >> p & 1)
+            tile.plane[p] = scratch + (size_t)k++ * j->plane_bytes;
+
+    while (j->status == NF_OK) {
+        const int64_t t = atomic_fetch_add(&j->next, 1);
+        if (t >= j->total)
+            break;
+        locate(j->grid, t, &tile);
+        j->map.fill(j->map.self, &tile);
+        if (j->sink.put(j->sink.self, &tile))
+            j->status = NF_STOPPED;
+        const int64_t done = atomic_fetch_add(&j->done, 1) + 1;
+        if (polls && now() - polled > j->watch->interval) {
+            if (j->watch->poll(j->watch->self, done, j->total))
+                j->status = NF_STOPPED;
+            polled = now();
+        }
+    }
+    free(scratch);
+}
+
+nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,
+                 int n_threads)
+{
+    job j = {.grid = grid, .planes = planes, .map = map, .sink = sink, .watch = watch, .total = nf_grid_tiles(grid)};
+    j.plane_bytes = (size_t)grid->tile * (size_t)grid->tile * (dtype == NF_FLOAT32 ? 4 : 8);
+    if (n_threads > j.total)
+        n_threads = (int)(j.total > 0 ? j.total : 1);
+#ifdef _OPENMP
+#pragma omp parallel num_threads(n_threads) if (n_threads > 1)
+#endif
+    work(&j);
+    return (nf_status)atomic_load(&j.status);
+}

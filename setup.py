@@ -82,6 +82,15 @@ class BuildExtension(build_ext):
 
 setup(
     libraries=[library("ntkfast", CORE, FLAGS)],  # what is built is decided in BuildLibraries
-    ext_modules=cythonize([Extension("ntkfast.engine._core", ["ntkfast/engine/_core.pyx"], include_dirs=["src_c"])]),
+    ext_modules=cythonize(
+        [
+            Extension(
+                "ntkfast.engine._core",
+                ["ntkfast/engine/_core.pyx"],
+                include_dirs=["src_c"],
+                depends=sorted(map(str, Path("src_c").glob("*.[ch]"))),  # relinks after a change in C alone
+            )
+        ]
+    ),
     cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtension},
 )

@@ -18,18 +18,34 @@
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
 #define NF_RHO(i) ((NF_T)(row[0] > 0))
 #else
-#define NF_RHO(i) (sigma[i] * row[0] * col[i])
+#define NF_RHO(i) (sigma[i] * (row[0] * col[i]))
 #endif
 
+/* 1 - rho^2 without cancellation; rounding may push a correlation past 1 by a few ulp: that counts as 1 */
+static inline NF_T NF_(rest)(NF_T rho)
+{
+    const NF_T r = fabs(rho), rest = (1 - r) * (1 + r);
+    return rest < 0 ? 0 : rest;
+}
+
+/* The affine layer that every instruction ends with, and what it does to lane i when E[phi phi], E[phi' phi'] are known */
+#define NF_LAYER                                                                                                       \
+    const NF_T a_ = (NF_T)in->layer[0], b_ = (NF_T)in->layer[1], c_ = (NF_T)in->layer[2], d_ = (NF_T)in->layer[3];
+#define NF_SET(i, value, slope)                                                                                        \
+    do {                                                                                                               \
+        const NF_T value_ = (value);                                                                                   \
+        theta[i] = a_ * (slope) * theta[i] + (c_ * value_ + d_);                                                       \
+        sigma[i] = a_ * value_ + b_;                                                                                   \
+    } while (0)
+
+/* the affine layer alone */
 static void NF_(affine)(NF_ARGS)
 {
-    const NF_T a = (NF_T)in->param[0], b = (NF_T)in->param[1], c = (NF_T)in->param[2], d = (NF_T)in->param[3];
+    NF_LAYER
     (void)row, (void)ldr, (void)col, (void)ldc;
     NF_SIMD
-    for (int i = 0; i < NF_WIDTH; i++) {
-        theta[i] = a * theta[i] + (c * sigma[i] + d);
-        sigma[i] = a * sigma[i] + b;
-    }
+    for (int i = 0; i < NF_WIDTH; i++)
+        NF_SET(i, sigma[i], 1);
 }
 
 /* phi(x) = a min(x,0) + b max(x,0): relu (0,1), leaky relu (alpha,1), abs (-1,1), identity (1,1).
@@ -41,14 +57,18 @@ static void NF_(piecewise_linear)(NF_ARGS)
     const long double plus = in->param[0] + in->param[1], minus = in->param[0] - in->param[1];
     const NF_T even = (NF_T)(plus * plus / 4), odd = (NF_T)(minus * minus / (2 * NF_PI));
     const NF_T row_std = row[ldr], *col_std = col + ldc;
+    NF_T rho[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], alpha[NF_WIDTH];
+    NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T rho = NF_RHO(i);
-        NF_T alpha, cosine;
-        NF_(asin_cos)(rho, &alpha, &cosine);
-        const NF_T slope = even + odd * alpha;
-        sigma[i] = (odd * cosine + rho * slope) * row_std * col_std[i];
-        theta[i] *= slope;
+        rho[i] = NF_RHO(i);
+        square[i] = NF_(rest)(rho[i]);
+    }
+    NF_(angles)(rho, square, cosine, alpha, 0);
+    NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++) {
+        const NF_T slope = even + odd * alpha[i];
+        NF_SET(i, (odd * cosine[i] + rho[i] * slope) * (row_std * col_std[i]), slope);
     }
 }
 
@@ -62,16 +82,18 @@ static void NF_(erf)(NF_ARGS)
     const NF_T value = (NF_T)(2 * a * a / NF_PI), offset = (NF_T)(c * c);
     const NF_T e1 = row[ldr], g1 = row[2 * ldr], slope = (NF_T)(4 * a * a * b * b / NF_PI) * g1;
     const NF_T *e2 = col + ldc, *g2 = col + 2 * ldc;
+    NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], alpha[NF_WIDTH];
+    NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T rho = NF_RHO(i), r = fabs(rho);
-        NF_T rest = (1 - r) * (1 + r);
-        rest = rest < 0 ? 0 : rest;
-        const NF_T square = g1 * g1 + e1 * e1 * (g2[i] * g2[i] + e2[i] * e2[i] * rest);
-        const NF_T cosine = sqrt(square + NF_TINY);
-        sigma[i] = value * NF_(asin_of)(rho * e1 * e2[i], cosine) + offset;
-        theta[i] *= slope * g2[i] / cosine;
+        const NF_T rho = NF_RHO(i);
+        sine[i] = rho * (e1 * e2[i]);
+        square[i] = g1 * g1 + e1 * e1 * (g2[i] * g2[i] + e2[i] * e2[i] * NF_(rest)(rho)) + NF_TINY;
     }
+    NF_(angles)(sine, square, cosine, alpha, 1);
+    NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++)
+        NF_SET(i, value * alpha[i] + offset, slope * g2[i] / cosine[i]);
 }
 
 #if NF_PRECISION == 80
@@ -96,4 +118,20 @@ typedef void NF_(instruction)(NF_ARGS);
 static NF_(instruction) *const NF_(instructions)[NF_N_OPS] = {NF_AFFINE_LINE(NF_POINTER) NF_DUALS(NF_POINTER)};
 #undef NF_POINTER
 
+/* dot = a E[phi' phi']: what the instruction multiplies theta by, sigma untouched */
+static void NF_(slope_of)(const nf_instr *in, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc,
+                          const NF_T *sigma, NF_T *dot)
+{
+    NF_T spare[NF_WIDTH];
+    nf_instr slope = *in;
+    slope.layer[1] = slope.layer[2] = slope.layer[3] = 0;
+    for (int i = 0; i < NF_WIDTH; i++) {
+        spare[i] = sigma[i];
+        dot[i] = 1;
+    }
+    NF_(instructions)[in->op](&slope, row, ldr, col, ldc, spare, dot);
+}
+
 #undef NF_RHO
+#undef NF_LAYER
+#undef NF_SET

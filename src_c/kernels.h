@@ -23,6 +23,7 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "rectangle.h"
+#include "store.h"
 #undef NF_T
 #undef NF_
 #undef NF_C
@@ -38,6 +39,7 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "rectangle.h"
+#include "store.h"
 
 #define NF_PASTE(name) nf_isa_##name
 #define NF_SYMBOL(name) NF_PASTE(name)
@@ -48,5 +50,5 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .name = NF_TEXT(NF_ISA),
     .norms = {norms_f32, norms_f64},
     .interpret = {interpret_f32, interpret_f64},
-    .transpose = {transpose_f32, transpose_f64},
+    .put = {put_f32, put_f64},
 };

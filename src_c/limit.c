@@ -22,35 +22,42 @@ static void inner_products(const nf_limit *map, const nf_tile *tile, void *inner
         map->gemm(&transposed, &plain, &m, &n, &k, &one_f64, a, &lda, b, &ldb, &zero_f64, inner, &ld);
 }
 
+/* The matrix is symmetric: below its diagonal a tile repeats what is above, and on it stand the exact values. */
 #define SYMMETRISE(T)                                                                                                  \
-    static void symmetrise_##T(T *plane, int64_t ld, int n, const T *diagonal)                                        \
+    static void symmetrise_##T(T *plane, int64_t ld, int i, const T *diagonal)                                        \
     {                                                                                                                  \
-        for (int i = 0; i < n; i++) {                                                                                  \
-            for (int j = 0; j < i; j++)                                                                                \
-                plane[i * ld + j] = plane[j * ld + i];                                                                 \
-            plane[i * ld + i] = diagonal[i];                                                                           \
-        }                                                                                                              \
+        for (int j = 0; j < i; j++)                                                                                    \
+            plane[i * ld + j] = plane[j * ld + i];                                                                     \
+        plane[i * ld + i] = diagonal[i];                                                                               \
     }
 SYMMETRISE(float)
 SYMMETRISE(double)
 
-void nf_limit_fill(const void *self, nf_tile *tile)
+static void *inner_plane(const nf_tile *tile)
+{
+    int p = 0;
+    while (!tile->plane[p])
+        p++;
+    return tile->plane[p];
+}
+
+void nf_limit_open(const void *self, nf_tile *tile)
+{
+    inner_products(self, tile, inner_plane(tile));
+}
+
+void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_limit *map = self;
-    void *inner = NULL;
-    for (int p = NF_PLANES - 1; p >= 0; p--)
-        if (tile->plane[p])
-            inner = tile->plane[p];
-    inner_products(map, tile, inner);
-    nf_isa_in_use()->interpret[map->dtype](map, tile, inner);
-    if (map->diagonal[NF_NNGP] && tile->i0 == tile->j0)
-        for (int p = 0; p < NF_PLANES; p++) {
-            const void *exact = element(map->dtype, map->diagonal[p], tile->i0);
-            if (!tile->plane[p])
-                continue;
+    nf_isa_in_use()->interpret[map->dtype](map, tile, first, last, inner_plane(tile));
+    if (!map->diagonal[NF_NNGP] || tile->i0 != tile->j0)
+        return;
+    for (int p = 0; p < NF_PLANES; p++) {
+        const void *exact = element(map->dtype, map->diagonal[p], tile->i0);
+        for (int i = first; i < last && tile->plane[p]; i++)
             if (map->dtype == NF_FLOAT32)
-                symmetrise_float(tile->plane[p], tile->ld, tile->ni, exact);
+                symmetrise_float(tile->plane[p], tile->ld, i, exact);
             else
-                symmetrise_double(tile->plane[p], tile->ld, tile->ni, exact);
-        }
+                symmetrise_double(tile->plane[p], tile->ld, i, exact);
+    }
 }

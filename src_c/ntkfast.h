@@ -32,7 +32,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 /* The registry: one line per instruction.  X(NAME, function, parameters, rows of the point table)
  * A dual named f has two functions in duals.h: f (one chunk of pairs) and f_point (its rows for one point).
  * The first row of every dual is 1/sqrt(q), q = Sigma(x,x); it is filled by nf_points. */
-#define NF_AFFINE_LINE(X) X(AFFINE, affine, 4, 0)
+#define NF_AFFINE_LINE(X) X(AFFINE, affine, 0, 0)
 #define NF_DUALS(X)                                                                                                    \
     X(PIECEWISE_LINEAR, piecewise_linear, 2, 2)                                                                        \
     X(ERF, erf, 3, 3)
@@ -41,7 +41,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 typedef enum { NF_AFFINE_LINE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
 #undef NF_ENUM
 
-enum { NF_MAX_PARAMS = 4, NF_MAX_ROWS = 3 };
+enum { NF_MAX_PARAMS = 3, NF_MAX_ROWS = 3 };
 
 typedef struct {
     const char *name;
@@ -49,25 +49,25 @@ typedef struct {
 } nf_op_info;
 extern const nf_op_info nf_ops[NF_N_OPS];
 
-/* AFFINE(a, b, c, d):  theta <- a theta + c sigma + d,  then  sigma <- a sigma + b.
- * A dual:              theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)].
+/* One instruction: what it is, then the affine layer (a, b, c, d) that follows it,
+ *     a dual:   theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)];   AFFINE: nothing
+ *     layer:    theta <- a theta + c sigma + d,  then  sigma <- a sigma + b
  * Before the first instruction sigma = x.x' and theta = 0.  row: first row in the point table. */
 typedef struct {
     int op, row;
-    long double param[NF_MAX_PARAMS];
+    long double param[NF_MAX_PARAMS], layer[4];
 } nf_instr;
 
 typedef struct {
     const nf_instr *code;
-    int n, n_rows;  /* instructions; rows of the point table, all instructions together */
-    int last_dual;  /* its E[phi' phi'] times dot_scale (w^2 of the next layer) is the output "dot"; -1: none */
-    long double dot_scale;
+    int n, n_rows; /* instructions; rows of the point table, all instructions together */
+    int last_dual; /* a E[phi' phi'] of this instruction is the output "dot"; -1: there is none */
 } nf_program;
 
 /* ---- points --------------------------------------------------------------------------------------------- */
 
 /* Point tables are written NF_LANES at a time: the columns of a table are padded to a multiple of NF_LANES. */
-enum { NF_LANES = 64 };
+enum { NF_LANES = 128 };
 
 /* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
 void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
@@ -98,13 +98,16 @@ typedef struct {
     int symmetric;
 } nf_grid;
 
-/* fill(self, tile) computes the rectangle; put(self, tile) takes it away, nonzero: stop.  Both run on any thread. */
+/* open(self, tile) makes the products of the whole rectangle; rows(self, tile, first, last) finishes some of its rows.
+ * put(self, tile, first, last) takes these rows away while they are in cache, last == ni: all are there; nonzero: stop.
+ * All run on any thread. */
 typedef struct {
-    void (*fill)(const void *self, nf_tile *tile);
+    void (*open)(const void *self, nf_tile *tile);
+    void (*rows)(const void *self, nf_tile *tile, int first, int last);
     const void *self;
 } nf_map;
 typedef struct {
-    int (*put)(void *self, const nf_tile *tile);
+    int (*put)(void *self, const nf_tile *tile, int first, int last);
     void *self;
 } nf_sink;
 
@@ -142,19 +145,21 @@ typedef struct {
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal; NULL otherwise */
 } nf_limit;
 
-void nf_limit_fill(const void *self, nf_tile *tile);
+void nf_limit_open(const void *self, nf_tile *tile);
+void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the array sink ------------------------------------------------------------------------------------- */
 
-/* base[p]: element (0,0) of output p; strides in elements.  symmetric: tiles are written mirrored as well. */
+/* base[p]: element (0,0) of output p; strides in elements.  symmetric: tiles are written mirrored as well.
+ * stream: write past the caches, for outputs that are larger than they are. */
 typedef struct {
     nf_dtype dtype;
-    int symmetric;
+    int symmetric, stream;
     void *base[NF_PLANES];
     int64_t row_stride[NF_PLANES], column_stride[NF_PLANES];
 } nf_array;
 
-int nf_array_put(void *self, const nf_tile *tile);
+int nf_array_put(void *self, const nf_tile *tile, int first, int last);
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 
@@ -162,9 +167,10 @@ int nf_array_put(void *self, const nf_tile *tile);
 typedef struct {
     const char *name;
     void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
-    /* Runs the program over the rectangle; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
-    void (*interpret[2])(const nf_limit *map, const nf_tile *tile, const void *inner);
-    void (*transpose[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t stride);
+    /* Runs the program over some rows; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
+    void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
+    void (*put[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t row_stride, int64_t column_stride,
+                   int stream);
 } nf_isa;
 
 /* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.

@@ -40,21 +40,18 @@ static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long
     *dot = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
-        long double number[NF_MAX_ROWS] = {0}, slope = 1;
-        nf_point *fill = point_functions[in->op];
-        if (fill) {
+        long double number[NF_MAX_ROWS] = {0};
+        if (point_functions[in->op]) {
             if (s < smallest)
                 s = 0;
             number[0] = s > 0 ? 1 / sqrtl(s) : 0;
-            fill(in, s, number);
+            point_functions[in->op](in, s, number);
             for (int r = 0; r < nf_ops[in->op].n_rows; r++)
                 store(dtype, table, (in->row + r) * ld + i, number[r]);
-            NF_(instructions)[in->op](in, number, 1, number, 1, &s, &slope);
-            t *= slope;
-            if (k == program->last_dual)
-                *dot = slope * program->dot_scale;
-        } else
-            NF_(instructions)[in->op](in, number, 1, number, 1, &s, &t);
+        }
+        if (k == program->last_dual)
+            NF_(slope_of)(in, number, 1, number, 1, &s, dot);
+        NF_(instructions)[in->op](in, number, 1, number, 1, &s, &t);
     }
     *q = s;
     *theta = t;

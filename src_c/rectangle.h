@@ -1,6 +1,6 @@
 /* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
 
-/* The whole program over one chunk.  theta may start anywhere; dot: NULL, or where E[phi' phi'] of the last dual goes. */
+/* The whole program over one chunk.  dot: NULL, or where a E[phi' phi'] of the last dual goes. */
 static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *sigma,
                      NF_T *theta, NF_T *dot)
 {
@@ -8,30 +8,21 @@ static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, co
         theta[i] = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
-        const int watched = dot != NULL && k == program->last_dual;
-        NF_T *multiplied = theta;
-        if (watched) {
-            for (int i = 0; i < NF_WIDTH; i++)
-                dot[i] = 1;
-            multiplied = dot;
-        }
-        NF_(instructions)[in->op](in, row + in->row * ldr, ldr, col + in->row * ldc, ldc, sigma, multiplied);
-        if (watched)
-            for (int i = 0; i < NF_WIDTH; i++) {
-                theta[i] *= dot[i];
-                dot[i] *= (NF_T)program->dot_scale;
-            }
+        const NF_T *r = row + in->row * ldr, *c = col + in->row * ldc;
+        if (dot && k == program->last_dual)
+            NF_(slope_of)(in, r, ldr, c, ldc, sigma, dot);
+        NF_(instructions)[in->op](in, r, ldr, c, ldc, sigma, theta);
     }
 }
 
 /* The interpreter: for each row, NF_LANES columns at a time, while they are in L1. */
-static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, const void *inner)
+static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner)
 {
     const NF_T *rows = (const NF_T *)map->rows.table + tile->i0, *cols = (const NF_T *)map->columns.table + tile->j0;
     NF_T sigma[NF_LANES], theta[NF_LANES], dot[NF_LANES];
     NF_T *const from[NF_PLANES] = {sigma, theta, dot};
     NF_T *const want_dot = tile->plane[NF_DOT] ? dot : NULL;
-    for (int i = 0; i < tile->ni; i++)
+    for (int i = first; i < last; i++)
         for (int j = 0; j < tile->nj; j += NF_LANES) {
             const int64_t at = (int64_t)i * tile->ld + j;
             memcpy(sigma, (const NF_T *)inner + at, sizeof sigma);
@@ -64,29 +55,5 @@ static void NF_(norms)(const void *x, int64_t n, int64_t d, int64_t ld, double *
                 total += sum[w];
         }
         out[i] = (double)total;
-    }
-}
-
-/* to[j*stride + i] = from[i*ld + j], eight columns at a time so that each cache line of `from` is read once. */
-static void NF_(transpose)(const void *from, int64_t ld, int ni, int nj, void *to, int64_t stride)
-{
-    enum { B = 8 };
-    const NF_T *const f = from;
-    NF_T *const t = to;
-    for (int j = 0; j < nj; j += B) {
-        const int width = nj - j < B ? nj - j : B;
-        int i = 0;
-        if (width == B)
-            for (; i + B <= ni; i += B) {
-                NF_T block[B][B];
-                for (int a = 0; a < B; a++)
-                    for (int b = 0; b < B; b++)
-                        block[b][a] = f[(i + a) * ld + j + b];
-                for (int b = 0; b < B; b++)
-                    memcpy(t + (j + b) * stride + i, block[b], sizeof block[b]);
-            }
-        for (; i < ni; i++)
-            for (int b = 0; b < width; b++)
-                t[(j + b) * stride + i] = f[i * ld + j + b];
     }
 }

@@ -46,6 +46,9 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Rows that are finished and put away at a time: so few that the writing to memory hides behind the computing. */
+enum { STRIP = 2 };
+
 static int64_t blocks(int64_t n, int tile)
 {
     return (n + tile - 1) / tile;
@@ -115,9 +118,13 @@ static void work(job *j)
         if (t >= j->total)
             break;
         locate(j->grid, t, &tile);
-        j->map.fill(j->map.self, &tile);
-        if (j->sink.put(j->sink.self, &tile))
-            j->status = NF_STOPPED;
+        j->map.open(j->map.self, &tile);
+        for (int first = 0; first < tile.ni && j->status == NF_OK; first += STRIP) {
+            const int last = first + STRIP < tile.ni ? first + STRIP : tile.ni;
+            j->map.rows(j->map.self, &tile, first, last);
+            if (j->sink.put(j->sink.self, &tile, first, last))
+                j->status = NF_STOPPED;
+        }
         const int64_t done = atomic_fetch_add(&j->done, 1) + 1;
         if (polls && now() - polled > j->watch->interval) {
             if (j->watch->poll(j->watch->self, done, j->total))

@@ -1,36 +1,33 @@
-/* vecmath.h: the few functions that the duals need, written so that a loop over lanes vectorises.
+/* vecmath.h: asin and sqrt over a chunk of lanes, the only transcendental functions that the duals need so far.
  *
- * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  Errors are
- * relative to the exact function: asin to 2 ulp for float and double (the polynomials, from minimax.py, add 0.2 ulp and
- * less); long double uses the C library.
+ * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  The polynomials
+ * are minimax fits (minimax.py); they add 0.2 ulp or less.  long double uses the C library.
  *
- * Branches on lanes are written as plain selections with unrelated conditions: compilers duplicate the polynomial
- * when two selections test the same comparison.
+ * The square roots of one block of lanes run beside the polynomials of the block before it: the divider and the
+ * multipliers are different units, but an out-of-order window is too short to find that out by itself.
  */
 #define NF_C(x) ((NF_T)(x##L))
 #define NF_PI 3.14159265358979323846264338327950288L
 
 #if NF_PRECISION != 80
 
-/* (asin(sqrt z)/sqrt z - 1)/z on [0, 1/4] and on [0, 1/2] */
-static inline NF_T NF_(asin_quarter)(NF_T z)
+/* (asin(sqrt z)/sqrt z - 1)/z for z in [0, sin^2(pi/8)], to 5e-17 (float: 1.3e-9) of asin itself */
+static inline NF_T NF_(asin_eighth)(NF_T z)
 {
-#if NF_PRECISION == 32
     const NF_T z2 = z * z;
-    return (0.166666981279879501f + z * 0.0749702994244767664f) + z2 * (0.0452862432181203999f + z * 0.0249806461104746270f) +
-           (z2 * z2) * 0.0409368311830315643f;
+#if NF_PRECISION == 32
+    return (0.166665375083485020f + z * 0.0750761368461430152f) + z2 * (0.0432272814321741679f + z * 0.0406007511129016951f);
 #else
-    const NF_T z2 = z * z, z4 = z2 * z2;
-    const NF_T p0 = 0.16666666666666568788 + z * 0.075000000000871747527;
-    const NF_T p1 = 0.044642857012802839035 + z * 0.030381952291822513675;
-    const NF_T p2 = 0.022371907146298795858 + z * 0.017357643507154477697;
-    const NF_T p3 = 0.013904052790029448847 + z * 0.012054215357831181992;
-    const NF_T p4 = 0.0069937157185807508187 + z * 0.0183283870087052251;
-    const NF_T p5 = -0.014443592956462318401 + z * 0.030753335624080687319;
-    return (p0 + z2 * p1) + z4 * ((p2 + z2 * p3) + z4 * (p4 + z2 * p5));
+    const NF_T z4 = z2 * z2;
+    const NF_T p0 = 0.166666666666714495078 + z * 0.0749999999702693403308;
+    const NF_T p1 = 0.0446428604570253077672 + z * 0.0303817842049974506592;
+    const NF_T p2 = 0.0223763499224700670969 + z * 0.0172881165314894548433;
+    const NF_T p3 = 0.0145672405125627424474 + z * 0.00826175014732392697296;
+    return (p0 + z2 * p1) + z4 * ((p2 + z2 * p3) + z4 * 0.0190834072404983173414);
 #endif
 }
 
+/* the same for z in [0, 1/2], to 1.9e-17 (float: 2.6e-9), relative */
 static inline NF_T NF_(asin_half)(NF_T z)
 {
 #if NF_PRECISION == 32
@@ -55,45 +52,53 @@ static inline NF_T NF_(asin_half)(NF_T z)
 #endif
 }
 
-/* asin(r) and sqrt(1-r^2) for a correlation r, which rounding may have pushed past 1 by a few ulp: that counts as 1.
- * Both come from h = (1-|r|)/2, so that what rounding does to r does the same to both. */
-static inline void NF_(asin_cos)(NF_T r, NF_T *asine, NF_T *cosine)
+/* The angle whose sine is s and whose cosine is c >= 0, in [-pi/2, pi/2].
+ * relative == 0: to 1 ulp of pi/4.  Seen from pi/8 away, the smaller of both angles has a sine below sin(pi/8).
+ * relative == 1: to 2 ulp of the angle itself, near 0 and (if c is) near pi/2.
+ * The two selections test different things: with one condition for both, compilers would double the polynomial. */
+static inline NF_T NF_(angle)(NF_T s, NF_T c, int relative)
 {
-    const NF_T x = fabs(r), xx = x * x;
-    const NF_T h = NF_C(0.5) - NF_C(0.5) * x;
-    NF_T z = xx < h ? xx : h; /* xx where |r| <= 1/2 */
-    z = z < 0 ? 0 : z;
-    NF_T square = 4 * h * (1 - h);
-    square = square < 0 ? 0 : square;
-    const NF_T a = sqrt(z);
-    const NF_T psi = a + a * z * NF_(asin_quarter)(z);
-    const NF_T full = x > NF_C(0.5) ? (NF_T)(NF_PI / 2) - 2 * psi : psi;
-    *asine = copysign(full, r);
-    *cosine = sqrt(square);
+    const NF_T x = fabs(s), low = x < c ? x : c;
+    NF_T small;
+    if (relative) {
+        const NF_T z = low * low;
+        small = low + low * z * NF_(asin_half)(z);
+    } else {
+        const NF_T high = c > x ? c : x;
+        const NF_T turned = low * NF_C(0.923879532511286756128) - high * NF_C(0.382683432365089771728);
+        const NF_T z = turned * turned;
+        small = (NF_T)(NF_PI / 8) + (turned + turned * z * NF_(asin_eighth)(z));
+    }
+    return copysign(x > NF_C(0.7071067811865475244) ? (NF_T)(NF_PI / 2) - small : small, s);
 }
 
-/* asin(x) where y = sqrt(1-x^2) >= 0 is known better than x tells it */
-static inline NF_T NF_(asin_of)(NF_T x, NF_T y)
+/* cosine = sqrt(square), angle = asin(sine), where square = 1 - sine^2 was computed without cancellation */
+static inline void NF_(angles)(const NF_T *restrict sine, const NF_T *restrict square, NF_T *restrict cosine,
+                               NF_T *restrict angle, const int relative)
 {
-    const NF_T ax = fabs(x);
-    const NF_T a = ax < y ? ax : y;
-    const NF_T z = a * a;
-    const NF_T psi = a + a * z * NF_(asin_half)(z);
-    const NF_T full = ax > NF_C(0.7071067811865475244) ? (NF_T)(NF_PI / 2) - psi : psi;
-    return copysign(full, x);
+    enum { BLOCK = 32 };
+    NF_SIMD
+    for (int i = 0; i < BLOCK; i++)
+        cosine[i] = sqrt(square[i]);
+    for (int k = 0; k < NF_WIDTH - BLOCK; k += BLOCK) {
+        NF_SIMD
+        for (int i = k; i < k + BLOCK; i++) {
+            cosine[i + BLOCK] = sqrt(square[i + BLOCK]);
+            angle[i] = NF_(angle)(sine[i], cosine[i], relative);
+        }
+    }
+    NF_SIMD
+    for (int i = NF_WIDTH - BLOCK; i < NF_WIDTH; i++)
+        angle[i] = NF_(angle)(sine[i], cosine[i], relative);
 }
 
 #else
 
-static inline void NF_(asin_cos)(NF_T r, NF_T *asine, NF_T *cosine)
+static inline void NF_(angles)(const NF_T *sine, const NF_T *square, NF_T *cosine, NF_T *angle, int relative)
 {
-    *asine = asinl(r);
-    *cosine = sqrtl(1 - r * r);
-}
-
-static inline NF_T NF_(asin_of)(NF_T x, NF_T y)
-{
-    return atan2l(x, y);
+    (void)relative;
+    *cosine = sqrtl(*square);
+    *angle = atan2l(*sine, *cosine);
 }
 
 #endif

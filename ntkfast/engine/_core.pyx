@@ -19,21 +19,22 @@ cdef extern from "ntkfast.h" nogil:
         int n_params, n_rows
     ctypedef struct nf_instr:
         int op, row
-        long double param[4]
+        long double param[3]
+        long double layer[4]
     ctypedef struct nf_program:
         const nf_instr *code
         int n, n_rows, last_dual
-        long double dot_scale
     ctypedef struct nf_tile:
         pass
     ctypedef struct nf_grid:
         int64_t n, m
         int tile, symmetric
     ctypedef struct nf_map:
-        void (*fill)(const void *, nf_tile *) noexcept nogil
+        void (*open)(const void *, nf_tile *) noexcept nogil
+        void (*rows)(const void *, nf_tile *, int, int) noexcept nogil
         const void *self
     ctypedef struct nf_sink:
-        int (*put)(void *, const nf_tile *) noexcept nogil
+        int (*put)(void *, const nf_tile *, int, int) noexcept nogil
         void *self
     ctypedef struct nf_watch:
         int (*poll)(void *, int64_t, int64_t) noexcept nogil
@@ -54,7 +55,7 @@ cdef extern from "ntkfast.h" nogil:
         const void *diagonal[3]
     ctypedef struct nf_array:
         nf_dtype dtype
-        int symmetric
+        int symmetric, stream
         void *base[3]
         int64_t row_stride[3]
         int64_t column_stride[3]
@@ -66,8 +67,9 @@ cdef extern from "ntkfast.h" nogil:
                    int)
     int64_t nf_grid_tiles(const nf_grid *)
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
-    void nf_limit_fill(const void *, nf_tile *)
-    int nf_array_put(void *, const nf_tile *)
+    void nf_limit_open(const void *, nf_tile *)
+    void nf_limit_rows(const void *, nf_tile *, int, int)
+    int nf_array_put(void *, const nf_tile *, int, int)
     const nf_isa *nf_isa_in_use()
     const char *const *nf_isa_available()
     int nf_has_openmp()
@@ -112,33 +114,34 @@ def max_threads():
 
 
 cdef class Program:
-    """A kernel program.  code: a sequence of (instruction name, parameters), parameters in np.longdouble."""
+    """A kernel program. code: a sequence of (instruction name, its parameters, the four numbers of its layer)."""
 
     cdef nf_program program
     cdef nf_instr *code
 
     def __cinit__(self, code):
-        cdef long double[::1] params
+        cdef long double[::1] params, layer
         self.code = <nf_instr *>calloc(max(len(code), 1), sizeof(nf_instr))
         if self.code == NULL:
             raise MemoryError
         self.program.code = self.code
         self.program.n = len(code)
         self.program.last_dual = -1
-        for k, (name, values) in enumerate(code):
+        for k, (name, values, layer_values) in enumerate(code):
             op, n_params, n_rows = INSTRUCTIONS[name]
-            params = np.array(values, dtype=np.longdouble)
-            if params.shape[0] != n_params:
-                raise ValueError(f"instruction {name!r} takes {n_params} parameters, got {params.shape[0]}")
+            if len(values) != n_params:
+                raise ValueError(f"instruction {name!r} takes {n_params} parameters, got {len(values)}")
+            params = np.array([*values, 0], dtype=np.longdouble)  # never empty: a view needs an element
+            layer = np.array(layer_values, dtype=np.longdouble)
             self.code[k].op = op
             self.code[k].row = self.program.n_rows
             for i in range(n_params):
                 self.code[k].param[i] = params[i]
+            for i in range(4):
+                self.code[k].layer[i] = layer[i]
             self.program.n_rows += n_rows
             if n_rows:
                 self.program.last_dual = k
-        if self.program.last_dual >= 0:  # the affine layer after it gives w^2
-            self.program.dot_scale = self.code[self.program.last_dual + 1].param[0]
 
     def __dealloc__(self):
         free(self.code)
@@ -217,7 +220,7 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef nf_grid grid = nf_grid(x.shape[0], y.shape[0], tile, symmetric)
     cdef nf_limit kernel
     cdef nf_array array
-    cdef nf_map fill
+    cdef nf_map make
     cdef nf_sink put
     cdef nf_watch watch
     cdef cython.floating[:, :] out
@@ -230,17 +233,18 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     kernel.columns = nf_side(&y[0, 0], &y_table[0, 0], y.strides[0] // size, y_table.shape[1])
     kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
     array.dtype, array.symmetric = dtype, symmetric
+    array.stream = grid.n * grid.m * size > 1 << 25
     for p in range(NF_PLANES):
         kernel.diagonal[p] = &diagonals[p, 0] if symmetric else NULL
         if outs[p] is not None:
             planes |= 1 << p
             out = outs[p]
             bind(&array, p, out)
-    fill.fill, fill.self = nf_limit_fill, &kernel
+    make.open, make.rows, make.self = nf_limit_open, nf_limit_rows, &kernel
     put.put, put.self = nf_array_put, &array
     watch.poll, watch.self, watch.interval = poll, NULL if progress is None else <void *>progress, 0.03
     with nogil:
-        status = nf_run(&grid, dtype, planes, fill, put, &watch, n_threads)
+        status = nf_run(&grid, dtype, planes, make, put, &watch, n_threads)
     if status == NF_STOPPED:
         raise_pending()
     if status == NF_NO_MEMORY:

@@ -17,7 +17,7 @@ def tile_size(n: int, m: int, d: int) -> int:
     256 keeps a float64 tile and the rows it needs in L2 at GEMM's speed; fewer where that would leave threads without
     work or make a tile last too long.
     """
-    size = 256
+    size = 384
     while size > _core.LANES and (size * size * 16 > n * m or 2 * d * size * size > MAX_TILE_FLOPS):
         size //= 2
     return size

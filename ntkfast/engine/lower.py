@@ -12,16 +12,17 @@ from ntkfast.networks import Dense, Network
 def lower(net: Network, n_inputs: int) -> _core.Program:
     """The program of this network for points with n_inputs features.
 
-    A Dense layer is Σ ← w²Σ + β², Θ ← w²Θ + (weight_lr w²)Σ + (bias_lr β²); the first one divides by the number of
-    inputs. Everything in long double, so that the diagonal knows w² beyond double precision.
+    A Dense layer is Θ ← w²Θ + (weight_lr w²)Σ + (bias_lr β²), then Σ ← w²Σ + β²; the first one divides by the number
+    of inputs. It belongs to the instruction of the activation before it. Everything in long double, so that the
+    diagonal knows w² beyond double precision.
     """
-    code, fan_in = [], np.longdouble(n_inputs)
+    code, before, fan_in = [], ("affine", ()), np.longdouble(n_inputs)
     for layer in net.layers:
         if isinstance(layer, Dense):
             weight = np.longdouble(layer.weight_std) ** 2 / fan_in
             bias = np.longdouble(layer.bias_std) ** 2
-            code.append(("affine", (weight, bias, layer.weight_lr * weight, layer.bias_lr * bias)))
-            fan_in = np.longdouble(1)
+            code.append((*before, (weight, bias, layer.weight_lr * weight, layer.bias_lr * bias)))
+            before, fan_in = ("affine", ()), np.longdouble(1)
         else:
-            code.append(layer.instruction)
+            before = layer.instruction
     return _core.Program(code)

@@ -15,7 +15,7 @@ FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]
 MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
 X86_64 = {
     "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], "NF_HAVE_AVX512"),
-    "avx2": (["-mavx2", "-mfma"], "NF_HAVE_AVX2"),
+    "avx2": (["-mavx2", "-mfma", "-mtune=haswell"], "NF_HAVE_AVX2"),
 }
 OPENMP = [  # (compile flags, link flags)
     (["-fopenmp"], ["-fopenmp"]),

@@ -1,11 +1,9 @@
 /* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
 
-/* The whole program over one chunk.  dot: NULL, or where a E[phi' phi'] of the last dual goes. */
+/* The whole program over one chunk, theta 0 and sigma x.x' on entry.  dot: NULL, or where a E[phi' phi'] of the last dual goes. */
 static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *sigma,
                      NF_T *theta, NF_T *dot)
 {
-    for (int i = 0; i < NF_WIDTH; i++)
-        theta[i] = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         const NF_T *r = row + in->row * ldr, *c = col + in->row * ldc;
@@ -20,16 +18,26 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
 {
     const NF_T *rows = (const NF_T *)map->rows.table + tile->i0, *cols = (const NF_T *)map->columns.table + tile->j0;
     NF_T sigma[NF_LANES], theta[NF_LANES], dot[NF_LANES];
-    NF_T *const from[NF_PLANES] = {sigma, theta, dot};
-    NF_T *const want_dot = tile->plane[NF_DOT] ? dot : NULL;
+    const NF_T *const from[NF_PLANES] = {sigma, theta, dot};
     for (int i = first; i < last; i++)
         for (int j = 0; j < tile->nj; j += NF_LANES) {
             const int64_t at = (int64_t)i * tile->ld + j;
-            memcpy(sigma, (const NF_T *)inner + at, sizeof sigma);
-            NF_(run)(map->program, rows + i, map->rows.ldt, cols + j, map->columns.ldt, sigma, theta, want_dot);
-            for (int p = 0; p < NF_PLANES; p++)
-                if (tile->plane[p])
-                    memcpy((NF_T *)tile->plane[p] + at, from[p], sizeof sigma);
+            const NF_T *products = (const NF_T *)inner + at;
+            NF_SIMD
+            for (int k = 0; k < NF_LANES; k++) {
+                sigma[k] = products[k];
+                theta[k] = 0;
+            }
+            NF_(run)(map->program, rows + i, map->rows.ldt, cols + j, map->columns.ldt, sigma, theta,
+                     tile->plane[NF_DOT] ? dot : NULL);
+            for (int p = 0; p < NF_PLANES; p++) {
+                if (!tile->plane[p])
+                    continue;
+                NF_T *to = (NF_T *)tile->plane[p] + at;
+                NF_SIMD
+                for (int k = 0; k < NF_LANES; k++)
+                    to[k] = from[p][k];
+            }
         }
 }
 

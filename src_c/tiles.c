@@ -49,6 +49,9 @@ static double now(void)
 /* Rows that are finished and put away at a time: so few that the writing to memory hides behind the computing. */
 enum { STRIP = 2 };
 
+/* A row of a tile is a little longer than a power of two, so that columns do not fall into one set of the cache. */
+enum { PADDING = 16 };
+
 static int64_t blocks(int64_t n, int tile)
 {
     return (n + tile - 1) / tile;
@@ -99,7 +102,7 @@ static void work(job *j)
 {
     const int polls = j->watch && thread_number() == 0;
     double polled = now();
-    nf_tile tile = {.ld = j->grid->tile};
+    nf_tile tile = {.ld = j->grid->tile + PADDING};
     int n_planes = 0;
     for (int p = 0; p < NF_PLANES; p++)
         n_planes += j->planes >> p & 1;
@@ -139,7 +142,7 @@ nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map ma
                  int n_threads)
 {
     job j = {.grid = grid, .planes = planes, .map = map, .sink = sink, .watch = watch, .total = nf_grid_tiles(grid)};
-    j.plane_bytes = (size_t)grid->tile * (size_t)grid->tile * (dtype == NF_FLOAT32 ? 4 : 8);
+    j.plane_bytes = (size_t)grid->tile * (size_t)(grid->tile + PADDING) * (dtype == NF_FLOAT32 ? 4 : 8);
     if (n_threads > j.total)
         n_threads = (int)(j.total > 0 ? j.total : 1);
 #ifdef _OPENMP

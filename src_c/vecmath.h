@@ -76,7 +76,7 @@ static inline NF_T NF_(angle)(NF_T s, NF_T c, int relative)
 static inline void NF_(angles)(const NF_T *restrict sine, const NF_T *restrict square, NF_T *restrict cosine,
                                NF_T *restrict angle, const int relative)
 {
-    enum { BLOCK = 32 };
+    enum { BLOCK = 16 };
     NF_SIMD
     for (int i = 0; i < BLOCK; i++)
         cosine[i] = sqrt(square[i]);

@@ -19,7 +19,7 @@ def _cache_sizes():
 
 def configuration() -> dict[str, str]:
     """Name and value of everything that `show_config` prints, in its order."""
-    tile = limit.tile_size(10**4, 10**4, 1)
+    tile = limit.tile_size(10**4, 10**4, 1, 8)
     blas = [
         f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')}, "
         f"{pool['num_threads']} threads; 1 during a call)"
@@ -36,7 +36,7 @@ def configuration() -> dict[str, str]:
         "BLAS": "; ".join(blas) or "unknown to threadpoolctl",
         "caches": _cache_sizes(),
         "tile": f"{tile} x {tile} entries, {_core.LANES} at a time "
-        f"({tile * tile * 8 // 1024} KiB per thread and output in float64)",
+        f"({tile * tile * 8 // 1024} KiB per thread in float64)",
     }
 
 

@@ -9,18 +9,21 @@ from ntkfast.engine.lower import lower
 
 OUTPUTS = _core.OUTPUTS
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles
+MAX_TILE_BYTES = 2**22  # scratch of one thread
+MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 
 
-def tile_size(n: int, m: int, d: int) -> int:
-    """Rows and columns of one rectangle. It depends on the problem alone, so that results do not depend on threads.
+def tile_size(n: int, m: int, d: int, entry_bytes: int) -> int:
+    """Rows and columns of one rectangle, whose entries take entry_bytes over all outputs.
 
-    256 keeps a float64 tile and the rows it needs in L2 at GEMM's speed; fewer where that would leave threads without
-    work or make a tile last too long.
+    GEMM is fastest on large rectangles. The size depends on the problem alone, so that results do not depend on
+    threads.
     """
-    size = 384
-    while size > _core.LANES and (size * size * 16 > n * m or 2 * d * size * size > MAX_TILE_FLOPS):
-        size //= 2
-    return size
+    for size in range(512, _core.LANES, -_core.LANES):
+        area = size * size
+        if MIN_TILES * area <= n * m and 2 * d * area <= MAX_TILE_FLOPS and entry_bytes * area <= MAX_TILE_BYTES:
+            return size
+    return _core.LANES
 
 
 @dataclass
@@ -88,7 +91,7 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
     if shape[1] < _core.LANES and shape[0] > shape[1]:  # the long side along the lanes
         x, y, planes = y, x, [None if plane is None else plane.T for plane in planes]
-    tile = tile_size(*shape, x.x.shape[1])
+    tile = tile_size(*shape, x.x.shape[1], len(get) * dtype.itemsize)
     with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
         _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
     return results

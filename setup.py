@@ -28,7 +28,7 @@ def library(name, sources, flags, macros=()):
     headers = sorted(map(str, Path("src_c").glob("*.h")))
     files = [f"src_c/{source}.c" for source in sources]
     build_info = {"sources": files, "cflags": flags, "macros": list(macros), "include_dirs": ["src_c"]}
-    build_info["obj_deps"] = {file: headers for file in files}
+    build_info["obj_deps"] = dict.fromkeys(files, headers)
     return name, build_info
 
 
@@ -41,7 +41,9 @@ class BuildLibraries(build_clib):
         self.openmp_link = []
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
             for compiling, linking in OPENMP:
-                if self.works("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }", compiling, linking):
+                if self.works(
+                    "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }", compiling, linking
+                ):
                     common, self.openmp_link = common + compiling, linking
                     break
         base = next((f for f in (["-march=x86-64-v2"], ["-msse4.2", "-mpopcnt"]) if x86 and self.accepted(f)), [])

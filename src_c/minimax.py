@@ -17,7 +17,7 @@ def asin_core(z):
 
 
 def remez(f, weight, a, b, degree, rounds=30):
-    """Coefficients (lowest first) of the polynomial p that minimises max |(p - f) weight| on [a, b], and that maximum."""
+    """Coefficients (lowest first) of the polynomial p that minimises max |(p - f) weight| on [a, b]; that maximum."""
     m = degree + 2
     nodes = [(a + b) / 2 - (b - a) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * m)) for k in range(m)]
     for _ in range(rounds):

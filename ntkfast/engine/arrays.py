@@ -56,7 +56,9 @@ def require_finite(array, squared_norms, name):
     for i in bad[:1]:
         column = np.flatnonzero(~np.isfinite(array[i]))
         if len(column):
-            raise ValueError(f"{name}: expected finite numbers, got {array[i, column[0]]} in row {i}, column {column[0]}")
+            raise ValueError(
+                f"{name}: expected finite numbers, got {array[i, column[0]]} in row {i}, column {column[0]}"
+            )
         raise ValueError(f"{name}: the squared norm of row {i} overflows {array.dtype}; scale the data")
 
 

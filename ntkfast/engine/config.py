@@ -1,20 +1,21 @@
 """What this installation runs on: for `ntkfast info` and bug reports."""
 
-import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 import threadpoolctl
 
 from ntkfast.engine import _core, limit, threads
 
-_CACHES = {"L1d": "SC_LEVEL1_DCACHE_SIZE", "L2": "SC_LEVEL2_CACHE_SIZE", "L3": "SC_LEVEL3_CACHE_SIZE"}
-
 
 def _cache_sizes():
-    known = getattr(os, "sysconf_names", {})
-    sizes = {level: os.sysconf(name) if name in known else 0 for level, name in _CACHES.items()}
-    return ", ".join(f"{level} {size // 1024} KiB" for level, size in sizes.items() if size > 0) or "unknown"
+    found = []
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            found.append(f"L{level} {size}")
+    return ", ".join(found) or "unknown"
 
 
 def configuration() -> dict[str, str]:

@@ -18,7 +18,9 @@ def reporter(progress, description):
         yield progress
     elif progress is None or progress is True:
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
-        with tqdm(desc=description, unit="tile", leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:
+        with tqdm(
+            desc=description, unit="tile", leave=False, delay=1 if progress is None else 0, disable=hidden
+        ) as bar:
 
             def report(done, total):
                 bar.total = total

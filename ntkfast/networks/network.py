@@ -98,7 +98,7 @@ class Network:
         return f"Network([{', '.join(map(repr, self.layers))}])"
 
 
-def MLP(  # noqa: N802 - reads as the class it stands for
+def MLP(
     depth: int,
     activation: str | Activation = "relu",
     weight_std: float = 1.0,

@@ -1,0 +1,33 @@
+"""pytest bench: the limit kernels beside NumPy's X @ X.T and scikit-learn's rbf_kernel (pytest-benchmark).
+
+Groups compare within one run; no test depends on a time. The ratios that the project promises: `ntkfast bench`.
+"""
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import rbf_kernel
+
+import ntkfast as nf
+from ntkfast.benchmarks import points
+
+N = 4000
+NETS = {
+    "relu": nf.MLP(depth=4, bias_std=0.1),
+    "erf": nf.MLP(depth=4, activation="erf", bias_std=0.1),
+    "relu, depth 20": nf.MLP(depth=20, bias_std=0.1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("d", [20, 784])
+@pytest.mark.parametrize("what", ["numpy", "rbf", *NETS])
+def test_square(benchmark, what, d, dtype):
+    benchmark.group = f"{N} x {N}, d={d}, {dtype}"
+    X, K = points(N, d, dtype), np.zeros((N, N), dtype)
+    if what == "numpy":
+        benchmark(lambda: np.matmul(X, X.T, out=K))
+    elif what == "rbf":
+        benchmark(lambda: rbf_kernel(X))
+    else:
+        benchmark(lambda: nf.ntk(NETS[what], X, out=K))
+        assert np.array_equal(K, K.T)

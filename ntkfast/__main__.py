@@ -1,0 +1,5 @@
+"""python -m ntkfast"""
+
+from ntkfast.cli import main
+
+main(prog_name="ntkfast")

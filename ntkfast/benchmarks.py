@@ -1,0 +1,107 @@
+"""The figures of the README, measured: every one is a ratio of two things timed in turn, in one run."""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.kernels import kernels, ntk
+from ntkfast.networks import MLP
+
+RELU, DEEP = MLP(depth=4, bias_std=0.1), MLP(depth=20, bias_std=0.1)
+ERF = MLP(depth=4, activation="erf", bias_std=0.1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`name`: seconds of `ours` over seconds of `reference`, and the bound that the project sets itself."""
+
+    name: str
+    ours: Callable
+    reference: Callable
+    bound: float
+    at_least: bool = False
+
+
+def points(n, d, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d), dtype=dtype)
+
+
+def cases(n):
+    """The cases at n points, made one after the other: each holds at most three n x n matrices."""
+    for d, bound in ((784, 1.25), (20, 1.4)):
+        X, K = points(n, d, "f8"), np.zeros((n, n))
+        x, k = points(n, d, "f4"), np.zeros((n, n), "f4")
+
+        def full(net=RELU, X=X, K=K, **options):
+            return ntk(net, X, out=K, progress=False, **options)
+
+        def single(x=x, k=k):
+            return ntk(RELU, x, out=k, progress=False)
+
+        yield Case(f"ntk / numpy X @ X.T, float64, d={d}", full, lambda X=X, K=K: np.matmul(X, X.T, out=K), bound)
+        yield Case(f"ntk / numpy X @ X.T, float32, d={d}", single, lambda x=x, k=k: np.matmul(x, x.T, out=k), bound)
+        yield Case(f"float64 / float32, d={d}", full, single, 1.6, at_least=True)
+        if d == 784:
+            yield Case(
+                "one thread / two threads, d=784",
+                lambda f=full: f(n_threads=1),
+                lambda f=full: f(n_threads=2),
+                1.8,
+                True,
+            )
+            Y = points(n, d, "f8", seed=1)
+            yield Case(
+                "ntk(X, Y) / numpy X @ Y.T, float64, d=784",
+                lambda X=X, Y=Y, K=K: ntk(RELU, X, Y, out=K, progress=False),
+                lambda X=X, Y=Y, K=K: np.matmul(X, Y.T, out=K),
+                1.25,
+            )
+        else:
+            L = np.zeros((n, n))
+            yield Case(
+                "nngp and ntk / ntk, d=20",
+                lambda X=X, K=K, L=L: kernels(RELU, X, out=(K, L), progress=False),
+                full,
+                1.6,
+            )
+            yield Case("depth 20 / depth 4, d=20", lambda f=full: f(DEEP), full, 6.0)
+            yield Case("erf / relu, d=20", lambda f=full: f(ERF), full, 1.5)
+            try:
+                from sklearn.metrics.pairwise import rbf_kernel
+            except ImportError:
+                continue
+            yield Case("ntk / sklearn rbf_kernel, float64, d=20", full, lambda X=X: rbf_kernel(X), 1.0)
+
+
+def measure(case, repeats=5):
+    """Median seconds of both sides, timed in turn after a warm-up, and the median of the ratios."""
+    ours, reference = [], []
+    for k in range(repeats + 1):
+        for function, times in ((case.ours, ours), (case.reference, reference)):
+            start = time.perf_counter()
+            function()
+            if k:
+                times.append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(ours, reference, strict=True)]
+    return statistics.median(ours), statistics.median(reference), statistics.median(ratios)
+
+
+def peak_memory(n=8000, d=784):
+    """MiB that one call takes above its input and output, measured in a process of its own."""
+    code = f"from ntkfast import benchmarks; print(benchmarks._growth({n}, {d}))"
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+def _growth(n, d):
+    ntk(RELU, points(10, d, "f8"))  # threads, BLAS and caches of the interpreter
+    X, K = points(n, d, "f8"), np.ones((n, n))
+    unit = 1 if sys.platform == "darwin" else 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ntk(RELU, X, out=K, progress=False)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20

@@ -1,0 +1,69 @@
+"""The command line: ntkfast info, demo, bench."""
+
+import sys
+
+import click
+
+import ntkfast
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ntkfast.__version__, prog_name="ntkfast")
+def main():
+    """Neural tangent kernels at the speed of the hardware."""
+
+
+@main.command()
+def info():
+    """Print version, instruction set, OpenMP, BLAS, caches and tile size."""
+    ntkfast.show_config()
+
+
+threads = click.option("--threads", type=click.IntRange(min=1), help="Number of threads.  [default: all]")
+
+
+@main.command()
+@click.option(
+    "--out", default="ntkfast_demo.png", show_default=True, type=click.Path(dir_okay=False), help="The figure."
+)
+@threads
+def demo(out, threads):
+    """NTK regression on scikit-learn's handwritten digits, with a figure."""
+    from ntkfast import demo as module
+
+    try:
+        report = module.run(out, n_threads=threads)
+    except (ImportError, OSError, ValueError) as error:
+        fail(error)
+    click.echo(f"{report.n_train} digits to train on, {report.n_test} to test; depth-4 ReLU network, bias_std 0.1")
+    click.echo(f"test accuracy, NTK regression         {report.accuracy_ntk:8.2%}")
+    click.echo(f"test accuracy, RBF kernel ridge       {report.accuracy_rbf:8.2%}  (scikit-learn)")
+    click.echo("leading eigenvalues of K/N            " + "  ".join(f"{value:.4g}" for value in report.eigenvalues[:6]))
+    for name, seconds in report.seconds.items():
+        click.echo(f"{name:<36} {1000 * seconds:8.1f} ms")
+    click.echo(f"figure: {out}")
+
+
+@main.command()
+@click.option("--n", default=8000, show_default=True, type=click.IntRange(min=2), help="Number of points.")
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Timed runs of each side.")
+def bench(n, repeats):
+    """Time this installation against NumPy's matrix product, as ratios in one run."""
+    from ntkfast import benchmarks
+
+    ntkfast.show_config()
+    click.echo(f"\nn={n}, depth-4 ReLU unless named, median of {repeats}\n")
+    click.echo(f"{'what':<44} {'ms':>8} {'ms':>8} {'ratio':>7}   goal")
+    for case in benchmarks.cases(n):
+        ours, reference, ratio = benchmarks.measure(case, repeats)
+        met = ratio >= case.bound if case.at_least else ratio <= case.bound
+        goal = f"{'>=' if case.at_least else '<='} {case.bound:g}{'' if met else '  missed'}"
+        click.echo(f"{case.name:<44} {1000 * ours:8.1f} {1000 * reference:8.1f} {ratio:7.2f}   {goal}")
+    memory = benchmarks.peak_memory(n)
+    goal = f"<= 64{'' if memory <= 64 else '  missed'}"
+    click.echo(f"{'memory above input and output, MiB, d=784':<62} {memory:7.1f}   {goal}")
+
+
+def fail(error):
+    click.echo(f"ntkfast: {error}", err=True)
+    sys.exit(2)

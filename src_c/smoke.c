@@ -1,0 +1,331 @@
+/* smoke.c: the engine without Python, against the recursion written once more in scalar long double.
+ *
+ * Run by `make test`, `make asan` and `make plain`.  GEMM is naive and strided; outputs are guarded, so that a write
+ * outside the matrix is a failure here even where no sanitizer looks.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ntkfast.h"
+
+static int n_checks, n_failed;
+
+static void check(int holds, const char *what, const char *of, int64_t n, int64_t m, int threads)
+{
+    n_checks++;
+    if (!holds && n_failed++ < 20)
+        printf("smoke: FAILED %s, %s, %lld x %lld, %d threads\n", what, of, (long long)n, (long long)m, threads);
+}
+
+/* ---- GEMM: C = A^T B, column-major, the only form that limit.c asks for ---------------------------------- */
+
+#define GEMM(T, name)                                                                                                  \
+    static void name(char *ta, char *tb, int *m, int *n, int *k, void *alpha, void *a_, int *lda, void *b_, int *ldb,  \
+                     void *beta, void *c_, int *ldc)                                                                   \
+    {                                                                                                                  \
+        const T *a = a_, *b = b_;                                                                                      \
+        T *c = c_;                                                                                                     \
+        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1 || *(T *)beta != 0)                                           \
+            abort();                                                                                                   \
+        for (int j = 0; j < *n; j++)                                                                                   \
+            for (int i = 0; i < *m; i++) {                                                                             \
+                T sum = 0;                                                                                             \
+                for (int l = 0; l < *k; l++)                                                                           \
+                    sum += a[(int64_t)i * *lda + l] * b[(int64_t)j * *ldb + l];                                        \
+                c[(int64_t)j * *ldc + i] = sum;                                                                        \
+            }                                                                                                          \
+    }
+GEMM(float, gemm_f32)
+GEMM(double, gemm_f64)
+
+/* ---- the programs: depth 4, beta = 0.1; the reference is one function for one pair ------------------------ */
+
+enum { DEPTH = 4, DIMENSION = 7 };
+#define BETA2 (0.1L * 0.1L)
+#define PI 3.14159265358979323846264338327950288L
+
+/* First layer: sigma = x.x'/n_0 + beta^2, theta = that.  Hidden layers: one dual each, theta = theta dot + sigma. */
+static nf_program make_program(nf_instr *code, int dual, int n_0)
+{
+    nf_program p = {.code = code, .n = DEPTH, .last_dual = DEPTH - 1};
+    const long double scale = 1.0L / n_0;
+    code[0] = (nf_instr){.op = NF_AFFINE, .layer = {scale, BETA2, scale, BETA2}};
+    for (int k = 1; k < DEPTH; k++) {
+        const nf_instr relu = {.op = NF_PIECEWISE_LINEAR, .param = {0, 1}, .layer = {1, BETA2, 1, BETA2}};
+        const nf_instr erf = {.op = NF_ERF, .param = {1.2L, 0.7L, 0.3L}, .layer = {1, BETA2, 1, BETA2}};
+        code[k] = dual == NF_ERF ? erf : relu;
+        code[k].row = p.n_rows;
+        p.n_rows += nf_ops[dual].n_rows;
+    }
+    return p;
+}
+
+/* E[phi(u)phi(v)] and E[phi'(u)phi'(v)] from the textbook, not from duals.h: Cho & Saul (2009), Williams (1997) */
+static void expect(int dual, long double q1, long double q2, long double s, long double *value, long double *slope)
+{
+    if (dual == NF_ERF) {
+        const long double a = 1.2L, b = 0.7L, c = 0.3L, b2 = 2 * b * b, u = (1 + b2 * q1) * (1 + b2 * q2);
+        *value = 2 * a * a / PI * asinl(b2 * s / sqrtl(u)) + c * c;
+        *slope = 4 * a * a * b * b / PI / sqrtl(u - b2 * b2 * s * s);
+    } else {
+        const long double q = sqrtl(q1 * q2), rho = fminl(1, fmaxl(-1, s / q)), angle = acosl(rho);
+        *value = q * (sqrtl(1 - rho * rho) + rho * (PI - angle)) / (2 * PI);
+        *slope = (PI - angle) / (2 * PI);
+    }
+}
+
+/* out: NNGP, NTK, dot of the pair whose |x|^2, |y|^2, x.y are given; same: x is y */
+static void recursion(int dual, int n_0, long double xx, long double yy, long double xy, int same, long double *out)
+{
+    long double q1 = xx / n_0 + BETA2, q2 = yy / n_0 + BETA2, s = xy / n_0 + BETA2, t = s, unused, dot = 0;
+    for (int k = 1; k < DEPTH; k++) {
+        long double v1, v2, v;
+        expect(dual, q1, q1, q1, &v1, &unused);
+        expect(dual, q2, q2, q2, &v2, &unused);
+        expect(dual, q1, q2, same ? q1 : s, &v, &dot);
+        q1 = v1 + BETA2, q2 = v2 + BETA2, s = v + BETA2;
+        t = t * dot + s;
+    }
+    out[NF_NNGP] = s, out[NF_NTK] = t, out[NF_DOT] = dot;
+}
+
+/* ---- one problem ----------------------------------------------------------------------------------------- */
+
+static double get(nf_dtype dtype, const void *x, int64_t at)
+{
+    return dtype == NF_FLOAT32 ? (double)((const float *)x)[at] : ((const double *)x)[at];
+}
+
+static void set(nf_dtype dtype, void *x, int64_t at, double value)
+{
+    if (dtype == NF_FLOAT32)
+        ((float *)x)[at] = (float)value;
+    else
+        ((double *)x)[at] = value;
+}
+
+static void *array(int64_t n)
+{
+    void *x = calloc((size_t)(n > 0 ? n : 1), sizeof(double));
+    if (!x)
+        abort();
+    return x;
+}
+
+typedef struct {
+    int64_t n, ld;
+    void *x, *table, *diagonal[NF_PLANES];
+} side;
+
+/* Deterministic points in [-1, 1]; the first is (1, 0, ...) and the third, if there is one, is the second. */
+static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int d, unsigned seed, int threads)
+{
+    side s = {.n = n, .ld = d + 3};
+    s.x = array(n * s.ld);
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < d; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            const double value = (double)(seed >> 8) / (1 << 23) - 1;
+            set(dtype, s.x, i * s.ld + k, i == 0 ? k == 0 : i == 2 ? get(dtype, s.x, s.ld + k) : value);
+        }
+    const int64_t ldt = (n + NF_LANES - 1) / NF_LANES * NF_LANES;
+    double *norm = array(n);
+    long double *q = malloc(3 * (size_t)n * sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
+    s.table = array(program->n_rows * ldt);
+    nf_norms(dtype, s.x, n, d, s.ld, norm, threads);
+    for (int64_t i = 0; i < n; i++)
+        q[i] = norm[i];
+    nf_points(dtype, program, n, q, q + n, q + 2 * n, s.table, ldt, threads);
+    for (int p = 0; p < NF_PLANES; p++) {
+        s.diagonal[p] = array(n);
+        for (int64_t i = 0; i < n; i++)
+            set(dtype, s.diagonal[p], i, (double)state[p][i]);
+    }
+    free(norm), free(q);
+    return s;
+}
+
+static void free_side(side *s)
+{
+    for (int p = 0; p < NF_PLANES; p++)
+        free(s->diagonal[p]);
+    free(s->x), free(s->table);
+}
+
+static int poll_stop(void *self, int64_t done, int64_t total)
+{
+    (void)total;
+    return ++*(int *)self && done > 0;
+}
+
+/* How out[i, j] lies in memory, in elements; every way leaves guards between and around the entries */
+typedef enum { C_ORDER, F_ORDER, STRIDED, N_ORDERS } order;
+static const char *const order_names[N_ORDERS] = {"rows", "columns", "strided"};
+#define GUARD (-77.0)
+
+typedef struct {
+    int64_t rs, cs, size;
+    void *base[NF_PLANES];
+} output;
+
+static nf_status run(nf_dtype dtype, const nf_program *program, int d, const side *x, const side *y, int stream,
+                     unsigned planes, output *out, const nf_watch *watch, int threads)
+{
+    const int symmetric = x == y;
+    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric};
+    const int64_t ldt_x = (x->n + NF_LANES - 1) / NF_LANES * NF_LANES, ldt_y = (y->n + NF_LANES - 1) / NF_LANES * NF_LANES;
+    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    limit.rows = (nf_side){x->x, x->table, x->ld, ldt_x};
+    limit.columns = (nf_side){y->x, y->table, y->ld, ldt_y};
+    nf_array sink = {.dtype = dtype, .symmetric = symmetric, .stream = stream};
+    for (int p = 0; p < NF_PLANES; p++) {
+        limit.diagonal[p] = symmetric ? x->diagonal[p] : NULL;
+        sink.base[p] = (char *)out->base[p] + (dtype == NF_FLOAT32 ? 4 : 8); /* unaligned to any vector */
+        sink.row_stride[p] = out->rs, sink.column_stride[p] = out->cs;
+    }
+    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit},
+                  (nf_sink){nf_array_put, &sink}, watch, threads);
+}
+
+static output make_output(nf_dtype dtype, int64_t n, int64_t m, order how)
+{
+    output out = {how == C_ORDER ? m + 5 : how == F_ORDER ? 1 : 2 * m + 3, how == C_ORDER ? 1 : how == F_ORDER ? n + 5 : 2, 0, {0}};
+    out.size = n * out.rs + m * out.cs + 2;
+    for (int p = 0; p < NF_PLANES; p++) {
+        out.base[p] = array(out.size);
+        for (int64_t k = 0; k < out.size; k++)
+            set(dtype, out.base[p], k, GUARD);
+    }
+    return out;
+}
+
+static void free_output(output *out)
+{
+    for (int p = 0; p < NF_PLANES; p++)
+        free(out->base[p]);
+}
+
+static int same_bits(nf_dtype dtype, const output *a, const output *b)
+{
+    int same = 1;
+    for (int p = 0; p < NF_PLANES; p++)
+        same &= !memcmp(a->base[p], b->base[p], (size_t)a->size * (dtype == NF_FLOAT32 ? 4 : 8));
+    return same;
+}
+
+/* The largest error over all entries and outputs, relative to max(1, |reference|); guards: nothing else was written. */
+static double worst(nf_dtype dtype, int dual, int d, const side *x, const side *y, const output *out, int64_t *written)
+{
+    double error = 0;
+    *written = 0;
+    for (int64_t i = 0; i < x->n; i++)
+        for (int64_t j = 0; j < y->n; j++) {
+            long double xx = 0, yy = 0, xy = 0, want[NF_PLANES];
+            int same = 1;
+            for (int k = 0; k < d; k++) {
+                const long double u = get(dtype, x->x, i * x->ld + k), v = get(dtype, y->x, j * y->ld + k);
+                xx += u * u, yy += v * v, xy += u * v;
+                same &= u == v;
+            }
+            recursion(dual, d, xx, yy, xy, same, want);
+            if (same && (x != y || i != j)) /* acos near 1 turns rounding eps into sqrt(eps): only the diagonal is exact */
+                want[NF_NTK] = NAN;
+            for (int p = 0; p < NF_PLANES; p++) {
+                const double got = get(dtype, out->base[p], 1 + i * out->rs + j * out->cs);
+                const double e = (double)(fabsl(got - want[p]) / fmaxl(1, fabsl(want[p])));
+                if (p == NF_NNGP || !isnan(want[NF_NTK]))
+                    error = e <= error ? error : e; /* a NaN stays and fails */
+            }
+        }
+    for (int p = 0; p < NF_PLANES; p++)
+        for (int64_t k = 0; k < out->size; k++)
+            *written += get(dtype, out->base[p], k) != GUARD;
+    return error;
+}
+
+static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
+{
+    char what[80];
+    nf_instr code[DEPTH];
+    const nf_program program = make_program(code, dual, DIMENSION);
+    side x = make_side(dtype, &program, n, DIMENSION, 1, 3), rectangular = {0};
+    side *y = m ? (rectangular = make_side(dtype, &program, m, DIMENSION, 2, 1), &rectangular) : &x;
+    const double tolerance = dtype == NF_FLOAT32 ? 2e-5 : 1e-13;
+    for (order how = 0; how < N_ORDERS; how++) {
+        output first = {0};
+        for (int k = 0; k < 4; k++) { /* streaming off, on; 1, 3 threads */
+            const int stream = k & 1, threads = k & 2 ? 3 : 1;
+            output out = make_output(dtype, n, y->n, how);
+            const nf_status status = run(dtype, &program, DIMENSION, &x, y, stream, 7, &out, NULL, threads);
+            snprintf(what, sizeof what, "f%d %s %s stream %d", dtype == NF_FLOAT32 ? 32 : 64, nf_ops[dual].name,
+                     order_names[how], stream);
+            check(status == NF_OK, "status", what, n, y->n, threads);
+            if (k == 0) {
+                int64_t written;
+                const double error = worst(dtype, dual, DIMENSION, &x, y, &out, &written);
+                if (!(error < tolerance))
+                    printf("smoke: error %.3g\n", error);
+                check(error < tolerance, "values", what, n, y->n, threads);
+                check(written == NF_PLANES * n * y->n, "guards", what, n, y->n, threads);
+                first = out;
+            } else {
+                check(same_bits(dtype, &first, &out), "bits", what, n, y->n, threads);
+                free_output(&out);
+            }
+        }
+        free_output(&first);
+    }
+    output some = make_output(dtype, n, y->n, C_ORDER); /* one output alone: the others stay untouched */
+    check(run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &some, NULL, 1) == NF_OK, "status", "ntk alone", n, y->n, 1);
+    check(get(dtype, some.base[NF_NTK], 1) != GUARD && get(dtype, some.base[NF_NNGP], 1) == GUARD, "planes", "ntk alone",
+          n, y->n, 1);
+    free_output(&some);
+    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x}) > 1) {
+        int polls = 0;
+        const nf_watch watch = {poll_stop, &polls, -1};
+        output out = make_output(dtype, n, y->n, C_ORDER);
+        check(run(dtype, &program, DIMENSION, &x, y, 0, 7, &out, &watch, 1) == NF_STOPPED, "stop", "poll", n, y->n, 1);
+        check(polls == 1, "polled once", "poll", n, y->n, 1);
+        free_output(&out);
+    }
+    free_side(&x);
+    if (m)
+        free_side(&rectangular);
+}
+
+/* Theta^4((1,0),(1,0)) of the ReLU network with beta = 0.1 and n_0 = 2, known on paper: with sigma_1 = 1/2 + beta^2,
+ * sigma <- sigma/2 + beta^2 and theta <- theta/2 + sigma. */
+static void known_value(void)
+{
+    nf_instr code[DEPTH];
+    const nf_program program = make_program(code, NF_PIECEWISE_LINEAR, 2);
+    side x = make_side(NF_FLOAT64, &program, 1, 2, 1, 1);
+    check(fabs(get(NF_FLOAT64, x.diagonal[NF_NTK], 0) - 0.2825) < 1e-15, "0.2825", "nf_points", 1, 1, 1);
+    output out = make_output(NF_FLOAT64, 1, 1, C_ORDER);
+    run(NF_FLOAT64, &program, 2, &x, &x, 0, 1u << NF_NTK, &out, NULL, 1);
+    check(fabs(get(NF_FLOAT64, out.base[NF_NTK], 1) - 0.2825) < 1e-15, "0.2825", "nf_run", 1, 1, 1);
+    free_output(&out);
+    free_side(&x);
+}
+
+int main(void)
+{
+    static const int sizes[] = {1, 5, 129, 300};
+    if (!nf_isa_in_use()) {
+        printf("smoke: NTKFAST_ISA names nothing that runs here\n");
+        return 2;
+    }
+    known_value();
+    for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
+        for (int dual = NF_PIECEWISE_LINEAR; dual <= NF_ERF; dual++)
+            for (int k = 0; k < 4; k++) {
+                problem((nf_dtype)dtype, dual, sizes[k], 0);
+                problem((nf_dtype)dtype, dual, sizes[k], sizes[3 - k]);
+            }
+    printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "made" : "passed", nf_isa_in_use()->name,
+           nf_has_openmp() ? "on" : "off");
+    return n_failed != 0;
+}

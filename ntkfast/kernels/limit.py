@@ -69,8 +69,8 @@ def ntk(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progre
     >>> import ntkfast as nf
     >>> net = nf.MLP(depth=4, activation="relu", weight_std=1.0, bias_std=0.1)
     >>> nf.ntk(net, [[1.0, 0.0], [0.0, 1.0]]).round(4)
-    array([[0.2825, 0.1175],
-           [0.1175, 0.2825]])
+    array([[0.2825, 0.0927],
+           [0.0927, 0.2825]])
     """
     return kernels(net, X, Y, "ntk", out=out, dtype=dtype, n_threads=n_threads, progress=progress)
 

@@ -50,11 +50,13 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_limit *map = self;
     nf_isa_in_use()->interpret[map->dtype](map, tile, first, last, inner_plane(tile));
-    if (!map->diagonal[NF_NNGP] || tile->i0 != tile->j0)
+    if (!map->symmetric || tile->i0 != tile->j0)
         return;
     for (int p = 0; p < NF_PLANES; p++) {
+        if (!tile->plane[p])
+            continue;
         const void *exact = element(map->dtype, map->diagonal[p], tile->i0);
-        for (int i = first; i < last && tile->plane[p]; i++)
+        for (int i = first; i < last; i++)
             if (map->dtype == NF_FLOAT32)
                 symmetrise_float(tile->plane[p], tile->ld, i, exact);
             else

@@ -139,10 +139,10 @@ typedef struct {
 typedef struct {
     nf_dtype dtype;
     const nf_program *program;
-    int d;
+    int d, symmetric;
     nf_side rows, columns;
     nf_gemm gemm;
-    const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal; NULL otherwise */
+    const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each output asked for */
 } nf_limit;
 
 void nf_limit_open(const void *self, nf_tile *tile);
@@ -174,7 +174,8 @@ typedef struct {
 } nf_isa;
 
 /* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
- * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU. */
+ * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU.
+ * Call it once, from one thread, before anything else. */
 const nf_isa *nf_isa_in_use(void);
 
 /* NULL-terminated: what is compiled in and supported here, best first. */

@@ -120,6 +120,11 @@ typedef struct {
     void *x, *table, *diagonal[NF_PLANES];
 } side;
 
+static int64_t padded(int64_t n)
+{
+    return (n + NF_LANES - 1) / NF_LANES * NF_LANES;
+}
+
 /* Deterministic points in [-1, 1]; the first is (1, 0, ...) and the third, if there is one, is the second. */
 static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int d, unsigned seed, int threads)
 {
@@ -131,7 +136,7 @@ static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int 
             const double value = (double)(seed >> 8) / (1 << 23) - 1;
             set(dtype, s.x, i * s.ld + k, i == 0 ? k == 0 : i == 2 ? get(dtype, s.x, s.ld + k) : value);
         }
-    const int64_t ldt = (n + NF_LANES - 1) / NF_LANES * NF_LANES;
+    const int64_t ldt = padded(n);
     double *norm = array(n);
     long double *q = malloc(3 * (size_t)n * sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
     s.table = array(program->n_rows * ldt);
@@ -176,10 +181,9 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
 {
     const int symmetric = x == y;
     const nf_grid grid = {x->n, y->n, NF_LANES, symmetric};
-    const int64_t ldt_x = (x->n + NF_LANES - 1) / NF_LANES * NF_LANES, ldt_y = (y->n + NF_LANES - 1) / NF_LANES * NF_LANES;
-    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
-    limit.rows = (nf_side){x->x, x->table, x->ld, ldt_x};
-    limit.columns = (nf_side){y->x, y->table, y->ld, ldt_y};
+    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .symmetric = symmetric, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    limit.rows = (nf_side){x->x, x->table, x->ld, padded(x->n)};
+    limit.columns = (nf_side){y->x, y->table, y->ld, padded(y->n)};
     nf_array sink = {.dtype = dtype, .symmetric = symmetric, .stream = stream};
     for (int p = 0; p < NF_PLANES; p++) {
         limit.diagonal[p] = symmetric ? x->diagonal[p] : NULL;
@@ -192,7 +196,9 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
 
 static output make_output(nf_dtype dtype, int64_t n, int64_t m, order how)
 {
-    output out = {how == C_ORDER ? m + 5 : how == F_ORDER ? 1 : 2 * m + 3, how == C_ORDER ? 1 : how == F_ORDER ? n + 5 : 2, 0, {0}};
+    output out = {.rs = how == C_ORDER ? m + 5 : 1, .cs = how == C_ORDER ? 1 : n + 5};
+    if (how == STRIDED)
+        out.rs = 2 * m + 3, out.cs = 2;
     out.size = n * out.rs + m * out.cs + 2;
     for (int p = 0; p < NF_PLANES; p++) {
         out.base[p] = array(out.size);
@@ -231,7 +237,7 @@ static double worst(nf_dtype dtype, int dual, int d, const side *x, const side *
                 same &= u == v;
             }
             recursion(dual, d, xx, yy, xy, same, want);
-            if (same && (x != y || i != j)) /* acos near 1 turns rounding eps into sqrt(eps): only the diagonal is exact */
+            if (same && (x != y || i != j)) /* acos turns eps into sqrt(eps) near 1: only the diagonal is exact */
                 want[NF_NTK] = NAN;
             for (int p = 0; p < NF_PLANES; p++) {
                 const double got = get(dtype, out->base[p], 1 + i * out->rs + j * out->cs);
@@ -253,7 +259,7 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
     const nf_program program = make_program(code, dual, DIMENSION);
     side x = make_side(dtype, &program, n, DIMENSION, 1, 3), rectangular = {0};
     side *y = m ? (rectangular = make_side(dtype, &program, m, DIMENSION, 2, 1), &rectangular) : &x;
-    const double tolerance = dtype == NF_FLOAT32 ? 2e-5 : 1e-13;
+    const double tolerance = dtype == NF_FLOAT32 ? 2e-6 : 1e-14;
     for (order how = 0; how < N_ORDERS; how++) {
         output first = {0};
         for (int k = 0; k < 4; k++) { /* streaming off, on; 1, 3 threads */
@@ -279,9 +285,9 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
         free_output(&first);
     }
     output some = make_output(dtype, n, y->n, C_ORDER); /* one output alone: the others stay untouched */
-    check(run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &some, NULL, 1) == NF_OK, "status", "ntk alone", n, y->n, 1);
-    check(get(dtype, some.base[NF_NTK], 1) != GUARD && get(dtype, some.base[NF_NNGP], 1) == GUARD, "planes", "ntk alone",
-          n, y->n, 1);
+    run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &some, NULL, 1);
+    check(get(dtype, some.base[NF_NTK], 1) != GUARD, "written", "ntk alone", n, y->n, 1);
+    check(get(dtype, some.base[NF_NNGP], 1) == GUARD, "untouched", "ntk alone", n, y->n, 1);
     free_output(&some);
     if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x}) > 1) {
         int polls = 0;

@@ -59,7 +59,7 @@ static void NF_(put_transposed)(const NF_T *from, int64_t ld, int ni, int nj, NF
             const int columns = nj - j < COLUMNS ? nj - j : COLUMNS;
             const NF_T *block = from + i0 * ld + j;
             for (int i = 0; i < rows; i++)
-                for (int c = 0; c < COLUMNS; c++) /* past the edge there is padding to read */
+                for (int c = 0; c < COLUMNS; c++) /* a tile is a multiple of 8 wide: this stays in its row */
                     buffer[c][i] = block[i * ld + c];
             for (int c = 0; c < columns; c++)
                 put_run((char *)(to + (j + c) * stride + i0), (const char *)buffer[c], rows * (int64_t)sizeof(NF_T), stream);
@@ -67,7 +67,7 @@ static void NF_(put_transposed)(const NF_T *from, int64_t ld, int ni, int nj, NF
     }
 }
 
-/* to[i*row_stride + j*column_stride] = from[i*ld + j]; ld is a multiple of NF_LANES */
+/* to[i*row_stride + j*column_stride] = from[i*ld + j], from a tile: rows of at least NF_LANES entries */
 static void NF_(put)(const void *from_, int64_t ld, int ni, int nj, void *to_, int64_t row_stride, int64_t column_stride,
                      int stream)
 {

@@ -1,5 +1,7 @@
 /* tiles.c: the one loop over rectangles.  It knows neither the precision nor the instruction set, neither what fills a
  * rectangle (the map) nor where it goes (the sink). */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime, which -std=c11 hides */
+
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -105,7 +107,7 @@ static void work(job *j)
     nf_tile tile = {.ld = j->grid->tile + PADDING};
     int n_planes = 0;
     for (int p = 0; p < NF_PLANES; p++)
-        n_planes += j->planes >> p & 1;
+        n_planes += (int)(j->planes >> p & 1);
     char *scratch = aligned_alloc(64, (size_t)n_planes * j->plane_bytes);
     if (!scratch) {
         j->status = NF_NO_MEMORY;

@@ -49,7 +49,7 @@ cdef extern from "ntkfast.h" nogil:
     ctypedef struct nf_limit:
         nf_dtype dtype
         const nf_program *program
-        int d
+        int d, symmetric
         nf_side rows, columns
         nf_gemm gemm
         const void *diagonal[3]
@@ -228,7 +228,7 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef int status, p
     cdef int64_t size = sizeof(cython.floating)
 
-    kernel.dtype, kernel.program, kernel.d = dtype, &program.program, x.shape[1]
+    kernel.dtype, kernel.program, kernel.d, kernel.symmetric = dtype, &program.program, x.shape[1], symmetric
     kernel.rows = nf_side(&x[0, 0], &x_table[0, 0], x.strides[0] // size, x_table.shape[1])
     kernel.columns = nf_side(&y[0, 0], &y_table[0, 0], y.strides[0] // size, y_table.shape[1])
     kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm

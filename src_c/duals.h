@@ -80,7 +80,7 @@ static void NF_(erf)(NF_ARGS)
 {
     const long double a = in->param[0], b = in->param[1], c = in->param[2];
     const NF_T value = (NF_T)(2 * a * a / NF_PI), offset = (NF_T)(c * c);
-    const NF_T e1 = row[ldr], g1 = row[2 * ldr], slope = (NF_T)(4 * a * a * b * b / NF_PI) * g1;
+    const NF_T e1 = row[ldr], g1 = row[2 * ldr], slope = (NF_T)(4 * a * a * b * b / NF_PI * g1);
     const NF_T *e2 = col + ldc, *g2 = col + 2 * ldc;
     NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], alpha[NF_WIDTH];
     NF_LAYER

@@ -33,11 +33,13 @@ static void store(nf_dtype dtype, void *table, int64_t at, long double value)
 }
 
 static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long double *q, long double *theta,
-                      long double *dot, void *table, int64_t ld)
+                      long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld)
 {
     const long double smallest = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
     long double t = 0, s = *q;
     *dot = 0;
+    *peak_q = s;
+    *peak_theta = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         long double number[NF_MAX_ROWS] = {0};
@@ -52,18 +54,21 @@ static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long
         if (k == program->last_dual)
             NF_(slope_of)(in, number, 1, number, 1, &s, dot);
         NF_(instructions)[in->op](in, number, 1, number, 1, &s, &t);
+        const long double before = (s - in->layer[1]) / in->layer[0]; /* sigma between the dual and its layer */
+        *peak_q = fmaxl(*peak_q, fmaxl(fmaxl(before, s), fmaxl(in->layer[0], in->layer[1])));
+        *peak_theta = fmaxl(*peak_theta, fmaxl(t, fmaxl(in->layer[2], in->layer[3])));
     }
     *q = s;
     *theta = t;
 }
 
 void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
-               long double *dot, void *table, int64_t ld, int n_threads)
+               long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld, int n_threads)
 {
     (void)n_threads;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(static, 256) num_threads(n_threads)
 #endif
     for (int64_t i = 0; i < n; i++)
-        one_point(dtype, program, i, &q[i], &theta[i], &dot[i], table, ld);
+        one_point(dtype, program, i, &q[i], &theta[i], &dot[i], &peak_q[i], &peak_theta[i], table, ld);
 }

@@ -138,12 +138,12 @@ static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int 
         }
     const int64_t ldt = padded(n);
     double *norm = array(n);
-    long double *q = malloc(3 * (size_t)n * sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
+    long double *q = malloc(5 * (size_t)n * sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
     s.table = array(program->n_rows * ldt);
     nf_norms(dtype, s.x, n, d, s.ld, norm, threads);
     for (int64_t i = 0; i < n; i++)
         q[i] = norm[i];
-    nf_points(dtype, program, n, q, q + n, q + 2 * n, s.table, ldt, threads);
+    nf_points(dtype, program, n, q, q + n, q + 2 * n, q + 3 * n, q + 4 * n, s.table, ldt, threads);
     for (int p = 0; p < NF_PLANES; p++) {
         s.diagonal[p] = array(n);
         for (int64_t i = 0; i < n; i++)

@@ -63,8 +63,8 @@ cdef extern from "ntkfast.h" nogil:
         const char *name
     const nf_op_info nf_ops[]
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
-    void nf_points(nf_dtype, const nf_program *, int64_t, long double *, long double *, long double *, void *, int64_t,
-                   int)
+    void nf_points(nf_dtype, const nf_program *, int64_t, long double *, long double *, long double *, long double *,
+                   long double *, void *, int64_t, int)
     int64_t nf_grid_tiles(const nf_grid *)
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
     void nf_limit_open(const void *, nf_tile *)
@@ -79,9 +79,13 @@ cdef extern from "ntkfast.h" nogil:
 cdef extern from "Python.h":
     # Declared without `except`: what they raise stays pending until the engine has unwound.
     int PyErr_CheckSignals()
+    int check_signals "PyErr_CheckSignals"() except -1
     PyObject *PyObject_CallFunction(PyObject *, const char *, ...)
     void Py_XDECREF(PyObject *)
 
+
+cdef enum:
+    POLL_WORK = 40000000  # numbers read between two looks for Ctrl-C, some 20 ms
 
 LANES = NF_LANES
 OUTPUTS = ("nngp", "ntk", "nngp_dot")  # in the order of the planes
@@ -156,27 +160,38 @@ def norms(const cython.floating[:, :] x, int n_threads):
     out = np.empty(x.shape[0])
     cdef double[::1] view = out
     cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
-    cdef int64_t ld = x.strides[0] // <int64_t>sizeof(cython.floating)
-    with nogil:
-        nf_norms(dtype, &x[0, 0], x.shape[0], x.shape[1], ld, &view[0], n_threads)
+    cdef int64_t n = x.shape[0], d = x.shape[1], ld = x.strides[0] // <int64_t>sizeof(cython.floating)
+    cdef int64_t start = 0, step = max(64, POLL_WORK // d), count
+    while start < n:
+        count = min(step, n - start)
+        with nogil:
+            nf_norms(dtype, &x[start, 0], count, d, ld, &view[start], n_threads)
+        check_signals()
+        start += count
     return out
 
 
 def points(Program program, squared_norms, dtype, int n_threads):
-    """The program on the diagonal: (table (n_rows, n padded) of dtype, nngp, ntk, nngp_dot (n,) in long double)."""
-    n = len(squared_norms)
-    ld = -(-n // LANES) * LANES
+    """The program on the diagonal: the point table (n_rows, n padded) of dtype, and (5, n) in long double: nngp, ntk,
+    nngp_dot, and the largest values that nngp and ntk had on the way.
+    """
+    cdef int64_t n = len(squared_norms), ld = -(-n // NF_LANES) * NF_LANES
+    cdef int64_t start = 0, step = max(256, POLL_WORK // (64 * program.program.n)), count
     table = np.zeros((max(program.n_rows, 1), ld), dtype=dtype)
-    q = squared_norms.astype(np.longdouble)
-    theta, dot = np.empty_like(q), np.empty_like(q)
-    cdef long double[::1] q_view = q, theta_view = theta, dot_view = dot
-    cdef char[::1] bytes_view = table.reshape(-1).view(np.int8)
-    cdef nf_dtype c_dtype = NF_FLOAT32 if table.itemsize == 4 else NF_FLOAT64
-    cdef int64_t c_n = n, c_ld = ld
-    with nogil:
-        nf_points(c_dtype, &program.program, c_n, &q_view[0], &theta_view[0], &dot_view[0], &bytes_view[0], c_ld,
-                  n_threads)
-    return table, q, theta, dot
+    state = np.empty((5, n), dtype=np.longdouble)
+    state[0] = squared_norms
+    cdef long double[:, ::1] view = state
+    cdef char[:, ::1] bytes_view = table.view(np.int8)
+    cdef int64_t size = table.itemsize
+    cdef nf_dtype c_dtype = NF_FLOAT32 if size == 4 else NF_FLOAT64
+    while start < n:
+        count = min(step, n - start)
+        with nogil:
+            nf_points(c_dtype, &program.program, count, &view[0, start], &view[1, start], &view[2, start],
+                      &view[3, start], &view[4, start], &bytes_view[0, start * size], ld, n_threads)
+        check_signals()
+        start += count
+    return table, state
 
 
 cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ntkfast.engine import memory
+
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -38,7 +40,7 @@ def working_dtype(dtype, *arrays):
     return given
 
 
-def for_blas(array, dtype):
+def for_blas(array, name, dtype):
     """The array itself if its rows are contiguous and apart by a BLAS leading dimension, else a copy that is."""
     n, d = array.shape
     size = dtype.itemsize
@@ -46,6 +48,7 @@ def for_blas(array, dtype):
         step, rest = divmod(array.strides[0], size)
         if n == 1 or (rest == 0 and d <= step < 2**31):
             return array
+    memory.require(array.size * size, f"{name}: a contiguous copy in {dtype}")
     with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite, with its row
         return np.ascontiguousarray(array, dtype=dtype)
 
@@ -53,21 +56,22 @@ def for_blas(array, dtype):
 def require_finite(array, squared_norms, name):
     """Raise for the first row of the converted array that holds a NaN or inf, or whose squared norm overflows."""
     bad = np.flatnonzero(~np.isfinite(squared_norms))
-    for i in bad[:1]:
-        column = np.flatnonzero(~np.isfinite(array[i]))
-        if len(column):
-            raise ValueError(
-                f"{name}: expected finite numbers, got {array[i, column[0]]} in row {i}, column {column[0]}"
-            )
-        raise ValueError(f"{name}: the squared norm of row {i} overflows {array.dtype}; scale the data")
+    if len(bad) == 0:
+        return
+    row = bad[0]
+    columns = np.flatnonzero(~np.isfinite(array[row]))
+    if len(columns):
+        value, place = array[row, columns[0]], f"row {row}, column {columns[0]}"
+        raise ValueError(f"{name}: expected finite numbers in {array.dtype}, got {value} in {place}")
+    raise ValueError(f"{name}: the squared norm of row {row} overflows {array.dtype}; scale the data")
 
 
-def require_diagonal(values, dtype, name):
-    """Raise for the first point whose variance or tangent kernel does not fit dtype."""
-    bad = np.flatnonzero(~(values <= np.finfo(dtype).max))
+def require_fitting(peaks, dtype, name):
+    """Raise for the first point whose recursion does not fit dtype."""
+    bad = np.flatnonzero(~(peaks <= np.finfo(dtype).max))
     if len(bad):
-        hint = "scale the data or use dtype=float64" if dtype == DTYPES[0] else "scale the data"
-        raise ValueError(f"{name}: the kernel of row {bad[0]} with itself overflows {dtype}; {hint}")
+        hint = "scale the data or weight_std" + (", or use dtype=float64" if dtype == DTYPES[0] else "")
+        raise ValueError(f"{name}: the kernel of row {bad[0]} with itself overflows {dtype} in some layer; {hint}")
 
 
 def check_out(out, shape, dtype, inputs, name="out"):

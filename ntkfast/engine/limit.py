@@ -9,19 +9,20 @@ from ntkfast.engine.lower import lower
 
 OUTPUTS = _core.OUTPUTS
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles
+FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 2**22  # scratch of one thread
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 
 
-def tile_size(n: int, m: int, d: int, entry_bytes: int) -> int:
-    """Rows and columns of one rectangle, whose entries take entry_bytes over all outputs.
+def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
+    """Rows and columns of one rectangle, for entries of that cost and size, all outputs together.
 
     GEMM is fastest on large rectangles. The size depends on the problem alone, so that results do not depend on
     threads.
     """
     for size in range(512, _core.LANES, -_core.LANES):
         area = size * size
-        if MIN_TILES * area <= n * m and 2 * d * area <= MAX_TILE_FLOPS and entry_bytes * area <= MAX_TILE_BYTES:
+        if MIN_TILES * area <= n * m and entry_flops * area <= MAX_TILE_FLOPS and entry_bytes * area <= MAX_TILE_BYTES:
             return size
     return _core.LANES
 
@@ -35,17 +36,23 @@ class _Side:
     diagonals: np.ndarray
 
 
-def _prepare(array, name, program, dtype, n_threads):
-    x = arrays.for_blas(array, dtype)
+def _prepare(array, name, net, get, dtype, n_threads):
+    program = lower(net, array.shape[1])
+    x = arrays.for_blas(array, name, dtype)
     squared_norms = _core.norms(x, n_threads)
     arrays.require_finite(x, squared_norms, name)
-    table, *diagonals = _core.points(program, squared_norms, dtype, n_threads)
-    for values in diagonals:
-        arrays.require_diagonal(values, dtype, name)
-    return _Side(x, table, np.array(diagonals))
+    table, state = _core.points(program, squared_norms, dtype, n_threads)
+    diagonals, peaks = state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
+    for output in {"nngp", *get}:  # Σ is on every way
+        arrays.require_fitting(peaks[output], dtype, name)
+    return _Side(x, table, diagonals)
 
 
 def _check_get(net, get):
+    """get as a tuple of names that this network can give."""
+    if not isinstance(get, str | tuple | list):
+        raise TypeError(f"get: expected a name or a tuple of names, got {type(get).__name__}")
+    get = (get,) if isinstance(get, str) else tuple(get)
     for output in get:
         if output not in OUTPUTS:
             raise ValueError(f"get: expected names out of {', '.join(OUTPUTS)}, got {output!r}")
@@ -53,6 +60,7 @@ def _check_get(net, get):
         raise ValueError(f"get: expected one or more different outputs, got {get!r}")
     if "nngp_dot" in get and net.depth == len(net.layers):
         raise ValueError("get: 'nngp_dot' is the derivative kernel of the last activation, and the network has none")
+    return get
 
 
 def _same_points(a, b):
@@ -64,7 +72,7 @@ def _same_points(a, b):
 
 def matrices(net, X, Y, get, out, dtype, n_threads, show):
     """The outputs named in get, each (n, m), in that order. Y None, or X itself: symmetric, each pair once."""
-    _check_get(net, get)
+    get = _check_get(net, get)
     n_threads = threads.resolve(n_threads)
     x_given = arrays.as_points(X, "X")
     y_given = x_given if Y is None else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
@@ -72,6 +80,8 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     shape = (len(x_given), len(y_given))
     if out is None:
         out = [None] * len(get)
+    if len(out) != len(get):
+        raise ValueError(f"out: expected {len(get)} arrays, one per output in get, got {len(out)}")
     inputs = [(x_given, "X"), (y_given, "Y")]
     for k, (given, name) in enumerate(zip(out, get, strict=True)):
         if given is not None:
@@ -81,27 +91,27 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     missing = sum(given is None for given in out)
     memory.require(missing * shape[0] * shape[1] * dtype.itemsize, f"{missing} x {shape[0]} x {shape[1]} {dtype}")
 
-    program = lower(net, x_given.shape[1])
-    x = _prepare(x_given, "X", program, dtype, n_threads)
+    x = _prepare(x_given, "X", net, get, dtype, n_threads)
     symmetric = _same_points(x_given, y_given)
-    y = x if symmetric else _prepare(y_given, "Y", program, dtype, n_threads)
+    y = x if symmetric else _prepare(y_given, "Y", net, get, dtype, n_threads)
     diagonals = x.diagonals.astype(dtype) if symmetric else None
 
     results = [np.empty(shape, dtype) if given is None else given for given in out]
     planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
     if shape[1] < _core.LANES and shape[0] > shape[1]:  # the long side along the lanes
         x, y, planes = y, x, [None if plane is None else plane.T for plane in planes]
-    tile = tile_size(*shape, x.x.shape[1], len(get) * dtype.itemsize)
+    flops = 2 * x.x.shape[1] + FLOPS_PER_LAYER * net.depth
+    tile = tile_size(*shape, flops, len(get) * dtype.itemsize)
     with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
-        _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
+        _core.limit(lower(net, x.x.shape[1]), x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
     return results
 
 
 def diagonals(net, X, get, dtype, n_threads):
     """The outputs named in get for the pairs (x_i, x_i), each (n,)."""
-    _check_get(net, get)
+    get = _check_get(net, get)
     n_threads = threads.resolve(n_threads)
     x = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, x)
-    side = _prepare(x, "X", lower(net, x.shape[1]), dtype, n_threads)
+    side = _prepare(x, "X", net, get, dtype, n_threads)
     return [side.diagonals[OUTPUTS.index(output)].astype(dtype) for output in get]

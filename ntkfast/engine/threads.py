@@ -12,6 +12,10 @@ from ntkfast.engine import _core
 from ntkfast.networks.checks import positive_integer
 
 
+# More than any machine has use for; OpenMP ends the process when the system refuses it a thread.
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
+
+
 class _State:
     """One per process; a child made by fork starts with a fresh one."""
 
@@ -66,6 +70,7 @@ def resolve(n_threads: int | None) -> int:
         quota = cgroup_cpus()
         if quota is not None and "OMP_NUM_THREADS" not in os.environ:
             n_threads = min(n_threads, quota)
+    n_threads = min(n_threads, MOST_THREADS)
     if _state.pool_is_lost or not _core.has_openmp():
         return 1
     if n_threads > 1:

@@ -118,14 +118,10 @@ def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=Non
     array([[0.5]])
     """
     _check_network(net)
-    single = isinstance(get, str)
-    names = (get,) if single else tuple(get)
-    if out is not None:
-        out = [out] if single else list(out) if isinstance(out, list | tuple) else [out]
-        if len(out) != len(names):
-            raise ValueError(f"out: expected {len(names)} arrays, one per output in get, got {len(out)}")
-    results = engine.matrices(net, X, Y, names, out, dtype, n_threads, progress)
-    return results[0] if single else _tuple_type(names)(*results)
+    if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)):
+        out = (out,)
+    results = engine.matrices(net, X, Y, get, out, dtype, n_threads, progress)
+    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
 
 
 def diagonal(net: Network, X, get="ntk", *, dtype=None, n_threads=None):
@@ -149,7 +145,5 @@ def diagonal(net: Network, X, get="ntk", *, dtype=None, n_threads=None):
     array([0.25, 0.5 ])
     """
     _check_network(net)
-    single = isinstance(get, str)
-    names = (get,) if single else tuple(get)
-    results = engine.diagonals(net, X, names, dtype, n_threads)
-    return results[0] if single else _tuple_type(names)(*results)
+    results = engine.diagonals(net, X, get, dtype, n_threads)
+    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)

@@ -51,11 +51,18 @@ class Activation:
         """φ(x), elementwise."""
         return self.function(np.asarray(x))
 
+    def __reduce__(self):  # pickled as name and parameters: φ is a closure
+        return _build, (self.name, self.parameters)
+
     def __repr__(self):
-        return f"{self.name}({', '.join(f'{key}={value:g}' for key, value in self.parameters)})"
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.parameters)})"
 
 
 _FACTORIES: dict[str, Callable[..., Activation]] = {}
+
+
+def _build(name, parameters):
+    return _FACTORIES[name](**dict(parameters))
 
 
 def registered(factory):

@@ -8,7 +8,10 @@ def finite_number(value, name):
     """value as a float; TypeError or ValueError name the argument."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:  # an integer beyond float64
+        value = math.inf
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
     return value
@@ -17,14 +20,14 @@ def finite_number(value, name):
 def positive_number(value, name):
     value = finite_number(value, name)
     if value <= 0:
-        raise ValueError(f"{name}: expected a number > 0, got {value:g}")
+        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
     return value
 
 
 def non_negative_number(value, name):
     value = finite_number(value, name)
     if value < 0:
-        raise ValueError(f"{name}: expected a number >= 0, got {value:g}")
+        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
     return value
 
 

@@ -74,7 +74,7 @@ class Network:
     layers: tuple[Dense | Activation, ...]
 
     def __init__(self, layers: Iterable[Dense | Activation | str]):
-        if isinstance(layers, str | Dense | Activation):
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
             raise TypeError(f"layers: expected a list of layers, got {type(layers).__name__}")
         checked = []
         for k, given in enumerate(layers):
@@ -123,8 +123,8 @@ def MLP(
     --------
     >>> import ntkfast as nf
     >>> net = nf.MLP(depth=4, activation="relu", weight_std=1.0, bias_std=0.1)
-    >>> float(nf.diagonal(net, [[1.0, 0.0]])[0])
-    0.2825
+    >>> nf.diagonal(net, [[1.0, 0.0]])
+    array([0.2825])
     """
     depth = positive_integer(depth, "depth")
     dense, activation = Dense(weight_std, bias_std), get(activation)

@@ -1,0 +1,613 @@
+"""The engine as a machine: the same bits whatever the threads, layouts and outputs; interruptions, forks, memory."""
+
+import copy
+import dataclasses
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import ntkfast as nf
+from ntkfast.engine import _core, limit, memory, threads
+
+NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
+MIXED = nf.Network([nf.Dense(1.1, 0.2), "erf", nf.Dense(1.3), "abs", nf.Dense(0.9, 0.1), nf.Dense(1.2, weight_lr=0.5)])
+ALL = ("nngp", "ntk", "nngp_dot")
+DTYPES = [np.float32, np.float64]
+LONG = nf.MLP(depth=50, bias_std=0.1)  # with N = 6000 about a second
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+
+
+def points(n, d=5, dtype=np.float64, seed=0):
+    return np.random.default_rng((seed, n, d)).normal(size=(n, d)).astype(dtype)
+
+
+def tolerance(dtype):
+    return 3e-7 if dtype == np.float64 else 5e-3  # near-duplicates at the cusp: sqrt(2 eps) / pi, a few times
+
+
+def run_python(code, timeout=60):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- threads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("net", [NET, MIXED], ids=["relu", "mixed"])
+@pytest.mark.parametrize(("n", "m"), [(1, None), (33, None), (600, None), (1, 50), (333, 7), (257, 500)])
+def test_same_bits_for_any_number_of_threads(net, n, m, dtype):
+    X, Y = points(n, 6, dtype), None if m is None else points(m, 6, dtype, seed=1)
+    one = nf.kernels(net, X, Y, ALL, n_threads=1)
+    for n_threads in (2, 3, 7, None):
+        for a, b in zip(one, nf.kernels(net, X, Y, ALL, n_threads=n_threads), strict=True):
+            assert_array_equal(a, b)
+    diagonals = nf.diagonal(net, X, ALL, n_threads=1)
+    for n_threads in (2, 3, 7):
+        assert_array_equal(diagonals, nf.diagonal(net, X, ALL, n_threads=n_threads))
+
+
+def test_same_bits_from_python_threads():
+    X, expected, results = points(700, 8), {}, {}
+    calls = {k: (nf.MLP(depth=2 + k % 3, bias_std=0.1), X[: 500 + 40 * k]) for k in range(5)}
+    for k, (net, x) in calls.items():
+        expected[k] = nf.ntk(net, x)
+
+    def repeat(k):
+        results[k] = [nf.ntk(*calls[k], n_threads=1 + k % 3) for _ in range(4)]
+
+    workers = [threading.Thread(target=repeat, args=(k,)) for k in calls]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    for k in calls:
+        assert len(results[k]) == 4
+        for result in results[k]:
+            assert_array_equal(result, expected[k])
+
+
+def test_gil_is_free_during_a_call():
+    X, out = points(3000, 4), np.empty((3000, 3000))
+    count, stop = 0, threading.Event()
+
+    def counting():
+        nonlocal count
+        while not stop.is_set():
+            count += 1
+            time.sleep(0.001)
+
+    counter = threading.Thread(target=counting)
+    counter.start()
+    try:
+        before, start = count, time.perf_counter()
+        nf.ntk(LONG, X, out=out, n_threads=1)
+        seconds, counted = time.perf_counter() - start, count - before
+    finally:
+        stop.set()
+        counter.join()
+    print(f"{counted} ticks of 1 ms in {seconds:.3f} s")
+    assert counted > 0.1 * seconds / 0.001
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_gets_its_threads_back():
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        before, within = blas_threads(), []
+        nf.ntk(NET, points(300))
+        assert blas_threads() == before
+        nf.ntk(LONG, points(1500), progress=lambda done, total: within.append(blas_threads()))
+        assert blas_threads() == before
+        with pytest.raises(ZeroDivisionError):
+            nf.ntk(LONG, points(1500), progress=lambda done, total: 1 / 0)
+        assert blas_threads() == before
+    assert within
+    assert all(set(threads) == {1} for threads in within)
+
+
+# --- outputs
+
+
+def outs(shape, dtype, tmp_path):
+    """Arrays of every layout, all NaN, that a result of this shape can be written to."""
+    n, m = shape
+    nan = np.nan
+    yield "C", np.full(shape, nan, dtype)
+    yield "Fortran", np.full(shape, nan, dtype, order="F")
+    yield "transposed", np.full((m, n), nan, dtype).T
+    yield "strided rows", np.full((n, m + 3), nan, dtype)[:, :m]
+    yield "every second", np.full((2 * n, 3 * m), nan, dtype)[::2, 1::3]
+    yield "upside down", np.full(shape, nan, dtype)[::-1]
+    yield "mirrored", np.full(shape, nan, dtype)[:, ::-1]
+    yield "turned", np.full((m, n), nan, dtype)[::-1, ::-1].T
+    yield "middle of more axes", np.full((n, 2, m), nan, dtype)[:, 1]
+    yield "odd offset", np.full(n * m + 1, nan, dtype)[1:].reshape(shape)
+    yield "memmap", np.memmap(tmp_path / f"{n}-{m}.bin", dtype, "w+", shape=shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "m"), [(1, None), (70, None), (530, None), (1, 1), (1, 90), (90, 1), (45, 3), (200, 530)]
+)
+def test_same_bits_into_any_out(n, m, dtype, tmp_path):
+    X, Y = points(n, 6, dtype), None if m is None else points(m, 6, dtype, seed=1)
+    expected = nf.ntk(NET, X, Y)
+    for name, out in outs(expected.shape, dtype, tmp_path):
+        assert nf.ntk(NET, X, Y, out=out) is out
+        assert_array_equal(out, expected, err_msg=name)
+
+
+def test_nothing_is_written_beside_out():
+    frame = np.full((40, 50), 7.0)
+    nf.ntk(NET, points(20), points(30, seed=1), out=frame[5:25, 10:40])
+    inside = np.zeros(frame.shape, bool)
+    inside[5:25, 10:40] = True
+    assert np.all(frame[~inside] == 7.0)
+    assert np.all(frame[inside] != 7.0)
+
+
+def test_memmap_is_on_disk(tmp_path):
+    X, path = points(90), tmp_path / "kernel.bin"
+    out = np.memmap(path, np.float64, "w+", shape=(90, 90))
+    nf.ntk(NET, X, out=out)
+    out.flush()
+    assert_array_equal(np.fromfile(path).reshape(90, 90), nf.ntk(NET, X))
+
+
+def test_large_out_with_and_without():
+    """Beyond the size from which the engine writes past the caches."""
+    X = points(2100, 3)
+    expected = nf.ntk(NET, X)
+    assert expected.nbytes > 1 << 25
+    for out in (np.empty((2100, 2100)), np.empty((2100, 2101))[:, 1:], np.empty((2100, 2100), order="F")):
+        assert_array_equal(nf.ntk(NET, X, out=out), expected)
+    assert_array_equal(expected, expected.T)
+
+
+def test_kernels_with_some_outs():
+    X, out = points(50), np.empty((50, 50), order="F")
+    expected = nf.kernels(NET, X, get=ALL)
+    result = nf.kernels(NET, X, get=ALL, out=(None, out, None))
+    assert result.ntk is out
+    for a, b in zip(expected, result, strict=True):
+        assert_array_equal(a, b)
+    assert nf.kernels(NET, X, get="ntk", out=out) is out
+
+
+@pytest.mark.parametrize("get", [("nngp", "ntk"), ("ntk", "nngp"), ALL, ALL[::-1], ("nngp_dot",), ["ntk"]])
+@pytest.mark.parametrize("m", [None, 4, 60])
+def test_several_outputs_are_those_of_single_calls(get, m):
+    X, Y = points(61, 4), None if m is None else points(m, 4, seed=1)
+    result = nf.kernels(MIXED, X, Y, get)
+    assert result._fields == tuple(get)
+    for name in get:
+        assert_array_equal(getattr(result, name), nf.kernels(MIXED, X, Y, name))
+    diagonals = nf.diagonal(MIXED, X, tuple(get))
+    assert diagonals._fields == tuple(get)
+    for name in get:
+        assert_array_equal(getattr(diagonals, name), nf.diagonal(MIXED, X, name))
+
+
+def test_nngp_and_ntk_are_kernels():
+    X = points(20)
+    both = nf.kernels(NET, X)
+    assert both._fields == ("nngp", "ntk")
+    assert_array_equal(both.nngp, nf.nngp(NET, X))
+    assert_array_equal(both.ntk, nf.ntk(NET, X))
+
+
+def test_nngp_dot_closes_the_recursion():
+    """Θ of a network is Θ of the one without its last layer, times Σ̇, plus Σ."""
+    X = points(30)
+    shorter = nf.MLP(depth=3, weight_std=1.2, bias_std=0.1)
+    all_three = nf.kernels(NET, X, get=ALL)
+    assert_allclose(all_three.ntk, nf.ntk(shorter, X) * all_three.nngp_dot + all_three.nngp, rtol=1e-12)
+
+
+# --- sizes and symmetry
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 127, 128, 129, 511, 512, 513])
+def test_square_sizes(n, dtype):
+    X = points(n, 3, dtype)
+    for name in ALL:
+        symmetric = nf.kernels(NET, X, get=name)
+        assert symmetric.shape == (n, n)
+        assert symmetric.dtype == dtype
+        assert_array_equal(symmetric, symmetric.T)
+        assert_array_equal(np.diagonal(symmetric), nf.diagonal(NET, X, name))
+        rectangular = nf.kernels(NET, X, X.copy(), get=name)
+        off = ~np.eye(n, dtype=bool)
+        scale = np.sqrt(np.outer(np.diagonal(symmetric), np.diagonal(symmetric)))
+        error = np.abs(symmetric - rectangular) / scale
+        assert np.max(error[off], initial=0) < (1e-7 if dtype == np.float64 else 2e-3)
+        assert np.max(error) < (tolerance(dtype) if name != "nngp" else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [1, 2, 7, 15, 16, 17, 100, 513])
+@pytest.mark.parametrize("n", [1, 3, 16, 129, 512])
+def test_rectangles_agree_with_their_transposes_and_parts(n, m, dtype):
+    X, Y = points(n, 4, dtype), points(m, 4, dtype, seed=1)
+    K = nf.kernels(MIXED, X, Y, ALL)
+    transposed = nf.kernels(MIXED, Y, X, ALL)
+    i, j = n // 2, m // 2
+    part = nf.kernels(MIXED, X[i : i + 1], Y[j : j + 1], ALL)
+    rtol = 1e-10 if dtype == np.float64 else 1e-2
+    for a, b, c in zip(K, transposed, part, strict=True):
+        assert a.shape == (n, m)
+        assert a.dtype == dtype
+        assert np.all(np.isfinite(a))
+        assert_allclose(a, b.T, rtol=rtol, atol=rtol / 10)
+        assert_allclose(a[i, j], c[0, 0], rtol=rtol, atol=rtol / 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 80), m=st.integers(1, 80), d=st.integers(1, 20), n_threads=st.integers(1, 4), data=st.data())
+def test_stacked_points_hold_their_blocks(n, m, d, n_threads, data):
+    """The kernel of [X; Y] with itself holds those of X, of Y and of X with Y."""
+    X, Y = points(n, d), points(m, d, seed=1)
+    get = data.draw(st.sampled_from(ALL))
+    whole = nf.kernels(NET, np.vstack([X, Y]), get=get, n_threads=n_threads)
+    scale = np.max(np.abs(whole))
+    assert_allclose(whole[:n, :n], nf.kernels(NET, X, get=get), rtol=0, atol=1e-7 * scale)
+    assert_allclose(whole[n:, n:], nf.kernels(NET, Y, get=get), rtol=0, atol=1e-7 * scale)
+    assert_allclose(whole[:n, n:], nf.kernels(NET, X, Y, get, n_threads=n_threads), rtol=0, atol=1e-7 * scale)
+
+
+def test_one_feature_one_point():
+    net = nf.MLP(depth=2, bias_std=0.5)
+    assert nf.nngp(net, [[2.0]])[0, 0] == 0.5 * (4 + 0.25) + 0.25
+    assert nf.nngp(nf.MLP(depth=1), [[2.0]], [[-3.0], [0.5]]).tolist() == [[-6.0, 1.0]]
+
+
+def test_Y_that_is_X():
+    X = points(60)
+    K = nf.ntk(NET, X)
+    assert_array_equal(K, nf.ntk(NET, X, X))
+    assert_array_equal(K, nf.ntk(NET, X, X[:]))
+    strided = np.repeat(X, 2, axis=0)[::2]
+    assert_array_equal(K, nf.ntk(NET, strided, strided))
+    assert not np.shares_memory(X[:-1], nf.ntk(NET, X[:-1], X[1:]))  # overlapping points are fine
+
+
+def test_points_are_left_alone():
+    X, Y = points(40), points(30, seed=1)
+    before = X.copy(), Y.copy()
+    nf.kernels(NET, X, Y)
+    nf.ntk(NET, X)
+    assert_array_equal(X, before[0])
+    assert_array_equal(Y, before[1])
+
+
+# --- forms of input
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def misaligned(array):
+    buffer = bytearray(1) + bytearray(array.tobytes())
+    return np.frombuffer(buffer, array.dtype, array.size, offset=1).reshape(array.shape)
+
+
+class Wrapped:
+    """Something with an __array__ method, like a data frame."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+FORMS = {
+    "list": lambda X: X.tolist(),
+    "tuple of rows": tuple,
+    "__array__": Wrapped,
+    "Fortran": np.asfortranarray,
+    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "columns of more": lambda X: np.hstack([X, X])[:, : X.shape[1]],
+    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "upside down": lambda X: X[::-1].copy()[::-1],
+    "mirrored": lambda X: X[:, ::-1].copy()[:, ::-1],
+    "read-only": read_only,
+    "misaligned": misaligned,
+    "big-endian": lambda X: X.astype(X.dtype.newbyteorder(">")),
+    "matrix": lambda X: X.view(np.matrix),
+    "long double": lambda X: X.astype(np.longdouble),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_forms_of_input(form, n):
+    X, Y = points(n), points(25, seed=1)
+    same = FORMS[form](X)
+    assert_array_equal(nf.ntk(NET, same), nf.ntk(NET, X))
+    assert_array_equal(nf.ntk(NET, same, Y), nf.ntk(NET, X, Y))
+    assert_array_equal(nf.ntk(NET, Y, same), nf.ntk(NET, Y, X))
+    assert_array_equal(nf.diagonal(NET, same), nf.diagonal(NET, X))
+
+
+def test_repeated_row_by_stride():
+    row = points(1)
+    assert_array_equal(nf.ntk(NET, np.broadcast_to(row, (20, 5))), nf.ntk(NET, np.repeat(row, 20, axis=0)))
+    assert_array_equal(nf.ntk(NET, np.broadcast_to(row[0], (1, 5)), row), nf.ntk(NET, row, row.copy()))
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.int64, np.uint16, np.float16])
+def test_other_numbers_become_float64(kind):
+    X = np.random.default_rng(3).integers(0, 2, size=(30, 7)).astype(kind)
+    K = nf.ntk(NET, X)
+    assert K.dtype == np.float64
+    assert_array_equal(K, nf.ntk(NET, X.astype(float)))
+
+
+def test_dtypes():
+    X32, X64 = points(12, dtype=np.float32), points(12, seed=1)
+    assert nf.ntk(NET, X32).dtype == np.float32
+    assert nf.diagonal(NET, X32).dtype == np.float32
+    assert nf.ntk(NET, X32, X64).dtype == np.float64
+    assert nf.ntk(NET, X64, X32).dtype == np.float64
+    assert_array_equal(nf.ntk(NET, X32, X64), nf.ntk(NET, X32.astype(float), X64))
+    assert_array_equal(nf.ntk(NET, X32, dtype=np.float64), nf.ntk(NET, X32.astype(float)))
+    assert_array_equal(nf.ntk(NET, X64, dtype="float32"), nf.ntk(NET, X64.astype(np.float32)))
+    assert_allclose(nf.ntk(NET, X32), nf.ntk(NET, X32, dtype="f8"), rtol=1e-4, atol=1e-5)
+
+
+# --- memory
+
+
+@linux_only
+@pytest.mark.parametrize("get", [("ntk",), ALL])
+def test_peak_memory(get):
+    """Above the points and the outputs: 64 MiB."""
+    grown = run_python(f"""
+import re
+from pathlib import Path
+import numpy as np
+import ntkfast as nf
+
+def peak():
+    # VmHWM, since the figure of getrusage begins with that of the parent process
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+net, X = nf.MLP(4, bias_std=0.1), np.random.default_rng(0).normal(size=(4000, 20))
+outs = [np.ones((4000, 4000)) for _ in {get}]
+nf.ntk(net, X[:10])
+before = peak()
+nf.kernels(net, X, get={get}, out=outs)
+print(peak() - before)
+""")
+    print(f"{float(grown):.1f} MiB")
+    assert float(grown) < 64
+
+
+def test_memory_that_is_there():
+    there = memory.available()
+    assert there is None or there > 2**20
+    memory.require(0, "nothing")
+
+
+# --- interruptions
+
+
+def seconds_until_interrupted(call):
+    """Ctrl-C comes 0.15 s into the call; how long KeyboardInterrupt takes from there."""
+    sent = []
+
+    def interrupt():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.15, interrupt)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        seconds = time.perf_counter() - sent[0]
+    finally:
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGINT, previous)
+    print(f"KeyboardInterrupt after {seconds:.3f} s")
+    return seconds
+
+
+@linux_only
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("depth", [50, 2000])
+def test_ctrl_c(depth, n_threads):
+    X, small = points(6000, 4), points(30)
+    expected, out = nf.ntk(NET, small), np.empty((6000, 6000))
+    net = nf.MLP(depth, bias_std=0.1)
+    assert seconds_until_interrupted(lambda: nf.ntk(net, X, out=out, n_threads=n_threads)) < 2  # 0.2 s when idle
+    assert_array_equal(nf.ntk(NET, small), expected)
+
+
+@linux_only
+def test_ctrl_c_before_the_first_tile():
+    """Many points of a deep network, few pairs: the work is on the points."""
+    X, net = points(400_000, 3), nf.MLP(50, "erf", bias_std=0.1)
+    assert seconds_until_interrupted(lambda: nf.diagonal(net, X)) < 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_exception_in_progress_comes_out(n_threads):
+    class OurError(Exception):
+        pass
+
+    def progress(done, total):
+        raise OurError(done, total)
+
+    small = points(30)
+    expected = nf.ntk(NET, small)
+    with pytest.raises(OurError) as caught:
+        nf.ntk(LONG, points(2500), progress=progress, n_threads=n_threads)
+    done, total = caught.value.args
+    assert 0 < done < total
+    assert_array_equal(nf.ntk(NET, small), expected)
+
+
+def test_progress_gets_done_and_total():
+    seen, X = [], points(2500)
+    silent = nf.ntk(LONG, X, progress=False)
+    assert_array_equal(silent, nf.ntk(LONG, X, progress=lambda *args: seen.append(args)))
+    dones, totals = zip(*seen, strict=True)
+    tile = limit.tile_size(2500, 2500, 5, 8)
+    assert set(totals) == {_core.grid_tiles(2500, 2500, tile, True)}
+    assert list(dones) == sorted(set(dones))
+    assert dones[0] >= 1
+    assert dones[-1] <= totals[0]
+
+
+def test_progress_may_call_the_engine():
+    small, X, seen = points(20), points(1500), []
+    expected = nf.ntk(NET, small), nf.ntk(LONG, X)
+    result = nf.ntk(LONG, X, progress=lambda done, total: seen.append(nf.ntk(NET, small)))
+    assert_array_equal(result, expected[1])
+    assert seen
+    for inner in seen:
+        assert_array_equal(inner, expected[0])
+
+
+def test_progress_bar(capsys):
+    nf.ntk(LONG, points(1500), progress=True)
+    assert "ntk" in capsys.readouterr().err
+    nf.ntk(LONG, points(1500), progress=False)
+    nf.ntk(LONG, points(1500))  # no terminal
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child():
+    """After a parallel call of the parent a child has one thread, and neither hangs nor differs."""
+    out = run_python("""
+import os, warnings
+import numpy as np
+import ntkfast as nf
+
+warnings.simplefilter("ignore")
+net, X = nf.MLP(4, bias_std=0.1), np.random.default_rng(0).normal(size=(900, 6))
+expected = nf.ntk(net, X, n_threads=2)
+child = os.fork()
+if child == 0:
+    same = all(np.array_equal(nf.ntk(net, X, n_threads=k), expected) for k in (None, 1, 2))
+    grandchild = os.fork()
+    if grandchild == 0:
+        os._exit(0 if np.array_equal(nf.ntk(net, X), expected) else 3)
+    same = same and os.waitpid(grandchild, 0)[1] == 0
+    os._exit(0 if same else 3)
+print(os.waitpid(child, 0)[1], np.array_equal(nf.ntk(net, X, n_threads=2), expected))
+""")
+    assert out.split() == ["0", "True"]
+
+
+def test_threads_by_default(monkeypatch):
+    assert threads.resolve(None) >= 1
+    assert threads.resolve(np.int64(3)) in (1, 3)  # 1 without OpenMP
+    monkeypatch.setattr(threads, "cgroup_cpus", lambda: 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads.resolve(None) == 1
+
+
+def test_instruction_sets_agree():
+    assert _core.isa_in_use() == _core.isa_available()[0] or "NTKFAST_ISA" in os.environ
+    results = {}
+    for isa in _core.isa_available():
+        code = """
+import sys, numpy as np, ntkfast as nf
+from ntkfast.engine import _core
+X = np.random.default_rng(0).normal(size=(60, 6))
+for dtype in ("f4", "f8"):
+    K = nf.kernels(nf.MLP(5, bias_std=0.1), X, get=("nngp", "ntk", "nngp_dot"), dtype=dtype)
+    print(_core.isa_in_use(), *np.array(K, dtype=float).ravel().tolist())
+"""
+        env = {**os.environ, "NTKFAST_ISA": isa}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert {line[0] for line in lines} == {isa}
+        results[isa] = [np.array(line[1:], float) for line in lines]
+    first = results[_core.isa_available()[0]]
+    for other in results.values():
+        assert_allclose(other[0], first[0], rtol=1e-4, atol=1e-5)
+        assert_allclose(other[1], first[1], rtol=1e-11, atol=1e-12)
+
+
+def test_unknown_instruction_set_is_refused():
+    env = {**os.environ, "NTKFAST_ISA": "mmx"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import ntkfast"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "ImportError: NTKFAST_ISA: expected one of" in done.stderr
+    assert "got 'mmx'" in done.stderr
+
+
+# --- networks are values
+
+
+def test_equal_networks():
+    same = nf.Network([nf.Dense(1.2, 0.1), "relu"] * 3 + [nf.Dense(1.2, 0.1)])
+    assert same == NET
+    assert hash(same) == hash(NET)
+    assert len({same, NET, nf.MLP(4)}) == 2
+    assert nf.MLP(4) != nf.MLP(5)
+    assert nf.MLP(3, "relu") != nf.MLP(3, "abs")
+    assert nf.Dense(weight_lr=0.5) != nf.Dense()
+    assert nf.activations.leaky_relu(0.1) != nf.activations.leaky_relu(0.2)
+    assert nf.activations.leaky_relu(0.1) == nf.activations.leaky_relu(0.1)
+    assert nf.Dense(np.float32(1.5), 1) == nf.Dense(1.5, 1.0)
+    assert copy.deepcopy(NET) == NET
+
+
+def test_repr_can_be_read_back():
+    names = {name: getattr(nf.activations, name) for name in nf.activations.names()}
+    for net in (NET, MIXED, nf.MLP(2, nf.activations.leaky_relu(0.123456789)), nf.MLP(1)):
+        assert eval(repr(net), {"Network": nf.Network, "Dense": nf.Dense, **names}) == net
+
+
+def test_networks_do_not_change():
+    for value, name in ((NET, "layers"), (nf.Dense(), "weight_std"), (nf.activations.relu(), "name")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
+    layers = [nf.Dense(), "relu", nf.Dense()]
+    net = nf.Network(layers)
+    layers.append("abs")
+    assert net == nf.MLP(2)
+    assert isinstance(net.layers, tuple)
+
+
+@pytest.mark.parametrize("name", nf.activations.names())
+def test_networks_can_be_pickled(name):
+    net = nf.MLP(3, name)
+    again = pickle.loads(pickle.dumps(net))
+    assert again == net
+    assert_array_equal(nf.ntk(again, points(5)), nf.ntk(net, points(5)))
+
+
+def test_depth_counts_dense_layers():
+    assert [nf.MLP(depth).depth for depth in (1, 2, 50)] == [1, 2, 50]
+    assert MIXED.depth == 4
+    assert nf.MLP(np.int64(3)) == nf.MLP(3)

@@ -1,0 +1,127 @@
+"""The house: which part may use which, and that Python and C agree on the instructions."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import ntkfast
+from ntkfast.engine import _core
+
+PACKAGE = Path(ntkfast.__file__).parent
+C_SOURCES = Path(__file__).parent.parent / "src_c"
+FLOORS = {"networks": 0, "engine": 1, "kernels": 2}  # anything else stands on top
+ROOF = 3
+
+
+def floor(module):
+    """The floor of a dotted module name; the package's own __init__ only re-exports and belongs to the roof."""
+    parts = module.split(".")
+    return FLOORS.get(parts[1], ROOF) if len(parts) > 1 else ROOF
+
+
+def python_files():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def module_name(path):
+    parts = ("ntkfast", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_module(name):
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    return path.is_dir() or path.with_suffix(".py").exists() or path.with_suffix(".pyx").exists()
+
+
+def imported(path):
+    """(line, module) for every import of ntkfast in this file, those inside functions included."""
+    name = module_name(path)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            found = [f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base for alias in node.names]
+        else:
+            continue
+        yield from ((node.lineno, module) for module in found if module.split(".")[0] == "ntkfast")
+
+
+def test_the_walk_sees_imports():
+    found = {module for _, module in imported(PACKAGE / "engine" / "limit.py")}
+    assert {"ntkfast.engine._core", "ntkfast.engine.lower"} <= found
+
+
+def test_no_import_goes_up():
+    wrong = []
+    for path in python_files():
+        for line, module in imported(path):
+            if floor(module) > floor(module_name(path)):
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
+    assert not wrong
+
+
+def test_only_the_engine_knows_the_compiled_module():
+    wrong = []
+    for path in python_files():
+        for line, module in imported(path):
+            if "_core" in module.split(".") and path.parent.name != "engine":
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
+    assert not wrong
+
+
+def test_c_knows_neither_python_nor_blas():
+    if not C_SOURCES.is_dir():
+        pytest.skip("no source tree")
+    sources = [path for path in C_SOURCES.rglob("*") if path.suffix in (".c", ".h")]
+    assert sources
+    wrong = []
+    for path in sources:
+        for header in re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE):
+            if re.search(r"python|numpy|blas|lapack|mkl|cython", header, re.IGNORECASE):
+                wrong.append(f"{path.name} includes {header}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ntkfast.activations.names())
+def test_activation_and_instruction_agree(name):
+    instruction, parameters = ntkfast.activations.get(name).instruction
+    assert instruction in _core.INSTRUCTIONS
+    _, n_parameters, n_rows = _core.INSTRUCTIONS[instruction]
+    assert len(parameters) == n_parameters
+    assert n_rows >= 1
+
+
+def test_every_instruction_is_used():
+    used = {ntkfast.activations.get(name).instruction[0] for name in ntkfast.activations.names()}
+    assert set(_core.INSTRUCTIONS) == used | {"affine"}
+
+
+def test_opcodes_count_up():
+    assert [opcode for opcode, _, _ in _core.INSTRUCTIONS.values()] == list(range(len(_core.INSTRUCTIONS)))
+
+
+def modules():
+    names = [info.name for info in pkgutil.walk_packages(ntkfast.__path__, "ntkfast.")]
+    return ["ntkfast", *(name for name in names if not name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module).failed == 0
+
+
+def test_public_names_exist_and_are_documented():
+    for name in ntkfast.__all__:
+        assert inspect.getdoc(getattr(ntkfast, name))

@@ -16,8 +16,8 @@ int nf_array_put(void *self, const nf_tile *tile, int first, int last)
         isa->put[out->dtype](plane + (int64_t)first * tile->ld * size, tile->ld, last - first, tile->nj,
                              base + ((tile->i0 + first) * rs + tile->j0 * cs) * size, rs, cs, out->stream);
         if (mirror) /* that is writing with the strides exchanged */
-            isa->put[out->dtype](plane, tile->ld, tile->ni, tile->nj, base + (tile->j0 * rs + tile->i0 * cs) * size, cs, rs,
-                                 out->stream);
+            isa->put[out->dtype](plane, tile->ld, tile->ni, tile->nj, base + (tile->j0 * rs + tile->i0 * cs) * size,
+                                 cs, rs, out->stream);
     }
     return 0;
 }

@@ -15,20 +15,26 @@
     const nf_instr *in, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *restrict sigma,              \
         NF_T *restrict theta
 
+/* The correlation.  Rounding may push it past 1, which the layers after would amplify: that counts as 1.
+ * Multiplied in this order nothing overflows, however small the variances are. */
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
 #define NF_RHO(i) ((NF_T)(row[0] > 0))
 #else
-#define NF_RHO(i) (sigma[i] * (row[0] * col[i]))
+#define NF_RHO(i) NF_(clamp)(sigma[i] * row[0] * col[i])
 #endif
-
-/* 1 - rho^2 without cancellation; rounding may push a correlation past 1 by a few ulp: that counts as 1 */
-static inline NF_T NF_(rest)(NF_T rho)
+static inline NF_T NF_(clamp)(NF_T rho)
 {
-    const NF_T r = fabs(rho), rest = (1 - r) * (1 + r);
-    return rest < 0 ? 0 : rest;
+    rho = rho > 1 ? 1 : rho;
+    return rho < -1 ? -1 : rho;
 }
 
-/* The affine layer that every instruction ends with, and what it does to lane i when E[phi phi], E[phi' phi'] are known */
+/* 1 - rho^2 without cancellation */
+static inline NF_T NF_(rest)(NF_T rho)
+{
+    return (1 - rho) * (1 + rho);
+}
+
+/* The affine layer that every instruction ends with: what it does to lane i, given E[phi phi] and E[phi' phi'] */
 #define NF_LAYER                                                                                                       \
     const NF_T a_ = (NF_T)in->layer[0], b_ = (NF_T)in->layer[1], c_ = (NF_T)in->layer[2], d_ = (NF_T)in->layer[3];
 #define NF_SET(i, value, slope)                                                                                        \

@@ -75,7 +75,7 @@ void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, d
 /* The program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
  * q, theta, dot: (n); q holds |x_i|^2 on entry, Sigma(x_i,x_i) after.  table: n_rows x ld, of dtype.
  * peak_q, peak_theta: (n) the largest number met on the way; if it fits dtype, no pair of these points overflows.
- * A variance below the smallest normal number of dtype counts as zero: its point correlates with nothing. */
+ * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing. */
 void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
                long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld, int n_threads);
 

@@ -35,7 +35,7 @@ static void store(nf_dtype dtype, void *table, int64_t at, long double value)
 static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long double *q, long double *theta,
                       long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld)
 {
-    const long double smallest = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
+    const long double least_std = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
     long double t = 0, s = *q;
     *dot = 0;
     *peak_q = s;
@@ -44,7 +44,7 @@ static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long
         const nf_instr *in = &program->code[k];
         long double number[NF_MAX_ROWS] = {0};
         if (point_functions[in->op]) {
-            if (s < smallest)
+            if (s < least_std * least_std)
                 s = 0;
             number[0] = s > 0 ? 1 / sqrtl(s) : 0;
             point_functions[in->op](in, s, number);

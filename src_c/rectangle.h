@@ -1,6 +1,7 @@
 /* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
 
-/* The whole program over one chunk, theta 0 and sigma x.x' on entry.  dot: NULL, or where a E[phi' phi'] of the last dual goes. */
+/* The whole program over one chunk, theta 0 and sigma x.x' on entry.
+ * dot: NULL, or where a E[phi' phi'] of the last dual goes. */
 static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *sigma,
                      NF_T *theta, NF_T *dot)
 {
@@ -41,7 +42,7 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
         }
 }
 
-/* Squared norms.  16 accumulators over blocks of 1024, blocks added in long double: an error of at most 64 roundings. */
+/* Squared norms.  16 accumulators over blocks of 1024, blocks added in long double: at most 64 roundings. */
 static void NF_(norms)(const void *x, int64_t n, int64_t d, int64_t ld, double *out)
 {
     enum { WAYS = 16, BLOCK = 1024 };

@@ -181,7 +181,8 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
 {
     const int symmetric = x == y;
     const nf_grid grid = {x->n, y->n, NF_LANES, symmetric};
-    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .symmetric = symmetric, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .symmetric = symmetric,
+                      .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
     limit.rows = (nf_side){x->x, x->table, x->ld, padded(x->n)};
     limit.columns = (nf_side){y->x, y->table, y->ld, padded(y->n)};
     nf_array sink = {.dtype = dtype, .symmetric = symmetric, .stream = stream};

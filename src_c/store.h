@@ -62,14 +62,15 @@ static void NF_(put_transposed)(const NF_T *from, int64_t ld, int ni, int nj, NF
                 for (int c = 0; c < COLUMNS; c++) /* a tile is a multiple of 8 wide: this stays in its row */
                     buffer[c][i] = block[i * ld + c];
             for (int c = 0; c < columns; c++)
-                put_run((char *)(to + (j + c) * stride + i0), (const char *)buffer[c], rows * (int64_t)sizeof(NF_T), stream);
+                put_run((char *)(to + (j + c) * stride + i0), (const char *)buffer[c], rows * (int64_t)sizeof(NF_T),
+                        stream);
         }
     }
 }
 
 /* to[i*row_stride + j*column_stride] = from[i*ld + j], from a tile: rows of at least NF_LANES entries */
-static void NF_(put)(const void *from_, int64_t ld, int ni, int nj, void *to_, int64_t row_stride, int64_t column_stride,
-                     int stream)
+static void NF_(put)(const void *from_, int64_t ld, int ni, int nj, void *to_, int64_t row_stride,
+                     int64_t column_stride, int stream)
 {
     const NF_T *from = from_;
     NF_T *to = to_;

@@ -1,7 +1,7 @@
 /* vecmath.h: asin and sqrt over a chunk of lanes, the only transcendental functions that the duals need so far.
  *
- * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  The polynomials
- * are minimax fits (minimax.py); they add 0.2 ulp or less.  long double uses the C library.
+ * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  The
+ * polynomials are minimax fits (minimax.py); they add 0.2 ulp or less.  long double uses the C library.
  *
  * The square roots of one block of lanes run beside the polynomials of the block before it: the divider and the
  * multipliers are different units, but an out-of-order window is too short to find that out by itself.
@@ -16,7 +16,8 @@ static inline NF_T NF_(asin_eighth)(NF_T z)
 {
     const NF_T z2 = z * z;
 #if NF_PRECISION == 32
-    return (0.166665375083485020f + z * 0.0750761368461430152f) + z2 * (0.0432272814321741679f + z * 0.0406007511129016951f);
+    return (0.166665375083485020f + z * 0.0750761368461430152f) +
+           z2 * (0.0432272814321741679f + z * 0.0406007511129016951f);
 #else
     const NF_T z4 = z2 * z2;
     const NF_T p0 = 0.166666666666714495078 + z * 0.0749999999702693403308;

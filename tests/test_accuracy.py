@@ -1,0 +1,319 @@
+"""Accuracy of the engine against the twin in reference.py, and of the twin against wide random networks.
+
+Where the tolerances come from. Let u be the unit roundoff and ε the error of a covariance relative to √(q1 q2), which
+is the error of the correlation ρ.
+
+- Input: a product over d features is wrong by at most d·u·|x||y|.
+- A layer rounds about 16 times (table entries 1/√q and √q of both points, their products, the constants of the dual,
+  angle, cosine, the sum of the dual, the affine layer), each time by u at most: OPS below.
+- What was wrong before a layer goes through its dual. By Price's theorem ∂K/∂c = K̇. For piecewise-linear φ, K̇ is
+  largest at ρ = 1, where K̇ = K/q, so ε does not grow: ε_l ≤ (d + 16 l)u. For erf, K̇ may be larger than K/q, up to
+  the cusp of the arcsine at |ρ| = 1 when q is large.
+- K̇ of a kinked φ is (a²+b²)/2 - (a-b)²θ/2π, and θ = arccos ρ moves by √(2ε) when ρ = ±1 moves by ε. The diagonals
+  obey Θ_l(x,x) K̇_l(x,x) ≤ Θ_{l+1}(x,x), so each layer adds at most (a-b)²/(a²+b²)·√(2ε_l)/π to the error of Θ
+  relative to √(Θ(x,x)Θ(y,y)). This is `cusp_bound`.
+- Away from the cusp that is far too much. `radii` follows the error through the exact recursion instead: it moves the
+  exact covariance of every layer by its error and looks how far K and K̇ move (they are monotone in between).
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ntkfast as nf
+from ntkfast.engine import _core
+
+OPS = 16
+ROUNDOFF = {np.float64: 2.0**-53, np.float32: 2.0**-24}
+SPECIFIED = {np.float64: 1e-13, np.float32: 2e-6}  # error of Σ at depth 4; ten times that at depth 50
+DTYPES = [np.float64, np.float32]
+DEPTHS = (1, 2, 4, 10, 50)
+
+ACT = nf.activations
+NETWORKS = {  # (activation, weight_std, bias_std) of networks that keep a norm of 1e150 within range for 50 layers
+    "relu": (ACT.relu(), 1.4142, 0.0),
+    "relu-1.4-bias": (ACT.relu(), 1.4, 0.1),
+    "relu-1-bias": (ACT.relu(), 1.0, 0.1),
+    "leaky_relu": (ACT.leaky_relu(0.2), 1.4, 0.3),
+    "abs": (ACT.abs(), 1.0, 0.0),
+    "abs-bias": (ACT.abs(), 1.0, 0.05),
+    "identity": (ACT.identity(), 1.0, 0.0),
+    "erf": (ACT.erf(), 1.0, 0.0),
+    "erf-1.4-bias": (ACT.erf(), 1.4, 0.1),
+    "erf-abc": (ACT.erf(1.2, 0.7, 0.2), 1.0, 0.2),
+}
+
+
+def mlp(name, depth):
+    activation, weight_std, bias_std = NETWORKS[name]
+    return nf.MLP(depth, activation, weight_std, bias_std)
+
+
+def radii(net, n_inputs, products, u, m):
+    """Yield, after every affine layer, the State of the pair and bounds of the errors of Σ, Θ and Σ̇ for roundoff u."""
+    before, error = None, {"nngp": 0, "ntk": 0, "nngp_dot": 0}
+    for state in reference.recursion(net, n_inputs, *products, m):
+        w2, weight_lr = m.number(state.dense.weight_std) ** 2, m.number(state.dense.weight_lr)
+        if before is None:
+            w2 = w2 / n_inputs
+            value_error, theta_error = n_inputs * u * m.sqrt(products[0] * products[1]), 0
+        else:
+            limit = m.sqrt(before.xx * before.yy)
+            moved = error["nngp"] + OPS * u * limit
+            places = [before.xy, m.maximum(before.xy - moved, -limit), -m.maximum(-before.xy - moved, -limit)]
+            duals = [reference.dual(state.activation, before.xx, before.yy, c, m) for c in places]
+            (value, slope), *ends = duals
+            value_error = m.maximum(*(abs(end - value) for end, _ in ends))
+            slope_error = m.maximum(*(abs(end - slope) for _, end in ends))
+            slope_error = slope_error + OPS * u * (abs(slope) + slope_error + slope_terms(state.activation))
+            theta_error = (abs(slope) + slope_error) * error["ntk"] + slope_error * abs(before.ntk_xy)
+            if state.activation is not None:
+                error["nngp_dot"] = w2 * slope_error
+        theta_error = w2 * (theta_error + weight_lr * value_error)
+        error["ntk"] = theta_error + OPS * u * m.sqrt(state.ntk_xx * state.ntk_yy)
+        error["nngp"] = w2 * value_error + OPS * u * m.sqrt(state.xx * state.yy)
+        yield state, dict(error)
+        before = state
+
+
+def slope_terms(activation):
+    """K̇ of a kinked activation is a difference and rounds as its terms do: at most this large together."""
+    name, parameters = ("none", ()) if activation is None else activation.instruction
+    return parameters[0] ** 2 + parameters[1] ** 2 if name == "piecewise_linear" else 0
+
+
+def cusp_bound(net, n_inputs, u):
+    """Bound of the error of Θ relative to √(Θ(x,x)Θ(y,y)), for any pair and piecewise-linear activations."""
+    total = (n_inputs + 2 * OPS * net.depth) * u
+    activations = [layer for layer in net.layers if isinstance(layer, nf.Activation)]
+    for depth, activation in enumerate(activations, start=1):
+        a, b = activation.instruction[1]
+        rho_error = (n_inputs + OPS * (depth + 1)) * u
+        total += (a - b) ** 2 / (a**2 + b**2) * np.sqrt(2 * rho_error) / np.pi
+    return total
+
+
+def exact_enough(name):
+    """Digits to work with: 1+2q of erf beside q² up to 1e600, as in D of MATH section 4, takes more than 300."""
+    return reference.mp.workdps(350 if "erf" in name else 50)
+
+
+def specified(dtype, depth):
+    return SPECIFIED[dtype] * max(1.0, depth / 5)
+
+
+# ---- the twin and the engine on random data ------------------------------------------------------------------
+
+
+def some_activation():
+    slope = st.floats(-2, 2).map(lambda value: round(value, 3))
+    positive = st.floats(0.1, 2).map(lambda value: round(value, 3))
+    return st.one_of(
+        st.sampled_from([ACT.relu(), ACT.abs(), ACT.identity()]),
+        st.builds(ACT.leaky_relu, slope),
+        st.builds(ACT.erf, positive, positive, slope),
+    )
+
+
+@st.composite
+def some_network(draw):
+    std, rate = st.sampled_from([1.0, 1.4, 0.7, 2.0]), st.sampled_from([0.0, 0.5, 1.0, 3.0])
+    bias = st.sampled_from([0.0, 0.1, 1.0])
+    layers = [nf.Dense(draw(std), draw(bias), weight_lr=draw(rate), bias_lr=draw(rate))]
+    for _ in range(draw(st.integers(0, 4))):
+        if draw(st.integers(0, 5)):
+            layers.append(draw(some_activation()))
+        layers.append(nf.Dense(draw(std), draw(bias), weight_lr=draw(rate), bias_lr=draw(rate)))
+    return nf.Network(layers)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(
+    net=some_network(),
+    shape=st.tuples(st.integers(1, 7), st.integers(0, 9), st.integers(1, 20)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_twin_on_random_data(dtype, net, shape, seed):
+    """Every output, square (m = 0) or not. Twin and engine may both be wrong by what `radii` says."""
+    n, m, d = shape
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)).astype(dtype)
+    Y = rng.normal(size=(m, d)).astype(dtype) if m else None
+    activated = len(net.layers) > net.depth
+    get = ("nngp", "ntk", "nngp_dot") if activated else ("nngp", "ntk")
+    expected = reference.kernels(net, X, Y)
+    u = ROUNDOFF[dtype] + ROUNDOFF[np.float64]
+    *_, (_, bound) = radii(net, d, reference.products(X, Y), u, reference.FLOAT)
+    result = nf.kernels(net, X, Y, get)
+    for name in get:
+        got = getattr(result, name)
+        assert got.dtype == dtype
+        assert got.shape == expected[name].shape
+        assert np.all(np.abs(got - expected[name]) <= bound[name]), name
+        if Y is None:
+            np.testing.assert_array_equal(got, got.T)
+            np.testing.assert_array_equal(np.diagonal(got), nf.diagonal(net, X, name))
+
+
+# ---- adversarial pairs at 50 digits --------------------------------------------------------------------------
+
+
+def adversarial_pairs(dtype):
+    """Rows of X and Y that belong together: equal, opposite, close, orthogonal or any, of very different norms."""
+    a, b = np.array([1.0, 2.0, 2.0]) / 3, np.array([2.0, 1.0, -2.0]) / 3
+    far = 1e150 if dtype is np.float64 else 1e15
+    partners = [a, -a, b, np.array([0.3, -1.0, 0.2]), a + 1e-6 * b, a + 1e-12 * b]
+    x = [a] * 5 + [0 * a, 0 * a, far * a]
+    y = [-a + 1e-6 * b, a + 1e-3 * b, -a + 1e-3 * b, a + 1e-9 * b, -a + 1e-12 * b, 0 * a, b, 0 * a]
+    for left, right in [(1, 1), (1 / far, far), (far, far), (1 / far, 1 / far), (1e-7, 30)]:
+        x += [left * a for _ in partners]
+        y += [right * partner for partner in partners]
+    return np.array(x, dtype), np.array(y, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_adversarial_pairs(name, dtype):
+    X, Y = adversarial_pairs(dtype)
+    nets = {depth: mlp(name, depth) for depth in DEPTHS}
+    results = {depth: nf.kernels(net, X, Y) for depth, net in nets.items()}
+    assert all(np.isfinite(matrix).all() for result in results.values() for matrix in result)
+    failures = []
+    for i, (x, y) in enumerate(zip(X, Y, strict=True)):
+        with exact_enough(name):
+            products, u = reference.exact_products(x, y), ROUNDOFF[dtype]
+            layers = enumerate(radii(nets[max(DEPTHS)], len(x), products, u, reference.DIGITS), start=1)
+            for depth, (exact, bound) in layers:
+                if depth not in DEPTHS:
+                    continue
+                sigma_scale = reference.mp.sqrt(exact.xx * exact.yy)
+                sigma_allowed, theta_allowed = specified(dtype, depth) * sigma_scale, bound["ntk"]
+                if "erf" in name:  # no fixed tolerance at the cusp of the arcsine and after it
+                    sigma_allowed = max(sigma_allowed, bound["nngp"])
+                else:
+                    theta_scale = reference.mp.sqrt(exact.ntk_xx * exact.ntk_yy)
+                    sigma_allowed = min(sigma_allowed, bound["nngp"])
+                    theta_allowed = min(theta_allowed, cusp_bound(nets[depth], len(x), u) * theta_scale)
+                sigma, theta = (reference.mp.mpf(float(matrix[i, i])) for matrix in results[depth])
+                for kernel, error, allowed in [
+                    ("Σ", abs(sigma - exact.xy), sigma_allowed),
+                    ("Θ", abs(theta - exact.ntk_xy), theta_allowed),
+                ]:
+                    if error > allowed:
+                        share = float(error / sigma_scale) if sigma_scale else float(error)
+                        times = float(error / allowed) if allowed else np.inf
+                        failures.append(
+                            f"{kernel} depth {depth} {x} {y}: {share:.2e} of Σ's scale, {times:.3g} x allowed"
+                        )
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("weight_std", [1.4142, 1.4, 1.0])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs", "identity", "erf"])
+def test_diagonal(name, weight_std):
+    """To 1e-14, whatever the depth: it is computed in extended precision."""
+    scales = np.array([1.0, 1e3, 1e100, 1e-100, 0.0])
+    X = scales[:, None] * np.random.default_rng(0).normal(size=(5, 5))
+    for bias_std in (0.0, 0.1, 1.0):
+        with exact_enough(name):
+            exact = [reference.points(nf.MLP(50, name, weight_std, bias_std), x) for x in X]
+            for depth in (1, 2, 3, 4, 10, 25, 50):
+                result = nf.diagonal(nf.MLP(depth, name, weight_std, bias_std), X, ("nngp", "ntk"))
+                square = nf.kernels(nf.MLP(depth, name, weight_std, bias_std), X)
+                for alone, matrix, field in zip(result, square, ("xx", "ntk_xx"), strict=True):
+                    np.testing.assert_array_equal(alone, np.diagonal(matrix))
+                    for got, states in zip(alone, exact, strict=True):
+                        expected = getattr(states[depth - 1], field)
+                        assert abs(float(got) - expected) <= 1e-14 * expected, (bias_std, depth, field, got)
+
+
+# ---- single facts --------------------------------------------------------------------------------------------
+
+
+def test_known_value():
+    """Θ⁴ of the paper's figure 1 at x0 = (1, 0)."""
+    net, x = nf.MLP(4, "relu", 1.0, 0.1), [[1.0, 0.0]]
+    assert nf.ntk(net, x)[0, 0] == pytest.approx(0.2825, rel=1e-15)
+    assert nf.diagonal(net, x)[0] == pytest.approx(0.2825, rel=1e-15)
+    assert reference.kernels(net, x)["ntk"][0, 0] == pytest.approx(0.2825, rel=1e-14)
+    assert float(reference.point(net, x[0]).ntk_xy) == pytest.approx(0.2825, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_finite_and_symmetric(name, dtype):
+    """Adversarial rows against each other, several tiles of them: finite, symmetric to the last bit."""
+    X = np.tile(np.concatenate(adversarial_pairs(dtype)), (3, 1))
+    for depth in (1, 2, 50):
+        net = mlp(name, depth)
+        get = ("nngp", "ntk", "nngp_dot") if depth > 1 else ("nngp", "ntk")
+        for matrix in nf.kernels(net, X, get=get):
+            assert np.isfinite(matrix).all()
+            np.testing.assert_array_equal(matrix, matrix.T)
+
+
+# ---- the twin and wide random networks -----------------------------------------------------------------------
+
+
+def random_network_kernels(net, X, width, rng):
+    """Σ̂ from the last hidden layer and Θ̂ layer by layer (MATH section 5) of one network with one output."""
+    steps, hidden, slopes = [], X.T, None  # a step: slopes at the layer's inputs, layer, its inputs, its matrix
+    for layer in net.layers:
+        if isinstance(layer, nf.Activation):
+            hidden, slopes = layer(hidden), layer.derivative(hidden)
+            continue
+        n_inputs, n_outputs = len(hidden), 1 if layer is net.layers[-1] else width
+        W = rng.standard_normal((n_outputs, n_inputs), dtype=np.float32)
+        steps.append((slopes, layer, hidden, W))
+        hidden = layer.weight_std / np.sqrt(n_inputs) * (W @ hidden)
+        hidden, slopes = hidden + layer.bias_std * rng.standard_normal((n_outputs, 1), dtype=np.float32), None
+    backward, theta = np.ones((1, len(X)), np.float32), 0
+    for slopes, layer, alpha, W in reversed(steps):
+        gram = layer.weight_std**2 * (alpha.T @ alpha) / len(alpha)
+        if layer is net.layers[-1]:
+            sigma = gram + layer.bias_std**2
+        theta = theta + (layer.weight_lr * gram + layer.bias_lr * layer.bias_std**2) * (backward.T @ backward)
+        backward = layer.weight_std / np.sqrt(len(alpha)) * (W.T @ backward)
+        backward = backward if slopes is None else backward * slopes
+    return sigma, theta
+
+
+MONTE_CARLO = {
+    "relu": [nf.Dense(1.4, 0.1), "relu", nf.Dense(1.2, 0.3, weight_lr=0.5), "relu", nf.Dense(1.1, 0.2, bias_lr=2)],
+    "leaky-abs": [nf.Dense(1.0, 0.5), ACT.leaky_relu(0.3), nf.Dense(1.4, bias_lr=0), "abs", nf.Dense(0.8, 0.1)],
+    "erf": [nf.Dense(1.5, 0.1), ACT.erf(1.3, 0.8, 0.2), nf.Dense(1.2, 0.2, weight_lr=2), "erf", nf.Dense(1.0, 0.1)],
+    "identity-relu": [nf.Dense(1.1, 0.2), "identity", nf.Dense(1.3, 0.1), nf.Dense(0.9), "relu", nf.Dense(1.2)],
+}
+
+
+@pytest.mark.parametrize("name", MONTE_CARLO)
+def test_twin_is_the_limit_of_wide_networks(name):
+    """Within 5 standard errors. The bias of a finite width, of order 1/2048, is below one of them (about 0.5 %)."""
+    net, seeds = nf.Network(MONTE_CARLO[name]), 24
+    X = np.array([[1.0, 0.5, -0.3], [1.0, 0.4, -0.2], [-0.7, 1.2, 0.4], [0.1, 0.0, 0.2]], np.float32)
+    samples = [random_network_kernels(net, X, 2048, np.random.default_rng(seed)) for seed in range(seeds)]
+    expected = reference.kernels(net, X)
+    for kernel, values in zip(("nngp", "ntk"), zip(*samples, strict=True), strict=True):
+        error = np.mean(values, axis=0) - expected[kernel]
+        standard_error = np.std(values, axis=0, ddof=1) / np.sqrt(seeds)
+        assert np.all(np.abs(error) <= 5 * standard_error), (kernel, error / standard_error)
+
+
+# ---- instruction sets ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", [name for name in _core.isa_available() if name != _core.isa_in_use()])
+def test_other_instruction_sets(isa):
+    """The comparisons of this file, a few networks on the adversarial pairs, in a process that uses another set."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command += ["-k", "random_data or finite or (adversarial and (relu-1-bias or erf-abc))"]
+    environment = {**os.environ, "NTKFAST_ISA": isa}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

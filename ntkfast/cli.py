@@ -1,10 +1,17 @@
 """The command line: ntkfast info, demo, bench."""
 
 import sys
+from pathlib import Path
 
 import click
 
 import ntkfast
+
+
+def fail(message):
+    """One line on stderr and exit code 2."""
+    click.echo(f"ntkfast: {message}", err=True)
+    sys.exit(2)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,9 +38,16 @@ def demo(out, threads):
     """NTK regression on scikit-learn's handwritten digits, with a figure."""
     from ntkfast import demo as module
 
+    path = Path(out).with_suffix(Path(out).suffix or ".png")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        fail(f"--out: expected a file name that ends in .png, .pdf or .svg, got {out}")
     try:
-        report = module.run(out, n_threads=threads)
-    except (ImportError, OSError, ValueError) as error:
+        path.open("ab").close()
+    except OSError as error:  # before the work, not after
+        fail(f"--out: {path} cannot be written: {error.strerror}")
+    try:
+        report = module.run(path, n_threads=threads)
+    except (ImportError, OSError) as error:
         fail(error)
     click.echo(f"{report.n_train} digits to train on, {report.n_test} to test; depth-4 ReLU network, bias_std 0.1")
     click.echo(f"test accuracy, NTK regression         {report.accuracy_ntk:8.2%}")
@@ -41,29 +55,27 @@ def demo(out, threads):
     click.echo("leading eigenvalues of K/N            " + "  ".join(f"{value:.4g}" for value in report.eigenvalues[:6]))
     for name, seconds in report.seconds.items():
         click.echo(f"{name:<36} {1000 * seconds:8.1f} ms")
-    click.echo(f"figure: {out}")
+    click.echo(f"figure: {path}")
 
 
 @main.command()
 @click.option("--n", default=8000, show_default=True, type=click.IntRange(min=2), help="Number of points.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Timed runs of each side.")
 def bench(n, repeats):
-    """Time this installation against NumPy's matrix product, as ratios in one run."""
+    """Time ntkfast beside NumPy and scikit-learn.
+
+    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000.
+    """
     from ntkfast import benchmarks
 
     ntkfast.show_config()
-    click.echo(f"\nn={n}, depth-4 ReLU unless named, median of {repeats}\n")
-    click.echo(f"{'what':<44} {'ms':>8} {'ms':>8} {'ratio':>7}   goal")
+    click.echo(f"\nn={n}; depth-4 ReLU, float64 unless named; medians of {repeats} in ms\n")
+    click.echo(f"{'A / B':<44} {'A':>8} {'B':>8} {'A/B':>7}   goal at n=8000")
     for case in benchmarks.cases(n):
         ours, reference, ratio = benchmarks.measure(case, repeats)
         met = ratio >= case.bound if case.at_least else ratio <= case.bound
-        goal = f"{'>=' if case.at_least else '<='} {case.bound:g}{'' if met else '  missed'}"
+        goal = f"{'>=' if case.at_least else '<='} {case.bound:g}{'' if met or n != 8000 else '  missed'}"
         click.echo(f"{case.name:<44} {1000 * ours:8.1f} {1000 * reference:8.1f} {ratio:7.2f}   {goal}")
     memory = benchmarks.peak_memory(n)
     goal = f"<= 64{'' if memory <= 64 else '  missed'}"
     click.echo(f"{'memory above input and output, MiB, d=784':<62} {memory:7.1f}   {goal}")
-
-
-def fail(error):
-    click.echo(f"ntkfast: {error}", err=True)
-    sys.exit(2)

@@ -38,7 +38,9 @@ def plot_spectrum(eigenvalues, ax=None):
 
 
 def plot_plane(components, labels, ax=None):
-    """Points in the plane of two kernel principal components, coloured by their label.
+    """Points in the plane of the 2nd and 3rd kernel principal component, coloured by their label.
+
+    The 1st is left out as in the paper: it is nearly constant over the points.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ def plot_plane(components, labels, ax=None):
     for k, label in enumerate(np.unique(labels)):
         x, y = components[labels == label].T
         ax.plot(x, y, linestyle="none", marker=f"${label}$", markersize=5, color=f"C{k}", alpha=0.7, label=f"{label}")
-    ax.set(xlabel="2nd kernel principal component $f^{(2)}$", ylabel="3rd, $f^{(3)}$", title="Principal components")
+    ax.set(xlabel="2nd kernel principal component $f^{(2)}$", ylabel="3rd kernel principal component $f^{(3)}$")
+    ax.set_title("Principal components")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     return ax

@@ -215,6 +215,18 @@ def test_adversarial_pairs(name, dtype):
     assert not failures, "\n".join(failures)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vanishing_variance(dtype):
+    """A variance that falls below the smallest normal number still has its correlations, here with a huge point."""
+    far = 1e150 if dtype is np.float64 else 1e17
+    x, y = np.array([[1.0, 2.0, 2.0]], dtype) / dtype(far), np.array([[0.3, -1.0, 0.2]], dtype) * dtype(far)
+    net = nf.MLP(50, "relu", 1.0, 0.0)
+    assert nf.diagonal(net, x, "nngp")[0] < np.finfo(dtype).tiny
+    result, exact = nf.kernels(net, x, y), reference.pair(net, x[0], y[0])
+    for got, expected in zip(result, (exact.xy, exact.ntk_xy), strict=True):
+        assert abs(float(got[0, 0]) - expected) <= 10 * SPECIFIED[dtype] * expected
+
+
 @pytest.mark.parametrize("weight_std", [1.4142, 1.4, 1.0])
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs", "identity", "erf"])
 def test_diagonal(name, weight_std):

@@ -269,7 +269,7 @@ def test_unknown_activation_lists_the_known_ones():
     for call in (nf.activations.get, lambda name: nf.MLP(3, name), lambda name: nf.Network([nf.Dense(), name])):
         refused(ValueError, ("activation: 'rleu' is unknown", *known), call, "rleu")
     refused(TypeError, ("activation: ", "got NoneType"), nf.MLP, 3, None)
-    refused(TypeError, ("activation: ", "got function"), nf.MLP, 3, nf.activations.relu)
+    refused(TypeError, ("activation: ", "is relu() meant?"), nf.MLP, 3, nf.activations.relu)
 
 
 @pytest.mark.parametrize("make", [nf.activations.leaky_relu, nf.activations.erf], ids=lambda f: f.__name__)

@@ -89,7 +89,8 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
             arrays.check_out(given, shape, dtype, inputs, label)
             inputs.append((given, f"the output {name}"))
     missing = sum(given is None for given in out)
-    memory.require(missing * shape[0] * shape[1] * dtype.itemsize, f"{missing} x {shape[0]} x {shape[1]} {dtype}")
+    what = f"X: the result of {missing} x {shape[0]} x {shape[1]} {dtype}"
+    memory.require(missing * shape[0] * shape[1] * dtype.itemsize, what, "; out= can be a numpy.memmap")
 
     x = _prepare(x_given, "X", net, get, dtype, n_threads)
     symmetric = _same_points(x_given, y_given)

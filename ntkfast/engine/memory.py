@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+SMALL = 2**26
+
 
 def _number(path):
     try:
@@ -31,8 +33,10 @@ def available() -> int | None:
     return min(candidates, default=None)
 
 
-def require(n_bytes: int, what: str) -> None:
-    """Raise MemoryError if n_bytes are not there."""
+def require(n_bytes: int, what: str, hint: str = "") -> None:
+    """Raise MemoryError if n_bytes are not there. A small request is not worth the question."""
+    if n_bytes < SMALL:
+        return
     there = available()
     if there is not None and n_bytes > there:
-        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are available")
+        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are available{hint}")

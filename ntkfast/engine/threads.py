@@ -1,6 +1,7 @@
 """Threads: how many, who holds BLAS back meanwhile, and what a fork does to them."""
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -10,7 +11,6 @@ from threadpoolctl import ThreadpoolController
 
 from ntkfast.engine import _core
 from ntkfast.networks.checks import positive_integer
-
 
 # More than any machine has use for; OpenMP ends the process when the system refuses it a thread.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
@@ -40,6 +40,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+@functools.cache
 def cgroup_cpus() -> int | None:
     """CPUs that the cgroup's quota grants (rounded up), None without a quota."""
     for folder, quota_file, period_file in (

@@ -86,6 +86,10 @@ def get(activation: str | Activation) -> Activation:
     """
     if isinstance(activation, Activation):
         return activation
+    if any(activation is factory for factory in _FACTORIES.values()):
+        raise TypeError(
+            f"activation: expected a name or an Activation, got a function; is {activation.__name__}() meant?"
+        )
     if not isinstance(activation, str):
         raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
     if activation not in _FACTORIES:

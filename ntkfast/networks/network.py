@@ -18,9 +18,9 @@ class Dense:
     Parameters
     ----------
     weight_std : float
-        w of MATH: standard deviation of the weights, > 0. The paper has 1.
+        w: standard deviation of the weights, > 0. The paper has 1.
     bias_std : float
-        β of the paper, >= 0.
+        β: standard deviation of the biases, >= 0.
     weight_lr, bias_lr : float
         Learning rate of this layer's weights and biases relative to the global one; 0 freezes them, so that they add
         nothing to the tangent kernel.
@@ -104,7 +104,7 @@ def MLP(
     weight_std: float = 1.0,
     bias_std: float = 0.0,
 ) -> Network:
-    """The network of the paper: `depth` equal affine layers with an activation between each two.
+    """The network of the paper: `depth` equal affine layers with an activation between each two, infinitely wide.
 
     Parameters
     ----------

@@ -6,20 +6,19 @@ static const void *element(nf_dtype dtype, const void *base, int64_t at)
     return (const char *)base + at * (dtype == NF_FLOAT32 ? 4 : 8);
 }
 
-/* inner[i, j] = x_(i0+i) . y_(j0+j); row-major, hence the transposed product in Fortran's order */
-static void inner_products(const nf_limit *map, const nf_tile *tile, void *inner)
+/* inner[i, j] += x_(i0+i) . y_(j0+j) over the features from `start`; row-major, hence transposed in Fortran's order */
+static void inner_products(const nf_limit *map, const nf_tile *tile, int start, int k, void *inner)
 {
     char transposed = 'T', plain = 'N';
-    int m = tile->nj, n = tile->ni, k = map->d, ld = tile->ld;
-    int lda = (int)map->columns.ldx, ldb = (int)map->rows.ldx;
-    void *a = (void *)element(map->dtype, map->columns.x, tile->j0 * map->columns.ldx);
-    void *b = (void *)element(map->dtype, map->rows.x, tile->i0 * map->rows.ldx);
-    float one_f32 = 1, zero_f32 = 0;
-    double one_f64 = 1, zero_f64 = 0;
+    int m = tile->nj, n = tile->ni, ld = tile->ld, lda = (int)map->columns.ldx, ldb = (int)map->rows.ldx;
+    void *a = (void *)element(map->dtype, map->columns.x, tile->j0 * map->columns.ldx + start);
+    void *b = (void *)element(map->dtype, map->rows.x, tile->i0 * map->rows.ldx + start);
+    float one_f32 = 1, keep_f32 = start > 0;
+    double one_f64 = 1, keep_f64 = start > 0;
     if (map->dtype == NF_FLOAT32)
-        map->gemm(&transposed, &plain, &m, &n, &k, &one_f32, a, &lda, b, &ldb, &zero_f32, inner, &ld);
+        map->gemm(&transposed, &plain, &m, &n, &k, &one_f32, a, &lda, b, &ldb, &keep_f32, inner, &ld);
     else
-        map->gemm(&transposed, &plain, &m, &n, &k, &one_f64, a, &lda, b, &ldb, &zero_f64, inner, &ld);
+        map->gemm(&transposed, &plain, &m, &n, &k, &one_f64, a, &lda, b, &ldb, &keep_f64, inner, &ld);
 }
 
 /* The matrix is symmetric: below its diagonal a tile repeats what is above, and on it stand the exact values. */
@@ -41,9 +40,13 @@ static void *inner_plane(const nf_tile *tile)
     return tile->plane[p];
 }
 
-void nf_limit_open(const void *self, nf_tile *tile)
+int nf_limit_open(const void *self, nf_tile *tile, int step)
 {
-    inner_products(self, tile, inner_plane(tile));
+    enum { FEATURES = 1 << 15 }; /* of one step: a long product is looked at for Ctrl-C on the way */
+    const nf_limit *map = self;
+    const int start = step * FEATURES, rest = map->d - start;
+    inner_products(map, tile, start, rest < FEATURES ? rest : FEATURES, inner_plane(tile));
+    return rest > FEATURES;
 }
 
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)

@@ -66,16 +66,18 @@ typedef struct {
 
 /* ---- points --------------------------------------------------------------------------------------------- */
 
-/* Point tables are written NF_LANES at a time: the columns of a table are padded to a multiple of NF_LANES. */
+/* Point tables are read NF_LANES at a time: the columns of a table are padded to a multiple of NF_LANES. */
 enum { NF_LANES = 128 };
 
 /* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
 void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
 
 /* The program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
- * q, theta, dot: (n); q holds |x_i|^2 on entry, Sigma(x_i,x_i) after.  table: n_rows x ld, of dtype.
- * peak_q, peak_theta: (n) the largest number met on the way; if it fits dtype, no pair of these points overflows.
- * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing. */
+ * q, theta, dot, peak_q, peak_theta: (n), continued from what they hold: |x_i|^2 in q, else 0, before the first
+ * instruction.  After: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on the way; if these fit dtype,
+ * no pair of the points overflows.  table: n_rows x ld, of dtype; NULL: not wanted.
+ * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing.
+ * Two points whose variances are both below it lose their correlation, since sigma is carried in dtype. */
 void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
                long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld, int n_threads);
 
@@ -99,11 +101,11 @@ typedef struct {
     int symmetric;
 } nf_grid;
 
-/* open(self, tile) makes the products of the whole rectangle; rows(self, tile, first, last) finishes some of its rows.
+/* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0; rows(self, tile, first, last) finishes some of its rows.
  * put(self, tile, first, last) takes these rows away while they are in cache, last == ni: all are there; nonzero: stop.
  * All run on any thread. */
 typedef struct {
-    void (*open)(const void *self, nf_tile *tile);
+    int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
     const void *self;
 } nf_map;
@@ -146,7 +148,7 @@ typedef struct {
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each output asked for */
 } nf_limit;
 
-void nf_limit_open(const void *self, nf_tile *tile);
+int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the array sink ------------------------------------------------------------------------------------- */

@@ -20,12 +20,18 @@
 #define NF_INFO(NAME, function, params, rows) {#function, params, rows},
 const nf_op_info nf_ops[NF_N_OPS] = {NF_AFFINE_LINE(NF_INFO) NF_DUALS(NF_INFO)};
 
+#define NF_FITS(NAME, function, params, rows)                                                                          \
+    _Static_assert(params <= NF_MAX_PARAMS && rows <= NF_MAX_ROWS, "NF_MAX_PARAMS, NF_MAX_ROWS: " #function);
+NF_DUALS(NF_FITS)
+
 typedef void nf_point(const nf_instr *in, long double q, long double *number);
 #define NF_POINT(NAME, function, params, rows) [NF_##NAME] = function##_point,
 static nf_point *const point_functions[NF_N_OPS] = {NF_DUALS(NF_POINT)};
 
 static void store(nf_dtype dtype, void *table, int64_t at, long double value)
 {
+    if (!table)
+        return;
     if (dtype == NF_FLOAT32)
         ((float *)table)[at] = (float)value;
     else
@@ -36,10 +42,8 @@ static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long
                       long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld)
 {
     const long double least_std = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
-    long double t = 0, s = *q;
-    *dot = 0;
-    *peak_q = s;
-    *peak_theta = 0;
+    long double t = *theta, s = *q;
+    *peak_q = fmaxl(*peak_q, s);
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         long double number[NF_MAX_ROWS] = {0};
@@ -48,6 +52,8 @@ static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long
                 s = 0;
             number[0] = s > 0 ? 1 / sqrtl(s) : 0;
             point_functions[in->op](in, s, number);
+            for (int p = 0; p < NF_MAX_PARAMS; p++) /* the constants of the duals are made of these */
+                *peak_q = fmaxl(*peak_q, 4 * in->param[p] * in->param[p]);
             for (int r = 0; r < nf_ops[in->op].n_rows; r++)
                 store(dtype, table, (in->row + r) * ld + i, number[r]);
         }

@@ -138,7 +138,7 @@ static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int 
         }
     const int64_t ldt = padded(n);
     double *norm = array(n);
-    long double *q = malloc(5 * (size_t)n * sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
+    long double *q = calloc(5 * (size_t)n, sizeof *q), *state[NF_PLANES] = {q, q + n, q + 2 * n};
     s.table = array(program->n_rows * ldt);
     nf_norms(dtype, s.x, n, d, s.ld, norm, threads);
     for (int64_t i = 0; i < n; i++)
@@ -162,8 +162,8 @@ static void free_side(side *s)
 
 static int poll_stop(void *self, int64_t done, int64_t total)
 {
-    (void)total;
-    return ++*(int *)self && done > 0;
+    (void)done, (void)total;
+    return ++*(int *)self;
 }
 
 /* How out[i, j] lies in memory, in elements; every way leaves guards between and around the entries */

@@ -99,10 +99,19 @@ typedef struct {
     _Atomic int status; /* not NF_OK: every thread leaves */
 } job;
 
-/* What one thread does: take the next tile until none is left.  Only the calling thread polls. */
+/* Lets the watch look, on the calling thread and not too often. */
+static void look(job *j, double *polled)
+{
+    if (!j->watch || thread_number() != 0 || now() - *polled < j->watch->interval)
+        return;
+    if (j->watch->poll(j->watch->self, j->done, j->total))
+        j->status = NF_STOPPED;
+    *polled = now();
+}
+
+/* What one thread does: take the next tile until none is left. */
 static void work(job *j)
 {
-    const int polls = j->watch && thread_number() == 0;
     double polled = now();
     nf_tile tile = {.ld = j->grid->tile + PADDING};
     int n_planes = 0;
@@ -123,19 +132,16 @@ static void work(job *j)
         if (t >= j->total)
             break;
         locate(j->grid, t, &tile);
-        j->map.open(j->map.self, &tile);
+        for (int step = 0; j->status == NF_OK && j->map.open(j->map.self, &tile, step); step++)
+            look(j, &polled);
         for (int first = 0; first < tile.ni && j->status == NF_OK; first += STRIP) {
             const int last = first + STRIP < tile.ni ? first + STRIP : tile.ni;
             j->map.rows(j->map.self, &tile, first, last);
             if (j->sink.put(j->sink.self, &tile, first, last))
                 j->status = NF_STOPPED;
+            look(j, &polled);
         }
-        const int64_t done = atomic_fetch_add(&j->done, 1) + 1;
-        if (polls && now() - polled > j->watch->interval) {
-            if (j->watch->poll(j->watch->self, done, j->total))
-                j->status = NF_STOPPED;
-            polled = now();
-        }
+        atomic_fetch_add(&j->done, 1);
     }
     free(scratch);
 }

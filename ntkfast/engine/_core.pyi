@@ -20,7 +20,12 @@ def has_openmp() -> bool: ...
 def max_threads() -> int: ...
 def norms(x: NDArray[np.floating], n_threads: int) -> NDArray[np.float64]: ...
 def points(
-    program: Program, squared_norms: NDArray[np.float64], dtype: DTypeLike, n_threads: int
+    program: Program,
+    squared_norms: NDArray[np.float64],
+    dtype: DTypeLike,
+    n_threads: int,
+    with_table: bool,
+    progress: Callable[[int, int], object] | None,
 ) -> tuple[NDArray[np.floating], NDArray[np.longdouble]]: ...
 def limit(
     program: Program,

@@ -11,7 +11,7 @@ import numpy as np
 
 
 cdef extern from "ntkfast.h" nogil:
-    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_MAX_PARAMS, NF_PLANES, NF_LANES
+    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -30,7 +30,7 @@ cdef extern from "ntkfast.h" nogil:
         int64_t n, m
         int tile, symmetric
     ctypedef struct nf_map:
-        void (*open)(const void *, nf_tile *) noexcept nogil
+        int (*open)(const void *, nf_tile *, int) noexcept nogil
         void (*rows)(const void *, nf_tile *, int, int) noexcept nogil
         const void *self
     ctypedef struct nf_sink:
@@ -65,9 +65,8 @@ cdef extern from "ntkfast.h" nogil:
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
     void nf_points(nf_dtype, const nf_program *, int64_t, long double *, long double *, long double *, long double *,
                    long double *, void *, int64_t, int)
-    int64_t nf_grid_tiles(const nf_grid *)
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
-    void nf_limit_open(const void *, nf_tile *)
+    int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
     const nf_isa *nf_isa_in_use()
@@ -77,9 +76,9 @@ cdef extern from "ntkfast.h" nogil:
 
 
 cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"() except -1
     # Declared without `except`: what they raise stays pending until the engine has unwound.
     int PyErr_CheckSignals()
-    int check_signals "PyErr_CheckSignals"() except -1
     PyObject *PyObject_CallFunction(PyObject *, const char *, ...)
     void Py_XDECREF(PyObject *)
 
@@ -171,26 +170,30 @@ def norms(const cython.floating[:, :] x, int n_threads):
     return out
 
 
-def points(Program program, squared_norms, dtype, int n_threads):
-    """The program on the diagonal: the point table (n_rows, n padded) of dtype, and (5, n) in long double: nngp, ntk,
-    nngp_dot, and the largest values that nngp and ntk had on the way.
+def points(Program program, squared_norms, dtype, int n_threads, bint with_table, progress):
+    """The program on the diagonal: the point table (n_rows, n padded) of dtype, or an empty one, and (5, n) in long
+    double: nngp, ntk, nngp_dot, and the largest values that nngp and ntk had on the way.
     """
     cdef int64_t n = len(squared_norms), ld = -(-n // NF_LANES) * NF_LANES
     cdef int64_t start = 0, step = max(256, POLL_WORK // (64 * program.program.n)), count
-    table = np.zeros((max(program.n_rows, 1), ld), dtype=dtype)
-    state = np.empty((5, n), dtype=np.longdouble)
+    table = np.zeros((max(program.n_rows, 1), ld) if with_table else (1, 1), dtype=dtype)
+    state = np.zeros((5, n), dtype=np.longdouble)
     state[0] = squared_norms
     cdef long double[:, ::1] view = state
     cdef char[:, ::1] bytes_view = table.view(np.int8)
     cdef int64_t size = table.itemsize
     cdef nf_dtype c_dtype = NF_FLOAT32 if size == 4 else NF_FLOAT64
+    cdef void *first
     while start < n:
         count = min(step, n - start)
+        first = &bytes_view[0, start * size] if with_table else NULL
         with nogil:
             nf_points(c_dtype, &program.program, count, &view[0, start], &view[1, start], &view[2, start],
-                      &view[3, start], &view[4, start], &bytes_view[0, start * size], ld, n_threads)
+                      &view[3, start], &view[4, start], first, ld, n_threads)
         check_signals()
         start += count
+        if progress is not None:
+            progress(start, n)
     return table, state
 
 
@@ -208,12 +211,6 @@ cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:
 
 cdef int raise_pending() except -1:
     return -1
-
-
-def grid_tiles(int64_t n, int64_t m, int tile, bint symmetric):
-    """How many rectangles the tile driver makes of an n x m matrix."""
-    cdef nf_grid grid = nf_grid(n, m, tile, symmetric)
-    return nf_grid_tiles(&grid)
 
 
 cdef bind(nf_array *sink, int plane, cython.floating[:, :] out):

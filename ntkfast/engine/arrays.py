@@ -22,6 +22,8 @@ def as_points(X, name, n_features=None):
         raise ValueError(f"{name}: expected a 2-D array (n_points, n_features), got shape {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one point and one feature, got shape {array.shape}")
+    if array.shape[1] >= 2**31:
+        raise ValueError(f"{name}: expected fewer than 2**31 features, got shape {array.shape}")
     if n_features is not None and array.shape[1] != n_features:
         raise ValueError(f"{name}: expected {n_features} features as in X, got shape {array.shape}")
     return array
@@ -95,12 +97,12 @@ def check_out(out, shape, dtype, inputs, name="out"):
 
 
 def _overlaps_itself(array):
-    (inner, inner_size), (outer, outer_size) = sorted(
-        (abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)
-    )
-    if inner_size > 1 and inner == 0:
-        return True
-    return outer_size > 1 and outer <= inner * (inner_size - 1)
+    reach = -1  # of the axes so far, from the innermost outwards
+    for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step <= max(reach, 0):
+            return True
+        reach = max(reach, 0) + step * (size - 1)
+    return False
 
 
 def _share_memory(a, b):

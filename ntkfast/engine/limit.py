@@ -10,7 +10,7 @@ from ntkfast.engine.lower import lower
 OUTPUTS = _core.OUTPUTS
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles
 FLOPS_PER_LAYER = 60  # of one dual
-MAX_TILE_BYTES = 2**22  # scratch of one thread
+MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 
 
@@ -36,12 +36,12 @@ class _Side:
     diagonals: np.ndarray
 
 
-def _prepare(array, name, net, get, dtype, n_threads):
+def _prepare(array, name, net, get, dtype, n_threads, with_table=True, report=None):
     program = lower(net, array.shape[1])
     x = arrays.for_blas(array, name, dtype)
     squared_norms = _core.norms(x, n_threads)
     arrays.require_finite(x, squared_norms, name)
-    table, state = _core.points(program, squared_norms, dtype, n_threads)
+    table, state = _core.points(program, squared_norms, dtype, n_threads, with_table, report)
     diagonals, peaks = state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
     for output in {"nngp", *get}:  # Σ is on every way
         arrays.require_fitting(peaks[output], dtype, name)
@@ -63,6 +63,19 @@ def _check_get(net, get):
     return get
 
 
+def _check_out(out, get, shape, dtype, inputs):
+    """out as a list with one entry per output, None where there is none."""
+    if out is None:
+        return [None] * len(get)
+    if len(out) != len(get):
+        raise ValueError(f"out: expected {len(get)} arrays, one per output in get, got {len(out)}")
+    for k, (given, name) in enumerate(zip(out, get, strict=True)):
+        if given is not None:
+            arrays.check_out(given, shape, dtype, inputs, "out" if len(get) == 1 else f"out[{k}]")
+            inputs.append((given, f"the output {name}"))
+    return list(out)
+
+
 def _same_points(a, b):
     return a is b or (
         a.__array_interface__["data"] == b.__array_interface__["data"]
@@ -72,22 +85,14 @@ def _same_points(a, b):
 
 def matrices(net, X, Y, get, out, dtype, n_threads, show):
     """The outputs named in get, each (n, m), in that order. Y None, or X itself: symmetric, each pair once."""
+    progress.check(show)
     get = _check_get(net, get)
     n_threads = threads.resolve(n_threads)
     x_given = arrays.as_points(X, "X")
-    y_given = x_given if Y is None else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
+    y_given = x_given if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
     dtype = arrays.working_dtype(dtype, x_given, y_given)
     shape = (len(x_given), len(y_given))
-    if out is None:
-        out = [None] * len(get)
-    if len(out) != len(get):
-        raise ValueError(f"out: expected {len(get)} arrays, one per output in get, got {len(out)}")
-    inputs = [(x_given, "X"), (y_given, "Y")]
-    for k, (given, name) in enumerate(zip(out, get, strict=True)):
-        if given is not None:
-            label = "out" if len(get) == 1 else f"out[{k}]"
-            arrays.check_out(given, shape, dtype, inputs, label)
-            inputs.append((given, f"the output {name}"))
+    out = _check_out(out, get, shape, dtype, [(x_given, "X"), (y_given, "Y")])
     missing = sum(given is None for given in out)
     what = f"X: the result of {missing} x {shape[0]} x {shape[1]} {dtype}"
     memory.require(missing * shape[0] * shape[1] * dtype.itemsize, what, "; out= can be a numpy.memmap")
@@ -95,7 +100,8 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     x = _prepare(x_given, "X", net, get, dtype, n_threads)
     symmetric = _same_points(x_given, y_given)
     y = x if symmetric else _prepare(y_given, "Y", net, get, dtype, n_threads)
-    diagonals = x.diagonals.astype(dtype) if symmetric else None
+    with np.errstate(over="ignore"):  # of an output that was not asked for
+        diagonals = x.diagonals.astype(dtype) if symmetric else None
 
     results = [np.empty(shape, dtype) if given is None else given for given in out]
     planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
@@ -108,11 +114,17 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     return results
 
 
-def diagonals(net, X, get, dtype, n_threads):
+def diagonals(net, X, get, out, dtype, n_threads, show):
     """The outputs named in get for the pairs (x_i, x_i), each (n,)."""
+    progress.check(show)
     get = _check_get(net, get)
     n_threads = threads.resolve(n_threads)
     x = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, x)
-    side = _prepare(x, "X", net, get, dtype, n_threads)
-    return [side.diagonals[OUTPUTS.index(output)].astype(dtype) for output in get]
+    out = _check_out(out, get, (len(x),), dtype, [(x, "X")])
+    with progress.reporter(show, "diagonal") as report:
+        side = _prepare(x, "X", net, get, dtype, n_threads, with_table=False, report=report)
+    results = [np.empty(len(x), dtype) if given is None else given for given in out]
+    for result, output in zip(results, get, strict=True):
+        result[:] = side.diagonals[OUTPUTS.index(output)]
+    return results

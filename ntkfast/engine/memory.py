@@ -13,6 +13,14 @@ def _number(path):
         return None
 
 
+def _statistic(path, name):
+    """One line of memory.stat: cached files count as used, but give way."""
+    try:
+        return next((int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name + " ")), 0)
+    except OSError:
+        return 0
+
+
 def available() -> int | None:
     """Bytes that this process can still get: the system's, lowered to the cgroup's limit. None: unknown."""
     candidates = []
@@ -23,13 +31,13 @@ def available() -> int | None:
     except OSError:
         if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
             candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for folder, limit, usage, cache in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        total, used = _number(limit), _number(usage)
+        total, used = _number(Path(folder, limit)), _number(Path(folder, usage))
         if total is not None and used is not None:
-            candidates.append(max(0, total - used))
+            candidates.append(max(0, total - used + _statistic(Path(folder, "memory.stat"), cache)))
     return min(candidates, default=None)
 
 

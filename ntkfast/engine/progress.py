@@ -5,6 +5,12 @@ import contextlib
 from tqdm.auto import tqdm
 
 
+def check(progress):
+    """Raise if this is nothing that `reporter` takes."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected None, True, False or a callable, got {type(progress).__name__}")
+
+
 @contextlib.contextmanager
 def reporter(progress, description):
     """A callable (done, total), or None.
@@ -16,16 +22,12 @@ def reporter(progress, description):
         yield None
     elif callable(progress):
         yield progress
-    elif progress is None or progress is True:
+    else:
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
-        with tqdm(
-            desc=description, unit="tile", leave=False, delay=1 if progress is None else 0, disable=hidden
-        ) as bar:
+        with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:
 
             def report(done, total):
                 bar.total = total
                 bar.update(done - bar.n)
 
             yield None if bar.disable else report
-    else:
-        raise TypeError(f"progress: expected None, True, False or a callable, got {type(progress).__name__}")

@@ -24,7 +24,7 @@ class _State:
         self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent had used its threads
         self.pool_was_used = False
         self.controller = None
-        self.callers = 0
+        self.callers = set()
         self.limits = None
 
 
@@ -81,18 +81,23 @@ def resolve(n_threads: int | None) -> int:
 
 @contextlib.contextmanager
 def single_threaded_blas():
-    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight."""
-    state = _state
-    with state.lock:
-        if state.callers == 0:
-            if state.controller is None:
-                state.controller = ThreadpoolController().select(user_api="blas")
-            state.limits = state.controller.limit(limits=1)
-        state.callers += 1
+    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight.
+
+    Every caller has its own token, and who finds no token left restores the limits: whatever an interrupt skips, the
+    next call mends.
+    """
+    state, token = _state, object()
     try:
+        with state.lock:
+            if state.limits is None:
+                if state.controller is None:
+                    state.controller = ThreadpoolController().select(user_api="blas")
+                state.limits = state.controller.limit(limits=1)
+            state.callers.add(token)
         yield
     finally:
         with state.lock:
-            state.callers -= 1
-            if state.callers == 0:
+            state.callers.discard(token)
+            if not state.callers and state.limits is not None:
                 state.limits.restore_original_limits()
+                state.limits = None

@@ -91,7 +91,13 @@ def nngp(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progr
 
 @lru_cache
 def _tuple_type(get):
-    return namedtuple("Kernels", get)
+    kind = namedtuple("Kernels", get)
+    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))
+    return kind
+
+
+def _rebuild(fields, values):
+    return _tuple_type(fields)(*values)
 
 
 def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=None, n_threads=None, progress=None):
@@ -124,14 +130,16 @@ def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=Non
     return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
 
 
-def diagonal(net: Network, X, get="ntk", *, dtype=None, n_threads=None):
+def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None, progress=None):
     """Θ^L(x_i, x_i) (or Σ^L, Σ̇^L) for every point, without a matrix.
 
     Parameters
     ----------
-    net, X, dtype, n_threads
+    net, X, dtype, n_threads, progress
         As in `ntk`.
     get : str or tuple of str
+        As in `kernels`.
+    out : ndarray, shape (n,), or sequence of such, optional
         As in `kernels`.
 
     Returns
@@ -145,5 +153,7 @@ def diagonal(net: Network, X, get="ntk", *, dtype=None, n_threads=None):
     array([0.25, 0.5 ])
     """
     _check_network(net)
-    results = engine.diagonals(net, X, get, dtype, n_threads)
+    if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)):
+        out = (out,)
+    results = engine.diagonals(net, X, get, out, dtype, n_threads, progress)
     return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)

@@ -45,7 +45,7 @@ class Activation:
     parameters: tuple[tuple[str, float], ...]
     function: Callable = field(compare=False, repr=False)
     derivative: Callable = field(compare=False, repr=False)
-    instruction: tuple[str, tuple[float, ...]] = field(compare=False, repr=False)
+    instruction: tuple[str, tuple[float, ...]] = field(repr=False)
 
     def __call__(self, x):
         """φ(x), elementwise."""

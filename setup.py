@@ -11,7 +11,7 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
 # No -march=native and no -ffast-math: NaN must travel, and one binary must run everywhere.
-FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]
+FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
 MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
 X86_64 = {
     "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], "NF_HAVE_AVX512"),

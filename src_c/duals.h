@@ -15,23 +15,16 @@
     const nf_instr *in, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *restrict sigma,              \
         NF_T *restrict theta
 
-/* The correlation.  Rounding may push it past 1, which the layers after would amplify: that counts as 1.
- * Multiplied in this order nothing overflows, however small the variances are. */
+/* |rho|; its sign is that of sigma.  Rounding may push a correlation past 1, which the layers after would amplify: that
+ * counts as 1.  Multiplied in this order nothing overflows, however small the variances are. */
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
-#define NF_RHO(i) ((NF_T)(row[0] > 0))
+#define NF_ABS_RHO(i) ((NF_T)(row[0] > 0))
 #else
-#define NF_RHO(i) NF_(clamp)(sigma[i] * row[0] * col[i])
+#define NF_ABS_RHO(i) NF_(at_most_one)(fabs(sigma[i]) * row[0] * col[i])
 #endif
-static inline NF_T NF_(clamp)(NF_T rho)
+static inline NF_T NF_(at_most_one)(NF_T r)
 {
-    rho = rho > 1 ? 1 : rho;
-    return rho < -1 ? -1 : rho;
-}
-
-/* 1 - rho^2 without cancellation */
-static inline NF_T NF_(rest)(NF_T rho)
-{
-    return (1 - rho) * (1 + rho);
+    return r > 1 ? 1 : r;
 }
 
 /* The affine layer that every instruction ends with: what it does to lane i, given E[phi phi] and E[phi' phi'] */
@@ -63,18 +56,18 @@ static void NF_(piecewise_linear)(NF_ARGS)
     const long double plus = in->param[0] + in->param[1], minus = in->param[0] - in->param[1];
     const NF_T even = (NF_T)(plus * plus / 4), odd = (NF_T)(minus * minus / (2 * NF_PI));
     const NF_T row_std = row[ldr], *col_std = col + ldc;
-    NF_T rho[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], alpha[NF_WIDTH];
+    NF_T r[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        rho[i] = NF_RHO(i);
-        square[i] = NF_(rest)(rho[i]);
+        r[i] = NF_ABS_RHO(i);
+        square[i] = (1 - r[i]) * (1 + r[i]);
     }
-    NF_(angles)(rho, square, cosine, alpha, 0);
+    NF_(angles)(r, square, cosine, angle, 0);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T slope = even + odd * alpha[i];
-        NF_SET(i, (odd * cosine[i] + rho[i] * slope) * (row_std * col_std[i]), slope);
+        const NF_T rho = copysign(r[i], sigma[i]), slope = even + odd * copysign(angle[i], sigma[i]);
+        NF_SET(i, (odd * cosine[i] + rho * slope) * (row_std * col_std[i]), slope);
     }
 }
 
@@ -88,18 +81,18 @@ static void NF_(erf)(NF_ARGS)
     const NF_T value = (NF_T)(2 * a * a / NF_PI), offset = (NF_T)(c * c);
     const NF_T e1 = row[ldr], g1 = row[2 * ldr], slope = (NF_T)(4 * a * a * b * b / NF_PI * g1);
     const NF_T *e2 = col + ldc, *g2 = col + 2 * ldc;
-    NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], alpha[NF_WIDTH];
+    NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T rho = NF_RHO(i);
-        sine[i] = rho * (e1 * e2[i]);
-        square[i] = g1 * g1 + e1 * e1 * (g2[i] * g2[i] + e2[i] * e2[i] * NF_(rest)(rho)) + NF_TINY;
+        const NF_T r = NF_ABS_RHO(i);
+        sine[i] = r * (e1 * e2[i]);
+        square[i] = g1 * g1 + e1 * e1 * (g2[i] * g2[i] + e2[i] * e2[i] * ((1 - r) * (1 + r))) + NF_TINY;
     }
-    NF_(angles)(sine, square, cosine, alpha, 1);
+    NF_(angles)(sine, square, cosine, angle, 1);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
-        NF_SET(i, value * alpha[i] + offset, slope * g2[i] / cosine[i]);
+        NF_SET(i, value * copysign(angle[i], sigma[i]) + offset, slope * g2[i] / cosine[i]);
 }
 
 #if NF_PRECISION == 80
@@ -138,6 +131,6 @@ static void NF_(slope_of)(const nf_instr *in, const NF_T *row, int64_t ldr, cons
     NF_(instructions)[in->op](&slope, row, ldr, col, ldc, spare, dot);
 }
 
-#undef NF_RHO
+#undef NF_ABS_RHO
 #undef NF_LAYER
 #undef NF_SET

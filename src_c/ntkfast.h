@@ -74,8 +74,8 @@ void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, d
 
 /* The program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
  * q, theta, dot, peak_q, peak_theta: (n), continued from what they hold: |x_i|^2 in q, else 0, before the first
- * instruction.  After: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on the way; if these fit dtype,
- * no pair of the points overflows.  table: n_rows x ld, of dtype; NULL: not wanted.
+ * instruction.  After: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on the way; if these fit
+ * dtype, no pair of the points overflows.  table: n_rows x ld, of dtype; NULL: not wanted.
  * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing.
  * Two points whose variances are both below it lose their correlation, since sigma is carried in dtype. */
 void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
@@ -101,9 +101,9 @@ typedef struct {
     int symmetric;
 } nf_grid;
 
-/* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0; rows(self, tile, first, last) finishes some of its rows.
- * put(self, tile, first, last) takes these rows away while they are in cache, last == ni: all are there; nonzero: stop.
- * All run on any thread. */
+/* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0;
+ * rows(self, tile, first, last) finishes some of its rows; put(self, tile, first, last) takes these away while they are
+ * in cache, last == ni: all are there; nonzero: stop.  All run on any thread. */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);

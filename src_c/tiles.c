@@ -49,7 +49,7 @@ static double now(void)
 }
 
 /* Rows that are finished and put away at a time: so few that the writing to memory hides behind the computing. */
-enum { STRIP = 2 };
+enum { STRIP = 4 };
 
 /* A row of a tile is a little longer than a power of two, so that columns do not fall into one set of the cache. */
 enum { PADDING = 16 };

@@ -53,27 +53,27 @@ static inline NF_T NF_(asin_half)(NF_T z)
 #endif
 }
 
-/* The angle whose sine is s and whose cosine is c >= 0, in [-pi/2, pi/2].
+/* The angle in [0, pi/2] whose sine is s and whose cosine is c.
  * relative == 0: to 1 ulp of pi/4.  Seen from pi/8 away, the smaller of both angles has a sine below sin(pi/8).
  * relative == 1: to 2 ulp of the angle itself, near 0 and (if c is) near pi/2.
  * The two selections test different things: with one condition for both, compilers would double the polynomial. */
 static inline NF_T NF_(angle)(NF_T s, NF_T c, int relative)
 {
-    const NF_T x = fabs(s), low = x < c ? x : c;
+    const NF_T low = s < c ? s : c;
     NF_T small;
     if (relative) {
         const NF_T z = low * low;
         small = low + low * z * NF_(asin_half)(z);
     } else {
-        const NF_T high = c > x ? c : x;
+        const NF_T high = c > s ? c : s;
         const NF_T turned = low * NF_C(0.923879532511286756128) - high * NF_C(0.382683432365089771728);
         const NF_T z = turned * turned;
         small = (NF_T)(NF_PI / 8) + (turned + turned * z * NF_(asin_eighth)(z));
     }
-    return copysign(x > NF_C(0.7071067811865475244) ? (NF_T)(NF_PI / 2) - small : small, s);
+    return s > NF_C(0.7071067811865475244) ? (NF_T)(NF_PI / 2) - small : small;
 }
 
-/* cosine = sqrt(square), angle = asin(sine), where square = 1 - sine^2 was computed without cancellation */
+/* cosine = sqrt(square), angle = asin(sine); sine >= 0, and square = 1 - sine^2 was computed without cancellation */
 static inline void NF_(angles)(const NF_T *restrict sine, const NF_T *restrict square, NF_T *restrict cosine,
                                NF_T *restrict angle, const int relative)
 {

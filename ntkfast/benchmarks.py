@@ -95,8 +95,9 @@ def measure(case, repeats=5):
 
 def peak_memory(n=8000, d=784):
     """MiB that one call takes above its input and output, measured in a process of its own."""
+    # -P: a checkout in the working directory is not the installed package
     code = f"from ntkfast import benchmarks; print(benchmarks._growth({n}, {d}))"
-    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    return float(subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def _growth(n, d):

@@ -324,7 +324,7 @@ def test_twin_is_the_limit_of_wide_networks(name):
 @pytest.mark.parametrize("isa", [name for name in _core.isa_available() if name != _core.isa_in_use()])
 def test_other_instruction_sets(isa):
     """The comparisons of this file, a few networks on the adversarial pairs, in a process that uses another set."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     command += ["-k", "random_data or finite or (adversarial and (relu-1-bias or erf-abc))"]
     environment = {**os.environ, "NTKFAST_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -334,7 +334,7 @@ except ValueError as error:
     assert "n_threads: " in str(error) and "{n_threads}" in str(error)
 print("alive")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "alive\n", done.stderr
 
 

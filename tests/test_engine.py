@@ -37,7 +37,9 @@ def tolerance(dtype):
 
 
 def run_python(code, timeout=60):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -545,7 +547,7 @@ for dtype in ("f4", "f8"):
     print(_core.isa_in_use(), *np.array(K, dtype=float).ravel().tolist())
 """
         env = {**os.environ, "NTKFAST_ISA": isa}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=True)
         lines = [line.split() for line in done.stdout.splitlines()]
         assert {line[0] for line in lines} == {isa}
         results[isa] = [np.array(line[1:], float) for line in lines]
@@ -558,7 +560,7 @@ for dtype in ("f4", "f8"):
 def test_unknown_instruction_set_is_refused():
     env = {**os.environ, "NTKFAST_ISA": "mmx"}
     done = subprocess.run(
-        [sys.executable, "-c", "import ntkfast"], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", "import ntkfast"], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "ImportError: NTKFAST_ISA: expected one of" in done.stderr

@@ -75,10 +75,10 @@ class BuildExtension(build_ext):
         self.run_command("build_clib")
         libraries = self.get_finalized_command("build_clib")
         for extension in self.extensions:
-            extension.libraries = [*libraries.built, "m"]
-            extension.library_dirs = [libraries.build_clib]
+            extension.extra_objects = [f"{libraries.build_clib}/lib{name}.a" for name in libraries.built]
+            extension.libraries = ["m"]
             extension.extra_link_args = libraries.openmp_link
-        self.distribution.libraries = []  # named above, in the order that the linker needs
+        self.distribution.libraries = []  # linked above, users before used
         super().run()
 
 

@@ -8,14 +8,10 @@ import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
 import ntkfast as nf
-from ntkfast.benchmarks import points
+from ntkfast.benchmarks import DEEP, ERF, RELU, points
 
 N = 4000
-NETS = {
-    "relu": nf.MLP(depth=4, bias_std=0.1),
-    "erf": nf.MLP(depth=4, activation="erf", bias_std=0.1),
-    "relu, depth 20": nf.MLP(depth=20, bias_std=0.1),
-}
+NETS = {"relu": RELU, "erf": ERF, "relu, depth 20": DEEP}
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

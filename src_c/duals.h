@@ -50,7 +50,7 @@ static void NF_(affine)(NF_ARGS)
 /* phi(x) = a min(x,0) + b max(x,0): relu (0,1), leaky relu (alpha,1), abs (-1,1), identity (1,1).
  * With rho = sin(alpha):  E[phi' phi'] = (a+b)^2/4 + (a-b)^2 alpha / 2 pi
  *                         E[phi phi]   = sqrt(q1 q2) (rho E[phi' phi'] + (a-b)^2 cos(alpha) / 2 pi)
- * Cho & Saul (2009), arc-cosine kernel of order 1.   numbers: 1/sqrt(q), sqrt(q) */
+ * Cho & Saul (2009), arc-cosine kernel of order 1.  angle is |alpha|.   numbers: 1/sqrt(q), sqrt(q) */
 static void NF_(piecewise_linear)(NF_ARGS)
 {
     const long double plus = in->param[0] + in->param[1], minus = in->param[0] - in->param[1];

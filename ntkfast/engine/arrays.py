@@ -77,7 +77,7 @@ def require_fitting(peaks, dtype, name):
 
 
 def check_out(out, shape, dtype, inputs, name="out"):
-    """out as it came, if the result can be written there without touching the inputs."""
+    """Raise unless the result can be written into out without touching the inputs."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array, got {type(out).__name__}")
     if out.shape != shape:
@@ -93,7 +93,6 @@ def check_out(out, shape, dtype, inputs, name="out"):
     for other, other_name in inputs:
         if _share_memory(out, other):
             raise ValueError(f"{name}: expected memory apart from {other_name}, got an overlap")
-    return out
 
 
 def _overlaps_itself(array):

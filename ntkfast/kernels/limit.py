@@ -100,6 +100,15 @@ def _rebuild(fields, values):
     return _tuple_type(fields)(*values)
 
 
+def _listed(get, out):
+    """out with one entry per output: for a single name, out is that entry."""
+    return (out,) if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)) else out
+
+
+def _named(get, results):
+    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
+
+
 def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=None, n_threads=None, progress=None):
     """Several limit kernels in one pass.
 
@@ -124,10 +133,7 @@ def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=Non
     array([[0.5]])
     """
     _check_network(net)
-    if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)):
-        out = (out,)
-    results = engine.matrices(net, X, Y, get, out, dtype, n_threads, progress)
-    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
+    return _named(get, engine.matrices(net, X, Y, get, _listed(get, out), dtype, n_threads, progress))
 
 
 def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None, progress=None):
@@ -153,7 +159,4 @@ def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None
     array([0.25, 0.5 ])
     """
     _check_network(net)
-    if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)):
-        out = (out,)
-    results = engine.diagonals(net, X, get, out, dtype, n_threads, progress)
-    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
+    return _named(get, engine.diagonals(net, X, get, _listed(get, out), dtype, n_threads, progress))

@@ -9,20 +9,29 @@
 from importlib.metadata import version as _version
 
 from ntkfast.engine.config import show_config
+from ntkfast.engine.series import PrecisionError
 from ntkfast.kernels import diagonal, kernels, nngp, ntk
-from ntkfast.networks import MLP, Activation, Dense, Network, activations
+from ntkfast.kernels.phase import phase
+from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks.activations import ActivationError
 
 __version__ = _version("ntkfast")
 
 __all__ = [
     "MLP",
     "Activation",
+    "ActivationError",
     "Dense",
+    "Dropout",
+    "LayerNorm",
     "Network",
+    "PrecisionError",
+    "Residual",
     "activations",
     "diagonal",
     "kernels",
     "nngp",
     "ntk",
+    "phase",
     "show_config",
 ]

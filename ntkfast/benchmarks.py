@@ -73,6 +73,24 @@ def cases(n):
             )
             yield Case("depth 20 / depth 4, d=20", lambda f=full: f(DEEP), full, 6.0)
             yield Case("erf / relu, d=20", lambda f=full: f(ERF), full, 1.5)
+            sphere = X * (np.sqrt(d) / np.linalg.norm(X, axis=1, keepdims=True))
+            for name, bound in (
+                ("gelu", 2.0),
+                ("sin", 2.0),
+                ("tanh", 2.5),
+                ("softplus", 2.5),
+                ("silu", 2.5),
+                ("hardtanh", 10.0),
+            ):
+                net = MLP(depth=4, activation=name, bias_std=0.1)
+                yield Case(f"{name} / relu, d=20", lambda f=full, net=net: f(net), full, bound)
+                if bound == 2.5:
+                    yield Case(
+                        f"{name} / relu, d=20, constant norm",
+                        lambda f=full, net=net, X=sphere: f(net, X),
+                        lambda f=full, X=sphere: f(X=X),
+                        1.5,
+                    )
             try:
                 from sklearn.metrics.pairwise import rbf_kernel
             except ImportError:

@@ -1,4 +1,4 @@
-"""The command line: ntkfast info, demo, bench."""
+"""The command line: ntkfast info, demo, bench, accuracy."""
 
 import sys
 from pathlib import Path
@@ -79,3 +79,14 @@ def bench(n, repeats):
     memory = benchmarks.peak_memory(n)
     goal = f"<= 64{'' if memory <= 64 else '  missed'}"
     click.echo(f"{'memory above input and output, MiB, d=784':<62} {memory:7.1f}   {goal}")
+
+
+@main.command()
+def accuracy():
+    """Print the errors of every named activation's dual, as the table of docs/accuracy.md. Takes minutes."""
+    from ntkfast import accuracy as module
+
+    click.echo("| activation | method | E[φφ] | E[φ'φ'] | both at ρ = 1 |")
+    click.echo("|---|---|---|---|---|")
+    for row in module.rows():
+        click.echo(f"| {row.name} | {row.method} | {row.value:.0e} | {row.slope:.0e} | {row.diagonal:.0e} |")

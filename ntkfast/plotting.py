@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["plot_plane", "plot_spectrum"]
+__all__ = ["plot_correlation_map", "plot_phase_diagram", "plot_plane", "plot_spectrum"]
 
 
 def _axes(ax):
@@ -63,4 +63,74 @@ def plot_plane(components, labels, ax=None):
     ax.set_title("Principal components")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    return ax
+
+
+def plot_phase_diagram(diagram, ax=None):
+    """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
+
+    The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. Where χ₁ has no meaning, as
+    the variance diverges, the plane is grey.
+
+    Parameters
+    ----------
+    diagram : ntkfast.kernels.phase.PhaseDiagram
+        Of at least 2 weight_stds and 2 bias_stds, both ascending.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        The grid is smaller than that.
+    """
+    if min(diagram.chi_1.shape) < 2:
+        raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
+    ax = _axes(ax)
+    w, b, chi = diagram.weight_stds, diagram.bias_stds, diagram.chi_1
+    known = chi[np.isfinite(chi) & (chi > 0)]
+    widest = np.exp(np.quantile(np.abs(np.log(known)), 0.95)) if known.size else 1.0
+    widest = max(widest, 1.1)  # a diagram that is critical everywhere still needs a scale
+    image = ax.pcolormesh(w, b, chi, norm="log", cmap="PuOr_r", shading="gouraud")
+    image.set_clim(1 / widest, widest)
+    ax.set_facecolor("0.85")
+    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1)):
+        if region.any():
+            row, column = (np.median(indices).astype(int) for indices in np.nonzero(region))
+            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13)
+    if known.size and known.min() < 1 < known.max():
+        line = ax.contour(w, b, chi, levels=[1.0], colors="black", linewidths=1.8)
+        ax.clabel(line, fmt=r"$\chi_1 = 1$", fontsize=10)
+    octaves = np.arange(-np.floor(np.log2(widest)), np.floor(np.log2(widest)) + 1)
+    bar = ax.figure.colorbar(image, ax=ax, label=r"$\chi_1$", extend="both", ticks=2.0**octaves, format="%g")
+    bar.minorticks_off()
+    ax.set(xlabel=r"$\sigma_w$ (weight_std)", ylabel=r"$\sigma_b$ (bias_std)")
+    ax.set_title(f"Order and chaos: {diagram.activation.name}")
+    return ax
+
+
+def plot_correlation_map(phase, ax=None):
+    """The correlation R(c) of two inputs one layer later, against the diagonal, and the fixed point c*.
+
+    Parameters
+    ----------
+    phase : ntkfast.kernels.phase.Phase
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = _axes(ax)
+    c = np.linspace(0, 1, 101)
+    ax.plot(c, c, color="0.6", linewidth=1, label="$R(c) = c$")
+    ax.plot(c, phase.correlation_map(c), color="#0072b2", linewidth=2, label="$R(c)$")
+    ax.plot(phase.c_star, phase.c_star, "o", color="#d55e00", label=f"$c^* = {phase.c_star:.3f}$", clip_on=False)
+    ax.set(xlabel="correlation $c$", ylabel="correlation one layer later $R(c)$", aspect="equal")
+    ax.set_title(rf"{phase.activation.name}, {phase.phase}: $\chi_1 = {phase.chi_1:.3f}$")
+    ax.grid(True, alpha=0.3)
+    ax.legend()
     return ax

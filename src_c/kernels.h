@@ -1,7 +1,8 @@
 /* kernels.h: all that is compiled once per instruction set.  An isa_*.c file defines NF_ISA and includes this. */
+#include <float.h>
+#include <math.h>
 #include <string.h>
 #include <tgmath.h>
-#include <float.h>
 
 #include "ntkfast.h"
 
@@ -15,13 +16,26 @@
 #define NF_SIMD
 #endif
 #define NF_WIDTH NF_LANES
+#define NF_NEXT NF_LANES
+#if defined(__AVX512F__)
+#define NF_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define NF_VECTOR_BYTES 32
+#else
+#define NF_VECTOR_BYTES 16
+#endif
+
+#include "near.h"
 
 #define NF_T float
 #define NF_(name) name##_f32
 #define NF_PRECISION 32
 #define NF_TINY FLT_MIN
+#define NF_EPSILON FLT_EPSILON
 #include "vecmath.h"
 #include "duals.h"
+#include "series.h"
+#include "program.h"
 #include "rectangle.h"
 #include "store.h"
 #undef NF_T
@@ -31,15 +45,24 @@
 #undef NF_ARGS
 #undef NF_PRECISION
 #undef NF_TINY
+#undef NF_EPSILON
 
 #define NF_T double
 #define NF_(name) name##_f64
 #define NF_PRECISION 64
 #define NF_TINY DBL_MIN
+#define NF_EPSILON DBL_EPSILON
 #include "vecmath.h"
 #include "duals.h"
+#include "series.h"
+#include "program.h"
 #include "rectangle.h"
 #include "store.h"
+
+static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)
+{
+    instructions_f64[in->op](in, row, columns, sigma, theta);
+}
 
 #define NF_PASTE(name) nf_isa_##name
 #define NF_SYMBOL(name) NF_PASTE(name)
@@ -50,5 +73,6 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .name = NF_TEXT(NF_ISA),
     .norms = {norms_f32, norms_f64},
     .interpret = {interpret_f32, interpret_f64},
+    .dual = dual_f64,
     .put = {put_f32, put_f64},
 };

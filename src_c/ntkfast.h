@@ -6,6 +6,7 @@
  *
  *     nf_norms   squared norms of the rows of X                         N x d        -> N
  *     nf_points  the program on the diagonal, in long double            N x program  -> point table, diagonals
+ *     nf_dual    one dual at given variances and covariances
  *     nf_run     the tile driver: a map fills rectangles, a sink takes them
  *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
@@ -29,19 +30,33 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* ---- programs ------------------------------------------------------------------------------------------- */
 
-/* The registry: one line per instruction.  X(NAME, function, parameters, rows of the point table)
- * A dual named f has two functions in duals.h: f (one chunk of pairs) and f_point (its rows for one point).
- * The first row of every dual is 1/sqrt(q), q = Sigma(x,x); it is filled by nf_points. */
-#define NF_AFFINE_LINE(X) X(AFFINE, affine, 0, 0)
+/* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
+ * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
+ * (duals.h, points.c).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
+ * instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
+#define NF_STRUCTURE(X)                                                                                                \
+    X(AFFINE, affine, affine, 0, 0)                                                                                    \
+    X(PUSH, push, affine, 0, 0)                                                                                        \
+    X(ADD, add, affine, 1, 0)                                                                                          \
+    X(DROPOUT, dropout, dropout, 1, 0)
 #define NF_DUALS(X)                                                                                                    \
-    X(PIECEWISE_LINEAR, piecewise_linear, 2, 2)                                                                        \
-    X(ERF, erf, 3, 3)
+    X(LAYER_NORM, layer_norm, layer_norm, 0, 1)                                                                        \
+    X(PIECEWISE_LINEAR, piecewise_linear, piecewise_linear, 2, 2)                                                      \
+    X(ARC_COSINE, arc_cosine, arc_cosine, 3, 2)                                                                        \
+    X(ERF, erf, erf, 3, 3)                                                                                             \
+    X(GELU, gelu, gelu, 0, 4)                                                                                          \
+    X(SINE, sine, sine, 3, 2)                                                                                          \
+    X(EXPONENTIAL, exponential, exponential, 2, 2)                                                                     \
+    X(GAUSSIAN, gaussian, gaussian, 2, 3)                                                                              \
+    X(POLYNOMIAL, polynomial, series, 0, NF_VARIES)                                                                    \
+    X(KINKS, kinks, series, 0, NF_VARIES)                                                                              \
+    X(SERIES, series, series, 0, NF_VARIES)
 
-#define NF_ENUM(NAME, function, params, rows) NF_##NAME,
-typedef enum { NF_AFFINE_LINE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
+#define NF_ENUM(NAME, name, function, params, rows) NF_##NAME,
+typedef enum { NF_STRUCTURE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
 #undef NF_ENUM
 
-enum { NF_MAX_PARAMS = 3, NF_MAX_ROWS = 3 };
+enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 8 };
 
 typedef struct {
     const char *name;
@@ -52,34 +67,101 @@ extern const nf_op_info nf_ops[NF_N_OPS];
 /* One instruction: what it is, then the affine layer (a, b, c, d) that follows it,
  *     a dual:   theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)];   AFFINE: nothing
  *     layer:    theta <- a theta + c sigma + d,  then  sigma <- a sigma + b
- * Before the first instruction sigma = x.x' and theta = 0.  row: first row in the point table. */
+ * Before the first instruction sigma = x.x' and theta = 0.  row: first row in the point table.
+ * data: an nf_polynomial, nf_kinks or nf_panels, by op. */
 typedef struct {
-    int op, row;
+    int op, row, n_rows;
+    const void *data;
     long double param[NF_MAX_PARAMS], layer[4];
 } nf_instr;
+
+/* ---- Hermite series ------------------------------------------------------------------------------------- */
+
+/* E[phi(u) phi(v)] = sum_k a_k(q1) a_k(q2) rho^k (MATH: Mehler), with a_k(q) = E[phi(sqrt(q) z) h_k(z)], h_k the
+ * normalised Hermite polynomials; E[phi' phi'] is its derivative by the covariance.  Rows of a point: 1/sqrt(q), the
+ * same or (q = 0) of a tiny q, the even a_k, the odd a_k; if `slopes`, also the even and odd b_k of phi' itself, for a
+ * phi with jumps, whose Price derivative would hold deltas.
+ *
+ * terms[2b] even and terms[2b+1] odd ones, multiples of NF_STEP, are enough for |rho| between b/NF_BINS and (b+1)/NF_BINS, up to `reach`.  Beyond
+ * that comes the near field: kinks have it in closed form, panels as tables. */
+enum { NF_BINS = 64, NF_STEP = 2 };
+typedef struct {
+    int even, odd, slopes;
+    double reach;
+    const int *terms;
+} nf_terms;
+
+/* a_k = sum_j basis[k*(degree+1) + j] sqrt(q)^j, for k, j = 0 .. degree */
+typedef struct {
+    nf_terms terms;
+    int degree;
+    const long double *basis;
+} nf_polynomial;
+
+/* phi(x) = offset + slope x + sum_j jump[j] max(x - at[j], 0) */
+typedef struct {
+    nf_terms terms;
+    int n;
+    const long double *at, *jump; /* sorted by `at` */
+    long double offset, slope;
+    const double *root, *inverse_root; /* sqrt(k) and 1/sqrt(k), k < 2 max(even, odd) */
+} nf_kinks;
+
+/* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
+ * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine: phi(0) + O(sqrt q).
+ * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
+ * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
+ * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
+ * and edge[k+1], and xi2.  missing: [n][n], set to 1 where a pair of points needed a block that is not there; the
+ * series stands in for it. */
+typedef struct {
+    nf_terms terms;
+    int first, n, degree, per_unit;
+    const double *coef, *moment;
+    double zero[2];
+    const double *const *near;
+    const double *edge;
+    int n_theta, degree_theta, degree_near;
+    unsigned char *missing;
+} nf_panels;
 
 typedef struct {
     const nf_instr *code;
     int n, n_rows; /* instructions; rows of the point table, all instructions together */
+    int nesting;   /* how many copies PUSH stacks up at most */
     int last_dual; /* a E[phi' phi'] of this instruction is the output "dot"; -1: there is none */
 } nf_program;
 
 /* ---- points --------------------------------------------------------------------------------------------- */
 
-/* Point tables are read NF_LANES at a time: the columns of a table are padded to a multiple of NF_LANES. */
+/* Point tables are read NF_LANES points at a time, so these stand together: blocks [n_rows][NF_LANES], the last one
+ * padded.  Number r of point i is at nf_table_at(program, i) + r * NF_LANES. */
 enum { NF_LANES = 128 };
+static inline int64_t nf_table_at(const nf_program *program, int64_t i)
+{
+    return i / NF_LANES * program->n_rows * NF_LANES + i % NF_LANES;
+}
 
 /* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
 void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
 
-/* The program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
- * q, theta, dot, peak_q, peak_theta: (n), continued from what they hold: |x_i|^2 in q, else 0, before the first
- * instruction.  After: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on the way; if these fit
- * dtype, no pair of the points overflows.  table: n_rows x ld, of dtype; NULL: not wanted.
+/* What nf_points carries, one row of n numbers each: */
+typedef enum { NF_Q = 0, NF_THETA, NF_SLOPE, NF_PEAK_Q, NF_PEAK_THETA, NF_STACK } nf_state;
+
+/* Instructions first .. last of the program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
+ * state: rows ld_state apart, NF_STACK + 2 nesting of them; continued from what they hold: |x_i|^2 in NF_Q, else 0,
+ * before the first instruction.  After the last: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on
+ * the way; if these fit dtype, no pair of the points overflows.  table: of dtype, where the first of these points is
+ * number `start`; NULL: not wanted.
  * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing.
  * Two points whose variances are both below it lose their correlation, since sigma is carried in dtype. */
-void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
-               long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld, int n_threads);
+void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, int64_t start, int64_t n,
+               long double *state, int64_t ld_state, void *table, int n_threads);
+
+/* One dual without its layer at n triples: value = E[phi(u)phi(v)] and slope = E[phi'(u)phi'(v)] for (u, v) Gaussian
+ * of variances q1, q2 and covariance c.  The arithmetic is that of the tiles in double. */
+void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, const double *c, double *value,
+             double *slope);
 
 /* ---- tiles ---------------------------------------------------------------------------------------------- */
 
@@ -133,10 +215,10 @@ nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map ma
 typedef void (*nf_gemm)(char *transa, char *transb, int *m, int *n, int *k, void *alpha, void *a, int *lda, void *b,
                         int *ldb, void *beta, void *c, int *ldc);
 
-/* One side of the matrix.  x: n x d, rows ldx apart; table: program->n_rows x ldt. */
+/* One side of the matrix.  x: n x d, rows ldx apart; its point table. */
 typedef struct {
     const void *x, *table;
-    int64_t ldx, ldt;
+    int64_t ldx;
 } nf_side;
 
 typedef struct {
@@ -172,6 +254,8 @@ typedef struct {
     void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
     /* Runs the program over some rows; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
     void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
+    /* One instruction over NF_LANES pairs: numbers of the row's point, of the columns', as in a table; sigma, theta. */
+    void (*dual)(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta);
     void (*put[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t row_stride, int64_t column_stride,
                    int stream);
 } nf_isa;

@@ -4,6 +4,8 @@
  * 1e-14 in double because its own recursion is finer than that.
  */
 #include <float.h>
+#include <math.h>
+#include <string.h>
 #include <tgmath.h>
 
 #include "ntkfast.h"
@@ -12,69 +14,308 @@
 #define NF_(name) name##_point_wise
 #define NF_PRECISION 80
 #define NF_WIDTH 1
+#define NF_NEXT 1
 #define NF_SIMD
 #define NF_TINY 0
+#define NF_EPSILON LDBL_EPSILON
 #include "vecmath.h"
 #include "duals.h"
+#include "series.h"
+#include "program.h"
 
-#define NF_INFO(NAME, function, params, rows) {#function, params, rows},
-const nf_op_info nf_ops[NF_N_OPS] = {NF_AFFINE_LINE(NF_INFO) NF_DUALS(NF_INFO)};
+#define NF_INFO(NAME, name, function, params, rows) {#name, params, rows},
+const nf_op_info nf_ops[NF_N_OPS] = {NF_STRUCTURE(NF_INFO) NF_DUALS(NF_INFO)};
 
-#define NF_FITS(NAME, function, params, rows)                                                                          \
-    _Static_assert(params <= NF_MAX_PARAMS && rows <= NF_MAX_ROWS, "NF_MAX_PARAMS, NF_MAX_ROWS: " #function);
+#define NF_FITS(NAME, name, function, params, rows)                                                                    \
+    _Static_assert(params <= NF_MAX_PARAMS && rows <= NF_MAX_ROWS, "NF_MAX_PARAMS, NF_MAX_ROWS: " #name);
 NF_DUALS(NF_FITS)
 
-typedef void nf_point(const nf_instr *in, long double q, long double *number);
-#define NF_POINT(NAME, function, params, rows) [NF_##NAME] = function##_point,
+/* ---- the numbers of the Hermite series ------------------------------------------------------------------- */
+
+/* A standard deviation for the point of variance 0: the slope of phi at 0 is a_1 over it. */
+#define SOME_STD 1e-15L
+
+/* Where a_k goes among the numbers of a point: even ones first. */
+static int place(const nf_terms *terms, int k)
+{
+    return 2 + k / 2 + (k & 1 ? terms->even : 0);
+}
+
+static int wanted(const nf_terms *terms, int k)
+{
+    return k / 2 < (k & 1 ? terms->odd : terms->even);
+}
+
+/* The point of variance 0: phi(0) and, over SOME_STD, phi'(0), each the mean of both sides where it jumps. */
+static void numbers_at_zero(const nf_instr *in, const nf_terms *terms, long double value, long double slope, int rows,
+                            long double *number)
+{
+    for (int k = 2; rows && k < in->n_rows; k++)
+        number[k] = 0;
+    if (rows && wanted(terms, 0))
+        number[place(terms, 0)] = value;
+    if (rows && wanted(terms, 1))
+        number[place(terms, 1)] = slope * SOME_STD;
+    if (rows && terms->slopes && wanted(terms, 0))
+        number[place(terms, 0) + terms->even + terms->odd] = slope;
+    number[1] = 1 / SOME_STD;
+    number[in->n_rows] = value * value;
+    number[in->n_rows + 1] = slope * slope;
+}
+
+static void polynomial_point(const nf_instr *in, long double q, int rows, long double *number)
+{
+    const nf_polynomial *phi = in->data;
+    const long double s = q > 0 ? sqrtl(q) : SOME_STD;
+    long double value = 0, slope = 0;
+    number[1] = 1 / s;
+    for (int k = 2; rows && k < in->n_rows; k++)
+        number[k] = 0; /* there may be more terms than coefficients */
+    for (int k = 0; k <= phi->degree; k++) {
+        const long double *basis = phi->basis + k * (phi->degree + 1);
+        long double a = 0;
+        for (int j = phi->degree; j >= k; j--)
+            a = a * s + basis[j];
+        for (int j = 0; j < k; j++)
+            a *= s;
+        value += a * a;
+        slope += k * a * a;
+        if (rows && wanted(&phi->terms, k))
+            number[place(&phi->terms, k)] = a;
+    }
+    number[in->n_rows] = value;
+    number[in->n_rows + 1] = slope / (s * s);
+}
+
+/* By parts, twice:  a_k = sqrt(q) sum_j c_j h_(k-2)(t_j/sqrt q) p(t_j/sqrt q)/sqrt(k(k-1)) for k >= 2, p the density */
+static void kinks_point(const nf_instr *in, long double q, int rows, long double *number)
+{
+    const nf_kinks *phi = in->data;
+    const nf_terms *terms = &phi->terms;
+    const long double s = q > 0 ? sqrtl(q) : SOME_STD;
+    long double mean = phi->offset, slope = phi->slope, square = 0, slope_square = 0;
+    const int n = 2 * (terms->even > terms->odd ? terms->even : terms->odd);
+    number[1] = 1 / s;
+    if (!(q > 0)) {
+        for (int j = 0; j < phi->n; j++) {
+            const long double t = phi->at[j], share = t < 0 ? 1 : t > 0 ? 0 : 0.5L;
+            mean -= share * t * phi->jump[j];
+            slope += share * phi->jump[j];
+        }
+        numbers_at_zero(in, terms, mean, slope, rows, number);
+        return;
+    }
+    double sum[NF_MAX_ROWS] = {0};
+    for (int j = 0; j < phi->n; j++) {
+        const long double a = phi->at[j] / s, c = phi->jump[j], tail = erfcl(a / sqrtl(2)) / 2;
+        const long double p = expl(-a * a / 2) / sqrtl(2 * NF_PI);
+        double before = 0, h = 1, position = (double)a;
+        const double weight = (double)(s * c * p);
+        mean += c * (s * p - phi->at[j] * tail);
+        slope += c * tail;
+        for (int k = 2; rows && k < n && weight != 0; k++) { /* h = h_(k-2)(a) */
+            sum[k] += weight * h * phi->inverse_root[k] * phi->inverse_root[k - 1];
+            const double next = (position * h - phi->root[k - 2] * before) * phi->inverse_root[k - 1];
+            before = h;
+            h = next;
+        }
+    }
+    /* E phi^2 and E phi'^2: phi is offset_i + slope_i x between the kinks, which are sorted */
+    long double offset_here = phi->offset, slope_here = phi->slope, low = -INFINITY;
+    for (int j = 0; j <= phi->n; j++) {
+        const long double high = j < phi->n ? phi->at[j] / s : INFINITY, b = slope_here * s;
+        const long double p_low = isinf(low) ? 0 : expl(-low * low / 2), p_high = isinf(high) ? 0 : expl(-high * high / 2);
+        const long double mass = low > 0 ? erfcl(low / sqrtl(2)) - erfcl(high / sqrtl(2))
+                                         : erfcl(-high / sqrtl(2)) - erfcl(-low / sqrtl(2));
+        const long double first = (p_low - p_high) / sqrtl(2 * NF_PI);
+        const long double ends = (p_low > 0 ? low * p_low : 0) - (p_high > 0 ? high * p_high : 0);
+        const long double second = mass / 2 + ends / sqrtl(2 * NF_PI);
+        square += offset_here * offset_here * mass / 2 + 2 * offset_here * b * first + b * b * second;
+        slope_square += slope_here * slope_here * mass / 2;
+        if (j < phi->n) {
+            offset_here -= phi->jump[j] * phi->at[j];
+            slope_here += phi->jump[j];
+            low = high;
+        }
+    }
+    for (int k = 2; rows && k < n; k++)
+        if (wanted(terms, k))
+            number[place(terms, k)] = sum[k];
+    if (rows && wanted(terms, 0))
+        number[place(terms, 0)] = mean;
+    if (rows && wanted(terms, 1))
+        number[place(terms, 1)] = s * slope;
+    number[in->n_rows] = square;
+    number[in->n_rows + 1] = slope_square;
+}
+
+/* sum_k c[k] T_k(x), by Clenshaw */
+static long double chebyshev_sum(int n, const double *c, long double x)
+{
+    long double b1 = 0, b2 = 0;
+    for (int k = n - 1; k > 0; k--) {
+        const long double b = c[k] + 2 * x * b1 - b2;
+        b2 = b1;
+        b1 = b;
+    }
+    return c[0] + x * b1 - b2;
+}
+
+static void series_point(const nf_instr *in, long double q, int rows, long double *number)
+{
+    const nf_panels *phi = in->data;
+    const int n = in->n_rows - 2, step = phi->degree;
+    const long double lowest = powl(4, (long double)phi->first / phi->per_unit);
+    long double shrink = 1; /* below the lowest panel phi is affine: phi(x) - phi(0) goes like sqrt(q) */
+    if (!(q > 0)) {
+        numbers_at_zero(in, &phi->terms, phi->zero[0], phi->zero[1], rows, number);
+        return;
+    }
+    number[1] = number[0];
+    if (q < lowest) {
+        shrink = sqrtl(q / lowest);
+        q = lowest;
+    }
+    const long double where = phi->per_unit * log2l(q) / 2 - phi->first;
+    int panel = (int)where;
+    panel = panel < phi->n ? panel : phi->n - 1;
+    const long double xi = fminl(2 * (where - panel) - 1, 1);
+    double sum[NF_MAX_ROWS] = {0}, before = 1, chebyshev = (double)xi;
+    const double *coef = phi->coef + (int64_t)panel * step * n;
+    const int n_rows = rows ? n : 1; /* the diagonal needs a_0 */
+    for (int k = 0; k < n_rows; k++)
+        sum[k] = coef[k] + coef[n + k] * chebyshev;
+    for (int j = 2; j < step; j++) {
+        const double next = 2 * (double)xi * chebyshev - before;
+        before = chebyshev;
+        chebyshev = next;
+        for (int k = 0; k < n_rows; k++)
+            sum[k] += coef[(int64_t)j * n + k] * chebyshev;
+    }
+    for (int k = 0; k < n_rows; k++)
+        number[2 + k] = sum[k] * shrink;
+    const double *moment = phi->moment + (int64_t)panel * 2 * step;
+    long double square = chebyshev_sum(step, moment, xi);
+    if (shrink < 1 && phi->terms.even > 0) {
+        const long double mean = number[2] / shrink;
+        const long double zero = phi->zero[0];
+        square = zero * zero + 2 * zero * (mean - zero) * shrink +
+                 (square - zero * (2 * mean - zero)) * shrink * shrink;
+        number[2] = zero + (mean - zero) * shrink;
+    } else {
+        square *= shrink * shrink;
+    }
+    if (rows && shrink < 1 && phi->terms.slopes) /* phi' does not shrink */
+        for (int k = phi->terms.even + phi->terms.odd; k < n; k++)
+            number[2 + k] /= shrink;
+    number[in->n_rows] = square;
+    number[in->n_rows + 1] = chebyshev_sum(step, moment + step, xi);
+}
+
+/* ---- the diagonal ---------------------------------------------------------------------------------------- */
+
+typedef void nf_point(const nf_instr *in, long double q, int rows, long double *number);
+#define NF_POINT(NAME, name, function, params, rows) [NF_##NAME] = name##_point,
 static nf_point *const point_functions[NF_N_OPS] = {NF_DUALS(NF_POINT)};
+
+/* rows == 0: only what the diagonal needs, which spares the coefficients of the series */
+static void numbers_of(const nf_instr *in, long double q, int rows, long double *number)
+{
+    number[0] = q > 0 ? 1 / sqrtl(q) : 0;
+    point_functions[in->op](in, q, rows, number);
+}
 
 static void store(nf_dtype dtype, void *table, int64_t at, long double value)
 {
-    if (!table)
-        return;
     if (dtype == NF_FLOAT32)
         ((float *)table)[at] = (float)value;
     else
         ((double *)table)[at] = (double)value;
 }
 
-static void one_point(nf_dtype dtype, const nf_program *program, int64_t i, long double *q, long double *theta,
-                      long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld)
+/* state: of this point, the next number ld further */
+static void one_point(nf_dtype dtype, const nf_program *program, int first, int last, long double *state, int64_t ld,
+                      int n_copies, void *table, int64_t i)
 {
     const long double least_std = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
-    long double t = *theta, s = *q;
-    *peak_q = fmaxl(*peak_q, s);
-    for (int k = 0; k < program->n; k++) {
+    long double s = state[NF_Q * ld], t = state[NF_THETA * ld];
+    long double peak_q = fmaxl(state[NF_PEAK_Q * ld], s), peak_theta = state[NF_PEAK_THETA * ld];
+    long double number[NF_MAX_ROWS + 2];
+    for (int k = first; k < last; k++) {
         const nf_instr *in = &program->code[k];
-        long double number[NF_MAX_ROWS] = {0};
-        if (point_functions[in->op]) {
+        number[0] = 0;
+        if (in->op == NF_PUSH) {
+            long double *copy = state + (NF_STACK + 2 * n_copies++) * ld;
+            copy[0] = s, copy[ld] = t;
+        } else if (in->op == NF_ADD) {
+            const long double *copy = state + (NF_STACK + 2 * --n_copies) * ld;
+            s = copy[0] + in->param[0] * s;
+            t = copy[ld] + in->param[0] * t;
+        } else if (point_functions[in->op]) {
             if (s < least_std * least_std)
                 s = 0;
-            number[0] = s > 0 ? 1 / sqrtl(s) : 0;
-            point_functions[in->op](in, s, number);
+            numbers_of(in, s, table != NULL, number);
             for (int p = 0; p < NF_MAX_PARAMS; p++) /* the constants of the duals are made of these */
-                *peak_q = fmaxl(*peak_q, 4 * in->param[p] * in->param[p]);
-            for (int r = 0; r < nf_ops[in->op].n_rows; r++)
-                store(dtype, table, (in->row + r) * ld + i, number[r]);
+                peak_q = fmaxl(peak_q, 4 * in->param[p] * in->param[p]);
+            for (int r = 0; table && r < in->n_rows; r++)
+                store(dtype, table, nf_table_at(program, i) + (in->row + r) * NF_LANES, number[r]);
         }
         if (k == program->last_dual)
-            NF_(slope_of)(in, number, 1, number, 1, &s, dot);
-        NF_(instructions)[in->op](in, number, 1, number, 1, &s, &t);
+            NF_(slope_of)(in, number, number, &s, &state[NF_SLOPE * ld]);
+        NF_(instructions)[in->op](in, number, number, &s, &t);
         const long double before = (s - in->layer[1]) / in->layer[0]; /* sigma between the dual and its layer */
-        *peak_q = fmaxl(*peak_q, fmaxl(fmaxl(before, s), fmaxl(in->layer[0], in->layer[1])));
-        *peak_theta = fmaxl(*peak_theta, fmaxl(t, fmaxl(in->layer[2], in->layer[3])));
+        peak_q = fmaxl(peak_q, fmaxl(fmaxl(before, s), fmaxl(in->layer[0], in->layer[1])));
+        peak_theta = fmaxl(peak_theta, fmaxl(t, fmaxl(in->layer[2], in->layer[3])));
     }
-    *q = s;
-    *theta = t;
+    state[NF_Q * ld] = s;
+    state[NF_THETA * ld] = t;
+    state[NF_PEAK_Q * ld] = peak_q;
+    state[NF_PEAK_THETA * ld] = peak_theta;
 }
 
-void nf_points(nf_dtype dtype, const nf_program *program, int64_t n, long double *q, long double *theta,
-               long double *dot, long double *peak_q, long double *peak_theta, void *table, int64_t ld, int n_threads)
+void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, int64_t start, int64_t n,
+               long double *state, int64_t ld_state, void *table, int n_threads)
 {
+    int n_copies = 0;
+    for (int k = 0; k < first; k++)
+        n_copies += (program->code[k].op == NF_PUSH) - (program->code[k].op == NF_ADD);
     (void)n_threads;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 256) num_threads(n_threads)
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
 #endif
     for (int64_t i = 0; i < n; i++)
-        one_point(dtype, program, i, &q[i], &theta[i], &dot[i], &peak_q[i], &peak_theta[i], table, ld);
+        one_point(dtype, program, first, last, state + i, ld_state, n_copies, table, start + i);
+}
+
+void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, const double *c, double *value,
+             double *slope)
+{
+    const nf_isa *isa = nf_isa_in_use();
+    nf_instr alone = *in;
+    alone.layer[0] = 1, alone.layer[1] = alone.layer[2] = alone.layer[3] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        long double number[NF_MAX_ROWS + 2];
+        if (q1[i] == q2[i] && q1[i] == c[i]) { /* a point with itself */
+            long double s = q1[i], t = 1;
+            numbers_of(in, s, 0, number);
+            NF_(instructions)[in->op](&alone, number, number, &s, &t);
+            value[i] = (double)s;
+            slope[i] = (double)t;
+            continue;
+        }
+        double sigma[NF_LANES], theta[NF_LANES];
+        static _Thread_local double row[NF_MAX_ROWS * NF_LANES], columns[NF_MAX_ROWS * NF_LANES];
+        numbers_of(in, q1[i], 1, number);
+        for (int r = 0; r < in->n_rows; r++)
+            row[r * NF_LANES] = (double)number[r];
+        numbers_of(in, q2[i], 1, number);
+        for (int r = 0; r < in->n_rows; r++)
+            for (int k = 0; k < NF_LANES; k++)
+                columns[r * NF_LANES + k] = (double)number[r];
+        for (int k = 0; k < NF_LANES; k++)
+            sigma[k] = c[i], theta[k] = 1;
+        isa->dual(&alone, row, columns, sigma, theta);
+        value[i] = sigma[0];
+        slope[i] = theta[0];
+    }
 }

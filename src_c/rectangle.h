@@ -1,45 +1,78 @@
 /* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
 
-/* The whole program over one chunk, theta 0 and sigma x.x' on entry.
- * dot: NULL, or where a E[phi' phi'] of the last dual goes. */
-static void NF_(run)(const nf_program *program, const NF_T *row, int64_t ldr, const NF_T *col, int64_t ldc, NF_T *sigma,
-                     NF_T *theta, NF_T *dot)
+/* A few rows of one chunk of columns: what the program acts on at a time.  Instruction by instruction, so that the
+ * numbers of the columns, which may be many, come from L1 for all rows but the first. */
+enum { NF_(ROWS) = 4 };
+typedef struct {
+    NF_T sigma[NF_(ROWS)][NF_WIDTH], theta[NF_(ROWS)][NF_WIDTH], dot[NF_(ROWS)][NF_WIDTH];
+    NF_T copies[NF_MAX_NESTING][NF_(ROWS)][2][NF_WIDTH]; /* of PUSH */
+} NF_(block);
+
+/* The whole program over n rows of a block, theta 0 and sigma x.x' on entry.
+ * dot: whether a E[phi' phi'] of the last dual is wanted. */
+static void NF_(run)(const nf_program *program, const NF_T *const *row, const NF_T *col, NF_(block) *b, int n, int dot)
 {
+    int n_copies = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
-        const NF_T *r = row + in->row * ldr, *c = col + in->row * ldc;
-        if (dot && k == program->last_dual)
-            NF_(slope_of)(in, r, ldr, c, ldc, sigma, dot);
-        NF_(instructions)[in->op](in, r, ldr, c, ldc, sigma, theta);
+        const NF_T *c = col + in->row * NF_LANES;
+        n_copies -= in->op == NF_ADD;
+        for (int r = 0; r < n; r++) {
+            const NF_T *numbers = row[r] + in->row * NF_LANES;
+            NF_T *sigma = b->sigma[r], *theta = b->theta[r];
+            if (in->op == NF_PUSH) {
+                memcpy(b->copies[n_copies][r][0], sigma, sizeof b->sigma[r]);
+                memcpy(b->copies[n_copies][r][1], theta, sizeof b->theta[r]);
+            } else if (in->op == NF_ADD) {
+                const NF_T scale = (NF_T)in->param[0], (*copy)[NF_WIDTH] = b->copies[n_copies][r];
+                NF_SIMD
+                for (int i = 0; i < NF_WIDTH; i++) {
+                    sigma[i] = copy[0][i] + scale * sigma[i];
+                    theta[i] = copy[1][i] + scale * theta[i];
+                }
+            }
+            if (dot && k == program->last_dual)
+                NF_(slope_of)(in, numbers, c, sigma, b->dot[r]);
+            NF_(instructions)[in->op](in, numbers, c, sigma, theta);
+        }
+        n_copies += in->op == NF_PUSH;
     }
 }
 
-/* The interpreter: for each row, NF_LANES columns at a time, while they are in L1. */
+/* The interpreter: a few rows and NF_LANES columns at a time, while they are in L1. */
 static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner)
 {
-    const NF_T *rows = (const NF_T *)map->rows.table + tile->i0, *cols = (const NF_T *)map->columns.table + tile->j0;
-    NF_T sigma[NF_LANES], theta[NF_LANES], dot[NF_LANES];
-    const NF_T *const from[NF_PLANES] = {sigma, theta, dot};
-    for (int i = first; i < last; i++)
+    const NF_T *rows = map->rows.table, *cols = map->columns.table, *row[NF_(ROWS)];
+    NF_(block) b;
+    for (int i = first; i < last; i += NF_(ROWS)) {
+        const int n = last - i < NF_(ROWS) ? last - i : NF_(ROWS);
         for (int j = 0; j < tile->nj; j += NF_LANES) {
-            const int64_t at = (int64_t)i * tile->ld + j;
-            const NF_T *products = (const NF_T *)inner + at;
-            NF_SIMD
-            for (int k = 0; k < NF_LANES; k++) {
-                sigma[k] = products[k];
-                theta[k] = 0;
-            }
-            NF_(run)(map->program, rows + i, map->rows.ldt, cols + j, map->columns.ldt, sigma, theta,
-                     tile->plane[NF_DOT] ? dot : NULL);
-            for (int p = 0; p < NF_PLANES; p++) {
-                if (!tile->plane[p])
-                    continue;
-                NF_T *to = (NF_T *)tile->plane[p] + at;
+            for (int r = 0; r < n; r++) {
+                row[r] = rows + nf_table_at(map->program, tile->i0 + i + r);
+                const NF_T *products = (const NF_T *)inner + (int64_t)(i + r) * tile->ld + j;
                 NF_SIMD
-                for (int k = 0; k < NF_LANES; k++)
-                    to[k] = from[p][k];
+                for (int k = 0; k < NF_LANES; k++) {
+                    b.sigma[r][k] = products[k];
+                    b.theta[r][k] = 0;
+                }
+                if (map->symmetric && tile->i0 == tile->j0 && i + r >= j && i + r < j + NF_LANES)
+                    b.sigma[r][i + r - j] = 0; /* the diagonal is known: no need to know what correlation 1 costs */
+            }
+            NF_(run)(map->program, row, cols + nf_table_at(map->program, tile->j0 + j), &b, n,
+                     tile->plane[NF_DOT] != NULL);
+            for (int r = 0; r < n; r++) {
+                const NF_T *const from[NF_PLANES] = {b.sigma[r], b.theta[r], b.dot[r]};
+                for (int p = 0; p < NF_PLANES; p++) {
+                    if (!tile->plane[p])
+                        continue;
+                    NF_T *to = (NF_T *)tile->plane[p] + (int64_t)(i + r) * tile->ld + j;
+                    NF_SIMD
+                    for (int k = 0; k < NF_LANES; k++)
+                        to[k] = from[p][k];
+                }
             }
         }
+    }
 }
 
 /* Squared norms.  16 accumulators over blocks of 1024, blocks added in long double: at most 64 roundings. */

@@ -1,4 +1,4 @@
-/* vecmath.h: asin and sqrt over a chunk of lanes, the only transcendental functions that the duals need so far.
+/* vecmath.h: exp, and asin and sqrt over a chunk of lanes: the transcendental functions that the duals need.
  *
  * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  The
  * polynomials are minimax fits (minimax.py); they add 0.2 ulp or less.  long double uses the C library.
@@ -53,6 +53,66 @@ static inline NF_T NF_(asin_half)(NF_T z)
 #endif
 }
 
+/* exp(x) to 1 ulp; below the smallest normal number about that number, inf from half of the largest on.  x = n log 2 + r: adding a large number rounds to n,
+ * which stands in the low bits of the sum, and moves into the exponent from there. */
+static inline NF_T NF_(exponential_of)(NF_T x)
+{
+#if NF_PRECISION == 32
+    typedef uint32_t bits;
+    enum { MANTISSA = 23, BIAS = 127 };
+    const NF_T low = -87, high = 89, magic = 0x1.8p23f, high_part = 0x1.62e4p-1f, low_part = 0x1.7f7d1cp-20f;
+#else
+    typedef uint64_t bits;
+    enum { MANTISSA = 52, BIAS = 1023 };
+    const NF_T low = -708, high = 710, magic = 0x1.8p52, high_part = 0x1.62e42fefa38p-1, low_part = 0x1.ef35793c7673p-45;
+#endif
+    x = x < low ? low : x;
+    x = x > high ? high : x;
+    const NF_T shifted = x * NF_C(1.44269504088896340736) + magic, n = shifted - magic;
+    const NF_T r = (x - n * high_part) - n * low_part;
+    bits integer;
+    NF_T power;
+    memcpy(&integer, &shifted, sizeof integer);
+    integer = (integer + BIAS) << MANTISSA;
+    memcpy(&power, &integer, sizeof power);
+    const NF_T r2 = r * r, r4 = r2 * r2;
+#if NF_PRECISION == 32
+    const NF_T p = (NF_C(0.5) + r * NF_C(0.16666666666666666667)) +
+                   r2 * ((NF_C(0.041666666666666666667) + r * NF_C(0.0083333333333333333333)) +
+                         r2 * NF_C(0.0013888888888888888889) + r * r2 * NF_C(0.0001984126984126984127));
+    (void)r4;
+#else
+    const NF_T p0 = NF_C(0.5) + r * NF_C(0.16666666666666666667);
+    const NF_T p1 = NF_C(0.041666666666666666667) + r * NF_C(0.0083333333333333333333);
+    const NF_T p2 = NF_C(0.0013888888888888888889) + r * NF_C(0.0001984126984126984127);
+    const NF_T p3 = NF_C(2.4801587301587301587e-5) + r * NF_C(2.7557319223985890653e-6);
+    const NF_T p4 = NF_C(2.7557319223985890653e-7) + r * NF_C(2.5052108385441718775e-8);
+    const NF_T p5 = NF_C(2.0876756987868098979e-9) + r * NF_C(1.6059043836821614599e-10);
+    const NF_T p = (p0 + r2 * p1) + r4 * ((p2 + r2 * p3) + r4 * (p4 + r2 * p5));
+#endif
+    return power * (1 + (r + r2 * p));
+}
+
+/* tanh(x) for |x| <= 1/2, to 2 ulp */
+static inline NF_T NF_(small_tanh)(NF_T x)
+{
+    const NF_T z = x * x;
+    NF_T sinh_over_x = NF_C(1.6059043836821614599e-10), cosh = NF_C(2.0876756987868098979e-9);
+    sinh_over_x = sinh_over_x * z + NF_C(2.5052108385441718775e-8);
+    sinh_over_x = sinh_over_x * z + NF_C(2.7557319223985890653e-6);
+    sinh_over_x = sinh_over_x * z + NF_C(0.00019841269841269841270);
+    sinh_over_x = sinh_over_x * z + NF_C(0.0083333333333333333333);
+    sinh_over_x = sinh_over_x * z + NF_C(0.16666666666666666667);
+    sinh_over_x = sinh_over_x * z + 1;
+    cosh = cosh * z + NF_C(2.7557319223985890653e-7);
+    cosh = cosh * z + NF_C(2.4801587301587301587e-5);
+    cosh = cosh * z + NF_C(0.0013888888888888888889);
+    cosh = cosh * z + NF_C(0.041666666666666666667);
+    cosh = cosh * z + NF_C(0.5);
+    cosh = cosh * z + 1;
+    return x * sinh_over_x / cosh;
+}
+
 /* The angle in [0, pi/2] whose sine is s and whose cosine is c.
  * relative == 0: to 1 ulp of pi/4.  Seen from pi/8 away, the smaller of both angles has a sine below sin(pi/8).
  * relative == 1: to 2 ulp of the angle itself, near 0 and (if c is) near pi/2.
@@ -94,6 +154,16 @@ static inline void NF_(angles)(const NF_T *restrict sine, const NF_T *restrict s
 }
 
 #else
+
+static inline NF_T NF_(exponential_of)(NF_T x)
+{
+    return expl(x);
+}
+
+static inline NF_T NF_(small_tanh)(NF_T x)
+{
+    return tanhl(x);
+}
 
 static inline void NF_(angles)(const NF_T *sine, const NF_T *square, NF_T *cosine, NF_T *angle, int relative)
 {

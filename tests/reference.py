@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 
 from ntkfast import Dense
+from ntkfast.accuracy import pair_expectation  # noqa: F401  (the oracle of the accuracy table)
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -101,3 +102,104 @@ def point(net, x):
 def points(net, x):
     """The State of the pair (x, x) after every affine layer."""
     return list(recursion(net, len(x), *exact_products(x, x), DIGITS))
+
+
+# ---- duals of single activations -----------------------------------------------------------------------------
+
+
+def closed_form(activation, q1, q2, c):
+    """E[φφ] and E[φ'φ'] at 50 digits, from the table in the literature (MATH section 4), for exact q1, q2, c."""
+    q1, q2, c = mp.mpf(q1), mp.mpf(q2), mp.mpf(c)
+    name, parameters = activation.instruction
+    p = q1 * q2
+    if c * c > p * (1 - mp.mpf(2) ** -52):  # at the ends
+        c = mp.sign(c) * mp.sqrt(p)
+    with mp.workdps(80):
+        return FORMULAS[name](q1, q2, c, p, *parameters)
+
+
+def _two_slopes(q1, q2, c, p, a, b):
+    theta = mp.acos(c / mp.sqrt(p))
+    slope = (mp.mpf(a) ** 2 + mp.mpf(b) ** 2) / 2 - (mp.mpf(a) - b) ** 2 * theta / (2 * mp.pi)
+    return (mp.mpf(a) - b) ** 2 * mp.sqrt(p - c * c) / (2 * mp.pi) + c * slope, slope
+
+
+def _erf(q1, q2, c, p, a, b, k):
+    a, b, k = map(mp.mpf, (a, b, k))
+    root = mp.sqrt((1 + 2 * b * b * q1) * (1 + 2 * b * b * q2) - 4 * b**4 * c * c)
+    return 2 * a * a / mp.pi * mp.atan2(2 * b * b * c, root) + k * k, 4 * a * a * b * b / (mp.pi * root)
+
+
+def _gelu(q1, q2, c, p):
+    P = (1 + q1) * (1 + q2)
+    D = P - c * c
+    A = mp.atan2(c, mp.sqrt(D))
+    value = c / 4 + (c * A + (c * c + p * D) / (P * mp.sqrt(D))) / (2 * mp.pi)
+    return value, mp.mpf(1) / 4 + (A + (c / mp.sqrt(D)) * (1 / D + (1 - p) / P + 1)) / (2 * mp.pi)
+
+
+def _sine(q1, q2, c, p, a, b, cosine):
+    a, b, cosine = map(mp.mpf, (a, b, cosine))
+    minus, plus = (mp.exp(-b * b * ((q1 + q2) / 2 + sign * c)) for sign in (-1, 1))
+    return a * a / 2 * (minus - cosine * plus), a * a * b * b / 2 * (minus + cosine * plus)
+
+
+def _exponential(q1, q2, c, p, a, b):
+    value = mp.mpf(a) ** 2 * mp.exp(mp.mpf(b) ** 2 * ((q1 + q2) / 2 + c))
+    return value, mp.mpf(b) ** 2 * value
+
+
+def _gaussian(q1, q2, c, p, a, b):
+    a, b = mp.mpf(a), mp.mpf(b)
+    D = (1 - 2 * b * q1) * (1 - 2 * b * q2) - 4 * b * b * c * c
+    return a * a / mp.sqrt(D), 4 * a * a * b * b * c / mp.sqrt(D) ** 3
+
+
+def _polynomial(q1, q2, c, p, *coefficients):
+    """Moments of a Gaussian pair by Isserlis: E[u^i v^j] = Σ_m m! C(i,m) C(j,m) c^m E[u^(i-m)] E[v^(j-m)]."""
+
+    def dual(b):
+        return mp.fsum(
+            b[i] * b[j] * _mixed(i, j, m) * c**m * (q1 ** ((i - m) // 2)) * (q2 ** ((j - m) // 2))
+            for i in range(len(b))
+            for j in range(len(b))
+            for m in range(i % 2, min(i, j) + 1, 2)
+            if (i - j) % 2 == 0
+        )
+
+    b = [mp.mpf(value) for value in coefficients]
+    return dual(b), dual([k * b[k] for k in range(1, len(b))])
+
+
+def _mixed(i, j, m):
+    """m! C(i,m) C(j,m) (i-m-1)!! (j-m-1)!!"""
+    return mp.fac(m) * mp.binomial(i, m) * mp.binomial(j, m) * mp.fac2(i - m - 1) * mp.fac2(j - m - 1)
+
+
+def _arc_cosine(q1, q2, c, p, n, a, k):
+    theta = mp.acos(c / mp.sqrt(p))
+
+    def angular(order):
+        """(-1)^n sin^(2n+1) (1/sin d/dθ)^n ((π-θ)/sin θ), by its integral: no division by sin θ."""
+        if theta == mp.pi:
+            return mp.mpf(0)
+        f = lambda t: mp.cos(t) ** order / (1 - mp.cos(t) * mp.cos(theta)) ** (order + 1)  # noqa: E731
+        if theta == 0:
+            return mp.pi * mp.fac2(2 * order - 1)
+        with mp.workdps(30):
+            return mp.fac(order) * mp.sin(theta) ** (2 * order + 1) * mp.quad(f, [0, mp.pi / 2])
+
+    value = a * mp.sqrt(p) ** n * angular(n) / (2 * mp.pi) + k
+    return value, a * n * n * mp.sqrt(p) ** (n - 1) * angular(n - 1) / (2 * mp.pi) if n else mp.mpf(0)
+
+
+FORMULAS = {
+    "piecewise_linear": _two_slopes,
+    "erf": _erf,
+    "gelu": _gelu,
+    "sine": _sine,
+    "exponential": _exponential,
+    "gaussian": _gaussian,
+    "polynomial": _polynomial,
+    "arc_cosine": _arc_cosine,
+}

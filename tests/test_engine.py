@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import catalogue
 import numpy as np
 import pytest
 import threadpoolctl
@@ -601,9 +602,9 @@ def test_networks_do_not_change():
     assert isinstance(net.layers, tuple)
 
 
-@pytest.mark.parametrize("name", nf.activations.names())
-def test_networks_can_be_pickled(name):
-    net = nf.MLP(3, name)
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+def test_networks_can_be_pickled(activation):
+    net = nf.MLP(3, activation)
     again = pickle.loads(pickle.dumps(net))
     assert again == net
     assert_array_equal(nf.ntk(again, points(5)), nf.ntk(net, points(5)))

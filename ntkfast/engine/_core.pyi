@@ -9,24 +9,63 @@ LANES: int
 OUTPUTS: tuple[str, str, str]
 INSTRUCTIONS: dict[str, tuple[int, int, int]]
 
+BINS: int
+STEP: int
+
+class Series:
+    name: str
+    n_rows: int
+    def __init__(
+        self, name: str, counts: Sequence[int], reach: float, terms: NDArray[np.intc], slopes: bool = False
+    ) -> None: ...
+    def polynomial(self, basis: NDArray[np.longdouble]) -> Series: ...
+    def kinks(
+        self,
+        at: NDArray[np.longdouble],
+        jump: NDArray[np.longdouble],
+        offset: float,
+        slope: float,
+        root: NDArray[np.float64],
+        inverse_root: NDArray[np.float64],
+    ) -> Series: ...
+    def panels(
+        self,
+        first: int,
+        per_unit: int,
+        coef: NDArray[np.float64],
+        moment: NDArray[np.float64],
+        zero: float,
+        zero_slope: float,
+    ) -> Series: ...
+    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
+
 class Program:
-    def __init__(self, code: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> None: ...
+    def __init__(self, code: Sequence[tuple[str, Sequence[float], Sequence[float]]], dot: int = -1) -> None: ...
+    def bind(self, k: int, series: Series) -> None: ...
+    def missing(self) -> dict[int, set[tuple[int, int]]]: ...
     @property
     def n_rows(self) -> int: ...
+    def __len__(self) -> int: ...
 
 def isa_available() -> tuple[str, ...]: ...
 def isa_in_use() -> str | None: ...
 def has_openmp() -> bool: ...
 def max_threads() -> int: ...
 def norms(x: NDArray[np.floating], n_threads: int) -> NDArray[np.float64]: ...
+def start(program: Program, squared_norms: NDArray[np.float64]) -> NDArray[np.longdouble]: ...
 def points(
     program: Program,
-    squared_norms: NDArray[np.float64],
+    state: NDArray[np.longdouble],
+    first: int,
+    last: int,
     dtype: DTypeLike,
     n_threads: int,
     with_table: bool,
     progress: Callable[[int, int], object] | None,
-) -> tuple[NDArray[np.floating], NDArray[np.longdouble]]: ...
+) -> NDArray[np.floating]: ...
+def dual(
+    program: Program, q1: NDArray[np.float64], q2: NDArray[np.float64], c: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def limit(
     program: Program,
     x: NDArray[np.floating],

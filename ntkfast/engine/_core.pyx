@@ -3,6 +3,7 @@
 # shapes and dtypes are those of ntkfast.h.
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 from cpython.ref cimport PyObject
 cimport cython
 from scipy.linalg.cython_blas cimport dgemm, sgemm
@@ -11,19 +12,47 @@ import numpy as np
 
 
 cdef extern from "ntkfast.h" nogil:
-    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES
+    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_PUSH, NF_ADD, NF_MAX_NESTING
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
         const char *name
         int n_params, n_rows
     ctypedef struct nf_instr:
-        int op, row
+        int op, row, n_rows
+        const void *data
         long double param[3]
         long double layer[4]
+    ctypedef struct nf_terms:
+        int even, odd, slopes
+        double reach
+        const int *terms
+    ctypedef struct nf_polynomial:
+        nf_terms terms
+        int degree
+        const long double *basis
+    ctypedef struct nf_kinks:
+        nf_terms terms
+        int n
+        const long double *at
+        const long double *jump
+        long double offset, slope
+        const double *root
+        const double *inverse_root
+    ctypedef struct nf_panels:
+        nf_terms terms
+        int first, n, degree, per_unit
+        const double *coef
+        const double *moment
+        double zero[2]
+        const double *const *near
+        const double *edge
+        int n_theta, degree_theta, degree_near
+        unsigned char *missing
     ctypedef struct nf_program:
         const nf_instr *code
-        int n, n_rows, last_dual
+        int n, n_rows, nesting, last_dual
     ctypedef struct nf_tile:
         pass
     ctypedef struct nf_grid:
@@ -45,7 +74,7 @@ cdef extern from "ntkfast.h" nogil:
     ctypedef struct nf_side:
         const void *x
         const void *table
-        int64_t ldx, ldt
+        int64_t ldx
     ctypedef struct nf_limit:
         nf_dtype dtype
         const nf_program *program
@@ -63,8 +92,8 @@ cdef extern from "ntkfast.h" nogil:
         const char *name
     const nf_op_info nf_ops[]
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
-    void nf_points(nf_dtype, const nf_program *, int64_t, long double *, long double *, long double *, long double *,
-                   long double *, void *, int64_t, int)
+    void nf_points(nf_dtype, const nf_program *, int, int, int64_t, int64_t, long double *, int64_t, void *, int)
+    void nf_dual(const nf_instr *, int64_t, const double *, const double *, const double *, double *, double *)
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
@@ -87,6 +116,8 @@ cdef enum:
     POLL_WORK = 40000000  # numbers read between two looks for Ctrl-C, some 20 ms
 
 LANES = NF_LANES
+BINS = NF_BINS
+STEP = NF_STEP  # numbers of terms are multiples of it
 OUTPUTS = ("nngp", "ntk", "nngp_dot")  # in the order of the planes
 # name -> (opcode, number of parameters, rows in the point table)
 INSTRUCTIONS = {nf_ops[k].name.decode(): (k, nf_ops[k].n_params, nf_ops[k].n_rows) for k in range(NF_N_OPS)}
@@ -116,20 +147,90 @@ def max_threads():
     return nf_max_threads()
 
 
+cdef union series_data:
+    nf_terms terms
+    nf_polynomial polynomial
+    nf_kinks kinks
+    nf_panels panels
+
+
+cdef class Series:
+    """The data of a polynomial, kinks or series instruction: structs of ntkfast.h over arrays that it keeps alive.
+
+    counts: numbers of even and odd coefficients.  terms: (BINS, 2) how many of them are enough for |ρ| in each bin.
+    slopes: whether the coefficients of φ' stand apart.  The other arguments are those of the struct.
+    """
+
+    cdef series_data data
+    cdef object keep
+    cdef readonly str name
+    cdef readonly int n_rows
+
+    def __init__(self, str name, counts, double reach, int[:, ::1] terms, bint slopes=False):
+        self.name = name
+        self.data.terms = nf_terms(counts[0], counts[1], slopes, reach, &terms[0, 0])
+        self.n_rows = 2 + (counts[0] + counts[1]) * (2 if slopes else 1)
+        if self.n_rows > NF_MAX_ROWS:
+            raise ValueError(f"{name}: more terms than the engine holds ({self.n_rows} > {NF_MAX_ROWS})")
+        self.keep = [terms]
+
+    def polynomial(self, long double[:, ::1] basis):
+        self.data.polynomial.degree, self.data.polynomial.basis = len(basis) - 1, &basis[0, 0]
+        self.keep.append(basis)
+        return self
+
+    def kinks(self, long double[::1] at, long double[::1] jump, offset, slope, double[::1] root,
+              double[::1] inverse_root):
+        self.data.kinks.n, self.data.kinks.at, self.data.kinks.jump = len(at), &at[0], &jump[0]
+        self.data.kinks.offset, self.data.kinks.slope = offset, slope
+        self.data.kinks.root, self.data.kinks.inverse_root = &root[0], &inverse_root[0]
+        self.keep += [at, jump, root, inverse_root]
+        return self
+
+    def panels(self, int first, int per_unit, double[:, :, ::1] coef, double[:, :, ::1] moment, double zero, double zero_slope):
+        """coef (n, degree, rows - 2), moment (n, 2, degree)"""
+        cdef nf_panels *panels = &self.data.panels
+        panels.first, panels.n, panels.degree, panels.per_unit = first, coef.shape[0], coef.shape[1], per_unit
+        panels.coef, panels.moment, panels.near = &coef[0, 0, 0], &moment[0, 0, 0], NULL
+        panels.zero[0], panels.zero[1] = zero, zero_slope
+        self.keep += [coef, moment]
+        return self
+
+    def near(self, blocks, double[::1] edge):
+        """blocks: for sign of ρ, panel of q1, panel of q2 an array (n_theta, degree, 2, degree_theta, degree) or None"""
+        cdef int64_t[::1] pointers = np.array([0 if block is None else block.ctypes.data for block in blocks])
+        cdef nf_panels *panels = &self.data.panels
+        panels.near, panels.edge = <const double *const *>&pointers[0], &edge[0]
+        some = next(block for block in blocks if block is not None)
+        panels.n_theta, panels.degree_near, _, panels.degree_theta, _ = some.shape
+        self.keep += [list(blocks), pointers, edge]
+        return self
+
+
 cdef class Program:
-    """A kernel program. code: a sequence of (instruction name, its parameters, the four numbers of its layer)."""
+    """A kernel program. code: a sequence of (instruction name, its parameters, the four numbers of its layer).
+
+    Instructions whose rows vary have no parameters; `bind` gives them their data, in order, before they run.
+    dot: the instruction whose derivative is the output nngp_dot, or -1.
+    """
 
     cdef nf_program program
     cdef nf_instr *code
+    cdef series_data *data
+    cdef list keep
+    cdef dict missing_blocks
 
-    def __cinit__(self, code):
+    def __cinit__(self, code, int dot=-1):
         cdef long double[::1] params, layer
+        cdef int depth = 0
         self.code = <nf_instr *>calloc(max(len(code), 1), sizeof(nf_instr))
-        if self.code == NULL:
+        self.data = <series_data *>calloc(max(len(code), 1), sizeof(series_data))
+        if self.code == NULL or self.data == NULL:
             raise MemoryError
+        self.keep, self.missing_blocks = [], {}
         self.program.code = self.code
         self.program.n = len(code)
-        self.program.last_dual = -1
+        self.program.last_dual = dot
         for k, (name, values, layer_values) in enumerate(code):
             op, n_params, n_rows = INSTRUCTIONS[name]
             if len(values) != n_params:
@@ -137,21 +238,53 @@ cdef class Program:
             params = np.array([*values, 0], dtype=np.longdouble)  # never empty: a view needs an element
             layer = np.array(layer_values, dtype=np.longdouble)
             self.code[k].op = op
-            self.code[k].row = self.program.n_rows
             for i in range(n_params):
                 self.code[k].param[i] = params[i]
             for i in range(4):
                 self.code[k].layer[i] = layer[i]
-            self.program.n_rows += n_rows
-            if n_rows:
-                self.program.last_dual = k
+            self.code[k].n_rows = max(n_rows, 0)
+            depth += (op == NF_PUSH) - (op == NF_ADD)
+            self.program.nesting = max(self.program.nesting, depth)
+            if depth > NF_MAX_NESTING:
+                raise ValueError(f"net: expected residual blocks nested {NF_MAX_NESTING} deep at most")
+        self.place_rows()
 
     def __dealloc__(self):
         free(self.code)
+        free(self.data)
+
+    cdef place_rows(self):
+        self.program.n_rows = 0
+        for k in range(self.program.n):
+            self.code[k].row = self.program.n_rows
+            self.program.n_rows += self.code[k].n_rows
+
+    def bind(self, int k, Series series):
+        """Give instruction k its data."""
+        memcpy(&self.data[k], &series.data, sizeof(series_data))
+        self.code[k].data = &self.data[k]
+        self.code[k].n_rows = series.n_rows
+        self.keep.append(series)
+        self.place_rows()
+        if series.name == "series":
+            missing = np.zeros((series.data.panels.n, series.data.panels.n), dtype=np.uint8)
+            self.data[k].panels.missing = <unsigned char *><int64_t>missing.ctypes.data
+            self.missing_blocks[k] = missing, series.data.panels.first
+
+    def missing(self):
+        """Instruction -> pairs of panels that met |ρ| beyond the reach of the series, and had no table for it."""
+        return {
+            k: {(first + int(p), first + int(q)) for p, q in np.argwhere(blocks)}
+            for k, (blocks, first) in self.missing_blocks.items()
+            if blocks.any()
+        }
 
     @property
     def n_rows(self):
         return self.program.n_rows
+
+    def __len__(self):
+        return self.program.n
 
 
 def norms(const cython.floating[:, :] x, int n_threads):
@@ -170,31 +303,51 @@ def norms(const cython.floating[:, :] x, int n_threads):
     return out
 
 
-def points(Program program, squared_norms, dtype, int n_threads, bint with_table, progress):
-    """The program on the diagonal: the point table (n_rows, n padded) of dtype, or an empty one, and (5, n) in long
-    double: nngp, ntk, nngp_dot, and the largest values that nngp and ntk had on the way.
+def start(Program program, squared_norms):
+    """State of the points before the first instruction, for `points`: (numbers, n) in long double.
+
+    The first five rows are the outputs nngp, ntk, nngp_dot, then the largest values that nngp and ntk had on the way.
     """
-    cdef int64_t n = len(squared_norms), ld = -(-n // NF_LANES) * NF_LANES
-    cdef int64_t start = 0, step = max(256, POLL_WORK // (64 * program.program.n)), count
-    table = np.zeros((max(program.n_rows, 1), ld) if with_table else (1, 1), dtype=dtype)
-    state = np.zeros((5, n), dtype=np.longdouble)
+    state = np.zeros((NF_STACK + 2 * program.program.nesting, len(squared_norms)), dtype=np.longdouble)
     state[0] = squared_norms
-    cdef long double[:, ::1] view = state
-    cdef char[:, ::1] bytes_view = table.view(np.int8)
-    cdef int64_t size = table.itemsize
-    cdef nf_dtype c_dtype = NF_FLOAT32 if size == 4 else NF_FLOAT64
-    cdef void *first
-    while start < n:
-        count = min(step, n - start)
-        first = &bytes_view[0, start * size] if with_table else NULL
+    return state
+
+
+def points(Program program, long double[:, ::1] state, int first, int last, dtype, int n_threads, bint with_table,
+           progress):
+    """Instructions first .. last on the diagonal; changes state and returns the point table (blocks, n_rows, LANES) of
+    dtype, an empty one unless with_table.
+    """
+    cdef int64_t n = state.shape[1]
+    cdef int64_t begin = 0, step = max(256, POLL_WORK // (64 * max(program.program.n + program.program.n_rows, 1)))
+    cdef int64_t count
+    shape = (-(-n // NF_LANES), max(program.n_rows, 1), LANES) if with_table else (1, 1, 1)
+    table = np.zeros(shape, dtype=dtype)
+    cdef char[:, :, ::1] bytes_view = table.view(np.int8)
+    cdef nf_dtype c_dtype = NF_FLOAT32 if np.dtype(dtype).itemsize == 4 else NF_FLOAT64
+    cdef void *to = &bytes_view[0, 0, 0] if with_table else NULL
+    while begin < n:
+        count = min(step, n - begin)
         with nogil:
-            nf_points(c_dtype, &program.program, count, &view[0, start], &view[1, start], &view[2, start],
-                      &view[3, start], &view[4, start], first, ld, n_threads)
+            nf_points(c_dtype, &program.program, first, last, begin, count, &state[0, begin], n, to, n_threads)
         check_signals()
-        start += count
+        begin += count
         if progress is not None:
-            progress(start, n)
-    return table, state
+            progress(begin, n)
+    return table
+
+
+def dual(Program program, const double[::1] q1, const double[::1] q2, const double[::1] c):
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] (n,) of the only instruction of a program."""
+    cdef int64_t begin = 0, n = len(q1), step = 1000, count
+    cdef double[::1] value = np.empty(n), slope = np.empty(n)
+    while begin < n:
+        count = min(step, n - begin)
+        with nogil:
+            nf_dual(program.code, count, &q1[begin], &q2[begin], &c[begin], &value[begin], &slope[begin])
+        check_signals()
+        begin += count
+    return np.asarray(value), np.asarray(slope)
 
 
 cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:
@@ -219,8 +372,8 @@ cdef bind(nf_array *sink, int plane, cython.floating[:, :] out):
     sink.column_stride[plane] = out.strides[1] // <int64_t>sizeof(cython.floating)
 
 
-def limit(Program program, const cython.floating[:, :] x, const cython.floating[:, ::1] x_table,
-          const cython.floating[:, :] y, const cython.floating[:, ::1] y_table,
+def limit(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
+          const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table,
           const cython.floating[:, ::1] diagonals, outs, int tile, int n_threads, progress):
     """Write the limit kernels of the rows of x (n, d) against those of y (m, d) into outs.
 
@@ -241,8 +394,8 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef int64_t size = sizeof(cython.floating)
 
     kernel.dtype, kernel.program, kernel.d, kernel.symmetric = dtype, &program.program, x.shape[1], symmetric
-    kernel.rows = nf_side(&x[0, 0], &x_table[0, 0], x.strides[0] // size, x_table.shape[1])
-    kernel.columns = nf_side(&y[0, 0], &y_table[0, 0], y.strides[0] // size, y_table.shape[1])
+    kernel.rows = nf_side(&x[0, 0], &x_table[0, 0, 0], x.strides[0] // size)
+    kernel.columns = nf_side(&y[0, 0], &y_table[0, 0, 0], y.strides[0] // size)
     kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
     array.dtype, array.symmetric = dtype, symmetric
     array.stream = grid.n * grid.m * size > 1 << 25

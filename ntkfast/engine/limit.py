@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import _core, arrays, memory, progress, threads
+from ntkfast.engine import _core, arrays, memory, progress, series, threads
 from ntkfast.engine.lower import lower
+from ntkfast.networks import Activation
 
 OUTPUTS = _core.OUTPUTS
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles
@@ -36,12 +37,38 @@ class _Side:
     diagonals: np.ndarray
 
 
-def _prepare(array, name, net, get, dtype, n_threads, with_table=True, report=None):
-    program = lower(net, array.shape[1])
+def _load(array, name, dtype, n_threads):
+    """The points as BLAS wants them, and their squared norms."""
     x = arrays.for_blas(array, name, dtype)
     squared_norms = _core.norms(x, n_threads)
     arrays.require_finite(x, squared_norms, name)
-    table, state = _core.points(program, squared_norms, dtype, n_threads, with_table, report)
+    return x, squared_norms
+
+
+def _bind(code, all_norms, dtype, n_threads):
+    """The program of the code, its series bound to data for the variances that these points have where they meet them;
+    instruction -> (activation, low, high), what each is bound to.
+    """
+    program, bound, done = code.program(), {}, 0
+    states = [_core.start(program, norms) for norms in all_norms] if code.series else []
+    for k, activation in code.series:
+        for state in states:
+            _core.points(program, state, done, k, dtype, n_threads, False, None)
+        done = k
+        q = np.concatenate([state[0] for state in states])
+        q = np.asarray(q[(q > 0) & np.isfinite(q)], dtype=float)
+        q = q[(q > 0) & np.isfinite(q)]
+        arguments = activation, q.min(initial=np.inf), q.max(initial=0.0)
+        if not len(q):
+            arguments = activation, 1.0, 1.0
+        program.bind(k, series.data(*arguments, dtype))
+        bound[k] = arguments
+    return program, bound
+
+
+def _prepare(program, x, squared_norms, name, get, dtype, n_threads, with_table=True, report=None):
+    state = _core.start(program, squared_norms)
+    table = _core.points(program, state, 0, len(program), dtype, n_threads, with_table, report)
     diagonals, peaks = state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
     for output in {"nngp", *get}:  # Σ is on every way
         arrays.require_fitting(peaks[output], dtype, name)
@@ -58,7 +85,7 @@ def _check_get(net, get):
             raise ValueError(f"get: expected names out of {', '.join(OUTPUTS)}, got {output!r}")
     if len(get) != len(set(get)) or not get:
         raise ValueError(f"get: expected one or more different outputs, got {get!r}")
-    if "nngp_dot" in get and net.depth == len(net.layers):
+    if "nngp_dot" in get and not any(isinstance(layer, Activation) for layer in net.layers):
         raise ValueError("get: 'nngp_dot' is the derivative kernel of the last activation, and the network has none")
     return get
 
@@ -97,9 +124,13 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     what = f"X: the result of {missing} x {shape[0]} x {shape[1]} {dtype}"
     memory.require(missing * shape[0] * shape[1] * dtype.itemsize, what, "; out= can be a numpy.memmap")
 
-    x = _prepare(x_given, "X", net, get, dtype, n_threads)
     symmetric = _same_points(x_given, y_given)
-    y = x if symmetric else _prepare(y_given, "Y", net, get, dtype, n_threads)
+    loaded = [("X", *_load(x_given, "X", dtype, n_threads))]
+    if not symmetric:
+        loaded.append(("Y", *_load(y_given, "Y", dtype, n_threads)))
+    program, bound = _bind(lower(net, x_given.shape[1]), [norms for _, _, norms in loaded], dtype, n_threads)
+    sides = [_prepare(program, points, norms, name, get, dtype, n_threads) for name, points, norms in loaded]
+    x, y = sides[0], sides[-1]
     with np.errstate(over="ignore"):  # of an output that was not asked for
         diagonals = x.diagonals.astype(dtype) if symmetric else None
 
@@ -110,7 +141,12 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     flops = 2 * x.x.shape[1] + FLOPS_PER_LAYER * net.depth
     tile = tile_size(*shape, flops, len(get) * dtype.itemsize)
     with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
-        _core.limit(lower(net, x.x.shape[1]), x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
+        arguments = program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report
+        _core.limit(*arguments)
+        while missing := program.missing():  # tables near |ρ| = 1, made when a pair needs them: all is done again
+            for k, pairs in missing.items():
+                program.bind(k, series.data(*bound[k], dtype, near=pairs))
+            _core.limit(*arguments)
     return results
 
 
@@ -123,7 +159,9 @@ def diagonals(net, X, get, out, dtype, n_threads, show):
     dtype = arrays.working_dtype(dtype, x)
     out = _check_out(out, get, (len(x),), dtype, [(x, "X")])
     with progress.reporter(show, "diagonal") as report:
-        side = _prepare(x, "X", net, get, dtype, n_threads, with_table=False, report=report)
+        points, norms = _load(x, "X", dtype, n_threads)
+        program, _ = _bind(lower(net, x.shape[1]), [norms], dtype, n_threads)
+        side = _prepare(program, points, norms, "X", get, dtype, n_threads, with_table=False, report=report)
     results = [np.empty(len(x), dtype) if given is None else given for given in out]
     for result, output in zip(results, get, strict=True):
         result[:] = side.diagonals[OUTPUTS.index(output)]

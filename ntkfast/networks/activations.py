@@ -1,78 +1,32 @@
-"""Activations as values: a name, its parameters, φ and φ' for NumPy arrays, and the instruction that is their dual.
+"""The catalogue of activations.
 
-Adding one is one function here, decorated with `registered`, and one C function in src_c/duals.h.
+Adding one is one function here, decorated with `registered`: with a closed form of its dual it names the instruction,
+one C function in src_c/duals.h; without, the instruction is "series", and φ and φ' are all there is to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
 
 import numpy as np
+from numpy.polynomial import hermite_e
+from numpy.polynomial import polynomial as power_series
 from scipy import special
 
-from ntkfast.networks.checks import finite_number
+from ntkfast.networks.activation import FACTORIES, Activation, ActivationError, has_defaults, registered
+from ntkfast.networks.checks import finite_number, non_negative_integer, positive_number
 
-__all__ = ["Activation", "abs", "erf", "get", "identity", "leaky_relu", "names", "relu"]
 
-
-@dataclass(frozen=True)
-class Activation:
-    """A nonlinearity σ = φ, with the dual that the limit kernels need.
-
-    Activations compare equal when their names and parameters do, and can be called on arrays.
-
-    Attributes
-    ----------
-    name : str
-    parameters : tuple of (str, float)
-    function, derivative : callable
-        φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides.
-    instruction : tuple
-        Name and parameters of the kernel program's instruction that maps Σ to E[φ(u)φ(v)].
+def names() -> tuple[str, ...]:
+    """Names of all activations that `get` and `MLP` know.
 
     Examples
     --------
     >>> import ntkfast as nf
-    >>> act = nf.activations.leaky_relu(0.1)
-    >>> act([-2.0, 3.0])
-    array([-0.2,  3. ])
-    >>> act
-    leaky_relu(alpha=0.1)
+    >>> "gelu" in nf.activations.names()
+    True
     """
-
-    name: str
-    parameters: tuple[tuple[str, float], ...]
-    function: Callable = field(compare=False, repr=False)
-    derivative: Callable = field(compare=False, repr=False)
-    instruction: tuple[str, tuple[float, ...]] = field(repr=False)
-
-    def __call__(self, x):
-        """φ(x), elementwise."""
-        return self.function(np.asarray(x))
-
-    def __reduce__(self):  # pickled as name and parameters: φ is a closure
-        return _build, (self.name, self.parameters)
-
-    def __repr__(self):
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.parameters)})"
-
-
-_FACTORIES: dict[str, Callable[..., Activation]] = {}
-
-
-def _build(name, parameters):
-    return _FACTORIES[name](**dict(parameters))
-
-
-def registered(factory):
-    _FACTORIES[factory.__name__] = factory
-    return factory
-
-
-def names() -> tuple[str, ...]:
-    """Names of all activations that `get` and `MLP` know."""
-    return tuple(_FACTORIES)
+    return tuple(FACTORIES)
 
 
 def get(activation: str | Activation) -> Activation:
@@ -86,15 +40,30 @@ def get(activation: str | Activation) -> Activation:
     """
     if isinstance(activation, Activation):
         return activation
-    if any(activation is factory for factory in _FACTORIES.values()):
+    if any(activation is factory for factory in FACTORIES.values()):
         raise TypeError(
             f"activation: expected a name or an Activation, got a function; is {activation.__name__}() meant?"
         )
+    if callable(activation):
+        raise TypeError(
+            "activation: expected a name or an Activation, got a function; Activation.from_function makes one of it"
+        )
     if not isinstance(activation, str):
         raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
-    if activation not in _FACTORIES:
-        raise ValueError(f"activation: {activation!r} is unknown; the known ones are {', '.join(_FACTORIES)}")
-    return _FACTORIES[activation]()
+    if activation not in FACTORIES:
+        raise ValueError(f"activation: {activation!r} is unknown; the known ones are {', '.join(FACTORIES)}")
+    if not has_defaults(activation):
+        raise ValueError(f"activation: {activation!r} has parameters without default, use activations.{activation}(…)")
+    return FACTORIES[activation]()
+
+
+def _numbers(**parameters):
+    """The parameters as (name, float) pairs, and as a dict."""
+    pairs = tuple((name, finite_number(value, name)) for name, value in parameters.items())
+    return pairs, dict(pairs)
+
+
+# ---- closed forms --------------------------------------------------------------------------------------------
 
 
 def _two_slopes(name, parameters, below, above):
@@ -104,7 +73,8 @@ def _two_slopes(name, parameters, below, above):
     def derivative(x):
         return below + (above - below) * np.heaviside(x, 0.5)
 
-    return Activation(name, parameters, function, derivative, ("piecewise_linear", (below, above)))
+    kinks = () if below == above else (0.0,)
+    return Activation(name, parameters, function, derivative, ("piecewise_linear", (below, above)), kinks)
 
 
 @registered
@@ -116,8 +86,8 @@ def relu() -> Activation:
 @registered
 def leaky_relu(alpha: float = 0.01) -> Activation:
     """max(x, 0) + alpha min(x, 0)."""
-    alpha = finite_number(alpha, "alpha")
-    return _two_slopes("leaky_relu", (("alpha", alpha),), alpha, 1.0)
+    pairs, p = _numbers(alpha=alpha)
+    return _two_slopes("leaky_relu", pairs, p["alpha"], 1.0)
 
 
 @registered
@@ -132,15 +102,324 @@ def identity() -> Activation:
     return _two_slopes("identity", (), 1.0, 1.0)
 
 
-@registered
-def erf(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Activation:
-    """a erf(b x) + c. Dual: the arcsine kernel (Williams, 1997)."""
-    a, b, c = finite_number(a, "a"), finite_number(b, "b"), finite_number(c, "c")
-
+def _erf(name, pairs, a, b, c):
     def function(x):
         return a * special.erf(b * x) + c
 
     def derivative(x):
         return 2 * a * b / np.sqrt(np.pi) * np.exp(-((b * x) ** 2))
 
-    return Activation("erf", (("a", a), ("b", b), ("c", c)), function, derivative, ("erf", (a, b, c)))
+    return Activation(name, pairs, function, derivative, ("erf", (a, b, c)))
+
+
+@registered
+def erf(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Activation:
+    """a erf(b x) + c. Dual: the arcsine kernel (Williams, 1997)."""
+    pairs, p = _numbers(a=a, b=b, c=c)
+    return _erf("erf", pairs, **p)
+
+
+@registered
+def sigmoid_like() -> Activation:
+    """(erf(x/2.4020563531719796) + 1)/2: an erf in the shape of the sigmoid."""
+    return _erf("sigmoid_like", (), 0.5, 1 / 2.4020563531719796, 0.5)
+
+
+@registered
+def gelu() -> Activation:
+    """x Φ(x), Φ the standard normal distribution function (Hendrycks and Gimpel, 2016)."""
+
+    def derivative(x):
+        return special.ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+    return Activation("gelu", (), lambda x: x * special.ndtr(x), derivative, ("gelu", ()))
+
+
+def _sine(name, pairs, a, b, phase, cosine_of_two_phases):
+    def function(x):
+        return a * np.sin(b * x + phase)
+
+    def derivative(x):
+        return a * b * np.cos(b * x + phase)
+
+    return Activation(name, pairs, function, derivative, ("sine", (a, b, cosine_of_two_phases)))
+
+
+@registered
+def sin(a: float = 1.0, b: float = 1.0, k: float = 0.0) -> Activation:
+    """a sin(b x + k)."""
+    pairs, p = _numbers(a=a, b=b, k=k)
+    return _sine("sin", pairs, p["a"], p["b"], p["k"], math.cos(2 * p["k"]))
+
+
+@registered
+def cos(a: float = 1.0, b: float = 1.0, k: float = 0.0) -> Activation:
+    """a cos(b x + k)."""
+    pairs, p = _numbers(a=a, b=b, k=k)
+    return _sine("cos", pairs, p["a"], p["b"], p["k"] + math.pi / 2, -math.cos(2 * p["k"]))
+
+
+@registered
+def rbf(gamma: float = 1.0) -> Activation:
+    """√2 sin(√(2γ) x + π/4): random Fourier features, whose dual is exp(-γ E[(u-v)²])."""
+    gamma = positive_number(gamma, "gamma")
+    return _sine("rbf", (("gamma", gamma),), math.sqrt(2), math.sqrt(2 * gamma), math.pi / 4, 0.0)
+
+
+@registered
+def exp(a: float = 1.0, b: float = 1.0) -> Activation:
+    """a exp(b x)."""
+    pairs, p = _numbers(a=a, b=b)
+    a, b = p.values()
+    return Activation(
+        "exp", pairs, lambda x: a * np.exp(b * x), lambda x: a * b * np.exp(b * x), ("exponential", (a, b))
+    )
+
+
+@registered
+def gaussian(a: float = 1.0, b: float = -1.0) -> Activation:
+    """a exp(b x²), b < 0."""
+    pairs, p = _numbers(a=a, b=b)
+    a, b = p.values()
+    if b >= 0:
+        raise ValueError(f"b: expected a number < 0, got {b!r}")
+
+    def derivative(x):
+        return 2 * a * b * x * np.exp(b * x * x)
+
+    return Activation("gaussian", pairs, lambda x: a * np.exp(b * x * x), derivative, ("gaussian", (a, b)))
+
+
+def _polynomial(name, parameters, coefficients):
+    derivative = power_series.polyder(coefficients)
+    return Activation(
+        name,
+        parameters,
+        lambda x: power_series.polyval(np.asarray(x, dtype=float), coefficients),
+        lambda x: power_series.polyval(np.asarray(x, dtype=float), derivative),
+        ("polynomial", tuple(coefficients)),
+    )
+
+
+@registered
+def polynomial(coefficients) -> Activation:
+    """Σ_k coefficients[k] x^k, of any degree."""
+    if isinstance(coefficients, str) or not np.iterable(coefficients):
+        raise TypeError(f"coefficients: expected a sequence of numbers, got {type(coefficients).__name__}")
+    values = tuple(finite_number(value, f"coefficients[{k}]") for k, value in enumerate(coefficients))
+    if not values:
+        raise ValueError("coefficients: expected at least one number, got none")
+    return _polynomial("polynomial", (("coefficients", values),), values)
+
+
+@registered
+def monomial(degree: int) -> Activation:
+    """x^degree."""
+    degree = non_negative_integer(degree, "degree")
+    return _polynomial("monomial", (("degree", degree),), (0.0,) * degree + (1.0,))
+
+
+@registered
+def hermite(degree: int) -> Activation:
+    """The Hermite polynomial h_degree, orthonormal under N(0, 1): at variance 1 its dual is ρ^degree."""
+    degree = non_negative_integer(degree, "degree")
+    if degree > 150:
+        raise ValueError(f"degree: expected at most 150, where its coefficients leave float64, got {degree}")
+    scale = math.sqrt(math.factorial(degree))
+    coefficients = hermite_e.herme2poly([0.0] * degree + [1.0]) / scale
+    return _polynomial("hermite", (("degree", degree),), tuple(coefficients.tolist()))
+
+
+def _arc_cosine(name, parameters, order, scale, offset, function, derivative):
+    return Activation(name, parameters, function, derivative, ("arc_cosine", (order, scale, offset)), (0.0,))
+
+
+@registered
+def rectified_monomial(order: int) -> Activation:
+    """max(x, 0)^order for order 0 to 5. Dual: the arc-cosine kernel of that order (Cho and Saul, 2009)."""
+    order = non_negative_integer(order, "order")
+    if order > 5:
+        raise ValueError(f"order: expected 0 to 5, got {order}")
+
+    def power(x, n):
+        return np.where(x > 0, np.maximum(x, 0) ** n, 0.0) if n else np.heaviside(x, 0.5)
+
+    def derivative(x):
+        return order * power(x, order - 1) if order else np.zeros_like(x, dtype=float)
+
+    return _arc_cosine(
+        "rectified_monomial", (("order", order),), order, 1.0, 0.0, lambda x: power(x, order), derivative
+    )
+
+
+@registered
+def step() -> Activation:
+    """1 for x > 0, 0 for x < 0. Its derivative counts as 0, without the delta."""
+    return _arc_cosine("step", (), 0, 1.0, 0.0, lambda x: np.heaviside(x, 0.5), lambda x: 0.0 * x)
+
+
+@registered
+def sign() -> Activation:
+    """The sign of x. Its derivative counts as 0, without the delta."""
+    return _arc_cosine("sign", (), 0, 4.0, -1.0, np.sign, lambda x: 0.0 * x)
+
+
+# ---- piecewise linear ----------------------------------------------------------------------------------------
+
+
+def piecewise(name, parameters, offset, slope, kinks, source=None):
+    """offset + slope x + Σ jump max(x - at, 0) over kinks, a sequence of (at, jump) sorted by `at`."""
+
+    def function(x):
+        return offset + slope * x + sum(jump * np.maximum(x - at, 0) for at, jump in kinks)
+
+    def derivative(x):
+        return slope + sum(jump * np.heaviside(x - at, 0.5) for at, jump in kinks)
+
+    places = tuple(at for at, _ in kinks)
+    return Activation(name, parameters, function, derivative, ("kinks", (offset, slope, tuple(kinks))), places, source)
+
+
+def _clipped(name, parameters, low, high, slope, at_zero):
+    """at_zero + slope x, held between low and high."""
+    kinks = ((low - at_zero) / slope, slope), ((high - at_zero) / slope, -slope)
+    activation = piecewise(name, parameters, low, 0.0, kinks)
+    object.__setattr__(activation, "function", lambda x: np.clip(slope * x + at_zero, low, high))
+    return activation
+
+
+@registered
+def hardtanh(low: float = -1.0, high: float = 1.0) -> Activation:
+    """x, held between low and high."""
+    pairs, p = _numbers(low=low, high=high)
+    if p["low"] >= p["high"]:
+        raise ValueError(f"high: expected a number above low={p['low']!r}, got {p['high']!r}")
+    return _clipped("hardtanh", pairs, p["low"], p["high"], 1.0, 0.0)
+
+
+@registered
+def hardsigmoid() -> Activation:
+    """x/6 + 1/2, held between 0 and 1."""
+    return _clipped("hardsigmoid", (), 0.0, 1.0, 1 / 6, 0.5)
+
+
+@registered
+def relu6() -> Activation:
+    """x, held between 0 and 6."""
+    return _clipped("relu6", (), 0.0, 6.0, 1.0, 0.0)
+
+
+# ---- by their Hermite series ---------------------------------------------------------------------------------
+
+
+def _series(name, function, derivative, kinks=(), parameters=()):
+    return Activation(name, parameters, function, derivative, ("series", ()), kinks)
+
+
+@registered
+def tanh() -> Activation:
+    """tanh(x)."""
+    return _series("tanh", np.tanh, lambda x: _sech_squared(x))
+
+
+def _sech_squared(x):
+    small = np.exp(-2 * np.abs(x))
+    return 4 * small / (1 + small) ** 2
+
+
+@registered
+def sigmoid() -> Activation:
+    """1/(1 + exp(-x))."""
+    return _series("sigmoid", special.expit, lambda x: special.expit(x) * special.expit(-x))
+
+
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@registered
+def softplus() -> Activation:
+    """log(1 + exp(x))."""
+    return _series("softplus", _softplus, special.expit)
+
+
+def _silu_slope(x):
+    s = special.expit(x)
+    return s * (1 + x * special.expit(-x))
+
+
+@registered
+def silu() -> Activation:
+    """x/(1 + exp(-x)), also known as swish."""
+    return _series("silu", lambda x: x * special.expit(x), _silu_slope)
+
+
+@registered
+def swish() -> Activation:
+    """x/(1 + exp(-x)): another name of silu."""
+    return _series("swish", lambda x: x * special.expit(x), _silu_slope)
+
+
+def _exponential_unit(name, parameters, scale, alpha, width):
+    """scale x for x > 0, scale alpha (exp(x/width) - 1) below."""
+
+    def function(x):
+        return np.where(x > 0, scale * x, scale * alpha * np.expm1(np.minimum(x, 0) / width))
+
+    def derivative(x):
+        below = scale * alpha / width * np.exp(np.minimum(x, 0) / width)
+        return np.where(x > 0, scale, np.where(x < 0, below, (scale + below) / 2))
+
+    return _series(name, function, derivative, (0.0,), parameters)
+
+
+@registered
+def elu(alpha: float = 1.0) -> Activation:
+    """x for x > 0, alpha (exp(x) - 1) below (Clevert et al., 2015)."""
+    pairs, p = _numbers(alpha=alpha)
+    return _exponential_unit("elu", pairs, 1.0, p["alpha"], 1.0)
+
+
+@registered
+def selu() -> Activation:
+    """The self-normalising unit: 1.0507 x for x > 0, 1.0507 * 1.6733 (exp(x) - 1) below (Klambauer et al., 2017)."""
+    return _exponential_unit("selu", (), 1.0507009873554804934, 1.6732632423543772848, 1.0)
+
+
+@registered
+def celu(alpha: float = 1.0) -> Activation:
+    """x for x > 0, alpha (exp(x/alpha) - 1) below (Barron, 2017)."""
+    alpha = positive_number(alpha, "alpha")
+    return _exponential_unit("celu", (("alpha", alpha),), 1.0, alpha, alpha)
+
+
+@registered
+def mish() -> Activation:
+    """x tanh(log(1 + exp(x))) (Misra, 2019)."""
+
+    def derivative(x):
+        inner = np.tanh(_softplus(x))
+        return inner + x * special.expit(x) * _sech_squared(_softplus(x))
+
+    return _series("mish", lambda x: x * np.tanh(_softplus(x)), derivative)
+
+
+@registered
+def softsign() -> Activation:
+    """x/(1 + |x|)."""
+    return _series("softsign", lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2, (0.0,))
+
+
+@registered
+def arctan() -> Activation:
+    """arctan(x)."""
+    return _series("arctan", np.arctan, lambda x: 1 / (1 + x * x))
+
+
+@registered
+def log_cosh() -> Activation:
+    """log(cosh(x))."""
+    return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
+
+
+__all__ = ["ActivationError", "get", "names", *FACTORIES]

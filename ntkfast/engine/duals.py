@@ -1,0 +1,68 @@
+"""Duals of single activations, and activations from functions: what `Activation` asks the engine for."""
+
+import numpy as np
+
+from ntkfast.engine import _core, functions, series
+from ntkfast.networks import activation
+from ntkfast.networks.activation import Activation
+from ntkfast.networks.checks import positive_integer, positive_number
+
+
+def _finite(values, name):
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    array = array.astype(float)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)].flat[0]}")
+    return array
+
+
+def dual(act: Activation, q1, q2, c):
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)]; see `Activation.dual`."""
+    q1, q2, c = _finite(q1, "q1"), _finite(q2, "q2"), _finite(c, "c")
+    for name, q in (("q1", q1), ("q2", q2)):
+        if (q < 0).any():
+            raise ValueError(f"{name}: expected variances >= 0, got {q.min()}")
+    try:
+        q1, q2, c = np.broadcast_arrays(q1, q2, c)
+    except ValueError:
+        raise ValueError(f"q1, q2, c: expected shapes that broadcast, got {q1.shape}, {q2.shape}, {c.shape}") from None
+    limit = np.sqrt(q1) * np.sqrt(q2)
+    wrong = np.abs(c) > limit * (1 + 1e-12)
+    if wrong.any():
+        raise ValueError(f"c: expected |c| <= √(q1 q2) = {limit[wrong].flat[0]}, got {c[wrong].flat[0]}")
+    flat = [array.flatten() for array in (q1, q2, c)]
+    if q1.size == 0:
+        return np.zeros(q1.shape), np.zeros(q1.shape)
+
+    name, parameters = act.instruction
+    varies = series.varies(act)
+    program = _core.Program([(name, () if varies else parameters, (1, 0, 0, 0))])
+    if varies:
+        q = np.concatenate(flat[:2])
+        q = q[q > 0]
+        arguments = act, q.min(initial=np.inf) if len(q) else 1.0, q.max(initial=0.0) if len(q) else 1.0, float
+        program.bind(0, series.data(*arguments))
+    value, slope = _core.dual(program, *flat)
+    for k, pairs in program.missing().items():
+        program.bind(k, series.data(*arguments, near=pairs))
+        value, slope = _core.dual(program, *flat)
+    if q1.ndim == 0:
+        return float(value[0]), float(slope[0])
+    return value.reshape(q1.shape), slope.reshape(q1.shape)
+
+
+def hermite_coefficients(act: Activation, q, n):
+    """See `Activation.hermite_coefficients`."""
+    q, n = positive_number(q, "q"), positive_integer(n, "n")
+    return series.gaussian(act).coefficients(q, n)[0]
+
+
+class _Engine:
+    activation_of = staticmethod(functions.activation_of)
+    dual = staticmethod(dual)
+    hermite_coefficients = staticmethod(hermite_coefficients)
+
+
+activation.numerics = _Engine()  # the class stands below the engine and must not import it

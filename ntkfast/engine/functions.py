@@ -1,0 +1,150 @@
+"""Activations from functions: made to work on arrays, checked, their kinks found."""
+
+import inspect
+import itertools
+
+import numpy as np
+
+from ntkfast.engine import quadrature
+from ntkfast.networks.activation import Activation, ActivationError
+from ntkfast.networks.activations import piecewise
+
+REACH = 16.0  # φ is looked at on [-REACH, REACH] when the activation is made
+_compiled = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
+
+
+def _on_arrays(phi, name, what):
+    """A function of float64 arrays: phi itself if it works on arrays, else what numba makes of it."""
+    from numba.core.dispatcher import Dispatcher
+
+    x = np.array([-1.5, 0.25, 2.0])
+    first = None
+    if not isinstance(phi, Dispatcher):
+        try:
+            if np.shape(phi(x)) == x.shape:
+                return phi
+        except Exception as error:  # a function of one number, or a broken one: numba decides
+            first = error
+    if phi not in _compiled:
+        from numba import njit, vectorize
+
+        try:
+            scalar = njit(phi) if inspect.isfunction(phi) else phi
+            _compiled[phi] = vectorize(["float64(float64)"])(lambda value: scalar(value))
+        except Exception as error:
+            shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
+            raise ActivationError(
+                f"{what} of activation {name!r}: expected a function of an array or of one float, got one that fails "
+                f"on arrays{shape} and that numba does not compile: {first or str(error).splitlines()[0]}"
+            ) from error
+    return _compiled[phi]
+
+
+def _checked(function, name, what):
+    """The function, with every result looked at: real numbers, of the shape of its argument, finite."""
+
+    def evaluate(x):
+        x = np.asarray(x, dtype=float)
+        with np.errstate(all="ignore"):
+            values = np.asarray(function(x))
+        if values.dtype.kind not in "biuf":
+            raise ActivationError(f"{what} of activation {name!r}: expected real numbers, got dtype {values.dtype}")
+        if values.shape != x.shape:
+            raise ActivationError(
+                f"{what} of activation {name!r}: expected one value per point, shape {x.shape}, got {values.shape}"
+            )
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise ActivationError(
+                f"{what} of activation {name!r}: expected finite values, got {values[bad].flat[0]} at "
+                f"x={x[bad].flat[0]:.6g}"
+            )
+        return values.astype(float)
+
+    return evaluate
+
+
+def _simplest(low, high):
+    """The number with the fewest decimals in [low, high]: kinks are mostly at such numbers."""
+    for digits in range(13):
+        value = round((low + high) / 2, digits)
+        if low <= value <= high:
+            return value + 0.0
+    return (low + high) / 2
+
+
+def _find_kinks(evaluate, kinks, name):
+    """The given kinks and those found on [-REACH, REACH]."""
+    edges = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
+    found = []
+    for low, high in itertools.pairwise(edges):
+        for a, b in quadrature.find_kinks(evaluate, low, high):
+            margin = 1e-3 * (b - a)
+            if not any(a - margin <= t <= b + margin for t in (*kinks, *found)):
+                found.append(_simplest(a - margin, b + margin))
+    kinks = tuple(sorted({*kinks, *found}))
+    mesh = quadrature.Mesh(evaluate, kinks)
+    mesh.upto(REACH)
+    if mesh.found:
+        place = min(mesh.found, key=lambda spot: abs(spot[0]))
+        raise ActivationError(
+            f"φ of activation {name!r}: expected a function that is smooth between its kinks, got one that no "
+            f"polynomial fits near x={place[0]:.9g}, however near; is it Lipschitz there?"
+        )
+    return kinks
+
+
+def _check_derivative(name, function, derivative, kinks):
+    """Compare φ' with high-order differences of φ away from kinks; raise for the first point where they disagree."""
+    x = np.concatenate([-np.geomspace(0.01, 12, 40), np.geomspace(0.01, 12, 40)]) * 1.013
+    distance = np.min([np.abs(x - t) for t in (*kinks, np.inf)], axis=0)
+    h = np.minimum(0.01, distance / 8)
+    x, h = x[h > 1e-4], h[h > 1e-4]
+    weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
+    difference = sum(w * (function(x + k * h) - function(x - k * h)) for k, w in weights.items()) / h
+    given = derivative(x)
+    wrong = np.abs(given - difference) > 1e-6 * (1 + np.abs(difference))
+    if wrong.any():
+        k = np.flatnonzero(wrong)[0]
+        raise ActivationError(
+            f"derivative of activation {name!r}: it is not φ' at x={x[k]:.6g}, where it is {given[k]:.9g} and φ has "
+            f"the slope {difference[k]:.9g}"
+        )
+
+
+def _pieces(evaluate, kinks):
+    """offset, slope and (kink, jump of slope) pairs of a piecewise linear φ without jumps; None if it is not one."""
+    ends = [kinks[0] - 1000.0, *kinks, kinks[-1] + 1000.0]
+    lines = []
+    for low, high in itertools.pairwise(ends):
+        x = low + (high - low) * np.array([1e-6, 0.2, 0.41, 0.5, 0.77, 1 - 1e-6])
+        values = evaluate(x)
+        slope = float((values[4] - values[1]) / (x[4] - x[1]))
+        if np.abs(values - values[3] - slope * (x - x[3])).max() > 1e-12 * (1 + np.abs(values).max()):
+            return None
+        lines.append((slope, float(values[3] - slope * x[3])))
+    places, jumps = [], []
+    for t, (left, right) in zip(kinks, itertools.pairwise(lines), strict=True):
+        if left[0] == right[0]:
+            return None  # a jump, or no kink at all
+        meet = (left[1] - right[1]) / (right[0] - left[0])
+        if abs(meet - t) > 1e-7 * (1 + abs(t)):
+            return None
+        places.append(t if abs(meet - t) < 1e-14 * (1 + abs(t)) else meet)
+        jumps.append(right[0] - left[0])
+    return lines[0][1], lines[0][0], tuple(zip(places, jumps, strict=True))
+
+
+def activation_of(phi, name, derivative, kinks):
+    """See `Activation.from_function`; the arguments are of the right types."""
+    source = phi, derivative
+    function = _checked(_on_arrays(phi, name, "φ"), name, "φ")
+    function(np.linspace(-REACH, REACH, 4001))  # before anything looks deeper
+    kinks = _find_kinks(function, kinks, name)
+    if derivative is not None:
+        derivative = _checked(_on_arrays(derivative, name, "derivative"), name, "derivative")
+        _check_derivative(name, function, derivative, kinks)
+    lines = _pieces(function, kinks) if kinks else None
+    if lines:
+        return piecewise(name, (), *lines, source=source)
+    return Activation(name, (), function, derivative, ("series", ()), kinks, source)

@@ -1,0 +1,242 @@
+"""One-dimensional Gaussian integrals of any φ: E[φ(√q z) h_k(z)], E[φ(√q z)²], and the tables near |ρ| = 1.
+
+Composite Gauss-Legendre rules on panels that resolve φ (a mesh in x, refined until Chebyshev interpolation converges,
+with kinks as panel ends) and the Hermite polynomials (a uniform mesh in z). numba compiles the Hermite recurrence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from ntkfast.networks.activation import ActivationError
+
+DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation that says whether φ is resolved there
+RESOLVED = 1e-13  # of the largest value on a panel
+MAX_PANELS = 4000
+FINEST = 2.0**-40  # relative width of a panel that is not halved again
+
+
+def chebyshev_points(n):
+    return np.cos(np.pi * (np.arange(n) + 0.5) / n)
+
+
+@lru_cache
+def chebyshev_matrix(n):
+    """From values at the Chebyshev points to Chebyshev coefficients."""
+    matrix = 2 / n * np.cos(np.outer(np.arange(n), np.pi * (np.arange(n) + 0.5) / n))
+    matrix[0] /= 2
+    return matrix
+
+
+@lru_cache
+def _legendre(n):
+    return np.polynomial.legendre.leggauss(n)
+
+
+def rule(breaks, n=DEGREE):
+    """Nodes and weights of the composite Gauss-Legendre rule between the sorted breaks."""
+    x, w = _legendre(n)
+    half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
+    return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * w).ravel()
+
+
+class Mesh:
+    """Panels in x on each of which φ is a polynomial of degree 20 to rounding; grown outwards as needed.
+
+    Attributes
+    ----------
+    breaks : ndarray
+        Sorted ends of the panels on [-reach, reach], 0 and the kinks among them.
+    found : list of (low, high)
+        Tiny intervals that no polynomial fits.
+    unresolved : float
+        Relative error of the worst panel that was given up since there were too many.
+    """
+
+    def __init__(self, evaluate, kinks=()):
+        self.evaluate, self.kinks = evaluate, tuple(kinks)
+        self.reach, self.breaks = 0.0, np.array([0.0])
+        self.found, self.unresolved = [], 0.0
+
+    def upto(self, reach):
+        """The breaks that resolve φ on [-reach, reach] at least."""
+        while self.reach < reach:
+            start, stop = self.reach, max(2 * self.reach, 1.0)
+            inner = [start, *([0.25, 0.5, 0.75] if start == 0 else []), stop]  # finer where most functions bend
+            for side in (inner, [-x for x in inner[::-1]]):
+                edges = sorted({*side, *(t for t in self.kinks if side[0] < t < side[-1])})
+                for low, high in itertools.pairwise(edges):
+                    self.refine(low, high)
+            self.reach = stop
+        return self.breaks
+
+    def refine(self, low, high):
+        """Halve [low, high] until every part is resolved."""
+        todo, ends = [(low, high)], [low, high]
+        while todo:
+            a, b = todo.pop()
+            tail = unresolved(self.evaluate, a, b)
+            if tail <= RESOLVED:
+                continue
+            if b - a <= FINEST * max(1.0, abs(a), abs(b)):
+                self.found.append((a, b))
+            elif len(ends) + len(self.breaks) > MAX_PANELS:
+                self.unresolved = max(self.unresolved, tail)
+            else:
+                middle = (a + b) / 2
+                ends.append(middle)
+                todo += [(a, middle), (middle, b)]
+        self.breaks = np.union1d(self.breaks, ends)
+
+
+def unresolved(evaluate, low, high):
+    """The last Chebyshev coefficients of the function on [low, high], relative to its largest value there."""
+    x = chebyshev_points(DEGREE + 1)
+    values = evaluate((low + high) / 2 + (high - low) / 2 * x)
+    tail = chebyshev_matrix(DEGREE + 1)[-3:] @ values
+    return float(np.abs(tail).max() / max(np.abs(values).max(), 1e-300))
+
+
+def find_kinks(evaluate, low, high):
+    """Small intervals in each of which the function or one of its first derivatives jumps.
+
+    Where a function is analytic, halving an interval divides the error of its interpolant by 2^20; at a jump of the
+    m-th derivative only by 2^m. Intervals are cut unevenly, so that no cut is likely to be a kink.
+    """
+    spots, todo = [], [(low, high, math.inf, 0)]
+    while todo:
+        a, b, before, slow = todo.pop()
+        tail = unresolved(evaluate, a, b)
+        slow = slow + 1 if tail > before / 100 else 0
+        cut = a + 0.4637 * (b - a)
+        if slow >= 4 and b - a < 0.03 * max(1.0, abs(a) / 8):
+            spots.append(_corner(evaluate, a, b))
+        elif tail > RESOLVED and len(todo) < MAX_PANELS:
+            todo += [(a, cut, tail, slow), (cut, b, tail, slow)]
+    return spots
+
+
+def _corner(evaluate, low, high):
+    """The smallest part of [low, high] that still shows where the function is not smooth."""
+    while high - low > FINEST * max(1.0, abs(low), abs(high)):
+        cuts = [low + share * (high - low) for share in (0, 0.3119, 0.6437, 1)]
+        parts = list(itertools.pairwise(cuts))
+        errors = [unresolved(evaluate, *part) for part in parts]
+        if max(errors) < 10 * RESOLVED:
+            break
+        low, high = parts[int(np.argmax(errors))]
+    return low, high
+
+
+class InterpolatedDerivative:
+    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink that of the panel to its right."""
+
+    def __init__(self, mesh):
+        self.mesh, self.breaks = mesh, None
+
+    def __call__(self, x):
+        from ntkfast.engine import recurrence
+
+        x = np.asarray(x, dtype=float)
+        breaks = self.mesh.upto(float(np.abs(x).max(initial=0)))
+        if self.breaks is not breaks:
+            half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
+            values = self.mesh.evaluate(middle[:, None] + half[:, None] * chebyshev_points(DEGREE + 1))
+            coefficients = values @ chebyshev_matrix(DEGREE + 1).T
+            self.coefficients = np.polynomial.chebyshev.chebder(coefficients, axis=1) / half[:, None]
+            self.breaks = breaks
+        return recurrence.piecewise_chebyshev(x.ravel(), self.breaks, self.coefficients).reshape(x.shape)
+
+
+@lru_cache
+def _compiled():
+    """The Hermite recurrence, compiled on first use and cached on disk."""
+    from ntkfast.engine import recurrence
+
+    return recurrence.hermite_sums
+
+
+class Gaussian:
+    """Expectations over z ~ N(0, 1) of functions of √q z, for one φ."""
+
+    def __init__(self, name, function, derivative, mesh):
+        self.name, self.function, self.derivative, self.mesh = name, function, derivative, mesh
+
+    def nodes(self, q):
+        """z and weights (density included) for the variance q; they resolve φ(√q z) and h_k for k to a few hundred."""
+        s = math.sqrt(q)
+        for limit in (14.0, 20.0, 28.0, 38.0):
+            ends = self.function(s * np.array([-limit, limit, 0.97 * limit, -0.97 * limit]))
+            small = np.abs(ends) * math.exp(-limit * limit / 4)
+            if np.all(small < 1e-16 * (1 + abs(float(self.function(np.array([s]))[0])))):
+                break
+        else:
+            raise ActivationError(
+                f"activation {self.name!r}: φ grows so fast that E[φ(√q z)²] diverges or leaves float64 at q={q:.6g}: "
+                f"φ({limit * s:.6g}) = {ends[1]:.6g}"
+            )
+        mesh = self.mesh.upto(limit * s) / s
+        steps = np.linspace(-limit, limit, int(4 * limit) + 1)
+        breaks = np.union1d(steps, mesh[np.abs(mesh) < limit])
+        breaks = breaks[np.append(True, np.diff(breaks) > 1e-14 * limit)]
+        z, w = rule(breaks)
+        return z, w * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+    def coefficients(self, q, n, with_slopes=False):
+        """a_k(q) for k < n, E[φ²], E[φ'²], and b_k(q) of φ' (None unless with_slopes)."""
+        z, w = self.nodes(q)
+        x = math.sqrt(q) * z
+        f, g = self.function(x), self.derivative(x)
+        sums = _compiled()
+        return (
+            sums(z, w * f, n),
+            float(np.sum(w * f * f)),
+            float(np.sum(w * g * g)),
+            sums(z, w * g, n) if with_slopes else None,
+        )
+
+
+# ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------
+
+
+def _graded(low, high, levels, ratio=0.25):
+    """Panel ends between low and high, finer towards both."""
+    half = (high - low) / 2
+    steps = half * ratio ** np.arange(levels, 0, -1)
+    return np.concatenate([[low], low + steps, [low + half], high - steps[::-1], [high]])
+
+
+RADII = np.array([0, 0.01, 0.04, 0.15, 0.5, 1.2, 2.2, 3.4, 4.8, 6.5, 9.0, 12.0])
+
+
+def pair_matrices(functions, q, theta, n=12, levels=3):
+    """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
+    two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
+
+    Polar coordinates z, z' = r cos α, r cos(α - θ): the rays where z = 0 or z' = 0 are panel ends. Half of the
+    directions are the negatives of the others. Turning α into θ - α exchanges z and z' in the sector where both are
+    positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
+    """
+    quarter = np.pi / 2
+    r, radial = rule(RADII, n)
+    radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
+    s = np.sqrt(q)[:, None, None]
+    results = np.zeros((2, len(functions), len(q), len(q)))
+    for low, high, grading, same in (
+        (-quarter, theta - quarter, max(levels - 2, 1), False),
+        (theta - quarter, quarter, levels, True),
+    ):
+        alpha, weight = rule(_graded(low, high, grading), n)
+        z, w = np.outer(r, np.cos(alpha)), np.outer(radial, weight)
+        for k, f in enumerate(functions):
+            plus, minus = f(s * z), f(-s * z)
+            flipped = plus[:, :, ::-1], minus[:, :, ::-1]
+            at_z = [(half * w).reshape(len(q), -1) for half in (plus, minus)]
+            other = [half.reshape(len(q), -1) for half in (flipped if same else flipped[::-1])]
+            results[0, k] += at_z[0] @ other[0].T + at_z[1] @ other[1].T
+            results[1, k] += at_z[0] @ other[1].T + at_z[1] @ other[0].T
+    return results

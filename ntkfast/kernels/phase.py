@@ -1,0 +1,403 @@
+"""Order and chaos: what infinite depth does to the variance of a wide network and to the correlation of two inputs.
+
+Poole, Lahiri, Raghu, Sohl-Dickstein and Ganguli (2016), "Exponential expressivity in deep neural networks through
+transient chaos"; Schoenholz, Gilmer, Ganguli and Sohl-Dickstein (2017), "Deep information propagation".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from ntkfast.kernels.limit import _check_network, diagonal
+from ntkfast.networks import Activation, Dense, Network, activations
+
+__all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
+
+CRITICAL = 1e-6  # |χ₁ - 1| up to which a network counts as critical
+TINY = 1e-20  # a variance that stands for the limit q → 0
+SCAN = 10.0 ** (np.arange(-100, 101) / 10)  # where fixed points are looked for; the middle one is exactly 1
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What `phase` finds; see there.
+
+    Attributes
+    ----------
+    activation : Activation
+    weight_std, bias_std : float
+        w and β of the repeated layer.
+    q_star : float
+        Fixed point of the variance: 0, positive, or inf if the variance diverges.
+    c_star : float
+        Fixed point of the correlation of two inputs, in [0, 1].
+    chi_1 : float
+        χ₁.
+    phase : str
+        "ordered", "critical" or "chaotic"; "divergent" if the variance diverges and χ₁ has no meaning.
+    correlation_depth : float
+        ξ_c = -1/log R'(c*), the number of layers in which c - c* shrinks e-fold; inf if it does not do so
+        exponentially.
+    """
+
+    activation: Activation
+    weight_std: float
+    bias_std: float
+    q_star: float
+    c_star: float
+    chi_1: float
+    phase: str
+    correlation_depth: float
+
+    def variance_map(self, q):
+        """V(q) = w² E[φ(√q z)²] + β² for z ~ N(0, 1), the variance one layer later.
+
+        Parameters
+        ----------
+        q : array_like
+            Variances >= 0.
+
+        Returns
+        -------
+        ndarray of the shape of q, or float
+
+        Raises
+        ------
+        ValueError
+            A variance is negative or not finite, or V(q) overflows.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=1.0, bias_std=0.1)).variance_map([0.0, 1.0])
+        array([0.01, 0.51])
+        """
+        q = _real(q, "q")
+        if not (np.isfinite(q) & (q >= 0)).all():
+            raise ValueError(f"q: expected finite variances >= 0, got {q[~(np.isfinite(q) & (q >= 0))].flat[0]}")
+        square, _ = _moments(self.activation, q.ravel())
+        return _as_given((self.weight_std**2 * square + self.bias_std**2).reshape(q.shape))
+
+    def correlation_map(self, c):
+        """R(c) = (w² E[φ(u)φ(v)] + β²)/q*, u and v of variance q* and covariance c q*: the correlation one layer later.
+
+        At q* = 0 it is the limit β → 0. If the variance of a positively homogeneous φ diverges, it is the limit q → ∞,
+        E[φ(u)φ(v)]/E[φ(u)²].
+
+        Parameters
+        ----------
+        c : array_like
+            Correlations in [-1, 1].
+
+        Returns
+        -------
+        ndarray of the shape of c, or float
+
+        Raises
+        ------
+        ValueError
+            A correlation is not in [-1, 1], or the network has no such map as its variance diverges.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=1.0, bias_std=0.1)).correlation_map(1.0)
+        1.0
+        """
+        c = _real(c, "c")
+        if not (np.abs(c) <= 1).all():
+            raise ValueError(f"c: expected correlations in [-1, 1], got {c[~(np.abs(c) <= 1)].flat[0]}")
+        if math.isnan(self.chi_1):
+            raise ValueError("the variance of this network diverges, so that it has no correlation map")
+        w2, q = self.weight_std**2, self.q_star
+        if math.isinf(q):
+            w2, q = 1 / _moments(self.activation, np.ones(1))[0][0], 1.0
+        return _as_given(_correlation_map(self.activation, w2, q, c))
+
+
+@dataclass(frozen=True)
+class PhaseDiagram:
+    """What `phase_diagram` finds; `c_star` is computed when it is asked for.
+
+    Attributes
+    ----------
+    activation : Activation
+    weight_stds : ndarray, shape (n,)
+    bias_stds : ndarray, shape (m,)
+    q_star, chi_1, c_star : ndarray, shape (m, n)
+        As in `Phase`, a row for each bias_std.
+    """
+
+    activation: Activation
+    weight_stds: np.ndarray
+    bias_stds: np.ndarray
+    q_star: np.ndarray
+    chi_1: np.ndarray
+
+    @cached_property
+    def c_star(self) -> np.ndarray:
+        w2 = np.broadcast_to(self.weight_stds**2, self.chi_1.shape)
+        flat = _fixed_correlations(self.activation, w2.ravel(), self.q_star.ravel(), self.chi_1.ravel())
+        return flat.reshape(self.chi_1.shape)
+
+
+def phase(net: Network) -> Phase:
+    """Whether a deep wide network of equal layers is ordered, critical or chaotic.
+
+    A layer, φ and then Dense(w, β), maps variances and, once the variance is at its fixed point q*, correlations by
+
+        V(q) = w² E[φ(√q z)²] + β²,    R(c) = (w² E[φ(u)φ(v)] + β²)/q*,    χ₁ = w² E[φ'(√q* z)²] = R'(1)
+
+    with z ~ N(0, 1) and u, v of variance q* and covariance c q* (Poole et al. 2016, equations 3 to 6). If χ₁ < 1 the
+    network is ordered: all inputs become the same. If χ₁ > 1 it is chaotic: c = 1 is unstable and correlations tend to
+    c* = R(c*) < 1. Depth is no obstacle only if it is critical, |χ₁ - 1| <= 1e-6 (Schoenholz et al. 2017).
+
+    Parameters
+    ----------
+    net : Network
+        A `Dense`, then one or more times the same activation and `Dense`, as `MLP` makes them. The first `Dense` may be
+        any.
+
+    Returns
+    -------
+    Phase
+
+    Raises
+    ------
+    TypeError
+        net is no Network.
+    ValueError
+        net has other layers, its layers differ, or its activation jumps (where R'(1) is infinite).
+    PrecisionError
+        See `Activation.from_function`.
+
+    Notes
+    -----
+    q* is the fixed point that V leads to from q = 1 if it increases; if all q are fixed points, it is 1. Fixed points
+    above 1e10 count as inf.
+
+    A positively homogeneous φ (relu, leaky_relu, abs, identity) has χ₁ independent of q. Where its variance diverges,
+    R is the map at q → ∞ with R'(1) = 1, c* is 1 and `correlation_depth` inf, though χ₁ > 1. For other φ whose
+    variance diverges χ₁, c* and `correlation_depth` are nan.
+
+    At q* = 0 all of it is the limit β → 0.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=2**0.5)).phase
+    'critical'
+    >>> chaotic = nf.phase(nf.MLP(depth=2, activation="erf", weight_std=2.0, bias_std=0.5))
+    >>> chaotic.phase, round(chaotic.c_star, 3)
+    ('chaotic', 0.397)
+    """
+    _check_network(net)
+    activation, dense = _repeated(net)
+    w2, b2 = np.array([dense.weight_std**2]), np.array([dense.bias_std**2])
+    q, chi = _fixed_variances(activation, w2, b2)
+    c = _fixed_correlations(activation, w2, q, chi)
+    w2, q, chi, c = (float(value[0]) for value in (w2, q, chi, c))
+    if math.isnan(chi):
+        name, slope = "divergent", math.nan
+    elif abs(chi - 1) <= CRITICAL:
+        name, slope = "critical", 1.0
+    else:
+        name = "ordered" if chi < 1 else "chaotic"
+        slope = 1.0 if math.isinf(q) else chi if c == 1 else w2 * activation.dual_derivative(q, q, c * q)
+    depth = math.inf if slope == 1 else 0.0 if slope <= 0 else -1 / math.log(slope)
+    return Phase(activation, dense.weight_std, dense.bias_std, q, c, chi, name, depth)
+
+
+def phase_diagram(activation: str | Activation, weight_stds, bias_stds) -> PhaseDiagram:
+    """q*, χ₁ and c* of `phase` for all pairs of a weight_std and a bias_std.
+
+    Parameters
+    ----------
+    activation : str or Activation
+    weight_stds : array_like, shape (n,)
+        > 0.
+    bias_stds : array_like, shape (m,)
+        >= 0.
+
+    Returns
+    -------
+    PhaseDiagram
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+
+    Examples
+    --------
+    >>> from ntkfast.kernels.phase import phase_diagram
+    >>> phase_diagram("relu", [1.0, 2.0], [0.1, 0.2]).chi_1
+    array([[0.5, 2. ],
+           [0.5, 2. ]])
+    """
+    activation = activations.get(activation)
+    _check_continuous(activation)
+    w, b = _list(weight_stds, "weight_stds"), _list(bias_stds, "bias_stds")
+    if (w <= 0).any():
+        raise ValueError(f"weight_stds: expected numbers > 0, got {w.min()}")
+    if (b < 0).any():
+        raise ValueError(f"bias_stds: expected numbers >= 0, got {b.min()}")
+    b2, w2 = np.meshgrid(b**2, w**2, indexing="ij")
+    q, chi = _fixed_variances(activation, w2.ravel(), b2.ravel())
+    return PhaseDiagram(activation, w, b, q.reshape(w2.shape), chi.reshape(w2.shape))
+
+
+def _real(values, name):
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array.astype(float)
+
+
+def _as_given(array):
+    return float(array) if array.ndim == 0 else array
+
+
+def _list(values, name):
+    array = _real(values, name)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name}: expected a list of numbers, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
+    return array
+
+
+def _repeated(net):
+    """The activation and the Dense that the network repeats."""
+    for k, layer in enumerate(net.layers):
+        if not isinstance(layer, Dense | Activation):
+            raise ValueError(
+                f"net: expected Dense layers and activations only, layer {k} is {layer!r}; "
+                "Residual, LayerNorm and Dropout are not supported"
+            )
+        if isinstance(layer, Activation) != k % 2:
+            raise ValueError(f"net: expected Dense layers and activations in turn, layer {k} is {layer!r}")
+    if len(net.layers) < 3:
+        raise ValueError("net: expected at least one activation, got none")
+    activation, dense = net.layers[1:3]
+    for k, layer in enumerate(net.layers[3:], 3):
+        if k % 2 and layer != activation:
+            raise ValueError(f"net: expected equal activations, layer 1 is {activation!r} and layer {k} {layer!r}")
+        for name in () if k % 2 else ("weight_std", "bias_std"):
+            first, other = getattr(dense, name), getattr(layer, name)
+            if first != other:
+                raise ValueError(f"net: expected equal layers, {name} of layer 2 is {first} and of layer {k} {other}")
+    _check_continuous(activation)
+    return activation, dense
+
+
+def _check_continuous(activation):
+    kinks = np.array(activation.kinks)
+    step = 1e-9 * np.maximum(1, np.abs(kinks))
+    if (np.abs(activation(kinks + step) - activation(kinks - step)) > 1e-5).any():
+        raise ValueError(f"activation: expected a continuous function, {activation!r} jumps, so that R'(1) is infinite")
+
+
+def _homogeneous(activation):
+    """Whether φ(t x) = t φ(x) for t > 0."""
+    x = np.outer([-1.0, 1.0], 10.0 ** np.arange(-6, 7))
+    expected = activation(np.array([-1.0, 1.0]))[:, None] * np.abs(x)
+    with np.errstate(all="ignore"):
+        return np.allclose(activation(x), expected, rtol=1e-12, atol=0)
+
+
+def _moments(activation, q):
+    """E[φ²] and E[φ'²] at the variances q, shape (n,)."""
+    return diagonal(Network([Dense(), activation, Dense()]), np.sqrt(q)[:, None], ("nngp", "nngp_dot"))
+
+
+def _fixed_variances(activation, w2, b2):
+    """q* and χ₁, for w² and β² of shape (n,)."""
+    if _homogeneous(activation):
+        square, slope = (float(moment[0]) for moment in _moments(activation, np.ones(1)))
+        ratio = w2 * square
+        ratio = np.where(np.abs(ratio - 1) < 1e-12, 1.0, ratio)
+        finite = np.divide(b2, 1 - ratio, out=np.full_like(b2, np.inf), where=ratio < 1)
+        return np.where((ratio == 1) & (b2 == 0), 1.0, finite), w2 * slope
+    low, high = _brackets(activation, w2, b2)
+    inside = np.flatnonzero((high > 0) & np.isfinite(high))
+    for _ in range(60 if len(inside) else 0):
+        middle = np.sqrt(low[inside]) * np.sqrt(high[inside])
+        grows = w2[inside] * _moments(activation, middle)[0] + b2[inside] > middle
+        low[inside], high[inside] = np.where(grows, middle, low[inside]), np.where(grows, high[inside], middle)
+    chi = np.full_like(high, np.nan)
+    finite = np.isfinite(high)
+    if finite.any():
+        chi[finite] = w2[finite] * _moments(activation, np.maximum(high[finite], TINY))[1]
+    return high, chi
+
+
+def _brackets(activation, w2, b2):
+    """low, high with V(low) > low, V(high) <= high around the first fixed point from q = 1 in the direction of V(1).
+
+    Both are 0 or inf if that is the fixed point. No iteration of V: near criticality it hardly moves.
+    """
+    square = _scanned(activation)
+    q = SCAN[: len(square)]
+    grows = w2[:, None] * square + b2[:, None] > q
+    start = len(SCAN) // 2
+    low, high = np.empty_like(w2), np.empty_like(w2)
+    at_zero = w2 * float(activation(np.zeros(1))[0]) ** 2 + b2
+    for k, row in enumerate(grows):
+        if row[start]:
+            shrinks = np.flatnonzero(~row[start:])
+            low[k], high[k] = q[start + shrinks[0] - 1 : start + shrinks[0] + 1] if len(shrinks) else (np.inf, np.inf)
+        else:
+            below = np.flatnonzero(row[:start])
+            low[k], high[k] = q[below[-1] : below[-1] + 2] if len(below) else (at_zero[k], q[0] * (at_zero[k] > 0))
+    return low, high
+
+
+@lru_cache(maxsize=64)
+def _scanned(activation):
+    """E[φ²] at the variances SCAN, up to the first that overflow: a variance that has come there diverges."""
+    squares = []
+    for q in np.array_split(SCAN, 20):
+        try:
+            squares.append(_moments(activation, q)[0])
+        except ValueError:
+            if q[0] <= 1:
+                raise
+            break
+    return np.concatenate(squares)
+
+
+def _correlation_map(activation, w2, q, c):
+    """R at fixed points q of V: there β² = q - w² E[φ²], with which R(1) = 1 exactly and q → 0 is no 0/0."""
+    q = np.maximum(q, TINY)
+    c = np.broadcast_to(c, np.broadcast_shapes(np.shape(q), np.shape(c)))
+    square = _moments(activation, np.atleast_1d(q))[0].reshape(np.shape(q))
+    # c = 1 is known, and |ρ| near 1 is where a dual is costly
+    covariance = np.where(c == 1, square, activation.dual(q, q, np.where(c == 1, 0.0, c) * q))
+    return 1 - w2 * (square - covariance) / q
+
+
+def _fixed_correlations(activation, w2, q, chi):
+    """c*, for w², q* and χ₁ of shape (n,).
+
+    R is a power series in c with coefficients >= 0, hence convex: Newton's method for R(c) = c from c = 0 rises to c*
+    without ever passing it.
+    """
+    c = np.where(np.isnan(chi), np.nan, 1.0)
+    chaotic = np.flatnonzero((chi > 1 + CRITICAL) & (q > 0) & np.isfinite(q))
+    # one octave pair of variances at a time: the engine's tables near |ρ| = 1 are for pairs of them
+    panels = np.floor(np.log2(q[chaotic]) / 2)
+    for panel in np.unique(panels):
+        k = chaotic[panels == panel]
+        c[k] = 0.0
+        for _ in range(100):
+            slope = w2[k] * activation.dual_derivative(q[k], q[k], c[k] * q[k])
+            step = (_correlation_map(activation, w2[k], q[k], c[k]) - c[k]) / (1 - slope)
+            c[k] = np.clip(c[k] + step, 0.0, 1.0)
+            if np.abs(step).max() < 1e-13:
+                break
+    return c

@@ -1,0 +1,395 @@
+"""The catalogue: every dual against its formula or the integral that it is; activations from functions.
+
+Errors are relative to √(K(q1,q1) K(q2,q2)), the diagonal. The engine knows the correlation of two different points to a
+few roundings, and near |ρ| = 1 some duals have a cusp: a closed form may differ by what moving c by 8 roundings moves
+it. At |ρ| = 1 itself there is no such allowance.
+"""
+
+import itertools
+import math
+import pickle
+import subprocess
+import sys
+
+import catalogue
+import mpmath
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import integrate
+
+import ntkfast as nf
+from ntkfast.engine import quadrature, series
+
+mp = reference.mp
+A = nf.activations
+VARIANCES = (1e-6, 0.01, 1.0, 37.5, 1e6)
+CORRELATIONS = (-1.0, -0.999, -0.5, 0.0, 0.3, 0.99, 1.0)
+
+
+def pairs(variances):
+    """(q1, q2, c), with |ρ| = 1 only where c is exact."""
+    for q1 in variances:
+        for q2 in variances:
+            for rho in CORRELATIONS:
+                if abs(rho) < 1 or q1 == q2:
+                    yield q1, q2, rho * q1 if q1 == q2 else rho * math.sqrt(q1 * q2)
+
+
+@pytest.mark.parametrize("activation", catalogue.CLOSED, ids=repr)
+def test_closed_forms(activation):
+    """To 1e-12, both ends of ρ included. Beyond float64's range there is nothing to compare."""
+    homogeneous = activation.instruction[0] == "arc_cosine"  # and its reference is slow
+    triples = pairs(VARIANCES[::2] if homogeneous else VARIANCES)
+    triples = [pair for pair in triples if reference.closed_form(activation, pair[0], pair[0], pair[0])[0] < 1e150]
+    triples = [pair for pair in triples if reference.closed_form(activation, pair[1], pair[1], pair[1])[0] < 1e150]
+    q1, q2, c = np.array(triples).T
+    got = activation.dual(q1, q2, c), activation.dual_derivative(q1, q2, c)
+    for k, (a, b, covariance) in enumerate(triples):
+        exact = reference.closed_form(activation, a, b, covariance)
+        near = exact
+        if abs(covariance) < math.sqrt(a * b) * (1 - 1e-15):
+            near = reference.closed_form(activation, a, b, mp.mpf(covariance) * (1 - mp.mpf(2) ** -50))
+        ends = [reference.closed_form(activation, q, q, q) for q in (a, b)]
+        for what in (0, 1):
+            scale = mp.sqrt(ends[0][what] * ends[1][what])
+            error = abs(mp.mpf(float(got[what][k])) - exact[what])
+            assert error <= 1e-12 * scale + abs(near[what] - exact[what]), (what, triples[k])
+
+
+@pytest.mark.parametrize("activation", catalogue.CLOSED + catalogue.PIECEWISE, ids=repr)
+def test_closed_forms_are_the_integral_of_phi(activation):
+    """Σ_k a_k² ρ^k by quadrature of φ: so the C function and φ belong together, and φ' is φ's."""
+    if activation.name in ("step", "sign") or repr(activation) == "rectified_monomial(order=0)":
+        derivative = None  # a delta that does not count
+    else:
+        derivative = activation.hermite_coefficients
+    for q, rho in ((0.7, 0.4), (1.3, -0.6)):
+        a = activation.hermite_coefficients(q, 120)
+        k = np.arange(120)
+        value = activation.dual(q, q, rho * q)
+        assert_allclose(value, np.sum(a * a * rho**k), rtol=1e-9, atol=1e-12)
+        if derivative:
+            slope = np.sum(k[1:] * a[1:] ** 2 * rho ** (k[1:] - 1)) / q
+            assert_allclose(activation.dual_derivative(q, q, rho * q), slope, rtol=1e-9, atol=1e-12)
+        assert_allclose(activation.dual(q, q, q), integral(lambda x, act=activation: act(x) ** 2, q, activation.kinks))
+        slopes = integral(lambda x, act=activation: act.derivative(np.asarray(x)) ** 2, q, activation.kinks)
+        assert_allclose(activation.dual_derivative(q, q, q), slopes, atol=1e-14)
+
+
+def integral(f, q, kinks=()):
+    """E f(√q z) by SciPy's adaptive rule."""
+    s = math.sqrt(q)
+    points = sorted({-10.0, 10.0, 0.0, *(t / s for t in kinks if abs(t / s) < 10)})
+    density = lambda z: float(f(s * z)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)  # noqa: E731
+    parts = itertools.pairwise(points)
+    return sum(integrate.quad(density, a, b, epsabs=1e-13, epsrel=1e-13, limit=200)[0] for a, b in parts)
+
+
+# ---- without closed form -------------------------------------------------------------------------------------
+
+
+def twenty_pairs(seed):
+    """q in [0.01, 100], both ends of ρ and its neighbourhood among the correlations."""
+    rng = np.random.default_rng(seed)
+    q = rng.choice([0.01, 0.0147, 1.1, 3.7, 70.0, 100.0], (20, 2))  # three panels, so that the tables are soon made
+    rho = np.array([1, -1, 1, -1, 0.999999, -0.9999, 0.9995, 0.997, -0.99, 0.97, 0.95, -0.93, 0.9, 0.8, 0.6, -0.6])
+    rho = np.append(rho, [0.3, 0.0, -0.1, -0.3])
+    return q, rho
+
+
+@pytest.mark.parametrize(
+    "activation", catalogue.SMOOTH + catalogue.PIECEWISE + catalogue.KINKED, ids=lambda activation: activation.name
+)
+def test_twenty_pairs(activation):
+    """1e-10 for smooth φ, 1e-8 with kinks, 1e-12 for a point with itself."""
+    promised = 1e-8 if activation.kinks else 1e-10
+    q, rhos = twenty_pairs(len(activation.name))
+    c = rhos * np.sqrt(q[:, 0]) * np.sqrt(q[:, 1])
+    got = activation.dual(*q.T, c), activation.dual_derivative(*q.T, c)
+    for k, ((q1, q2), rho) in enumerate(zip(q, rhos, strict=True)):
+        for f, result in zip((activation.function, activation.derivative), (got[0][k], got[1][k]), strict=True):
+            exact = reference.pair_expectation(f, q1, q2, rho, activation.kinks)
+            diagonal = [reference.pair_expectation(f, q, q, 1, activation.kinks) for q in (q1, q2)]
+            assert abs(result - exact) <= promised * math.sqrt(diagonal[0] * diagonal[1]), (q1, q2, rho)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "activation", catalogue.SMOOTH + catalogue.PIECEWISE + catalogue.KINKED, ids=lambda activation: activation.name
+)
+def test_twenty_pairs_against_mpmath(activation):
+    """The same pairs, E[φφ] by two-dimensional integration in mpmath's float64 context."""
+    fp = mpmath.fp
+    promised = 1e-8 if activation.kinks else 1e-10
+
+    def phi(x):
+        return float(activation.function(np.float64(x)))
+
+    def expectation(q1, q2, rho):
+        s1, s2, s = math.sqrt(q1), math.sqrt(q2), math.sqrt((1 - rho) * (1 + rho))
+        marks = [0.0, *activation.kinks, *(sign * 2.0**k for k in range(-1, 3) for sign in (-1, 1))]
+        turns = [t / (s2 * rho) + k * s / abs(rho) for t in activation.kinks if rho for k in (-6, -2, 0, 2, 6)]
+        outer = sorted({x for x in [*(t / s1 for t in marks), *turns, -9.0, -3.0, 3.0, 9.0] if abs(x) <= 9})
+
+        def inner(z):
+            if s == 0:
+                return phi(s2 * rho * z)
+            cuts = sorted({x for x in [*((t - s2 * rho * z) / (s2 * s) for t in marks), -9.0, 9.0] if abs(x) <= 9})
+            return fp.quad(lambda w: phi(s2 * (rho * z + s * w)) * fp.npdf(w), cuts, maxdegree=4)
+
+        return fp.quad(lambda z: phi(s1 * z) * inner(z) * fp.npdf(z), outer, maxdegree=4)
+
+    for (q1, q2), rho in zip(*twenty_pairs(len(activation.name)), strict=True):
+        result = activation.dual(q1, q2, rho * math.sqrt(q1) * math.sqrt(q2))
+        scale = math.sqrt(activation.dual(q1, q1, q1) * activation.dual(q2, q2, q2))
+        assert abs(result - expectation(q1, q2, rho)) <= promised * scale, (q1, q2, rho)
+
+
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+def test_diagonal(activation):
+    """E φ² and E φ'² to 1e-12, and a depth-3 network on it."""
+    for q in (0.01, 0.3, 1.0, 4.0, *([] if activation.name == "exp" else [100.0])):
+        exact = integral(lambda x: activation(x) ** 2, q, activation.kinks)
+        assert_allclose(nf.diagonal(nf.MLP(2, activation), [[math.sqrt(q)]], "nngp"), exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_agree_with_dual(activation, dtype):
+    """One layer over many points, some of equal norm, some duplicates or opposites, against `dual` of each pair."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 5)).astype(dtype)
+    X *= np.sqrt(5 * rng.uniform(1.1, 3.8, (150, 1)) / np.sum(X**2, axis=1, keepdims=True))  # one panel of variances
+    X[40:80] *= np.sqrt(5 * 1.5) / np.linalg.norm(X[40:80], axis=1)[:, None]
+    X[100:110] = X[:10]
+    X[110:120] = -1.001 * X[:10]
+    net = nf.Network([nf.Dense(), activation, nf.Dense()])
+    got = nf.kernels(net, X, get=("nngp", "nngp_dot"))
+    q = np.sum(X.astype(float) ** 2, axis=1) / 5
+    c = X.astype(float) @ X.T.astype(float) / 5
+    c = np.clip(c, -np.sqrt(np.outer(q, q)), np.sqrt(np.outer(q, q)))
+    i, j = rng.integers(0, 150, (2, 400))
+    keep = i != j
+    i, j = i[keep], j[keep]
+    for plane, function in ((got.nngp, activation.dual), (got.nngp_dot, activation.dual_derivative)):
+        exact = function(q[i], q[j], c[i, j])
+        scale = np.sqrt(function(q, q, q))
+        epsilon = 40 * np.finfo(dtype).eps
+        tolerance = max(3e-10, 4e-6 if dtype is np.float32 else 0)
+        if activation.kinks:  # the cusp of a kink's slope (and, at a jump, of the value) at |ρ| = 1
+            tolerance += np.sqrt(2 * epsilon)
+        pairs = np.where(scale[i] * scale[j] > 0, scale[i] * scale[j], 1)
+        assert_allclose(plane[i, j] / pairs, exact / pairs, atol=tolerance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", catalogue.SMOOTH + catalogue.PIECEWISE + catalogue.KINKED, ids=repr)
+def test_depth_fifty_stays_positive(activation):
+    X = np.random.default_rng(0).normal(size=(200, 10))
+    for kernel in nf.kernels(nf.MLP(50, activation, 1.2, 0.1), X):
+        eigenvalues = np.linalg.eigvalsh(kernel)
+        assert eigenvalues[0] >= -1e-10 * eigenvalues[-1]
+
+
+# ---- from functions ------------------------------------------------------------------------------------------
+
+
+def sloped(x):
+    """A scalar function, for numba."""
+    if x > 0.5:
+        return x - 0.5
+    return 0.1 * (x - 0.5)
+
+
+def plain_tanh(x):
+    return np.tanh(x)
+
+
+@pytest.mark.parametrize(
+    ("phi", "twin"),
+    [
+        (plain_tanh, A.tanh()),
+        (math.tanh, A.tanh()),
+        (lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0), A.softplus()),
+        (lambda x: np.clip(x, -1, 1), A.hardtanh()),
+        (lambda x: np.where(x > 0, x, np.expm1(x)), A.elu()),
+        (lambda x: np.maximum(x, 0), A.relu()),
+        (lambda x: np.maximum(x, 0) ** 3, A.rectified_monomial(3)),
+        (lambda x: np.sign(x), A.sign()),
+        (lambda x: np.exp(-x * x), A.gaussian()),
+        (lambda x: 0.5 * x**3 - x, A.polynomial([0, -1, 0, 0.5])),
+        (lambda x: np.sin(3 * x), A.sin(1, 3)),
+        (lambda x: 2.0 + 0 * x, A.polynomial([2.0])),
+    ],
+)
+def test_from_function_is_the_named_one(phi, twin):
+    """The dual of a function alone, nothing else given, against that of the named activation."""
+    made = nf.Activation.from_function(phi, name="made")
+    assert made.kinks == twin.kinks
+    promised = 1e-8 if twin.kinks else 1e-10
+    for q1, q2, rho in [(1, 1.2, 0.3), (1.1, 2, -0.7), (1.3, 1.3, 0.99), (1.5, 2.5, -0.9999), (1.2, 1.2, 1)]:
+        c = rho * math.sqrt(q1 * q2)
+        for got, exact, scale in [
+            (made.dual(q1, q2, c), twin.dual(q1, q2, c), twin.dual([q1, q2], [q1, q2], [q1, q2])),
+            (
+                made.dual_derivative(q1, q2, c),
+                twin.dual_derivative(q1, q2, c),
+                twin.dual_derivative([q1, q2], [q1, q2], [q1, q2]),
+            ),
+        ]:
+            assert abs(got - exact) <= promised * math.sqrt(scale[0] * scale[1]) + 1e-24
+
+
+def test_scalar_function_and_its_kink():
+    made = nf.Activation.from_function(sloped)
+    assert made.name == "sloped"
+    assert made.kinks == (0.5,)
+    assert made.instruction[0] == "kinks"
+    again = nf.Activation.from_function(sloped)
+    assert again == made
+    assert hash(again) == hash(made)
+    assert pickle.loads(pickle.dumps(nf.MLP(2, made))) == nf.MLP(2, again)
+
+
+def test_a_second_call_compiles_nothing():
+    """In a process of its own, numba's compile events are counted."""
+    code = """
+import numpy as np, ntkfast as nf
+from numba.core import event
+def phi(x):
+    return np.tanh(x) if x > 0 else 0.5 * np.tanh(2 * x)
+X = np.random.default_rng(0).normal(size=(50, 3))
+nf.ntk(nf.MLP(3, nf.Activation.from_function(phi)), X)
+with event.install_recorder("numba:compile") as recorder:
+    nf.ntk(nf.MLP(3, nf.Activation.from_function(phi)), X)
+print(len(recorder.buffer))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_jumps_and_slopes():
+    """A jump at 0 beside a smooth part: Σ has the jump, Σ̇ only the slope."""
+    made = nf.Activation.from_function(lambda x: np.sign(x) + np.tanh(x))
+    for q1, q2, rho in [(1.0, 1.0, 0.3), (0.5, 2.0, -0.8), (1.0, 1.5, 0.999)]:
+        c = rho * math.sqrt(q1 * q2)
+        value = reference.pair_expectation(lambda x: np.sign(x) + np.tanh(x), q1, q2, rho, (0.0,))
+        slope = reference.pair_expectation(lambda x: 1 - np.tanh(x) ** 2, q1, q2, rho)
+        assert_allclose([made.dual(q1, q2, c), made.dual_derivative(q1, q2, c)], [value, slope], rtol=1e-8)
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(
+    kinks=st.lists(st.integers(-30, 30).map(lambda k: k / 10), min_size=1, max_size=3, unique=True),
+    slopes=st.lists(st.integers(-8, 8).map(lambda k: k / 4), min_size=4, max_size=4, unique=True),
+    q=st.tuples(st.floats(0.05, 20), st.floats(0.05, 20)),
+    rho=st.floats(-1, 1),
+)
+def test_any_piecewise_linear_function(kinks, slopes, q, rho):
+    kinks = sorted(kinks)
+
+    def phi(x):
+        jumps = zip(kinks, np.diff(slopes), strict=False)
+        return slopes[0] * x + sum(jump * np.maximum(x - t, 0) for t, jump in jumps)
+
+    made = nf.Activation.from_function(phi)
+    assert made.kinks == pytest.approx(kinks, abs=1e-12)
+    c = rho * math.sqrt(q[0]) * math.sqrt(q[1])
+    scale = math.sqrt(made.dual(q[0], q[0], q[0]) * made.dual(q[1], q[1], q[1]))
+    exact = reference.pair_expectation(phi, *q, rho, kinks)
+    assert abs(made.dual(*q, c) - exact) <= 1e-8 * scale
+
+
+def test_where_no_method_reaches():
+    hard_swish = nf.Activation.from_function(lambda x: x * np.clip(x + 3, 0, 6) / 6, name="hard_swish")
+    assert hard_swish.kinks == (-3.0, 3.0)
+    c = 0.8
+    exact = reference.pair_expectation(hard_swish.function, 1, 1, c, hard_swish.kinks)
+    assert_allclose(hard_swish.dual(1, 1, c), exact, rtol=1e-9)
+    with pytest.raises(nf.PrecisionError, match=r"'hard_swish'.*\|ρ\| > 0\.\d+ are only known to .* of the diagonal"):
+        hard_swish.dual(1, 1, 0.9999)
+    with pytest.raises(nf.PrecisionError, match="hard_swish"):
+        nf.ntk(nf.MLP(2, hard_swish), [[1.0, 1.0], [1.0, 1.0001]])
+
+
+@pytest.mark.parametrize(
+    ("phi", "options", "error", "words"),
+    [
+        (lambda x: x * np.nan, {}, nf.ActivationError, "'bad'.*finite values, got nan at x="),
+        (lambda x: 1 / x, {}, nf.ActivationError, "'bad'.*got inf at x=0"),
+        (lambda x: x.sum(), {}, nf.ActivationError, r"'bad'.*array or of one float.*shape \(\) for shape \(3,\)"),
+        (lambda x: "text", {}, nf.ActivationError, "'bad'.*array or of one float"),
+        (lambda x: x + 1j, {}, nf.ActivationError, "'bad'.*real numbers, got dtype complex128"),
+        (lambda x: np.exp(x * x / 10), {}, nf.ActivationError, "'bad'.*(diverges.*q=|got inf at x=)"),
+        (lambda x: np.sqrt(np.abs(x)), {}, nf.ActivationError, "'bad'.*near x=.*Lipschitz"),
+        (np.tanh, {"derivative": np.cos}, nf.ActivationError, "'bad'.*not φ' at x="),
+        (np.tanh, {"derivative": 3}, TypeError, "derivative: expected a function, got int"),
+        (np.tanh, {"kinks": ["a"]}, TypeError, r"kinks\[0\]: expected a number, got str"),
+        (np.tanh, {"kinks": 1}, TypeError, "kinks: expected a sequence of numbers, got int"),
+        (np.tanh, {"kinks": [np.inf]}, ValueError, r"kinks\[0\]: expected a finite number"),
+        ("tanh", {}, TypeError, "phi: expected a function, got str"),
+    ],
+)
+def test_bad_functions(phi, options, error, words):
+    with pytest.raises(error, match=words):
+        nf.ntk(nf.MLP(2, nf.Activation.from_function(phi, name="bad", **options)), [[3.0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((-1, 1, 0), "q1: expected variances >= 0, got -1"),
+        ((1, 1, 1.1), r"c: expected \|c\| <= .* = 1\.0, got 1\.1"),
+        ((1, np.nan, 0), "q2: expected finite numbers, got nan"),
+        ((np.ones(2), np.ones(3), 0), "broadcast"),
+    ],
+)
+def test_bad_arguments_of_dual(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        A.relu().dual(*arguments)
+
+
+@pytest.mark.parametrize("activation", [A.tanh(), A.elu(), A.hardtanh(), A.gelu()], ids=repr)
+def test_any_variance(activation):
+    """Points of norm 0, tiny, huge: finite numbers, and the limits that they must have."""
+    X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [1.0, -1], [3e2, 1e2], [1e4, 1e5]])
+    nngp, ntk = nf.kernels(nf.MLP(3, activation), X)
+    assert np.isfinite(nngp).all()
+    assert np.isfinite(ntk).all()
+    assert_array_equal(nngp, nngp.T)
+    small = activation.dual_derivative(0, 0, 0)  # φ'(0)²
+    one_layer = nf.kernels(nf.MLP(2, activation), X)
+    assert_allclose(one_layer.ntk[0, 0], 0, atol=1e-30)
+    if activation.name != "gelu":
+        assert_allclose(one_layer.nngp[1, 1], small * 5e-61, rtol=1e-9)
+
+
+def test_hermite_coefficients():
+    assert_allclose(A.hermite(3).hermite_coefficients(1.0, 5), [0, 0, 0, 1, 0], atol=1e-14)
+    k = np.arange(6)
+    assert_allclose(
+        A.exp().hermite_coefficients(2.0, 6), math.e * 2 ** (k / 2) / np.sqrt([math.factorial(n) for n in k])
+    )
+    with pytest.raises(ValueError, match="q: expected a number > 0"):
+        A.tanh().hermite_coefficients(0, 3)
+    with pytest.raises(TypeError, match="n: expected an integer"):
+        A.tanh().hermite_coefficients(1, 2.5)
+
+
+def test_series_reach_far_enough_for_the_tables():
+    """The near tables begin at NEAR_RHO; every series must reach it, whatever φ is."""
+    worst = np.zeros((2, series.N_TERMS)), np.ones(2)
+    assert all(series._terms(*worst, tolerance)[0] > series.NEAR_RHO for tolerance in series.TAIL.values())
+
+
+def test_pair_matrices_against_panels():
+    """The polar rule of the tables against the twin's panels."""
+    q = np.array([0.3, 4.0])
+    for act, theta in ((A.tanh(), 0.2), (A.softsign(), 0.01)):
+        same, opposite = quadrature.pair_matrices((act.function,), q, theta)
+        for matrix, rho in ((same[0], math.cos(theta)), (opposite[0], -math.cos(theta))):
+            exact = [[reference.pair_expectation(act.function, a, b, rho, act.kinks) for b in q] for a in q]
+            assert_allclose(matrix, exact, rtol=1e-10)

@@ -125,21 +125,26 @@ static void NF_(gelu)(NF_ARGS)
 
 /* phi(x) = a sin(b x + k), k given as cos 2k.  With E- = exp(-b^2 E[(u-v)^2]/2), E+ = exp(-b^2 E[(u+v)^2]/2):
  *     E[phi phi] = a^2/2 (E- - cos(2k) E+),   E[phi' phi'] = a^2 b^2/2 (E- + cos(2k) E+)
- * by the sum and the difference of E- and E+, which for small b^2 c is the sum times tanh(b^2 c).  Near c = q the
- * differences q - c are exact.   numbers: 1/sqrt(q), q */
+ * by the sum and the difference of E- and E+ = E- exp(-2 b^2 c).  Near c = q the differences q - c are exact.
+ * numbers: 1/sqrt(q), q */
 static void NF_(sine)(NF_ARGS)
 {
     const long double a = in->param[0], b = in->param[1];
     const NF_T b2 = (NF_T)(b * b), half = (NF_T)(-b * b / 2);
     const NF_T even = (NF_T)(a * a / 4 * (1 - in->param[2])), odd = (NF_T)(a * a / 4 * (1 + in->param[2]));
     const NF_T q1 = row[NF_NEXT], *q2 = col + NF_NEXT;
+    NF_T minus[NF_WIDTH], plus[NF_WIDTH];
     NF_LAYER
     NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++)
+        minus[i] = NF_(exponential_of)(half * ((q1 - sigma[i]) + (q2[i] - sigma[i])));
+    NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++)
+        plus[i] = NF_(exponential_of)(half * ((q1 + sigma[i]) + (q2[i] + sigma[i])));
+    NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T minus = NF_(exponential_of)(half * ((q1 - sigma[i]) + (q2[i] - sigma[i])));
-        const NF_T plus = NF_(exponential_of)(half * ((q1 + sigma[i]) + (q2[i] + sigma[i])));
-        const NF_T sum = minus + plus, x = b2 * sigma[i], small = sum * NF_(small_tanh)(x);
-        const NF_T difference = fabs(x) < NF_C(0.5) ? small : minus - plus;
+        const NF_T sum = minus[i] + plus[i], x = -2 * b2 * sigma[i], small = -minus[i] * NF_(small_expm1)(x);
+        const NF_T difference = fabs(x) < NF_SMALL ? small : minus[i] - plus[i];
         NF_SET(i, even * sum + odd * difference, b2 * (odd * sum + even * difference));
     }
 }

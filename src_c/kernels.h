@@ -42,6 +42,7 @@
 #undef NF_
 #undef NF_C
 #undef NF_PI
+#undef NF_SMALL
 #undef NF_ARGS
 #undef NF_PRECISION
 #undef NF_TINY

@@ -93,24 +93,19 @@ static inline NF_T NF_(exponential_of)(NF_T x)
     return power * (1 + (r + r2 * p));
 }
 
-/* tanh(x) for |x| <= 1/2, to 2 ulp */
-static inline NF_T NF_(small_tanh)(NF_T x)
+/* exp(x) - 1 for |x| <= NF_SMALL, to 1 ulp, by Taylor; beyond, exp(x) minus 1 has lost 7 bits at most (float: 1) */
+#if NF_PRECISION == 32
+#define NF_SMALL NF_C(0.5)
+#else
+#define NF_SMALL NF_C(0.015625)
+#endif
+static inline NF_T NF_(small_expm1)(NF_T x)
 {
-    const NF_T z = x * x;
-    NF_T sinh_over_x = NF_C(1.6059043836821614599e-10), cosh = NF_C(2.0876756987868098979e-9);
-    sinh_over_x = sinh_over_x * z + NF_C(2.5052108385441718775e-8);
-    sinh_over_x = sinh_over_x * z + NF_C(2.7557319223985890653e-6);
-    sinh_over_x = sinh_over_x * z + NF_C(0.00019841269841269841270);
-    sinh_over_x = sinh_over_x * z + NF_C(0.0083333333333333333333);
-    sinh_over_x = sinh_over_x * z + NF_C(0.16666666666666666667);
-    sinh_over_x = sinh_over_x * z + 1;
-    cosh = cosh * z + NF_C(2.7557319223985890653e-7);
-    cosh = cosh * z + NF_C(2.4801587301587301587e-5);
-    cosh = cosh * z + NF_C(0.0013888888888888888889);
-    cosh = cosh * z + NF_C(0.041666666666666666667);
-    cosh = cosh * z + NF_C(0.5);
-    cosh = cosh * z + 1;
-    return x * sinh_over_x / cosh;
+    const NF_T x2 = x * x;
+    const NF_T p0 = 1 + x * NF_C(0.5), p1 = NF_C(0.16666666666666666667) + x * NF_C(0.041666666666666666667);
+    const NF_T p2 = NF_C(0.0083333333333333333333) + x * NF_C(0.0013888888888888888889);
+    const NF_T p3 = NF_C(0.0001984126984126984127) + x * NF_C(2.4801587301587301587e-5);
+    return x * ((p0 + x2 * p1) + (x2 * x2) * (p2 + x2 * p3));
 }
 
 /* The angle in [0, pi/2] whose sine is s and whose cosine is c.
@@ -160,9 +155,10 @@ static inline NF_T NF_(exponential_of)(NF_T x)
     return expl(x);
 }
 
-static inline NF_T NF_(small_tanh)(NF_T x)
+#define NF_SMALL 1
+static inline NF_T NF_(small_expm1)(NF_T x)
 {
-    return tanhl(x);
+    return expm1l(x);
 }
 
 static inline void NF_(angles)(const NF_T *sine, const NF_T *square, NF_T *cosine, NF_T *angle, int relative)

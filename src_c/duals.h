@@ -187,7 +187,7 @@ static void NF_(gaussian)(NF_ARGS)
  * times a plus k, the parameters being (n, a, k): the sign function is 4 J_0/2 pi - 1.  J_n is `angular`; the dual of the
  * derivative is n^2 times that of n-1, for n = 0 (a step) 0 by convention.  Cho & Saul (2009).
  * numbers: 1/sqrt(q), sqrt(q) */
-static inline NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
+static inline __attribute__((always_inline)) NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
 {
     const NF_T r2 = rho * rho;
     switch (n) {
@@ -207,7 +207,7 @@ static inline NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
     return 0;
 }
 
-static inline void NF_(arc_cosine_of)(const int n, NF_ARGS)
+static inline __attribute__((always_inline)) void NF_(arc_cosine_of)(const int n, NF_ARGS)
 {
     const NF_T scale = (NF_T)(in->param[1] / (2 * NF_PI)), slope_scale = scale * n * n, offset = (NF_T)in->param[2];
     const NF_T row_std = row[NF_NEXT], *col_std = col + NF_NEXT;

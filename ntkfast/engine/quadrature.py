@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -61,9 +62,15 @@ class Mesh:
         self.evaluate, self.kinks = evaluate, tuple(kinks)
         self.reach, self.breaks = 0.0, np.array([0.0])
         self.found, self.unresolved = [], 0.0
+        self._lock = threading.Lock()  # tables are filled by several threads
 
     def upto(self, reach):
         """The breaks that resolve φ on [-reach, reach] at least."""
+        with self._lock:
+            self._grow(reach)
+            return self.breaks
+
+    def _grow(self, reach):
         while self.reach < reach:
             start, stop = self.reach, max(2 * self.reach, 1.0)
             inner = [start, *([0.25, 0.5, 0.75] if start == 0 else []), stop]  # finer where most functions bend
@@ -72,7 +79,6 @@ class Mesh:
                 for low, high in itertools.pairwise(edges):
                     self.refine(low, high)
             self.reach = stop
-        return self.breaks
 
     def refine(self, low, high):
         """Halve [low, high] until every part is resolved."""
@@ -136,28 +142,21 @@ class InterpolatedDerivative:
     """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink that of the panel to its right."""
 
     def __init__(self, mesh):
-        self.mesh, self.breaks = mesh, None
+        self.mesh, self.panels = mesh, None
 
     def __call__(self, x):
         from ntkfast.engine import recurrence
 
         x = np.asarray(x, dtype=float)
         breaks = self.mesh.upto(float(np.abs(x).max(initial=0)))
-        if self.breaks is not breaks:
+        panels = self.panels  # of one thread: another may set it meanwhile
+        if panels is None or panels[0] is not breaks:
             half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
             values = self.mesh.evaluate(middle[:, None] + half[:, None] * chebyshev_points(DEGREE + 1))
             coefficients = values @ chebyshev_matrix(DEGREE + 1).T
-            self.coefficients = np.polynomial.chebyshev.chebder(coefficients, axis=1) / half[:, None]
-            self.breaks = breaks
-        return recurrence.piecewise_chebyshev(x.ravel(), self.breaks, self.coefficients).reshape(x.shape)
-
-
-@lru_cache
-def _compiled():
-    """The Hermite recurrence, compiled on first use and cached on disk."""
-    from ntkfast.engine import recurrence
-
-    return recurrence.hermite_sums
+            panels = breaks, np.polynomial.chebyshev.chebder(coefficients, axis=1) / half[:, None]
+            self.panels = panels
+        return recurrence.piecewise_chebyshev(x.ravel(), *panels).reshape(x.shape)
 
 
 class Gaussian:
@@ -188,10 +187,11 @@ class Gaussian:
 
     def coefficients(self, q, n, with_slopes=False):
         """a_k(q) for k < n, E[φ²], E[φ'²], and b_k(q) of φ' (None unless with_slopes)."""
+        from ntkfast.engine.recurrence import hermite_sums as sums  # numba, which closed forms do without
+
         z, w = self.nodes(q)
         x = math.sqrt(q) * z
         f, g = self.function(x), self.derivative(x)
-        sums = _compiled()
         return (
             sums(z, w * f, n),
             float(np.sum(w * f * f)),

@@ -313,7 +313,7 @@ void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, 
             for (int k = 0; k < NF_LANES; k++)
                 columns[r * NF_LANES + k] = (double)number[r];
         for (int k = 0; k < NF_LANES; k++)
-            sigma[k] = c[i], theta[k] = 1;
+            sigma[k] = k ? 0 : c[i], theta[k] = 1;
         isa->dual(&alone, row, columns, sigma, theta);
         value[i] = sigma[0];
         slope[i] = theta[0];

@@ -77,7 +77,7 @@ static inline __attribute__((always_inline)) void
         if (apart && has_odd)
             bo = NF_(horner)(same, 0, n_odd, b_odd, col_odd + skip * NF_NEXT, x);
         for (int v = 0; v < 4; v++) { /* V = E(x) + rho O(x):  dV/drho = 2 rho E' + O + 2 x O' */
-            const NF_(vector) over = scale * *(const NF_(vector) *)(scales + i + v * NF_(VECTOR));
+            const NF_(vector) over = *(const NF_(vector) *)(scales + i + v * NF_(VECTOR));
             NF_(vector) price = {0}, total = {0};
             if (has_even) {
                 total += e.sum[v];
@@ -90,7 +90,7 @@ static inline __attribute__((always_inline)) void
             if (apart)
                 price = be.sum[v] + r[v] * bo.sum[v];
             else
-                price *= over;
+                price = price * scale * over; /* one after the other: together they may overflow */
             *(NF_(vector) *)(value + i + v * NF_(VECTOR)) = total;
             *(NF_(vector) *)(slope + i + v * NF_(VECTOR)) = price;
         }

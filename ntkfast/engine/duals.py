@@ -45,8 +45,9 @@ def dual(act: Activation, q1, q2, c):
         arguments = act, q.min(initial=np.inf) if len(q) else 1.0, q.max(initial=0.0) if len(q) else 1.0, float
         program.bind(0, series.data(*arguments))
     value, slope = _core.dual(program, *flat)
-    for k, pairs in program.missing().items():
-        program.bind(k, series.data(*arguments, near=pairs))
+    while missing := program.missing():
+        series.data(*arguments, near=missing[0])
+        program.bind(0, series.data(*arguments))
         value, slope = _core.dual(program, *flat)
     if q1.ndim == 0:
         return float(value[0]), float(slope[0])

@@ -128,25 +128,29 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     loaded = [("X", *_load(x_given, "X", dtype, n_threads))]
     if not symmetric:
         loaded.append(("Y", *_load(y_given, "Y", dtype, n_threads)))
-    program, bound = _bind(lower(net, x_given.shape[1]), [norms for _, _, norms in loaded], dtype, n_threads)
-    sides = [_prepare(program, points, norms, name, get, dtype, n_threads) for name, points, norms in loaded]
-    x, y = sides[0], sides[-1]
-    with np.errstate(over="ignore"):  # of an output that was not asked for
-        diagonals = x.diagonals.astype(dtype) if symmetric else None
-
+    code = lower(net, x_given.shape[1])
+    if "nngp_dot" in get and code.dot < 0:
+        raise ValueError("get: 'nngp_dot' needs a network with a Dense right after its last activation")
     results = [np.empty(shape, dtype) if given is None else given for given in out]
     planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
-    if shape[1] < _core.LANES and shape[0] > shape[1]:  # the long side along the lanes
-        x, y, planes = y, x, [None if plane is None else plane.T for plane in planes]
-    flops = 2 * x.x.shape[1] + FLOPS_PER_LAYER * net.depth
+    swap = shape[1] < _core.LANES and shape[0] > shape[1]  # the long side along the lanes
+    if swap:
+        planes = [None if plane is None else plane.T for plane in planes]
+    flops = 2 * x_given.shape[1] + FLOPS_PER_LAYER * net.depth
     tile = tile_size(*shape, flops, len(get) * dtype.itemsize)
     with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
-        arguments = program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report
-        _core.limit(*arguments)
-        while missing := program.missing():  # tables near |ρ| = 1, made when a pair needs them: all is done again
-            for k, pairs in missing.items():
-                program.bind(k, series.data(*bound[k], dtype, near=pairs))
-            _core.limit(*arguments)
+        while True:
+            program, bound = _bind(code, [norms for _, _, norms in loaded], dtype, n_threads)
+            sides = [_prepare(program, points, norms, name, get, dtype, n_threads) for name, points, norms in loaded]
+            x, y = (sides[-1], sides[0]) if swap else (sides[0], sides[-1])
+            with np.errstate(over="ignore"):  # of an output that was not asked for
+                diagonals = x.diagonals.astype(dtype) if symmetric else None
+            _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
+            missing = program.missing()
+            if not missing:
+                break
+            for k, pairs in missing.items():  # tables near |ρ| = 1 are made when a pair needs them: all is done again
+                series.data(*bound[k], dtype, near=pairs)
     return results
 
 

@@ -33,10 +33,10 @@ def lower(net: Network, n_inputs: int) -> Code:
     """
     instructions, activations = [], []
     _emit(net.layers, instructions, activations, np.longdouble(n_inputs))
-    outer = [k for k, _, nested in activations if not nested]
+    outer = [k for k, _, nested in activations if not nested and instructions[k][2]]
     return Code(
         tuple((name, parameters, layer or NO_LAYER) for name, parameters, layer in instructions),
-        outer[-1] if outer else -1,
+        outer[-1] if outer and outer[-1] == max(k for k, _, _ in activations) else -1,
         tuple((k, layer) for k, layer, _ in activations if series.varies(layer)),
     )
 

@@ -112,7 +112,8 @@ class Family:
             to_chebyshev = quadrature.chebyshev_matrix(DEGREE)
             coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
             moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
-            zero = [float(f(np.zeros(1))[0]) for f in (self.gaussian.function, self.gaussian.derivative)]
+            sides = np.array([-1e-12, 1e-12])  # the mean of both, where φ or φ' jumps
+            zero = [float(f(sides).mean()) for f in (self.gaussian.function, self.gaussian.derivative)]
             result = _core.Series("series", (even, odd), reach, terms, self.slopes)
             result.panels(first, self.per_unit, coef, moment, *zero)
             numbers = range(first, last + 1)
@@ -128,6 +129,11 @@ class Family:
         while True:
             first, last = (self._panel_number(q) for q in (low, high))
             panels = [self._panel(p) for p in range(first, last + 1)]
+            if self.mesh.found:
+                raise PrecisionError(
+                    f"activation {self.activation.name!r}: φ is not smooth near x={self.mesh.found[0][0]:.9g}, which "
+                    f"variances up to {high:.3g} reach; give that kink as kinks="
+                )
             reached = max(self.mesh.unresolved, *(panel.error for panel in panels))
             if reached <= PROMISED[self.kinked] / 10:
                 return first, last, panels
@@ -194,6 +200,7 @@ class Family:
         low, high = NEAR_EDGES[:-1, None], NEAR_EDGES[1:, None]
         angles = low + (quadrature.chebyshev_points(r) + 1) / 2 * (high - low)
         functions = self.gaussian.function, self.gaussian.derivative
+        self._check_tables(numbers, functions)
         with ThreadPoolExecutor(threads.resolve(None)) as pool:  # NumPy's loops release the GIL
             values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta), angles.ravel()))
         values = np.array(values).reshape(n_theta, r, 2, 2, n, r, n, r)  # θ, sign, function, q1, q2
@@ -203,6 +210,28 @@ class Family:
             for u, first in enumerate(numbers):
                 for v, second in enumerate(numbers):
                     self._near[sign, first, second] = np.ascontiguousarray(tables[sign, u, v])
+
+    def _check_tables(self, numbers, functions):
+        """The rule that fills the tables against the series, where they meet; raise if it does not resolve φ."""
+        k = np.arange(N_TERMS)
+        for number in numbers:
+            q = self._variances(number, DEGREE)
+            panel = self._panel(number)
+            a = panel.coefficients[:, :N_TERMS]
+            value = (a * NEAR_RHO**k) @ a.T
+            if self.slopes:
+                b = panel.coefficients[:, N_TERMS:]
+                slope = (b * NEAR_RHO**k) @ b.T
+            else:
+                slope = (a * k * NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
+            rule = quadrature.pair_matrices(functions, q, math.acos(NEAR_RHO))[0]
+            scale = np.sqrt(panel.moments[:, :, None] * panel.moments[:, None, :])
+            error = np.abs(rule - [value, slope]) / np.where(scale > 0, scale, 1)
+            if error.max() > PROMISED[self.kinked]:
+                raise PrecisionError(
+                    f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is "
+                    f"only known to {error.max():.1e} of the diagonal, {PROMISED[self.kinked]:.0e} are promised"
+                )
 
 
 def _shares(parts, whole):

@@ -222,7 +222,9 @@ def pair_matrices(functions, q, theta, n=12, levels=3):
     positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
     """
     quarter = np.pi / 2
-    r, radial = rule(RADII, n)
+    finer = max(0, math.ceil(math.log(np.max(q) / 256, 16)))  # φ bends where |x| is about 1: at r of 1/√q
+    levels += finer
+    r, radial = rule(np.concatenate([[0], RADII[1] * 0.25 ** np.arange(finer, 0, -1.0), RADII[1:]]), n)
     radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
     s = np.sqrt(q)[:, None, None]
     results = np.zeros((2, len(functions), len(q), len(q)))

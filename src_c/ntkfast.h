@@ -77,7 +77,7 @@ typedef struct {
 
 /* ---- Hermite series ------------------------------------------------------------------------------------- */
 
-/* E[phi(u) phi(v)] = sum_k a_k(q1) a_k(q2) rho^k (MATH: Mehler), with a_k(q) = E[phi(sqrt(q) z) h_k(z)], h_k the
+/* E[phi(u) phi(v)] = sum_k a_k(q1) a_k(q2) rho^k (Mehler's formula), with a_k(q) = E[phi(sqrt(q) z) h_k(z)], h_k the
  * normalised Hermite polynomials; E[phi' phi'] is its derivative by the covariance.  Rows of a point: 1/sqrt(q), the
  * same or (q = 0) of a tiny q, the even a_k, the odd a_k; if `slopes`, also the even and odd b_k of phi' itself, for a
  * phi with jumps, whose Price derivative would hold deltas.

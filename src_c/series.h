@@ -3,8 +3,8 @@
  * Included once per precision, after duals.h.  The sums run over x = rho^2, even and odd terms apart, by Horner's rule
  * with its derivative: three operations a term and lane, four vectors at a time so that the units are busy.  How many
  * terms is decided for each chunk, from its largest |rho|: for each block of it the branches would cost more than the
- * terms.  Where all columns have one variance, the coefficients are products once for all of them.  Lanes whose correlation is beyond the reach of the series
- * are done again one by one (near.h).
+ * terms.  Where all columns have one variance, the coefficients are products once for all of them.  Lanes whose
+ * correlation is beyond the reach of the series are done again one by one (near.h).
  */
 #if NF_PRECISION != 80
 

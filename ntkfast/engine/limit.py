@@ -58,9 +58,7 @@ def _bind(code, all_norms, dtype, n_threads):
         q = np.concatenate([state[0] for state in states])
         q = np.asarray(q[(q > 0) & np.isfinite(q)], dtype=float)
         q = q[(q > 0) & np.isfinite(q)]
-        arguments = activation, q.min(initial=np.inf), q.max(initial=0.0)
-        if not len(q):
-            arguments = activation, 1.0, 1.0
+        arguments = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0))
         program.bind(k, series.data(*arguments, dtype))
         bound[k] = arguments
     return program, bound

@@ -3,7 +3,7 @@ enough.
 
 A coefficient a_k(q) is a smooth function of log q. It is computed at the Chebyshev points of panels (a factor 4 in q,
 or less if that does not resolve it) and interpolated in C for every point, so that the quadratures do not depend on how
-many points there are. Panels are kept for the life of the activation: layers of a deep network share them.
+many points there are. The panels of the last 64 activations are kept: layers of a deep network share them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ def varies(activation: Activation) -> bool:
     return activation.instruction[0] in ("polynomial", "kinks", "series")
 
 
+def jumps(activation: Activation) -> bool:
+    """Whether φ itself jumps at a kink."""
+    t = np.array(activation.kinks)
+    step = 1e-9 * np.maximum(1, np.abs(t))
+    left, right = activation(t - step), activation(t + step)
+    return bool(np.any(np.abs(right - left) > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right))))
+
+
 @dataclass
 class _Panel:
     coefficients: np.ndarray  # (DEGREE, terms) values at the Chebyshev points
@@ -83,17 +91,8 @@ class Family:
         derivative = activation.derivative or quadrature.InterpolatedDerivative(self.mesh)
         self.gaussian = quadrature.Gaussian(activation.name, activation.function, derivative, self.mesh)
         self.per_unit = 4 if any(activation.kinks) else 1  # panels a factor 4
-        self.slopes = activation.instruction[0] == "series" and self._jumps()
+        self.slopes = activation.instruction[0] == "series" and jumps(activation)
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
-
-    def _jumps(self):
-        """Whether φ itself jumps at a kink."""
-        t = np.array(self.activation.kinks)
-        if not len(t):
-            return False
-        step = 1e-9 * np.maximum(1, np.abs(t))
-        left, right = self.activation.function(t - step), self.activation.function(t + step)
-        return bool(np.any(np.abs(right - left) > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right))))
 
     def data(self, low, high, dtype, near):
         name, parameters = self.activation.instruction
@@ -179,13 +178,14 @@ class Family:
 
     def _make_tables(self, pairs, reach, rest):
         """Chebyshev coefficients of E[φφ] and E[φ'φ'] in ξ1, θ, ξ2 for pairs of panels, as in nf_panels."""
-        if any(self.activation.kinks) or reach < NEAR_RHO:
+        if any(self.activation.kinks):
             raise PrecisionError(
                 f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it is "
                 f"not piecewise linear; pairs with |ρ| > {reach:.3f} are only known to {max(rest):.1e} of the "
                 f"diagonal, {PROMISED[True]:.0e} are promised"
             )
-        numbers = sorted({number for pair in pairs if (0, *pair) not in self._near for number in pair})
+        pairs = [pair for pair in pairs if (0, *pair) not in self._near]
+        numbers = sorted({number for pair in pairs for number in pair})
         if len(numbers) <= MAX_TOGETHER:
             self._tabulate(numbers)
         else:

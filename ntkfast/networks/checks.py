@@ -32,18 +32,18 @@ def non_negative_number(value, name):
 
 
 def positive_integer(value, name):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
-    return int(value)
+    return _integer(value, name, 1)
 
 
 def non_negative_integer(value, name):
+    return _integer(value, name, 0)
+
+
+def _integer(value, name, least):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name}: expected an integer >= 0, got {value}")
+    if value < least:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value}")
     return int(value)
 
 

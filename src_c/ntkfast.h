@@ -108,7 +108,8 @@ typedef struct {
 } nf_kinks;
 
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
- * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine: phi(0) + O(sqrt q).
+ * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine, phi(0) + O(sqrt q), on both sides of
+ * 0, or as constant on both if it jumps there.
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
  * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
  * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
@@ -119,6 +120,7 @@ typedef struct {
     int first, n, degree, per_unit;
     const double *coef, *moment;
     double zero[2];
+    int jumps_at_zero;
     const double *const *near;
     const double *edge;
     int n_theta, degree_theta, degree_near;

@@ -87,6 +87,23 @@ static void polynomial_point(const nf_instr *in, long double q, int rows, long d
     number[in->n_rows + 1] = slope / (s * s);
 }
 
+/* int_low^high p f, for a polynomial f = (u + v z)^2 of one sign and an interval so short that p is smooth on it: in
+ * closed form its terms would cancel. */
+static long double short_piece(long double u, long double v, long double low, long double high)
+{
+    static const long double x[3] = {0.238619186083196908630501721681L, 0.661209386466264513661399595020L,
+                                     0.932469514203152027812301554494L};
+    static const long double w[3] = {0.467913934572691047389870343990L, 0.360761573048138607569833513838L,
+                                     0.171324492379170345040296142173L};
+    const long double half = (high - low) / 2, middle = (high + low) / 2;
+    long double sum = 0;
+    for (int k = 0; k < 6; k++) {
+        const long double z = middle + (k & 1 ? half : -half) * x[k / 2], f = u + v * z;
+        sum += w[k / 2] * f * f * expl(-z * z / 2);
+    }
+    return sum * half / sqrtl(2 * NF_PI);
+}
+
 /* By parts, twice:  a_k = sqrt(q) sum_j c_j h_(k-2)(t_j/sqrt q) p(t_j/sqrt q)/sqrt(k(k-1)) for k >= 2, p the density */
 static void kinks_point(const nf_instr *in, long double q, int rows, long double *number)
 {
@@ -130,7 +147,10 @@ static void kinks_point(const nf_instr *in, long double q, int rows, long double
         const long double first = (p_low - p_high) / sqrtl(2 * NF_PI);
         const long double ends = (p_low > 0 ? low * p_low : 0) - (p_high > 0 ? high * p_high : 0);
         const long double second = mass / 2 + ends / sqrtl(2 * NF_PI);
-        square += offset_here * offset_here * mass / 2 + 2 * offset_here * b * first + b * b * second;
+        if (high - low < 0.01L)
+            square += short_piece(offset_here, b, low, high);
+        else
+            square += offset_here * offset_here * mass / 2 + 2 * offset_here * b * first + b * b * second;
         slope_square += slope_here * slope_here * mass / 2;
         if (j < phi->n) {
             offset_here -= phi->jump[j] * phi->at[j];
@@ -173,7 +193,7 @@ static void series_point(const nf_instr *in, long double q, int rows, long doubl
     }
     number[1] = number[0];
     if (q < lowest) {
-        shrink = sqrtl(q / lowest);
+        shrink = phi->jumps_at_zero ? 1 : sqrtl(q / lowest);
         q = lowest;
     }
     const long double where = phi->per_unit * log2l(q) / 2 - phi->first;

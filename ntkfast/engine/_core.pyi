@@ -36,6 +36,7 @@ class Series:
         moment: NDArray[np.float64],
         zero: float,
         zero_slope: float,
+        jumps_at_zero: bool,
     ) -> Series: ...
     def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
 

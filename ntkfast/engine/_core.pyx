@@ -46,6 +46,7 @@ cdef extern from "ntkfast.h" nogil:
         const double *coef
         const double *moment
         double zero[2]
+        int jumps_at_zero
         const double *const *near
         const double *edge
         int n_theta, degree_theta, degree_near
@@ -187,12 +188,12 @@ cdef class Series:
         self.keep += [at, jump, root, inverse_root]
         return self
 
-    def panels(self, int first, int per_unit, double[:, :, ::1] coef, double[:, :, ::1] moment, double zero, double zero_slope):
+    def panels(self, int first, int per_unit, double[:, :, ::1] coef, double[:, :, ::1] moment, double zero, double zero_slope, bint jumps_at_zero):
         """coef (n, degree, rows - 2), moment (n, 2, degree)"""
         cdef nf_panels *panels = &self.data.panels
         panels.first, panels.n, panels.degree, panels.per_unit = first, coef.shape[0], coef.shape[1], per_unit
         panels.coef, panels.moment, panels.near = &coef[0, 0, 0], &moment[0, 0, 0], NULL
-        panels.zero[0], panels.zero[1] = zero, zero_slope
+        panels.zero[0], panels.zero[1], panels.jumps_at_zero = zero, zero_slope, jumps_at_zero
         self.keep += [coef, moment]
         return self
 

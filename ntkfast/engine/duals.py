@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkfast.engine import _core, functions, series
+from ntkfast.engine import _core, functions, series, threads
 from ntkfast.networks import activation
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.checks import positive_integer, positive_number
@@ -46,7 +46,8 @@ def dual(act: Activation, q1, q2, c):
         program.bind(0, series.data(*arguments))
     value, slope = _core.dual(program, *flat)
     while missing := program.missing():
-        series.data(*arguments, near=missing[0])
+        with threads.single_threaded_blas():  # the tables have threads of their own
+            series.make_tables(*arguments, missing[0], threads.resolve(None))
         program.bind(0, series.data(*arguments))
         value, slope = _core.dual(program, *flat)
     if q1.ndim == 0:

@@ -49,6 +49,11 @@ def _checked(function, name, what):
             values = np.asarray(function(x))
         if values.dtype.kind not in "biuf":
             raise ActivationError(f"{what} of activation {name!r}: expected real numbers, got dtype {values.dtype}")
+        if values.dtype.kind == "f" and values.itemsize < 8:
+            raise ActivationError(
+                f"{what} of activation {name!r}: expected float64 for float64, got {values.dtype}, whose rounding is "
+                "larger than the accuracy of the dual"
+            )
         if values.shape != x.shape:
             raise ActivationError(
                 f"{what} of activation {name!r}: expected one value per point, shape {x.shape}, got {values.shape}"
@@ -73,8 +78,16 @@ def _simplest(low, high):
     return (low + high) / 2
 
 
+def _is_kink(evaluate, t, kinks):
+    """Whether φ is not smooth on a neighbourhood of t that has no other kink."""
+    near = min((abs(t - other) / 2 for other in kinks if other != t), default=1.0)
+    h = min(0.05 * max(1.0, abs(t)), near)
+    return quadrature.unresolved(evaluate, t - h, t + h) > quadrature.RESOLVED
+
+
 def _find_kinks(evaluate, kinks, name):
-    """The given kinks and those found on [-REACH, REACH]."""
+    """The given kinks, without those where φ is smooth, and those found on [-REACH, REACH]."""
+    kinks = tuple(t for t in kinks if _is_kink(evaluate, t, kinks))
     edges = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
     found = []
     for low, high in itertools.pairwise(edges):
@@ -126,7 +139,7 @@ def _pieces(evaluate, kinks):
     places, jumps = [], []
     for t, (left, right) in zip(kinks, itertools.pairwise(lines), strict=True):
         if left[0] == right[0]:
-            return None  # a jump, or no kink at all
+            return None  # a jump
         meet = (left[1] - right[1]) / (right[0] - left[0])
         if abs(meet - t) > 1e-7 * (1 + abs(t)):
             return None

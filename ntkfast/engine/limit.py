@@ -148,7 +148,7 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
             if not missing:
                 break
             for k, pairs in missing.items():  # tables near |ρ| = 1 are made when a pair needs them: all is done again
-                series.data(*bound[k], dtype, near=pairs)
+                series.make_tables(*bound[k], dtype, pairs, n_threads)
     return results
 
 

@@ -19,6 +19,8 @@ DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation t
 RESOLVED = 1e-13  # of the largest value on a panel
 MAX_PANELS = 4000
 FINEST = 2.0**-40  # relative width of a panel that is not halved again
+LIMITS = (14.0, 20.0, 28.0, 38.0)  # of the integrals over z: the first at which φ² times the density is nothing
+NOISE = 1e-6  # relative; what is larger is taken for structure
 
 
 def chebyshev_points(n):
@@ -53,15 +55,15 @@ class Mesh:
     breaks : ndarray
         Sorted ends of the panels on [-reach, reach], 0 and the kinks among them.
     found : list of (low, high)
-        Tiny intervals that no polynomial fits.
-    unresolved : float
-        Relative error of the worst panel that was given up since there were too many.
+        Tiny intervals, none at a kink, that no polynomial fits.
+    given_up : list of (distance from 0, relative error)
+        Panels where φ is noise, or where there were too many.
     """
 
     def __init__(self, evaluate, kinks=()):
         self.evaluate, self.kinks = evaluate, tuple(kinks)
         self.reach, self.breaks = 0.0, np.array([0.0])
-        self.found, self.unresolved = [], 0.0
+        self.found, self.given_up = [], []
         self._lock = threading.Lock()  # tables are filled by several threads
 
     def upto(self, reach):
@@ -70,6 +72,10 @@ class Mesh:
             self._grow(reach)
             return self.breaks
 
+    def error(self, reach):
+        """Relative error of the worst panel on [-reach, reach]."""
+        return max((tail for distance, tail in self.given_up if distance < reach), default=0.0)
+
     def _grow(self, reach):
         while self.reach < reach:
             start, stop = self.reach, max(2 * self.reach, 1.0)
@@ -77,34 +83,48 @@ class Mesh:
             for side in (inner, [-x for x in inner[::-1]]):
                 edges = sorted({*side, *(t for t in self.kinks if side[0] < t < side[-1])})
                 for low, high in itertools.pairwise(edges):
-                    self.refine(low, high)
+                    self._refine(low, high)
             self.reach = stop
 
-    def refine(self, low, high):
+    def _refine(self, low, high):
         """Halve [low, high] until every part is resolved."""
-        todo, ends = [(low, high)], [low, high]
+        todo, ends = [(low, high, (math.inf,) * 4)], [low, high]
         while todo:
-            a, b = todo.pop()
+            a, b, before = todo.pop()
             tail = unresolved(self.evaluate, a, b)
+            # At a kink halving a panel halves the error, elsewhere it does far better; what stays is noise.
+            noise = tail < NOISE and tail > before[0] / 4
             if tail <= RESOLVED:
                 continue
-            if b - a <= FINEST * max(1.0, abs(a), abs(b)):
-                self.found.append((a, b))
-            elif len(ends) + len(self.breaks) > MAX_PANELS:
-                self.unresolved = max(self.unresolved, tail)
-            else:
+            if noise or len(ends) + len(self.breaks) > MAX_PANELS:
+                self.given_up.append((min(abs(a), abs(b)), tail))
+            elif b - a > FINEST * max(1.0, abs(a), abs(b)):
                 middle = (a + b) / 2
                 ends.append(middle)
-                todo += [(a, middle), (middle, b)]
+                todo += [(a, middle, (*before[1:], tail)), (middle, b, (*before[1:], tail))]
+            elif not self._is_at_kink(a, b):
+                self.found.append((a, b))
         self.breaks = np.union1d(self.breaks, ends)
+
+    def _is_at_kink(self, low, high):
+        """Whether a known kink, which may be off by rounding, explains that this tiny interval is not resolved: φ jumps
+        or is Lipschitz there."""
+        kink = next((t for t in self.kinks if abs(t - low) < 1e-9 * max(1.0, abs(low))), None)
+        if kink is None:
+            return False
+        wide = (low, low + 16 * (high - low)) if kink <= low else (high - 16 * (high - low), high)
+        change = [np.ptp(self.evaluate(np.linspace(*ends, 5))) for ends in ((low, high), wide)]
+        return not 0.075 < change[0] / max(change[1], 1e-300) < 0.75  # 1/16 where it is Lipschitz
 
 
 def unresolved(evaluate, low, high):
-    """The last Chebyshev coefficients of the function on [low, high], relative to its largest value there."""
+    """The last Chebyshev coefficients of the function on [low, high], relative to its largest value there, beyond what
+    the rounding of x explains."""
     x = chebyshev_points(DEGREE + 1)
     values = evaluate((low + high) / 2 + (high - low) / 2 * x)
-    tail = chebyshev_matrix(DEGREE + 1)[-3:] @ values
-    return float(np.abs(tail).max() / max(np.abs(values).max(), 1e-300))
+    tail = np.abs(chebyshev_matrix(DEGREE + 1)[-3:] @ values).max()
+    rounding = 4 * np.finfo(float).eps * max(abs(low), abs(high)) * np.ptp(values) / (high - low)
+    return max(0.0, float(tail - rounding)) / max(float(np.abs(values).max()), 1e-300)
 
 
 def find_kinks(evaluate, low, high):
@@ -168,7 +188,7 @@ class Gaussian:
     def nodes(self, q):
         """z and weights (density included) for the variance q; they resolve φ(√q z) and h_k for k to a few hundred."""
         s = math.sqrt(q)
-        for limit in (14.0, 20.0, 28.0, 38.0):
+        for limit in LIMITS:
             ends = self.function(s * np.array([-limit, limit, 0.97 * limit, -0.97 * limit]))
             small = np.abs(ends) * math.exp(-limit * limit / 4)
             if np.all(small < 1e-16 * (1 + abs(float(self.function(np.array([s]))[0])))):
@@ -181,7 +201,7 @@ class Gaussian:
         mesh = self.mesh.upto(limit * s) / s
         steps = np.linspace(-limit, limit, int(4 * limit) + 1)
         breaks = np.union1d(steps, mesh[np.abs(mesh) < limit])
-        breaks = breaks[np.append(True, np.diff(breaks) > 1e-14 * limit)]
+        breaks = breaks[np.append(True, np.diff(breaks) > 1e-14 * np.abs(breaks[1:]))]
         z, w = rule(breaks)
         return z, w * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
@@ -192,8 +212,11 @@ class Gaussian:
         z, w = self.nodes(q)
         x = math.sqrt(q) * z
         f, g = self.function(x), self.derivative(x)
+        a = sums(z, w * f, n)
+        if q < 1e-4 and not with_slopes:  # by parts: φ(x) - φ(0) is lost in the rounding of φ
+            a[1:] = np.sqrt(q / np.arange(1, n)) * sums(z, w * g, n - 1)
         return (
-            sums(z, w * f, n),
+            a,
             float(np.sum(w * f * f)),
             float(np.sum(w * g * g)),
             sums(z, w * g, n) if with_slopes else None,
@@ -213,7 +236,16 @@ def _graded(low, high, levels, ratio=0.25):
 RADII = np.array([0, 0.01, 0.04, 0.15, 0.5, 1.2, 2.2, 3.4, 4.8, 6.5, 9.0, 12.0])
 
 
-def pair_matrices(functions, q, theta, n=12, levels=3):
+def _without_dust(values):
+    """Subnormal products would take hundreds of cycles each."""
+    values[np.abs(values) < 1e-40 * np.abs(values).max()] = 0
+    return values
+
+
+RULES = ((12, 3), (24, 4))  # Gauss points on a panel of r and α; how often panels are graded
+
+
+def pair_matrices(functions, q, theta, n=RULES[0][0], levels=RULES[0][1]):
     """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
     two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
 
@@ -222,8 +254,9 @@ def pair_matrices(functions, q, theta, n=12, levels=3):
     positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
     """
     quarter = np.pi / 2
-    finer = max(0, math.ceil(math.log(np.max(q) / 256, 16)))  # φ bends where |x| is about 1: at r of 1/√q
-    levels += finer
+    # φ bends where |x| is about 1: at r of 1/√q
+    finer = max(0, math.ceil(math.log(np.max(q) / 256, 16))) + levels - RULES[0][1]
+    levels = RULES[0][1] + finer
     r, radial = rule(np.concatenate([[0], RADII[1] * 0.25 ** np.arange(finer, 0, -1.0), RADII[1:]]), n)
     radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
     s = np.sqrt(q)[:, None, None]
@@ -235,7 +268,7 @@ def pair_matrices(functions, q, theta, n=12, levels=3):
         alpha, weight = rule(_graded(low, high, grading), n)
         z, w = np.outer(r, np.cos(alpha)), np.outer(radial, weight)
         for k, f in enumerate(functions):
-            plus, minus = f(s * z), f(-s * z)
+            plus, minus = _without_dust(f(s * z)), _without_dust(f(-s * z))
             flipped = plus[:, :, ::-1], minus[:, :, ::-1]
             at_z = [(half * w).reshape(len(q), -1) for half in (plus, minus)]
             other = [half.reshape(len(q), -1) for half in (flipped if same else flipped[::-1])]

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ntkfast.engine import _core, quadrature, threads
+from ntkfast.engine import _core, quadrature
 from ntkfast.networks.activation import Activation
 
 DEGREE = 18  # Chebyshev points of a panel
@@ -32,6 +32,7 @@ PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: wh
 NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series reaches further
 NEAR_DEGREE = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
 NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
+MOST_EDGES = 21  # of those panels, where φ is steep
 MAX_TOGETHER = 8  # panels whose tables are made at once
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
@@ -62,18 +63,22 @@ class _Panel:
     error: float  # of the interpolation in log q, relative to the diagonal
 
 
-def data(activation: Activation, low: float, high: float, dtype, near=()) -> _core.Series:
-    """The data for variances in [low, high].
-
-    near: pairs of panels that need a table near |ρ| = 1, as `Program.missing` names them; tables that have been
-    computed before are there in any case.
-    """
-    return _family(activation).data(low, high, np.dtype(dtype), near)
+def data(activation: Activation, low: float, high: float, dtype) -> _core.Series:
+    """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far."""
+    return _family(activation).data(low, high, np.dtype(dtype))
 
 
-@lru_cache(maxsize=64)
+def make_tables(activation: Activation, low: float, high: float, dtype, pairs, n_threads: int) -> None:
+    """Make the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them after `data`."""
+    _family(activation).make_tables(low, high, np.dtype(dtype), pairs, n_threads)
+
+
+_families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
+
+
 def _family(activation):
-    return Family(activation)
+    with _families_lock:  # two threads shall not make the same tables twice
+        return _families(activation)
 
 
 def gaussian(activation: Activation) -> quadrature.Gaussian:
@@ -92,19 +97,19 @@ class Family:
         self.gaussian = quadrature.Gaussian(activation.name, activation.function, derivative, self.mesh)
         self.per_unit = 4 if any(activation.kinks) else 1  # panels a factor 4
         self.slopes = activation.instruction[0] == "series" and jumps(activation)
+        self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
 
-    def data(self, low, high, dtype, near):
+    def data(self, low, high, dtype):
         name, parameters = self.activation.instruction
         if name == "polynomial":
             return _polynomial(parameters)
         with self._lock:
             first, last, panels = self._resolved(low, high)
-            weight = np.max([panel.weight for panel in panels], axis=0)
-            rest = np.max([panel.rest for panel in panels], axis=0)
-            reach, terms = _terms(weight, rest, TAIL[dtype, self.kinked])
+            reach, terms = self._reach_and_terms(panels, dtype)
             even, odd = terms[-1]
             if name == "kinks":
+                self._check_closed_form(parameters, high, panels[-1])
                 return _kinks(parameters, (even, odd), reach, terms)
             chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
             chosen += [N_TERMS + k for k in chosen] if self.slopes else []
@@ -112,38 +117,84 @@ class Family:
             coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
             moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
             sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both counts
-            value = self.gaussian.function(sides if self.slopes else np.zeros(1)).mean()
-            zero = float(value), float(self.gaussian.derivative(sides).mean())
+            values = self.gaussian.function(sides)
+            value = values.mean() if self.slopes else self.gaussian.function(np.zeros(1))[0]
+            jumps_at_zero = abs(values[1] - values[0]) > 1e-9 * max(1.0, np.abs(values).max())
+            slope = self.gaussian.derivative(sides).mean()
             result = _core.Series("series", (even, odd), reach, terms, self.slopes)
-            result.panels(first, self.per_unit, coef, moment, *zero)
+            result.panels(first, self.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
             numbers = range(first, last + 1)
-            if near:
-                self._make_tables(near, reach, rest)
             blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
             if any(block is not None for block in blocks):
-                result.near(blocks, NEAR_EDGES)
+                result.near(blocks, self.edges)
             return result
+
+    def make_tables(self, low, high, dtype, pairs, n_threads):
+        with self._lock:
+            if any(self.activation.kinks):
+                _, _, panels = self._resolved(low, high)
+                reach, _ = self._reach_and_terms(panels, dtype)
+                rest = max(panel.rest.max() for panel in panels)
+                raise PrecisionError(
+                    f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it "
+                    f"is not piecewise linear; pairs with |ρ| > {reach:.3f} are only known to {rest:.1e} of the "
+                    f"diagonal, {PROMISED[True]:.0e} are promised"
+                )
+            pairs = [pair for pair in pairs if (0, *pair) not in self._near]
+            numbers = sorted({number for pair in pairs for number in pair})
+            groups = [numbers] if len(numbers) <= MAX_TOGETHER else {tuple(sorted({*pair})) for pair in pairs}
+            for group in groups:
+                if group and not self._tabulate(group, n_threads):
+                    return  # the next pass finds out which tables are needed now
+
+    def _reach_and_terms(self, panels, dtype):
+        weight = np.max([panel.weight for panel in panels], axis=0)
+        rest = np.max([panel.rest for panel in panels], axis=0)
+        return _terms(weight, rest, TAIL[dtype, self.kinked])
+
+    def _check_closed_form(self, parameters, high, panel):
+        """The sums of near_kinks.h cancel, from the variance to E φ²."""
+        steepest = abs(parameters[1]) + sum(abs(jump) for _, jump in parameters[2])
+        lost = np.finfo(np.longdouble).eps * high * steepest**2 / max(panel.moments[0].max(), 1e-300)
+        if lost > PROMISED[True]:
+            raise PrecisionError(
+                f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is only "
+                f"known to {lost:.1e} of the diagonal, {PROMISED[True]:.0e} are promised; scale the data"
+            )
 
     def _resolved(self, low, high):
         """Numbers of the first and last panel, and all of them, fine enough for the coefficients."""
         while True:
             first, last = (self._panel_number(q) for q in (low, high))
-            panels = [self._panel(p) for p in range(first, last + 1)]
-            if self.mesh.found:
+            numbers = range(last, first - 1, -1)  # the hardest one first
+            if all(self._is_resolved(number) for number in numbers):
+                return first, last, [self._panels[number] for number in reversed(numbers)]
+            self._refine()
+
+    def _is_resolved(self, number):
+        """Whether interpolation on this panel serves; raise if no smaller one would."""
+        panel, high = self._panel(number), 4.0 ** ((number + 1) / self.per_unit)
+        reach = quadrature.LIMITS[0] * math.sqrt(high)
+        for place, _ in self.mesh.found:
+            if abs(place) < reach:
                 raise PrecisionError(
-                    f"activation {self.activation.name!r}: φ is not smooth near x={self.mesh.found[0][0]:.9g}, which "
-                    f"variances up to {high:.3g} reach; give that kink as kinks="
+                    f"activation {self.activation.name!r}: φ is not smooth near x={place:.9g}, which variances up to "
+                    f"{high:.3g} reach; give that kink as kinks="
                 )
-            reached = max(self.mesh.unresolved, *(panel.error for panel in panels))
-            if reached <= PROMISED[self.kinked] / 10:
-                return first, last, panels
-            if self.per_unit == FINEST:
-                raise PrecisionError(
-                    f"activation {self.activation.name!r}: its dual for variances in [{low:.3g}, {high:.3g}] is only "
-                    f"known to {reached:.1e} of the diagonal, {PROMISED[self.kinked]:.0e} are promised"
-                )
-            self.per_unit *= 2
-            self._panels, self._near = {}, {}
+        required = PROMISED[self.kinked] / 10
+        rounding = self.mesh.error(reach)
+        if rounding > required or (panel.error > required and self.per_unit == FINEST):
+            raise PrecisionError(
+                f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is only known to "
+                f"{max(rounding, panel.error):.1e} of the diagonal, {required:.0e} are required; φ oscillates too "
+                "fast, is too narrow or too coarsely rounded"
+            )
+        return panel.error <= required
+
+    def _refine(self):
+        """Half as large panels, all of them to be computed again."""
+        self.per_unit *= 2
+        self._panels, self._near = {}, {}
 
     def _panel_number(self, q):
         return max(math.floor(self.per_unit * math.log2(q) / 2), self.per_unit * LOWEST[self.kinked])
@@ -166,74 +217,90 @@ class Family:
                 np.array([value, slope]),
                 np.array([part.max(axis=0) for part in parts]),
                 np.array([max(0.0, (1 - part.sum(axis=1)).max()) if part.any() else 0.0 for part in parts]),
-                self._interpolation_error(a, value),
+                self._interpolation_error(a, value, slope, *([] if b is None else [b])),
             )
         return self._panels[number]
 
-    def _interpolation_error(self, a, value):
-        if self.activation.instruction[0] == "kinks":  # its coefficients have a closed form
+    def _interpolation_error(self, *values):
+        """Of values (DEGREE, n) at the Chebyshev points of a panel, relative to the largest."""
+        if self.activation.instruction[0] == "kinks":  # its numbers have a closed form
             return 0.0
-        tail = quadrature.chebyshev_matrix(DEGREE)[-2:] @ a
-        return float(np.abs(tail).max() / np.sqrt(value.max())) if value.any() else 0.0
+        errors = [
+            np.abs(quadrature.chebyshev_matrix(DEGREE)[-2:] @ value).max() / max(np.abs(value).max(), 1e-300)
+            for value in values
+        ]
+        return float(max(errors))
 
-    def _make_tables(self, pairs, reach, rest):
-        """Chebyshev coefficients of E[φφ] and E[φ'φ'] in ξ1, θ, ξ2 for pairs of panels, as in nf_panels."""
-        if any(self.activation.kinks):
-            raise PrecisionError(
-                f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it is "
-                f"not piecewise linear; pairs with |ρ| > {reach:.3f} are only known to {max(rest):.1e} of the "
-                f"diagonal, {PROMISED[True]:.0e} are promised"
-            )
-        pairs = [pair for pair in pairs if (0, *pair) not in self._near]
-        numbers = sorted({number for pair in pairs for number in pair})
-        if len(numbers) <= MAX_TOGETHER:
-            self._tabulate(numbers)
-        else:
-            for pair in {tuple(sorted({*pair})) for pair in pairs}:
-                self._tabulate(pair)
-
-    def _tabulate(self, numbers):
-        """The tables of all pairs of these panels."""
-        if not numbers:
-            return
-        n, r, n_theta = len(numbers), NEAR_DEGREE, len(NEAR_EDGES) - 1
+    def _tabulate(self, numbers, n_threads):
+        """Tables, as in nf_panels, for all pairs of these panels: Chebyshev coefficients in ξ1, θ, ξ2. False:
+        the panels were too large, and are smaller now.
+        """
+        n, r, n_theta = len(numbers), NEAR_DEGREE, len(self.edges) - 1
         q = np.concatenate([self._variances(number, r) for number in numbers])
-        low, high = NEAR_EDGES[:-1, None], NEAR_EDGES[1:, None]
+        low, high = self.edges[:-1, None], self.edges[1:, None]
         angles = low + (quadrature.chebyshev_points(r) + 1) / 2 * (high - low)
         functions = self.gaussian.function, self.gaussian.derivative
-        self._check_tables(numbers, functions)
-        with ThreadPoolExecutor(threads.resolve(None)) as pool:  # NumPy's loops release the GIL
-            values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta), angles.ravel()))
+        rule = self._rule(numbers, functions)
+        with ThreadPoolExecutor(n_threads) as pool:  # NumPy's loops release the GIL
+            values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta, *rule), angles.ravel()))
         values = np.array(values).reshape(n_theta, r, 2, 2, n, r, n, r)  # θ, sign, function, q1, q2
         matrix = quadrature.chebyshev_matrix(r)
         tables = np.einsum("mx,ai,bj,pxsfuivj->suvpafmb", matrix, matrix, matrix, values, optimize=True)
+        scale = np.sqrt([self._panel(number).moments.max(axis=1) for number in numbers])  # panel, function
+        scale = scale[:, None] * scale[None]
+        scale[scale == 0] = np.inf
+        sizes = np.abs(tables).max(axis=(0, 3)) / scale[:, :, None, :, None, None]  # panel, panel, a, f, m, b
+        required = self._required(q.max())
+        in_q, in_theta = max(sizes[:, :, -2:].max(), sizes[..., -2:].max()), sizes[..., -2:, :].max()
+        if in_q > required and self.per_unit < FINEST:
+            self._refine()
+            return False
+        if in_theta > required and len(self.edges) < MOST_EDGES:
+            self.edges = np.union1d(self.edges, (self.edges[1:] + self.edges[:-1]) / 2)
+            self._near = {}
+            return False
+        if max(in_q, in_theta) > required:
+            self._give_up(q, max(in_q, in_theta), required)
         for sign in (0, 1):
             for u, first in enumerate(numbers):
                 for v, second in enumerate(numbers):
                     self._near[sign, first, second] = np.ascontiguousarray(tables[sign, u, v])
+        return True
 
-    def _check_tables(self, numbers, functions):
-        """The rule that fills the tables against the series, where they meet; raise if it does not resolve φ."""
-        k = np.arange(N_TERMS)
+    def _required(self, q):
+        """Accuracy of tables; beyond variances of 100 there is no promise."""
+        return PROMISED[self.kinked] * (1 if q <= 101 else 1e4)
+
+    def _give_up(self, q, reached, required):
+        raise PrecisionError(
+            f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is only "
+            f"known to {reached:.1e} of the diagonal, {required:.0e} are required"
+        )
+
+    def _rule(self, numbers, functions):
+        """A rule that fills the tables of these panels and agrees with the series where they meet, or an error."""
+        rules = iter(quadrature.RULES)
+        rule = next(rules)
         for number in numbers:
             q = self._variances(number, DEGREE)
-            panel = self._panel(number)
-            a = panel.coefficients[:, :N_TERMS]
-            value = (a * NEAR_RHO**k) @ a.T
-            if self.slopes:
-                b = panel.coefficients[:, N_TERMS:]
-                slope = (b * NEAR_RHO**k) @ b.T
-            else:
-                slope = (a * k * NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
-            rule = quadrature.pair_matrices(functions, q, math.acos(NEAR_RHO))[0]
-            scale = np.sqrt(panel.moments[:, :, None] * panel.moments[:, None, :])
-            error = np.abs(rule - [value, slope]) / np.where(scale > 0, scale, 1)
-            promised = PROMISED[self.kinked] * (1 if q.min() < 100 else 1e4)  # beyond 100 there is no promise
-            if error.max() > promised:
-                raise PrecisionError(
-                    f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is "
-                    f"only known to {error.max():.1e} of the diagonal, {promised:.0e} are required"
-                )
+            while (error := self._disagreement(number, functions, rule)) > self._required(q.min()):
+                rule = next(rules, None)
+                if rule is None:
+                    self._give_up(q, error, self._required(q.min()))
+        return rule
+
+    def _disagreement(self, number, functions, rule):
+        """Of the polar rule and the series on a panel, relative to the diagonal."""
+        q, panel, k = self._variances(number, DEGREE), self._panel(number), np.arange(N_TERMS)
+        a, b = panel.coefficients[:, :N_TERMS], panel.coefficients[:, N_TERMS:]
+        value = (a * NEAR_RHO**k) @ a.T
+        if self.slopes:
+            slope = (b * NEAR_RHO**k) @ b.T
+        else:
+            slope = (a * k * NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
+        by_rule = quadrature.pair_matrices(functions, q, math.acos(NEAR_RHO), *rule)[0]
+        scale = np.sqrt(panel.moments[:, :, None] * panel.moments[:, None, :])
+        return float((np.abs(by_rule - [value, slope]) / np.where(scale > 0, scale, 1)).max())
 
 
 def _shares(parts, whole):

@@ -170,11 +170,14 @@ void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, 
 /* The outputs a pair has; a plane is one rectangle of one of them. */
 enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
 
-/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for). */
+enum { NF_SCRATCH = 2 };
+
+/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for), and as large
+ * ones that the map may use as it likes. */
 typedef struct {
     int64_t i0, j0;
     int ni, nj, ld;
-    void *plane[NF_PLANES];
+    void *plane[NF_PLANES], *scratch[NF_SCRATCH];
 } nf_tile;
 
 /* The matrix and how it is cut.  symmetric: n == m and only tiles on and above the diagonal are made.
@@ -187,11 +190,13 @@ typedef struct {
 
 /* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0;
  * rows(self, tile, first, last) finishes some of its rows; put(self, tile, first, last) takes these away while they are
- * in cache, last == ni: all are there; nonzero: stop.  All run on any thread. */
+ * in cache, last == ni: all are there; nonzero: stop.  All run on any thread.  n_scratch: how many scratch planes the
+ * map wants. */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
     const void *self;
+    int n_scratch;
 } nf_map;
 typedef struct {
     int (*put)(void *self, const nf_tile *tile, int first, int last);
@@ -207,20 +212,38 @@ typedef struct {
 
 int64_t nf_grid_tiles(const nf_grid *grid);
 
-/* planes: which of the NF_PLANES the map fills (bit mask).  The scratch is n_threads tiles. */
+/* planes: which of the NF_PLANES the map fills (bit mask).  The memory is that of n_threads tiles. */
 nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,
                  int n_threads);
 
-/* ---- the limit kernels' map ----------------------------------------------------------------------------- */
+/* ---- inner products ------------------------------------------------------------------------------------- */
 
 /* Fortran dgemm/sgemm, every argument by reference; cast to the type of the data. */
 typedef void (*nf_gemm)(char *transa, char *transb, int *m, int *n, int *k, void *alpha, void *a, int *lda, void *b,
                         int *ldb, void *beta, void *c, int *ldc);
 
-/* One side of the matrix.  x: n x d, rows ldx apart; its point table. */
+/* Points by rows, ld elements apart. */
 typedef struct {
-    const void *x, *table;
-    int64_t ldx;
+    const void *x;
+    int64_t ld;
+} nf_points_view;
+
+/* to[i, j] = (to[i, j] if keep, else 0) + x_(i0+i) . y_(j0+j) over k features from `start`, for the pairs of a tile */
+void nf_inner_products(nf_dtype dtype, nf_gemm gemm, const nf_tile *tile, nf_points_view rows, nf_points_view columns,
+                       int64_t start, int k, int keep, void *to);
+
+/* One step makes products over so many features at most: a long one is looked at for Ctrl-C on the way. */
+enum { NF_FEATURES = 1 << 15 };
+
+/* Below the diagonal of a tile on the diagonal of a symmetric matrix stands what is above: rows first .. last. */
+void nf_mirror(nf_dtype dtype, void *plane, int64_t ld, int first, int last);
+
+/* ---- the limit kernels' map ----------------------------------------------------------------------------- */
+
+/* One side of the matrix: its points (n x d) and their table. */
+typedef struct {
+    nf_points_view points;
+    const void *table;
 } nf_side;
 
 typedef struct {
@@ -234,6 +257,27 @@ typedef struct {
 
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
+
+/* ---- the empirical kernels' map ------------------------------------------------------------------------- */
+
+/* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0: the
+ * factor is 1), and b.b' is the sum over `n_b` arrays, array k standing k * b_step elements behind the first. */
+typedef struct {
+    nf_points_view a_rows, a_columns, b_rows, b_columns;
+    int64_t d_a, d_b, n_b, b_rows_step, b_columns_step;
+    double weight, bias;
+} nf_term;
+
+/* plane 0 = the sum of the terms, MATH.md section 5:  sum_l (weight_l alpha.alpha' + bias_l) (B . B') */
+typedef struct {
+    nf_dtype dtype;
+    int n_terms, symmetric;
+    const nf_term *terms;
+    nf_gemm gemm;
+} nf_tangent;
+
+int nf_tangent_open(const void *self, nf_tile *tile, int step);
+void nf_tangent_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the array sink ------------------------------------------------------------------------------------- */
 

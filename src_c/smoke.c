@@ -20,7 +20,7 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
         printf("smoke: FAILED %s, %s, %lld x %lld, %d threads\n", what, of, (long long)n, (long long)m, threads);
 }
 
-/* ---- GEMM: C = A^T B, column-major, the only form that limit.c asks for ---------------------------------- */
+/* ---- GEMM: C = A^T B (+ C), column-major, the only form that products.c asks for -------------------------- */
 
 #define GEMM(T, name)                                                                                                  \
     static void name(char *ta, char *tb, int *m, int *n, int *k, void *alpha, void *a_, int *lda, void *b_, int *ldb,  \
@@ -28,11 +28,11 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
     {                                                                                                                  \
         const T *a = a_, *b = b_;                                                                                      \
         T *c = c_;                                                                                                     \
-        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1 || *(T *)beta != 0)                                           \
+        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1)                                           \
             abort();                                                                                                   \
         for (int j = 0; j < *n; j++)                                                                                   \
             for (int i = 0; i < *m; i++) {                                                                             \
-                T sum = 0;                                                                                             \
+                T sum = *(T *)beta != 0 ? c[(int64_t)j * *ldc + i] : 0;                                                \
                 for (int l = 0; l < *k; l++)                                                                           \
                     sum += a[(int64_t)i * *lda + l] * b[(int64_t)j * *ldb + l];                                        \
                 c[(int64_t)j * *ldc + i] = sum;                                                                        \
@@ -232,15 +232,15 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
     const nf_grid grid = {x->n, y->n, NF_LANES, symmetric};
     nf_limit limit = {.dtype = dtype, .program = program, .d = d, .symmetric = symmetric,
                       .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
-    limit.rows = (nf_side){x->x, x->table, x->ld};
-    limit.columns = (nf_side){y->x, y->table, y->ld};
+    limit.rows = (nf_side){{x->x, x->ld}, x->table};
+    limit.columns = (nf_side){{y->x, y->ld}, y->table};
     nf_array sink = {.dtype = dtype, .symmetric = symmetric, .stream = stream};
     for (int p = 0; p < NF_PLANES; p++) {
         limit.diagonal[p] = symmetric ? x->diagonal[p] : NULL;
         sink.base[p] = (char *)out->base[p] + (dtype == NF_FLOAT32 ? 4 : 8); /* unaligned to any vector */
         sink.row_stride[p] = out->rs, sink.column_stride[p] = out->cs;
     }
-    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit},
+    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit, 0},
                   (nf_sink){nf_array_put, &sink}, watch, threads);
 }
 
@@ -352,6 +352,69 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
         free_side(&rectangular);
 }
 
+/* ---- empirical kernels ------------------------------------------------------------------------------------ */
+
+static void *random_array(nf_dtype dtype, int64_t n, unsigned seed)
+{
+    void *x = array(n);
+    for (int64_t k = 0; k < n; k++) {
+        seed = seed * 1664525u + 1013904223u;
+        set(dtype, x, k, (double)(seed >> 8) / (1 << 23) - 1);
+    }
+    return x;
+}
+
+static long double inner(nf_dtype dtype, const void *x, int64_t i, const void *y, int64_t j, int64_t d)
+{
+    long double sum = 0;
+    for (int64_t k = 0; k < d; k++)
+        sum += (long double)get(dtype, x, i + k) * get(dtype, y, j + k);
+    return sum;
+}
+
+/* Three terms: both factors (b of two arrays); the first alone; the bias and the second.  The features of the first are
+ * so many that its product is made in pieces. */
+static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_product)
+{
+    const int64_t d_a = long_product ? NF_FEATURES + 3 : 9, d_b = 6, rows = m ? m : n;
+    void *a = random_array(dtype, n * d_a, 1), *b = random_array(dtype, 2 * n * d_b, 2);
+    void *a2 = m ? random_array(dtype, m * d_a, 3) : a, *b2 = m ? random_array(dtype, 2 * m * d_b, 4) : b;
+    nf_term terms[3] = {
+        {{a, d_a}, {a2, d_a}, {b, d_b}, {b2, d_b}, d_a, d_b, 2, n * d_b, rows * d_b, 0.5, 0.25},
+        {{a, d_a}, {a2, d_a}, {0}, {0}, 5, 0, 0, 0, 0, 0.125, 2},
+        {{0}, {0}, {b, d_b}, {b2, d_b}, 0, d_b, 1, 0, 0, 7, 3},
+    };
+    const nf_tangent tangent = {dtype, 3, !m, terms, dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    for (order how = 0; how < N_ORDERS; how++) {
+        output out = make_output(dtype, n, rows, how);
+        nf_array sink = {.dtype = dtype, .symmetric = !m, .base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
+                         .row_stride[0] = out.rs, .column_stride[0] = out.cs};
+        const nf_status status = nf_run(&(nf_grid){n, rows, NF_LANES, !m}, dtype, 1,
+                                        (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, NF_SCRATCH},
+                                        (nf_sink){nf_array_put, &sink}, NULL, 3);
+        check(status == NF_OK, "status", "tangent", n, rows, 3);
+        int64_t written = 0;
+        for (int64_t k = 0; k < out.size; k++)
+            written += get(dtype, out.base[0], k) != GUARD;
+        check(written == n * rows, "guards", "tangent", n, rows, 3);
+        long double error = 0, scale = 0;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < rows; j++) {
+                const long double bb = inner(dtype, b, i * d_b, b2, j * d_b, d_b);
+                const long double both = bb + inner(dtype, b, (n + i) * d_b, b2, (rows + j) * d_b, d_b);
+                const long double exact = (0.5L * inner(dtype, a, i * d_a, a2, j * d_a, d_a) + 0.25L) * both +
+                                          0.125L * inner(dtype, a, i * d_a, a2, j * d_a, 5) + 2 + 3 * bb;
+                error = fmaxl(error, fabsl(get(dtype, out.base[0], 1 + i * out.rs + j * out.cs) - exact));
+                scale = fmaxl(scale, fabsl(exact));
+            }
+        check(error <= scale * (dtype == NF_FLOAT32 ? 1e-4L : 1e-13L), "values", "tangent", n, rows, 3);
+        free_output(&out);
+    }
+    free(a), free(b);
+    if (m)
+        free(a2), free(b2);
+}
+
 /* Theta^4((1,0),(1,0)) of the ReLU network with beta = 0.1 and n_0 = 2, known on paper: with sigma_1 = 1/2 + beta^2,
  * sigma <- sigma/2 + beta^2 and theta <- theta/2 + sigma. */
 static void known_value(void)
@@ -376,6 +439,11 @@ int main(void)
     }
     make_series();
     known_value();
+    for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++) {
+        tangent_problem((nf_dtype)dtype, 5, 7, 1);
+        tangent_problem((nf_dtype)dtype, 130, 0, 0);
+        tangent_problem((nf_dtype)dtype, 300, 129, 0);
+    }
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
         for (size_t d = 0; d < sizeof duals / sizeof *duals; d++)
             for (int k = 0; k < 4; k++) {

@@ -117,15 +117,19 @@ static void work(job *j)
     int n_planes = 0;
     for (int p = 0; p < NF_PLANES; p++)
         n_planes += (int)(j->planes >> p & 1);
-    char *scratch = aligned_alloc(64, (size_t)n_planes * j->plane_bytes);
-    if (!scratch) {
+    const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes;
+    char *memory = aligned_alloc(64, bytes);
+    if (!memory) {
         j->status = NF_NO_MEMORY;
         return;
     }
-    memset(scratch, 0, (size_t)n_planes * j->plane_bytes); /* lanes past the edge are computed too */
-    for (int p = 0, k = 0; p < NF_PLANES; p++)
+    memset(memory, 0, bytes); /* lanes past the edge are computed too */
+    char *next = memory;
+    for (int p = 0; p < NF_PLANES; p++)
         if (j->planes >> p & 1)
-            tile.plane[p] = scratch + (size_t)k++ * j->plane_bytes;
+            tile.plane[p] = next, next += j->plane_bytes;
+    for (int k = 0; k < j->map.n_scratch; k++)
+        tile.scratch[k] = next, next += j->plane_bytes;
 
     while (j->status == NF_OK) {
         const int64_t t = atomic_fetch_add(&j->next, 1);
@@ -143,7 +147,7 @@ static void work(job *j)
         }
         atomic_fetch_add(&j->done, 1);
     }
-    free(scratch);
+    free(memory);
 }
 
 nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,

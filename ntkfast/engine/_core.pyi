@@ -79,3 +79,11 @@ def limit(
     n_threads: int,
     progress: Callable[[int, int], object] | None,
 ) -> None: ...
+def tangent(
+    terms: Sequence[tuple[NDArray | None, NDArray | None, NDArray | None, NDArray | None, float, float]],
+    out: NDArray[np.floating],
+    symmetric: bool,
+    tile: int,
+    n_threads: int,
+    progress: Callable[[int, int], object] | None,
+) -> None: ...

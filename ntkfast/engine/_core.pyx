@@ -13,7 +13,7 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_PUSH, NF_ADD, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -63,6 +63,7 @@ cdef extern from "ntkfast.h" nogil:
         int (*open)(const void *, nf_tile *, int) noexcept nogil
         void (*rows)(const void *, nf_tile *, int, int) noexcept nogil
         const void *self
+        int n_scratch
     ctypedef struct nf_sink:
         int (*put)(void *, const nf_tile *, int, int) noexcept nogil
         void *self
@@ -72,10 +73,12 @@ cdef extern from "ntkfast.h" nogil:
         double interval
     ctypedef void (*nf_gemm)(char *, char *, int *, int *, int *, void *, void *, int *, void *, int *, void *, void *,
                              int *) noexcept nogil
-    ctypedef struct nf_side:
+    ctypedef struct nf_points_view:
         const void *x
+        int64_t ld
+    ctypedef struct nf_side:
+        nf_points_view points
         const void *table
-        int64_t ldx
     ctypedef struct nf_limit:
         nf_dtype dtype
         const nf_program *program
@@ -83,6 +86,15 @@ cdef extern from "ntkfast.h" nogil:
         nf_side rows, columns
         nf_gemm gemm
         const void *diagonal[3]
+    ctypedef struct nf_term:
+        nf_points_view a_rows, a_columns, b_rows, b_columns
+        int64_t d_a, d_b, n_b, b_rows_step, b_columns_step
+        double weight, bias
+    ctypedef struct nf_tangent:
+        nf_dtype dtype
+        int n_terms, symmetric
+        const nf_term *terms
+        nf_gemm gemm
     ctypedef struct nf_array:
         nf_dtype dtype
         int symmetric, stream
@@ -98,6 +110,8 @@ cdef extern from "ntkfast.h" nogil:
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
+    int nf_tangent_open(const void *, nf_tile *, int)
+    void nf_tangent_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
     const nf_isa *nf_isa_in_use()
     const char *const *nf_isa_available()
@@ -388,15 +402,14 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef nf_array array
     cdef nf_map make
     cdef nf_sink put
-    cdef nf_watch watch
     cdef cython.floating[:, :] out
     cdef unsigned planes = 0
-    cdef int status, p
+    cdef int p
     cdef int64_t size = sizeof(cython.floating)
 
     kernel.dtype, kernel.program, kernel.d, kernel.symmetric = dtype, &program.program, x.shape[1], symmetric
-    kernel.rows = nf_side(&x[0, 0], &x_table[0, 0, 0], x.strides[0] // size)
-    kernel.columns = nf_side(&y[0, 0], &y_table[0, 0, 0], y.strides[0] // size)
+    kernel.rows = nf_side(nf_points_view(&x[0, 0], x.strides[0] // size), &x_table[0, 0, 0])
+    kernel.columns = nf_side(nf_points_view(&y[0, 0], y.strides[0] // size), &y_table[0, 0, 0])
     kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
     array.dtype, array.symmetric = dtype, symmetric
     array.stream = grid.n * grid.m * size > 1 << 25
@@ -406,12 +419,67 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
             planes |= 1 << p
             out = outs[p]
             bind(&array, p, out)
-    make.open, make.rows, make.self = nf_limit_open, nf_limit_rows, &kernel
+    make.open, make.rows, make.self, make.n_scratch = nf_limit_open, nf_limit_rows, &kernel, 0
     put.put, put.self = nf_array_put, &array
+    run(&grid, dtype, planes, make, put, n_threads, progress)
+
+
+cdef run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map make, nf_sink put, int n_threads, progress):
+    """nf_run with the GIL free but for the polls; raise what stopped it."""
+    cdef nf_watch watch
+    cdef int status
     watch.poll, watch.self, watch.interval = poll, NULL if progress is None else <void *>progress, 0.03
     with nogil:
-        status = nf_run(&grid, dtype, planes, make, put, &watch, n_threads)
+        status = nf_run(grid, dtype, planes, make, put, &watch, n_threads)
     if status == NF_STOPPED:
         raise_pending()
     if status == NF_NO_MEMORY:
         raise MemoryError("no memory for the scratch tiles")
+
+
+cdef nf_points_view view_of(const cython.floating[:, :] x):
+    return nf_points_view(&x[0, 0], x.strides[0] // <int64_t>sizeof(cython.floating))
+
+
+def tangent(terms, cython.floating[:, :] out, bint symmetric, int tile, int n_threads, progress):
+    """Write Σ (weight a·a' + bias) (Σ_k b_k·b'_k) over the terms into out (n, m).
+
+    terms: tuples (a, a', b, b', weight, bias) of arrays a (n, d_a), a' (m, d_a), b (k, n, d_b), b' (k, m, d_b) in the
+    dtype of out, rows contiguous; a and a' may be None (weight counts as 0), so may b and b' (the factor is 1).
+    symmetric: a is a' and b is b', only the tiles above the diagonal are made. progress: as in `limit`.
+    """
+    cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
+    cdef nf_grid grid = nf_grid(out.shape[0], out.shape[1], tile, symmetric)
+    cdef nf_tangent kernel
+    cdef nf_array array
+    cdef nf_map make
+    cdef nf_sink put
+    cdef nf_term *term
+    cdef const cython.floating[:, :] a, a_columns
+    cdef const cython.floating[:, :, :] b, b_columns
+    cdef int64_t size = sizeof(cython.floating)
+    cdef nf_term *c_terms = <nf_term *>calloc(len(terms), sizeof(nf_term))
+    if c_terms == NULL:
+        raise MemoryError("no memory for the terms")
+    try:
+        for k, (rows, columns, b_rows, b_others, weight, bias) in enumerate(terms):
+            term = &c_terms[k]
+            term.weight, term.bias = weight, bias
+            if rows is not None:
+                a, a_columns = rows, columns
+                term.d_a, term.a_rows, term.a_columns = a.shape[1], view_of(a), view_of(a_columns)
+            if b_rows is not None:
+                b, b_columns = b_rows, b_others
+                term.n_b, term.d_b = b.shape[0], b.shape[2]
+                term.b_rows, term.b_columns = view_of(b[0]), view_of(b_columns[0])
+                term.b_rows_step, term.b_columns_step = b.strides[0] // size, b_columns.strides[0] // size
+        kernel = nf_tangent(dtype, len(terms), symmetric, c_terms, NULL)
+        kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
+        array.dtype, array.symmetric = dtype, symmetric
+        array.stream = grid.n * grid.m * size > 1 << 25
+        bind(&array, 0, out)
+        make.open, make.rows, make.self, make.n_scratch = nf_tangent_open, nf_tangent_rows, &kernel, NF_SCRATCH
+        put.put, put.self = nf_array_put, &array
+        run(&grid, dtype, 1, make, put, n_threads, progress)
+    finally:
+        free(c_terms)

@@ -396,7 +396,7 @@ def _check_parameters(weights, biases, denses):
             raise ValueError(f"{name}: expected {len(denses)}, one per Dense, got {len(arrays)}")
     for k, (weight, bias, dense) in enumerate(zip(weights, biases, denses, strict=True)):
         if (bias is None) != (dense.bias_std == 0):
-            what = "an array" if bias is None else "None"
+            what = "None" if bias is None else "an array"
             raise ValueError(f"biases[{k}]: expected None exactly where bias_std is 0, got {what} for {dense!r}")
         for name, array, n_axes in (("weights", weight, 2), ("biases", bias, 1)):
             if name == "biases" and bias is None:

@@ -149,12 +149,12 @@ def backward(f, tape, g, wanted):
 
     g, of shape (m, N, k), or (m, 1, k) if it is the same at all points, are m derivatives at once; so are those that
     are yielded, (m, N, n_out) or (m, 1, n_out): derivatives by the pre-activations s W x + β b. A layer's weights are
-    not needed any more once it is yielded: training changes them there.
+    not needed any more once it is yielded: training changes them there. The tape is used up, which frees its arrays.
     """
     first = min((step for step, (kind, k) in enumerate(f.steps) if kind == "dense" and wanted[k]), default=len(f.steps))
     stack = []
     for step, (kind, argument) in reversed(tuple(enumerate(f.steps))):
-        kept = tape[step]
+        kept = tape.pop()
         if kind == "dense":
             here, weight = g, f.weights[argument]
             if step > first:

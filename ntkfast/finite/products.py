@@ -150,7 +150,7 @@ def ntk_vector_product(f: FiniteNetwork, X, v) -> np.ndarray:
     for rows in rows_of_blocks:
         tape = []
         passes.forward(f, X[rows], tape)
-        _pull_back(f, tape, cotangent[rows], passes.trained(f), weights, biases)
+        _pull_back(f, list(tape), cotangent[rows], passes.trained(f), weights, biases)
     _scale_by_learning_rates(f, weights, biases)
     result = np.empty((len(X), f.n_outputs), f.dtype)
     for rows in rows_of_blocks:
@@ -230,7 +230,7 @@ class LinearizedNetwork:
         start = passes.forward(f, X, tape)
         for _ in range(steps):
             _, d = cost(start + passes.tangent(f, tape, weights, biases))
-            for layer, inputs, g in passes.backward(f, tape, d[None], passes.trained(f)):
+            for layer, inputs, g in passes.backward(f, list(tape), d[None], passes.trained(f)):
                 step = -rate / len(X) * f.weight_lrs[layer] * f.weight_scales[layer]
                 blas.product(g[0].T, inputs, step, 1.0, weights[layer])
                 if biases[layer] is not None:

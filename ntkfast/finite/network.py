@@ -280,14 +280,14 @@ class FiniteNetwork:
         weights, biases = ([arrays.get(f"{name}_{k}") for k in range(n)] for name in ("weight", "bias"))
         return cls(net, weights, biases, parametrization)
 
-    def points(self, X) -> np.ndarray:
+    def points(self, X, name="X") -> np.ndarray:
         """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
-        array = as_points(X, "X")
+        array = as_points(X, name)
         if array.shape[1] != self.n_inputs:
-            raise ValueError(f"X: expected {self.n_inputs} features as in the network, got shape {array.shape}")
+            raise ValueError(f"{name}: expected {self.n_inputs} features as in the network, got shape {array.shape}")
         with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite
             array = np.ascontiguousarray(array, dtype=self.dtype)
-            require_finite(array, np.einsum("ij,ij->i", array, array), "X")
+            require_finite(array, np.einsum("ij,ij->i", array, array), name)
         return array
 
     def __repr__(self):

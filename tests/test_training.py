@@ -12,6 +12,7 @@ from reference_finite import plain_ntk, torch_outputs, torch_parameters
 
 import ntkfast as nf
 from ntkfast.finite import losses, passes
+from ntkfast.finite.convergence import Convergence, convergence
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import DENSE, largest_eigenvalue, operator_norm
 from ntkfast.finite.products import linearize
@@ -393,6 +394,72 @@ def test_max_learning_rate_of_other_matrices():
     ):
         with pytest.raises(error, match=words):
             max_learning_rate(bad)
+
+
+# --- convergence in width
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_errors_fall_like_one_over_the_root_of_the_width(empirical, dtype):
+    calls = []
+    points = X.astype(dtype)
+    result = convergence(
+        RELU, points, [64, 256, 1024], n_seeds=12, progress=lambda done, total: calls.append((done, total))
+    )
+    assert result.errors.shape == (3, 12)
+    assert abs(result.slope + 0.5) < 4 * result.slope_error
+    assert result.slope_error < 0.1
+    assert_array_equal(result.mean, result.errors.mean(axis=1))
+    assert_array_equal(result.median, np.median(result.errors, axis=1))
+    assert calls[-1] == (36, 36)
+    again = convergence(RELU, points, [64, 256], n_seeds=12, rng=np.random.default_rng(0))
+    assert_array_equal(again.errors, result.errors[:2])
+
+
+def test_one_error_on_paper(empirical):
+    result = convergence(RELU, X, [32], n_seeds=1, rng=7)
+    exact = nf.ntk(RELU, X)
+    error = np.linalg.norm(plain_ntk(finite(n_outputs=1, widths=32, rng=7), X) - exact, 2) / np.linalg.norm(exact, 2)
+    assert_allclose(result.errors, [[error]], rtol=1e-10)
+    assert math.isnan(result.slope)
+
+
+def test_slope_of_an_exact_power_law():
+    widths = np.array([10, 100, 1000])
+    result = Convergence(RELU, widths, 3.0 * widths[:, None] ** -0.5 * np.ones((3, 2)))
+    assert_allclose(result.slope, -0.5)
+    assert_allclose(result.slope_error, 0, atol=1e-12)
+
+
+def test_plot_of_convergence():
+    pytest.importorskip("matplotlib")
+    from ntkfast.plotting import plot_convergence
+
+    widths = np.array([10, 100])
+    result = Convergence(RELU, widths, RNG.uniform(0.5, 1, size=(2, 4)) / np.sqrt(widths)[:, None])
+    ax = plot_convergence(result)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert "slope" in ax.get_legend().get_texts()[-1].get_text()
+    assert plot_convergence(Convergence(RELU, widths[:1], result.errors[:1]), ax=ax) is ax
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"net": "relu"}, TypeError, "net: expected a Network, got str"),
+        ({"X": X[0]}, ValueError, "X: expected a 2-D array"),
+        ({"X": np.zeros((2, 3)), "net": nf.MLP(2)}, ValueError, "X: expected points whose limit kernel is not 0"),
+        ({"widths": 100}, TypeError, "widths: expected a sequence of integers, got int"),
+        ({"widths": []}, ValueError, "widths: expected at least one width, got none"),
+        ({"widths": [10, 0]}, ValueError, r"widths\[1\]: expected an integer >= 1, got 0"),
+        ({"n_seeds": 0}, ValueError, "n_seeds: expected an integer >= 1, got 0"),
+        ({"progress": 3}, TypeError, "progress: expected None"),
+    ],
+)
+def test_bad_arguments_of_convergence(empirical, changes, error, words):
+    with pytest.raises(error, match=words):
+        convergence(**{"net": RELU, "X": X, "widths": [10], **changes})
 
 
 # --- bad input

@@ -114,6 +114,10 @@ def test_kink_takes_the_mean_of_both_slopes():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_kernel_of_the_factors_is_that_of_the_jacobian(name, n_outputs, parametrization):
     f = finite(NETWORKS[name], n_outputs, parametrization)
+    for factors in passes.layer_factors(f, X):
+        assert factors.inputs.flags.c_contiguous
+        assert factors.sensitivities is None or factors.sensitivities.flags.c_contiguous
+        assert factors.sensitivities is None or factors.sensitivities.shape[:2] == (n_outputs, 7)
     jacobian = f.jacobian(X)
     kernel = np.einsum("ikp,jlp->ijkl", jacobian, jacobian)
     assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12 * np.abs(kernel).max())
@@ -147,14 +151,19 @@ def test_learning_rates_of_layers(parametrization):
     assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12)
     v = RNG.normal(size=(7, 2))
     assert_allclose(ntk_vector_product(f, X, v), np.einsum("ijkl,jl->ik", kernel, v), atol=1e-11)
-    jacobian_of_torch = pytest.importorskip("torch") and torch_jacobian(f, X)[0]
-    assert_allclose(jacobian, jacobian_of_torch, atol=1e-11)  # a plain derivative, whatever is frozen
+
+
+def test_the_jacobian_has_the_columns_of_frozen_layers_too():
+    check_against_torch(finite(FROZEN), X)
 
 
 def test_no_work_below_the_last_trained_layer():
     frozen = nf.Dense(weight_lr=0, bias_lr=0)
-    f = finite(nf.Network([frozen, nf.Activation.from_function(np.tanh, "tanh?", np.cosh and None), frozen]), 1)
-    assert list(passes.backward(f, [None] * 3, np.ones((1, 1, 1)), passes.trained(f))) == []
+    for net, n_factors in (([frozen, "tanh", frozen], 0), ([frozen, "tanh", nf.Dense()], 1)):
+        f = finite(nf.Network(net), 1)
+        assert len(passes.layer_factors(f, X)) == n_factors
+        tape = [None, None, X]  # nothing of it is read but the inputs of the last layer
+        assert len(list(passes.backward(f, tape, np.ones((1, 1, 1)), passes.trained(f)))) == n_factors
 
 
 # --- products
@@ -239,7 +248,7 @@ def test_linearised_network_is_its_taylor_polynomial():
 
 
 def test_linearised_training_in_steps(least_squares):
-    """f - y shrinks by 1 - ηλ a step along each eigenvector of Θ̂/N (MATH: discrete gradient descent)."""
+    """f - y shrinks by 1 - ηλ a step along each eigenvector of Θ̂/N."""
     f, y, others, kernel, cross = least_squares
     trained = linearize(f).train(X, y, steps=300, learning_rate=0.5)
     rates, modes = np.linalg.eigh(kernel / 7)

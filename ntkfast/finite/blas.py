@@ -6,6 +6,8 @@ from scipy.linalg import blas
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 _AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
 
+LONGEST = 2**30  # vectors that BLAS takes: it counts in 32 bits
+
 
 def product(a, b, alpha=1.0, beta=0.0, out=None):
     """out ← alpha a b + beta out, nothing copied; a new array if out is None.
@@ -27,4 +29,6 @@ def _as_columns(matrix):
 
 def add(x, out, alpha):
     """out ← out + alpha x for C-contiguous arrays of one shape and dtype, without a temporary."""
-    _AXPY[out.dtype](x.reshape(-1), out.reshape(-1), a=alpha)
+    rows = max(1, LONGEST // out[0].size)
+    for first in range(0, len(out), rows):
+        _AXPY[out.dtype](x[first : first + rows].reshape(-1), out[first : first + rows].reshape(-1), a=alpha)

@@ -111,7 +111,7 @@ def _own(loss, y, shape, dtype):
                 f"loss: expected the function to return a number and an array of shape {shape}, "
                 f"got shapes {np.shape(value)} and {np.shape(d)}"
             )
-        return float(value), np.asarray(d, dtype=dtype)
+        return float(value), np.ascontiguousarray(d, dtype=dtype)
 
     return cost
 

@@ -195,7 +195,7 @@ def train(
             tape = []
             with _divergence(f, X, step, rate):
                 outputs = passes.forward(now, X, tape, rng)
-                value, d = cost(step, outputs)
+                value, d = cost(step, outputs) if direction is None or step < steps else (0.0, None)
                 history.append(value)
                 _check_size(value, history[0], isinstance(loss, str), outputs)
             recorder.record(step, now)

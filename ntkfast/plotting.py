@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["plot_correlation_map", "plot_phase_diagram", "plot_plane", "plot_spectrum"]
+__all__ = ["plot_convergence", "plot_correlation_map", "plot_phase_diagram", "plot_plane", "plot_spectrum"]
 
 
 def _axes(ax):
@@ -132,5 +132,35 @@ def plot_correlation_map(phase, ax=None):
     ax.set(xlabel="correlation $c$", ylabel="correlation one layer later $R(c)$", aspect="equal")
     ax.set_title(rf"{phase.activation.name}, {phase.phase}: $\chi_1 = {phase.chi_1:.3f}$")
     ax.grid(True, alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def plot_convergence(result, ax=None):
+    """The distance of the empirical tangent kernel to its limit against the width, and the fitted power law.
+
+    Parameters
+    ----------
+    result : ntkfast.finite.convergence.Convergence
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = _axes(ax)
+    widths = np.repeat(result.widths, result.errors.shape[1])
+    ax.loglog(widths, result.errors.reshape(-1), ".", markersize=4, color="#0072b2", alpha=0.5, label="one network")
+    ax.loglog(result.widths, result.median, "o-", color="#d55e00", label="median")
+    if np.isfinite(result.slope):
+        centre = np.exp(np.log(result.widths).mean())
+        height = np.exp(np.log(result.errors).mean())
+        label = rf"slope ${result.slope:.2f} \pm {result.slope_error:.2f}$"
+        line = height * (result.widths / centre) ** result.slope
+        ax.loglog(result.widths, line, "--", color="0.4", linewidth=1, label=label)
+    ax.set(
+        xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$", title="Convergence to the limit kernel"
+    )
+    ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax

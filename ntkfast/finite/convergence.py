@@ -1,0 +1,130 @@
+"""How fast the tangent kernel of random networks converges to its limit as the width grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.engine import arrays
+from ntkfast.engine.progress import check as check_progress
+from ntkfast.engine.progress import reporter
+from ntkfast.finite.network import FiniteNetwork, _generator
+from ntkfast.finite.norms import operator_norm
+from ntkfast.kernels import ntk
+from ntkfast.networks import Network
+from ntkfast.networks.checks import positive_integer
+
+__all__ = ["Convergence", "convergence"]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """What `convergence` finds.
+
+    Attributes
+    ----------
+    net : Network
+    widths : ndarray, shape (n,)
+    errors : ndarray, shape (n, n_seeds)
+        ‖Θ̂ - Θ‖/‖Θ‖ in operator norm.
+    mean, median : ndarray, shape (n,)
+        Of the errors over seeds.
+    slope, slope_error : float
+        Of the regression line of log error against log width over all networks, and its standard error; nan for a
+        single width, the error also for fewer than three networks.
+    """
+
+    net: Network
+    widths: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.errors.mean(axis=1)
+
+    @property
+    def median(self) -> np.ndarray:
+        return np.median(self.errors, axis=1)
+
+    @property
+    def slope(self) -> float:
+        return self._fit()[0]
+
+    @property
+    def slope_error(self) -> float:
+        return self._fit()[1]
+
+    def _fit(self):
+        x = np.repeat(np.log(self.widths), self.errors.shape[1])
+        y = np.log(self.errors.reshape(-1))
+        x, y = x - x.mean(), y - y.mean()
+        spread = x @ x
+        if spread == 0:
+            return np.nan, np.nan
+        slope = x @ y / spread
+        rest = y - slope * x
+        return float(slope), float(np.sqrt(rest @ rest / (len(x) - 2) / spread)) if len(x) > 2 else np.nan
+
+
+def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, progress=None) -> Convergence:
+    """The distance of the empirical tangent kernel to the limit kernel for random networks of several widths.
+
+    At initialisation Θ̂ → Θ as the width grows (Jacot, Gabriel and Hongler 2018, Theorem 1), with fluctuations of
+    order 1/√width: a slope of -1/2.
+
+    Parameters
+    ----------
+    net : Network
+    X : array_like, shape (N, d)
+    widths : sequence of int
+        Number of units of all hidden layers.
+    n_seeds : int
+        Networks per width.
+    rng : None, int or numpy.random.Generator
+    dtype : {float32, float64}, optional
+        Precision of the networks. Default: float32 if X is, else float64. The limit is computed in float64.
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`.
+
+    Returns
+    -------
+    Convergence
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from ntkfast.finite.convergence import convergence
+    >>> result = convergence(nf.MLP(depth=3), [[1.0, 0.0], [0.6, 0.8]], widths=[100, 1600], rng=0)  # doctest: +SKIP
+    >>> round(result.slope, 1)  # doctest: +SKIP
+    -0.5
+    """
+    from ntkfast.kernels.empirical import empirical_ntk
+
+    X = arrays.as_points(X, "X")
+    dtype = arrays.working_dtype(dtype, X)
+    if isinstance(widths, str) or not np.iterable(widths):
+        raise TypeError(f"widths: expected a sequence of integers, got {type(widths).__name__}")
+    widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
+    if not widths:
+        raise ValueError("widths: expected at least one width, got none")
+    n_seeds = positive_integer(n_seeds, "n_seeds")
+    check_progress(progress)
+    rng = _generator(rng)
+    limit = ntk(net, X, dtype=np.float64)
+    size = operator_norm(limit)
+    if size == 0:
+        raise ValueError("X: expected points whose limit kernel is not 0")
+    errors = np.empty((len(widths), n_seeds))
+    with reporter(progress, "convergence") as report:
+        for done, (row, seed) in enumerate(np.ndindex(errors.shape)):
+            f = FiniteNetwork.init(net, X.shape[1], widths[row], rng=rng, dtype=dtype)
+            errors[row, seed] = operator_norm(empirical_ntk(f, X) - limit) / size
+            if report is not None:
+                report(done + 1, errors.size)
+    return Convergence(net, np.array(widths), errors)

@@ -1,0 +1,460 @@
+"""A network of finite width: a Network value with the arrays of its parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ntkfast.engine import memory
+from ntkfast.engine.arrays import DTYPES, as_points, require_finite, working_dtype
+from ntkfast.finite import passes
+from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
+from ntkfast.networks.activation import FACTORIES
+from ntkfast.networks.checks import positive_integer
+
+__all__ = ["FiniteNetwork"]
+
+PARAMETRIZATIONS = ("ntk", "standard")
+
+
+class FiniteNetwork:
+    """A network of finite width.
+
+    A `Dense` of n inputs is, in NTK parametrisation (Jacot, Gabriel and Hongler 2018, section 2) and in the standard
+    one,
+
+        z = (w/√n) W x + β b,   entries of W and b from N(0, 1);
+        z = W x + b,            entries of W from N(0, w²/n), of b from N(0, β²).
+
+    The function at initialisation is the same; gradient descent is not. With β = 0 there is no b at all. `LayerNorm`
+    subtracts the mean over the features and divides by the standard deviation; `Dropout` acts in training only.
+
+    Parameters
+    ----------
+    net : Network
+    weights : list of ndarray, shapes (n_out, n_in)
+        One for each `Dense` in order of appearance, those in residual blocks included. C-contiguous float32 or float64;
+        used as they are, not copied.
+    biases : list of ndarray, shapes (n_out,), or None
+        None where bias_std is 0.
+    parametrization : {"ntk", "standard"}
+
+    Attributes
+    ----------
+    net, weights, biases, parametrization
+        As given.
+    n_inputs, n_outputs, n_parameters : int
+    dtype : numpy.dtype
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> from ntkfast.finite.network import FiniteNetwork
+    >>> f = FiniteNetwork(nf.MLP(depth=1), weights=[np.array([[1.0, 3.0]])], biases=[None])
+    >>> f([[2.0, 0.0]]).round(6)
+    array([[1.414214]])
+    """
+
+    def __init__(self, net: Network, weights, biases, parametrization: str = "ntk"):
+        self.steps, denses = _compiled(net)
+        if parametrization not in PARAMETRIZATIONS:
+            raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+        self.net, self.parametrization = net, parametrization
+        self.weights, self.biases = list(weights), list(biases)
+        _check_parameters(self.weights, self.biases, denses)
+        self.dtype = self.weights[0].dtype
+        self.n_inputs, self.n_outputs = self.weights[0].shape[1], len(self.weights[-1])
+        widths = _widths(self.steps, [len(weight) for weight in self.weights[:-1]], self.n_outputs)
+        _check_shapes(self.weights, _shapes(self.steps, self.n_inputs, widths))
+        ntk = parametrization == "ntk"
+        self.weight_scales = [
+            d.weight_std / math.sqrt(weight.shape[1]) if ntk else 1.0
+            for d, weight in zip(denses, self.weights, strict=True)
+        ]
+        self.bias_scales = [(d.bias_std if ntk else 1.0) if d.bias_std else 0.0 for d in denses]
+        self.weight_lrs = [d.weight_lr for d in denses]
+        self.bias_lrs = [d.bias_lr if d.bias_std else 0.0 for d in denses]
+
+    @classmethod
+    def init(
+        cls, net: Network, n_inputs: int, widths=None, n_outputs: int = 1, rng=None, dtype=None, parametrization="ntk"
+    ) -> FiniteNetwork:
+        """A network with random parameters.
+
+        Parameters
+        ----------
+        net : Network
+        n_inputs : int
+        widths : int or sequence of int
+            Number of units of the hidden layers: one for all, or one for each `Dense` but the last, in order of
+            appearance, those in residual blocks included. A residual block adds its last `Dense` to its input, so that
+            both have one width; where it adds to the outputs, that is n_outputs. May be left out if no width is free.
+        n_outputs : int
+            Of the last `Dense`.
+        rng : None, int or numpy.random.Generator
+            A number makes it reproducible.
+        dtype : {float32, float64}
+            Default: float64.
+        parametrization : {"ntk", "standard"}
+
+        Returns
+        -------
+        FiniteNetwork
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described, or the widths do not suit a residual block.
+        MemoryError
+            The parameters do not fit.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> from ntkfast.finite.network import FiniteNetwork
+        >>> net = nf.MLP(depth=3, activation="relu", bias_std=0.1)
+        >>> f = FiniteNetwork.init(net, n_inputs=2, widths=[64, 32], rng=0)
+        >>> [weight.shape for weight in f.weights]
+        [(64, 2), (32, 64), (1, 32)]
+        >>> f([[1.0, 0.0], [0.0, 1.0]]).shape
+        (2, 1)
+        """
+        steps, denses = _compiled(net)
+        if parametrization not in PARAMETRIZATIONS:
+            raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+        n_inputs, n_outputs = positive_integer(n_inputs, "n_inputs"), positive_integer(n_outputs, "n_outputs")
+        shapes = _shapes(steps, n_inputs, _widths(steps, widths, n_outputs))
+        dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
+        rng = _generator(rng)
+        n_parameters = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
+        memory.require(n_parameters * dtype.itemsize, f"a network of {n_parameters} parameters")
+        weights, biases = [], []
+        for dense, (n_out, n_in) in zip(denses, shapes, strict=True):
+            weights.append(rng.standard_normal((n_out, n_in), dtype=dtype))
+            biases.append(rng.standard_normal(n_out, dtype=dtype) if dense.bias_std else None)
+            if parametrization == "standard":
+                weights[-1] *= dense.weight_std / math.sqrt(n_in)
+                if dense.bias_std:
+                    biases[-1] *= dense.bias_std
+        return cls(net, weights, biases, parametrization)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(array.size for array in (*self.weights, *self.biases) if array is not None)
+
+    def __call__(self, X) -> np.ndarray:
+        """The outputs at the points X.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (N, n_outputs), of the network's dtype
+        """
+        X = self.points(X)
+        outputs = np.empty((len(X), self.n_outputs), self.dtype)
+        for rows in passes.blocks(self, len(X)):
+            outputs[rows] = passes.forward(self, X[rows])
+        return outputs
+
+    def jacobian(self, X) -> np.ndarray:
+        """∂f_k(x_i)/∂θ_p, for small networks: tangent kernels and products with the Jacobian do without it.
+
+        The parameters are in the order weights (by rows), biases of each `Dense` in turn. It is the plain derivative:
+        the tangent kernel is Θ̂_kk'(x_i, x_j) = Σ_p lr_p J[i, k, p] J[j, k', p], where lr_p is the weight_lr or bias_lr
+        of the parameter's layer, 1 by default.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (N, n_outputs, n_parameters)
+
+        Raises
+        ------
+        MemoryError
+            It does not fit.
+        ValueError, TypeError
+            X does not suit the network, or an activation has no derivative.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> from ntkfast.finite.network import FiniteNetwork
+        >>> f = FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.1), n_inputs=1, rng=0)
+        >>> f.jacobian([[3.0]])
+        array([[[3. , 0.1]]])
+        """
+        from ntkfast.finite.products import jacobian
+
+        return jacobian(self, X)
+
+    def copy(self) -> FiniteNetwork:
+        """A network with parameters of its own."""
+        biases = [None if bias is None else bias.copy() for bias in self.biases]
+        return FiniteNetwork(self.net, [weight.copy() for weight in self.weights], biases, self.parametrization)
+
+    def save(self, path) -> None:
+        """Write the network to one .npz file; `load` reads it.
+
+        The file is complete or not there at all: it is written beside `path` and renamed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            As it is, no suffix is added.
+        """
+        path = Path(path)
+        arrays = {f"weight_{k}": weight for k, weight in enumerate(self.weights)}
+        arrays |= {f"bias_{k}": bias for k, bias in enumerate(self.biases) if bias is not None}
+        text = json.dumps({"parametrization": self.parametrization, "layers": _described(self.net.layers)})
+        handle, beside = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, network=np.array(text), **arrays)
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+    @classmethod
+    def load(cls, path, net: Network | None = None) -> FiniteNetwork:
+        """The network that `save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        net : Network, optional
+            Needed if an activation was made by `Activation.from_function`: the network of the same layers.
+
+        Returns
+        -------
+        FiniteNetwork
+
+        Raises
+        ------
+        ValueError
+            The file was not written by `save`, or net is needed, or is not that network.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import ntkfast as nf
+        >>> from ntkfast.finite.network import FiniteNetwork
+        >>> f = FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     f.save(pathlib.Path(folder) / "f.npz")
+        ...     again = FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
+        >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
+        True
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            description = json.loads(str(arrays["network"]))
+            layers, parametrization = description["layers"], description["parametrization"]
+        except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"path: expected a file that FiniteNetwork.save wrote, got {path} ({error})") from None
+        if net is None:
+            net = Network(_rebuilt(layers))
+        elif _described(_checked(net).layers) != layers:
+            raise ValueError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
+        n = net.depth
+        weights, biases = ([arrays.get(f"{name}_{k}") for k in range(n)] for name in ("weight", "bias"))
+        return cls(net, weights, biases, parametrization)
+
+    def points(self, X, name="X") -> np.ndarray:
+        """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
+        array = as_points(X, name)
+        if array.shape[1] != self.n_inputs:
+            raise ValueError(f"{name}: expected {self.n_inputs} features as in the network, got shape {array.shape}")
+        with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite
+            array = np.ascontiguousarray(array, dtype=self.dtype)
+            require_finite(array, np.einsum("ij,ij->i", array, array), name)
+        return array
+
+    def __repr__(self):
+        widths = [self.n_inputs, *map(len, self.weights)]
+        return (
+            f"FiniteNetwork({self.net!r}, widths {'-'.join(map(str, widths))}, {self.dtype}, "
+            f"parametrization={self.parametrization!r})"
+        )
+
+
+def _generator(rng):
+    if not (rng is None or isinstance(rng, numbers.Integral | np.random.Generator)) or isinstance(rng, bool):
+        raise TypeError(f"rng: expected None, an integer or a numpy.random.Generator, got {type(rng).__name__}")
+    if isinstance(rng, numbers.Integral) and rng < 0:
+        raise ValueError(f"rng: expected an integer >= 0, got {rng}")
+    return np.random.default_rng(rng)
+
+
+# ---- widths --------------------------------------------------------------------------------------------------
+
+
+def _checked(net):
+    if not isinstance(net, Network):
+        raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+    return net
+
+
+def _dense_layers(layers):
+    for layer in layers:
+        if isinstance(layer, Dense):
+            yield layer
+        elif isinstance(layer, Residual):
+            yield from _dense_layers(layer.layers)
+
+
+def _compiled(net):
+    return passes.steps_of(_checked(net).layers), list(_dense_layers(net.layers))
+
+
+def _same_width(steps):
+    """For each Dense the first one that has its width: residual blocks add layers to one another."""
+    first, stack, current = [], [], None
+    for kind, argument in steps:
+        if kind == "dense":
+            first.append(argument)
+            current = argument
+        elif kind == "push":
+            stack.append(current)
+        elif kind == "add":
+            one, other = sorted((first[stack.pop()], first[current]))
+            first = [one if k == other else k for k in first]
+    return first
+
+
+def _widths(steps, widths, n_outputs):
+    """The number of units of each Dense."""
+    first = _same_width(steps)
+    depth = len(first)
+    is_output = [k == first[-1] for k in first]
+    if widths is None:
+        if not all(is_output):
+            raise TypeError("widths: expected a number, or one per hidden Dense, got None")
+        widths = n_outputs
+    if isinstance(widths, numbers.Integral) and not isinstance(widths, bool):
+        width = positive_integer(widths, "widths")
+        return [n_outputs if out else width for out in is_output]
+    if isinstance(widths, str) or not np.iterable(widths):
+        raise TypeError(f"widths: expected a number, or one per hidden Dense, got {type(widths).__name__}")
+    widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
+    if len(widths) != depth - 1:
+        raise ValueError(f"widths: expected a number, or {depth - 1}, one per hidden Dense, got {len(widths)}")
+    for k, width in enumerate(widths):
+        if is_output[k] and width != n_outputs:
+            raise ValueError(
+                f"widths[{k}]: expected n_outputs={n_outputs}, as a residual block adds this layer to the outputs, "
+                f"got {width}"
+            )
+        if width != widths[first[k]]:
+            raise ValueError(
+                f"widths[{k}]: expected {widths[first[k]]} as in widths[{first[k]}], as a residual block adds the two "
+                f"layers, got {width}"
+            )
+    return [*widths, n_outputs]
+
+
+def _shapes(steps, n_inputs, widths):
+    """The shapes (n_out, n_in) of the weights."""
+    shapes, current, stack = [], n_inputs, []
+    for kind, argument in steps:
+        if kind == "dense":
+            shapes.append((widths[argument], current))
+            current = widths[argument]
+        elif kind == "norm" and current < 2:
+            raise ValueError("widths: expected at least 2 units before a LayerNorm, got 1")
+        elif kind == "push":
+            stack.append(current)
+        elif kind == "add":
+            current = stack.pop()
+    return shapes
+
+
+def _check_parameters(weights, biases, denses):
+    """Raise unless these are arrays of one dtype with biases where the layers have them."""
+    for name, arrays in (("weights", weights), ("biases", biases)):
+        if len(arrays) != len(denses):
+            raise ValueError(f"{name}: expected {len(denses)}, one per Dense, got {len(arrays)}")
+    for k, (weight, bias, dense) in enumerate(zip(weights, biases, denses, strict=True)):
+        if (bias is None) != (dense.bias_std == 0):
+            what = "None" if bias is None else "an array"
+            raise ValueError(f"biases[{k}]: expected None exactly where bias_std is 0, got {what} for {dense!r}")
+        for name, array, n_axes in (("weights", weight, 2), ("biases", bias, 1)):
+            if name == "biases" and bias is None:
+                continue
+            if not isinstance(array, np.ndarray) or array.ndim != n_axes or not array.flags.c_contiguous:
+                got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise TypeError(f"{name}[{k}]: expected a C-contiguous {n_axes}-D array, got {got}")
+            if array.dtype not in DTYPES or array.dtype != weights[0].dtype:
+                raise TypeError(f"{name}[{k}]: expected float32 or float64, one for all, got {array.dtype}")
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(f"biases[{k}]: expected shape {weight.shape[:1]}, got {bias.shape}")
+
+
+def _check_shapes(weights, shapes):
+    for k, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
+        if weight.shape != shape:
+            raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
+
+
+# ---- networks as text ----------------------------------------------------------------------------------------
+
+
+def _described(layers):
+    """The layers as lists, strings and numbers, as JSON has them."""
+    described = []
+    for layer in layers:
+        if isinstance(layer, Dense):
+            fields = ("weight_std", "bias_std", "weight_lr", "bias_lr")
+            described.append(["Dense", {name: getattr(layer, name) for name in fields}])
+        elif isinstance(layer, Activation):
+            kind = "Activation" if layer.source is None else "from_function"
+            described.append([kind, layer.name, [[key, value] for key, value in layer.parameters]])
+        elif isinstance(layer, LayerNorm):
+            described.append(["LayerNorm"])
+        elif isinstance(layer, Dropout):
+            described.append(["Dropout", layer.rate])
+        else:
+            described.append(["Residual", layer.scale, _described(layer.layers)])
+    return json.loads(json.dumps(described))  # tuples become lists, as in a file
+
+
+def _rebuilt(layers):
+    rebuilt = []
+    for kind, *arguments in layers:
+        if kind == "Dense":
+            rebuilt.append(Dense(**arguments[0]))
+        elif kind == "Activation":
+            name, parameters = arguments
+            rebuilt.append(FACTORIES[name](**dict(parameters)))
+        elif kind == "from_function":
+            raise ValueError(
+                f"net: the activation {arguments[0]!r} was made by Activation.from_function and is not in the file; "
+                "load(path, net=…) takes the network"
+            )
+        elif kind == "LayerNorm":
+            rebuilt.append(LayerNorm())
+        elif kind == "Dropout":
+            rebuilt.append(Dropout(*arguments))
+        else:
+            rebuilt.append(Residual(*_rebuilt(arguments[1]), scale=arguments[0]))
+    return rebuilt

@@ -1,0 +1,29 @@
+"""Extreme eigenvalues of symmetric matrices and operators."""
+
+import numpy as np
+from scipy.linalg import eigvalsh
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+DENSE = 500  # up to this size LAPACK is as fast as Lanczos, and needs no luck
+
+
+def largest_eigenvalue(matrix) -> float:
+    """The largest eigenvalue of a symmetric matrix, or of a LinearOperator."""
+    n = matrix.shape[0]
+    if isinstance(matrix, LinearOperator) and n <= 10:  # too small for Lanczos
+        matrix = matrix @ np.eye(n, dtype=matrix.dtype)
+    if isinstance(matrix, np.ndarray) and n <= DENSE:
+        return float(eigvalsh(matrix, subset_by_index=(n - 1, n - 1))[0])
+    return float(_lanczos(matrix, "LA"))
+
+
+def operator_norm(matrix: np.ndarray) -> float:
+    """The largest absolute eigenvalue of a symmetric matrix."""
+    if len(matrix) <= DENSE:
+        return float(np.abs(eigvalsh(matrix)).max())
+    return float(abs(_lanczos(matrix, "LM")))
+
+
+def _lanczos(matrix, which):
+    start = np.random.default_rng(0).standard_normal(matrix.shape[0]).astype(matrix.dtype)
+    return eigsh(matrix, k=1, which=which, v0=start, return_eigenvectors=False)[0]

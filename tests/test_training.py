@@ -1,0 +1,503 @@
+"""Losses, gradient descent against an explicit loop in torch, what it records, how it fails; convergence in width."""
+
+import math
+import sys
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from reference_finite import plain_ntk, torch_outputs, torch_parameters
+
+import ntkfast as nf
+from ntkfast.finite import losses, passes
+from ntkfast.finite.convergence import Convergence, convergence
+from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.norms import DENSE, largest_eigenvalue, operator_norm
+from ntkfast.finite.products import linearize
+from ntkfast.finite.training import DivergenceError, Record, max_learning_rate, train
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(8, 3))
+LABELS = np.array([0, 1, 2, 1, 0, 2, 2, 1])
+SIGNS = np.where(RNG.normal(size=(8, 2)) > 0, 1, -1)
+REAL = RNG.normal(size=(8, 2))
+PROBABILITIES = RNG.dirichlet(np.ones(3), size=8)
+TARGETS = {"mse": REAL, "logistic": SIGNS, "softmax": LABELS, "huber": 3 * REAL}
+RELU = nf.MLP(depth=3, activation="relu", weight_std=1.4, bias_std=0.1)
+BLOCKS = nf.Network(
+    [
+        nf.Dense(1.0, 0.1, weight_lr=0.5),
+        nf.Residual("tanh", nf.Dense(1.2, 0.2, bias_lr=2.0), nf.Residual("erf", nf.Dense(weight_lr=0)), scale=0.7),
+        nf.LayerNorm(),
+        "gelu",
+        nf.Dense(1.0, 0.3, bias_lr=0),
+    ]
+)
+
+
+@pytest.fixture
+def empirical(monkeypatch):
+    """ntkfast.kernels.empirical, or the plain twin in its place."""
+    try:
+        import ntkfast.kernels.empirical  # noqa: F401
+    except ImportError:
+        twin = SimpleNamespace(empirical_ntk=plain_ntk)
+        monkeypatch.setitem(sys.modules, "ntkfast.kernels.empirical", twin)
+
+
+def finite(net=RELU, n_outputs=2, parametrization="ntk", widths=7, rng=0, dtype=np.float64):
+    return FiniteNetwork.init(net, 3, widths, n_outputs, rng, dtype, parametrization)
+
+
+def parameters(f):
+    return [array for pair in zip(f.weights, f.biases, strict=True) for array in pair if array is not None]
+
+
+# --- losses
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"), [*TARGETS.items(), ("softmax", PROBABILITIES)], ids=[*TARGETS, "softmax of probabilities"]
+)
+def test_d_is_the_derivative_of_the_loss(loss, y):
+    """Central differences with h = 1e-5: errors of h² and ε/h."""
+    k = 3 if loss == "softmax" else 2
+    f = np.random.default_rng(1).normal(size=(8, k))
+    cost = losses.get(loss, y, f.shape)
+    _, d = cost(f)
+    for place in np.ndindex(f.shape):
+        shift = np.zeros_like(f)
+        shift[place] = 1e-5
+        assert_allclose(d[place] / 8, (cost(f + shift)[0] - cost(f - shift)[0]) / 2e-5, atol=1e-9)
+
+
+def test_losses_on_paper():
+    f = np.array([[1.0, 0.0], [0.0, -4.0]])
+    assert losses.get("mse", np.zeros((2, 2)), f.shape)(f)[0] == (1 + 16) / 4
+    assert losses.get("huber", np.zeros((2, 2)), f.shape)(f)[0] == (0.5 + 3.5) / 2
+    logistic = losses.get("logistic", [[1, 1], [-1, -1]], f.shape)(f)[0]
+    assert_allclose(logistic, np.log([1 + math.exp(-1), 2, 2, 1 + math.exp(-4)]).sum() / 2)
+    softmax = losses.get("softmax", [0, 1], f.shape)(f)[0]
+    assert_allclose(softmax, (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(4))) / 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", losses.NAMES)
+def test_losses_are_stable_far_out(loss, dtype):
+    far = np.array([[1e4, -1e4, 0.0]] * 8, dtype=dtype)
+    y = {"mse": np.zeros((8, 3)), "huber": np.zeros((8, 3)), "logistic": np.ones((8, 3)), "softmax": LABELS}[loss]
+    value, d = losses.get(loss, y, far.shape, dtype)(far)
+    assert math.isfinite(value)
+    assert d.dtype == dtype
+    assert np.isfinite(d).all()
+    one_hot = losses.get("softmax", np.eye(3)[[0] * 8], far.shape, dtype)(1e30 * far)
+    assert one_hot[0] == 0
+
+
+def test_labels_are_one_hot_vectors():
+    f = RNG.normal(size=(8, 3))
+    for a, b in zip(
+        losses.get("softmax", LABELS, f.shape)(f), losses.get("softmax", np.eye(3)[LABELS], f.shape)(f), strict=True
+    ):
+        assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "shape", "error", "words"),
+    [
+        ("l2", REAL, (8, 2), ValueError, "loss: 'l2' is unknown; the known ones are mse, logistic, softmax, huber"),
+        (3, REAL, (8, 2), TypeError, "loss: expected a name or a function, got int"),
+        ("mse", REAL[:5], (8, 2), ValueError, r"y: expected shape \(8, 2\), got \(5, 2\)"),
+        ("mse", REAL[:, 0], (8, 2), ValueError, r"y: expected shape \(8, 2\), got \(8,\)"),
+        ("mse", REAL, (8, 1), ValueError, r"y: expected shape \(8, 1\) or \(8,\), got \(8, 2\)"),
+        ("mse", None, (8, 2), TypeError, "y: expected real numbers, got dtype object"),
+        ("mse", [[1.0], [1.0, 2.0]], (2, 2), ValueError, "y: expected an array of numbers, got list"),
+        ("mse", np.ma.masked_less(REAL, 0), (8, 2), TypeError, "y: expected an array without mask"),
+        ("mse", np.where(REAL[2, 1] == REAL, np.nan, REAL), (8, 2), ValueError, "y: .*finite.*nan in row 2, column 1"),
+        ("huber", [1.0, np.inf], (2, 1), ValueError, "y: expected finite numbers, got inf in row 1"),
+        ("logistic", [0, 1], (2, 1), ValueError, r"y: expected -1 or \+1 for the logistic loss, got 0.* in row 0"),
+        ("softmax", [0, 3], (2, 3), ValueError, "y: expected class labels from 0 to 2, got 3 in row 1"),
+        ("softmax", [0, -1], (2, 3), ValueError, "y: expected class labels from 0 to 2, got -1 in row 1"),
+        ("softmax", [0.0, 1.0], (2, 3), TypeError, "y: expected integers as class labels, got dtype float64"),
+        ("softmax", [0], (2, 3), ValueError, r"y: expected 2 class labels, or shape \(2, 3\), got shape \(1,\)"),
+        ("softmax", [[0.5, 0.4]], (1, 2), ValueError, "y: expected probabilities that add to 1, got 0.9 in row 0"),
+        ("softmax", [[1.5, -0.5]], (1, 2), ValueError, "y: expected probabilities >= 0, got -0.5 in row 0, column 1"),
+        ("softmax", LABELS, (8, 1), ValueError, "loss: expected at least 2 outputs for softmax, got 1"),
+    ],
+)
+def test_bad_losses_and_targets(loss, y, shape, error, words):
+    with pytest.raises(error, match=words):
+        losses.get(loss, y, shape)
+
+
+@pytest.mark.parametrize(
+    ("own", "error", "words"),
+    [
+        (lambda f, y: 1.0, TypeError, r"loss: expected the function to return \(C, d\), got float"),
+        (lambda f, y: (1.0, f[:1]), ValueError, r"loss: .*array of shape \(8, 2\), got shapes \(\) and \(1, 2\)"),
+        (lambda f, y: (f, f), ValueError, r"loss: .*a number and an array .*got shapes \(8, 2\) and \(8, 2\)"),
+    ],
+)
+def test_own_losses_that_return_something_else(own, error, words):
+    with pytest.raises(error, match=words):
+        train(finite(), X, REAL, steps=1, loss=own)
+
+
+# --- the path of training
+
+
+def torch_loss(loss, f, y):
+    import torch
+    from torch.nn import functional
+
+    y = torch.tensor(y)
+    if loss == "mse":
+        return ((f - y) ** 2).sum() / (2 * len(f))
+    if loss == "huber":
+        return functional.huber_loss(f, y, reduction="sum") / len(f)
+    if loss == "logistic":
+        return functional.softplus(-y * f).sum() / len(f)
+    return functional.cross_entropy(f, y)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+@pytest.mark.parametrize("loss", losses.NAMES)
+@pytest.mark.parametrize("net", [RELU, BLOCKS], ids=["relu", "blocks"])
+def test_a_hundred_steps_are_those_of_torch(net, loss, parametrization, momentum):
+    torch = pytest.importorskip("torch")
+    f = finite(net, 3 if loss == "softmax" else 2, parametrization)
+    rate = 0.2 * (1 - momentum) if parametrization == "ntk" else 0.02 * (1 - momentum)
+    run = train(f, X, TARGETS[loss], steps=100, learning_rate=rate, loss=loss, momentum=momentum)
+    tensors = torch_parameters(f)
+    rates = []
+    for k, bias in enumerate(f.biases):
+        rates += [f.weight_lrs[k]] + ([] if bias is None else [f.bias_lrs[k]])
+    groups = [{"params": [tensor], "lr": rate * lr} for tensor, lr in zip(tensors, rates, strict=True)]
+    optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum)
+    history = []
+    for _ in range(101):
+        optimizer.zero_grad()
+        value = torch_loss(loss, torch_outputs(f, tensors, torch.tensor(X)), TARGETS[loss])
+        history.append(value.item())
+        if len(history) <= 100:
+            value.backward()
+            optimizer.step()
+    assert_allclose(run.losses, history, rtol=1e-9)
+    assert history[-1] < 0.9 * history[0]
+    for ours, theirs in zip(parameters(run.network), tensors, strict=True):
+        assert_allclose(ours, theirs.detach().numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_wide_networks_follow_the_linearised_one():
+    f = finite(nf.MLP(2, "tanh"), 1, widths=20000)
+    y = REAL[:, 0]
+    run = train(f, X, y, steps=50, learning_rate=0.5)
+    assert_allclose(run.network(X), linearize(f).train(X, y, 50, 0.5)(X), atol=0.02)
+
+
+def test_a_direction_in_place_of_a_loss():
+    f = finite()
+    by_loss = train(f, X, REAL, steps=20)
+    by_direction = train(f, X, steps=20, direction=lambda step, outputs, y: outputs - REAL)
+    given = train(f, X, REAL, steps=20, direction=lambda step, outputs, y: outputs - y)
+    for run in (by_direction, given):
+        assert_array_equal(run.network(X), by_loss.network(X))
+        assert run.losses is None
+    seen = []
+    train(f, X, steps=3, direction=lambda step, outputs, y: seen.append((step, y)) or np.zeros((8, 2)))
+    assert seen == [(0, None), (1, None), (2, None)]
+    own = train(f, X, "anything", steps=20, loss=lambda outputs, y: (len(y), outputs - REAL))
+    assert_array_equal(own.network(X), by_loss.network(X))
+    assert_array_equal(own.losses, [8.0] * 21)
+
+
+def test_float32_stays_float32():
+    f = finite(dtype=np.float32)
+    run = train(f, X, REAL, steps=30, momentum=0.5, learning_rate=0.3)
+    exact = train(
+        FiniteNetwork(f.net, [w.astype(float) for w in f.weights], [b.astype(float) for b in f.biases]),
+        X,
+        REAL,
+        steps=30,
+        momentum=0.5,
+        learning_rate=0.3,
+    )
+    assert all(array.dtype == np.float32 for array in parameters(run.network))
+    assert_allclose(run.network(X), exact.network(X), atol=1e-4)
+
+
+def test_a_step_allocates_nothing_of_the_size_of_the_weights():
+    f = FiniteNetwork.init(nf.MLP(3), 3, 1000, rng=0, dtype=np.float32)  # 4 MB, most of it one matrix
+    for momentum, copies in ((0.0, 1), (0.5, 2)):
+        tracemalloc.start()
+        train(f, X, REAL[:, 0], steps=3, learning_rate=0.1, momentum=momentum)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < (copies + 0.4) * 4 * f.n_parameters
+
+
+def test_the_given_network_is_untouched_even_by_an_interrupt():
+    f, before = finite(), finite()
+
+    def interrupt(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    train(f, X, REAL, steps=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(f, X, REAL, steps=5, progress=interrupt)
+    for a, b in zip(parameters(f), parameters(before), strict=True):
+        assert_array_equal(a, b)
+
+
+def test_no_steps():
+    f = finite()
+    run = train(f, X, REAL, steps=0)
+    assert_array_equal(run.network(X), f(X))
+    assert run.losses.shape == (1,)
+    assert_array_equal(run.steps, [0])
+    assert_array_equal(run.movement, [0])
+
+
+# --- dropout
+
+
+def test_gradients_see_the_masks():
+    net = nf.Network([nf.Dropout(0.2), nf.Dense(1.0, 0.1), "tanh", nf.Dropout(0.4), nf.Dense()])
+    f = finite(net, 1)
+    tape = []
+    passes.forward(f, X, tape, np.random.default_rng(5))
+    direction = RNG.normal(size=f.weights[0].shape)
+    slope = passes.tangent(f, tape, [direction, None], [None, None])
+    h = 1e-5
+    values = []
+    for sign in (1, -1):
+        moved = f.copy()
+        moved.weights[0] += sign * h * direction
+        values.append(passes.forward(moved, X, None, np.random.default_rng(5)))
+    assert_allclose(slope, (values[0] - values[1]) / (2 * h), atol=1e-9)
+    gradient = next(
+        s * g[0].T @ inputs
+        for (layer, inputs, g), s in zip(
+            passes.backward(f, tape, np.ones((1, 8, 1)), [True, False]), f.weight_scales, strict=False
+        )
+        if layer == 0
+    )
+    assert_allclose(np.vdot(gradient, direction), slope.sum())
+
+
+def test_dropout_acts_in_training_only():
+    net = nf.Network([nf.Dense(), "relu", nf.Dropout(0.5), nf.Dense()])
+    f, without = finite(net, 1, widths=50), finite(nf.MLP(2), 1, widths=50)
+    assert_array_equal(f(X), without(X))
+    y = REAL[:, 0]
+    one, same, other = (train(f, X, y, steps=10, learning_rate=0.1, rng=seed) for seed in (1, 1, 2))
+    assert_array_equal(one.losses, same.losses)
+    assert not np.array_equal(one.losses, other.losses)
+    assert one.losses[0] != train(without, X, y, steps=0).losses[0]
+
+
+def test_masked_outputs_have_the_right_mean():
+    """Inverted masks: over 4000 draws the mean of a linear network's outputs, within 5 standard errors."""
+    f = finite(nf.Network([nf.Dropout(0.3), nf.Dense()]), 1)
+    rng = np.random.default_rng(0)
+    draws = np.array([passes.forward(f, X, None, rng) for _ in range(4000)])
+    assert np.all(np.abs(draws.mean(axis=0) - f(X)) < 5 * draws.std(axis=0) / math.sqrt(4000))
+
+
+# --- what is recorded
+
+
+def test_record(empirical):
+    f, others = finite(), RNG.normal(size=(5, 3))
+    run = train(f, X, REAL, steps=25, record=Record(steps=10, X=others, ntk_X=X))
+    assert_array_equal(run.steps, [0, 10, 20, 25])
+    assert run.outputs.shape == (4, 5, 2)
+    assert run.ntk.shape == (4, 8, 8)
+    for k, m in enumerate(run.steps):
+        at = train(f, X, REAL, steps=m).network
+        assert_array_equal(run.outputs[k], at(others))
+        assert_allclose(run.ntk[k], plain_ntk(at, X), rtol=1e-12)
+        assert_allclose(run.ntk_distance[k], np.linalg.norm(plain_ntk(at, X) - plain_ntk(f, X), 2), atol=1e-12)
+        moved = [np.ravel(a - b) for a, b in zip(parameters(at), parameters(f), strict=True)]
+        assert_allclose(run.movement[k], np.linalg.norm(np.concatenate(moved)))
+    listed = train(f, X, REAL, steps=25, record=Record(steps=[20, 3]))
+    assert_array_equal(listed.steps, [3, 20])
+    assert listed.outputs is None
+    assert listed.ntk is None
+    assert listed.ntk_distance is None
+
+
+def test_wide_networks_hardly_move(empirical):
+    """The kernel stays put as the width grows (Theorem 2); here by a factor of about √16."""
+    distances = []
+    for width in (100, 1600):
+        f = finite(nf.MLP(2, "tanh"), 1, widths=width)
+        run = train(f, X, REAL[:, 0], steps=100, record=Record(steps=100, ntk_X=X))
+        distances.append(run.ntk_distance[-1])
+    assert distances[1] < 0.5 * distances[0]
+
+
+# --- divergence
+
+
+def test_the_largest_stable_learning_rate():
+    f = finite(nf.MLP(1), 1)
+    y = X @ np.array([1.0, -2.0, 0.5])
+    limit = max_learning_rate(plain_ntk(f, X))
+    assert_allclose(limit, 2 * 8 / np.linalg.eigvalsh(X @ X.T / 3).max())
+    stable = train(f, X, y, steps=300, learning_rate=0.99 * limit)
+    assert stable.losses[-1] < 1e-3 * stable.losses[0]
+    with pytest.raises(DivergenceError, match=rf"diverged at step \d+: the loss grew.*below {limit:.3g} at the start$"):
+        train(f, X, y, steps=1000, learning_rate=1.2 * limit)
+
+
+def test_the_hint_of_many_points_is_an_estimate():
+    points = RNG.normal(size=(500, 3))
+    f = finite(n_outputs=1)
+    with pytest.raises(DivergenceError, match=r"learning_rate is 1000, .*below .* estimated from 167 points"):
+        train(f, points, points[:, 0], steps=100, learning_rate=1000)
+
+
+def test_divergence_beyond_the_numbers():
+    own = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, "snake", lambda x: 1 + np.sin(2 * x))
+    for net in (RELU, nf.MLP(4, "softplus"), nf.MLP(3, own)):
+        for dtype in (np.float32, np.float64):
+            with pytest.raises(DivergenceError, match="diverged at step"):
+                train(finite(net, 1, dtype=dtype), X, REAL[:, 0], steps=100, learning_rate=1e12)
+    with pytest.raises(DivergenceError, match="diverged at step 0: the loss is nan"):
+        train(finite(), X, REAL, loss=lambda f, y: (math.nan, f))
+    with pytest.raises(DivergenceError, match=r"diverged at step \d+: the outputs are not finite"):
+        train(finite(), X, direction=lambda step, f, y: -1e9 * f)
+    assert issubclass(DivergenceError, ArithmeticError)
+
+
+@pytest.mark.parametrize("n", [5, DENSE + 40])
+def test_extreme_eigenvalues(n):
+    A = np.random.default_rng(0).normal(size=(n, n))
+    A = (A + A.T) / math.sqrt(n) - 0.5 * np.eye(n)
+    exact = np.linalg.eigvalsh(A)
+    assert_allclose(largest_eigenvalue(A), exact[-1], rtol=1e-10)
+    assert_allclose(operator_norm(A), -exact[0], rtol=1e-10)
+
+
+def test_max_learning_rate_of_other_matrices():
+    assert max_learning_rate(np.zeros((3, 3))) == math.inf
+    for bad, error, words in (
+        (np.ones((2, 3)), ValueError, r"K: expected a square matrix, got shape \(2, 3\)"),
+        (np.ones(3), ValueError, "K: expected a square matrix"),
+        ([[np.nan]], ValueError, "K: expected finite numbers"),
+        ([["a"]], TypeError, "K: expected real numbers"),
+    ):
+        with pytest.raises(error, match=words):
+            max_learning_rate(bad)
+
+
+# --- convergence in width
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_errors_fall_like_one_over_the_root_of_the_width(empirical, dtype):
+    calls = []
+    points = X.astype(dtype)
+    result = convergence(
+        RELU, points, [64, 256, 1024], n_seeds=12, progress=lambda done, total: calls.append((done, total))
+    )
+    assert result.errors.shape == (3, 12)
+    assert abs(result.slope + 0.5) < 4 * result.slope_error
+    assert result.slope_error < 0.1
+    assert_array_equal(result.mean, result.errors.mean(axis=1))
+    assert_array_equal(result.median, np.median(result.errors, axis=1))
+    assert calls[-1] == (36, 36)
+    again = convergence(RELU, points, [64, 256], n_seeds=12, rng=np.random.default_rng(0))
+    assert_array_equal(again.errors, result.errors[:2])
+
+
+def test_one_error_on_paper(empirical):
+    result = convergence(RELU, X, [32], n_seeds=1, rng=7)
+    exact = nf.ntk(RELU, X)
+    error = np.linalg.norm(plain_ntk(finite(n_outputs=1, widths=32, rng=7), X) - exact, 2) / np.linalg.norm(exact, 2)
+    assert_allclose(result.errors, [[error]], rtol=1e-10)
+    assert math.isnan(result.slope)
+
+
+def test_slope_of_an_exact_power_law():
+    widths = np.array([10, 100, 1000])
+    result = Convergence(RELU, widths, 3.0 * widths[:, None] ** -0.5 * np.ones((3, 2)))
+    assert_allclose(result.slope, -0.5)
+    assert_allclose(result.slope_error, 0, atol=1e-12)
+
+
+def test_plot_of_convergence():
+    pytest.importorskip("matplotlib")
+    from ntkfast.plotting import plot_convergence
+
+    widths = np.array([10, 100])
+    result = Convergence(RELU, widths, RNG.uniform(0.5, 1, size=(2, 4)) / np.sqrt(widths)[:, None])
+    ax = plot_convergence(result)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert "slope" in ax.get_legend().get_texts()[-1].get_text()
+    assert plot_convergence(Convergence(RELU, widths[:1], result.errors[:1]), ax=ax) is ax
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"net": "relu"}, TypeError, "net: expected a Network, got str"),
+        ({"X": X[0]}, ValueError, "X: expected a 2-D array"),
+        ({"X": np.zeros((2, 3)), "net": nf.MLP(2)}, ValueError, "X: expected points whose limit kernel is not 0"),
+        ({"widths": 100}, TypeError, "widths: expected a sequence of integers, got int"),
+        ({"widths": []}, ValueError, "widths: expected at least one width, got none"),
+        ({"widths": [10, 0]}, ValueError, r"widths\[1\]: expected an integer >= 1, got 0"),
+        ({"n_seeds": 0}, ValueError, "n_seeds: expected an integer >= 1, got 0"),
+        ({"progress": 3}, TypeError, "progress: expected None"),
+    ],
+)
+def test_bad_arguments_of_convergence(empirical, changes, error, words):
+    with pytest.raises(error, match=words):
+        convergence(**{"net": RELU, "X": X, "widths": [10], **changes})
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"f": RELU}, TypeError, "f: expected a FiniteNetwork, got Network"),
+        ({"X": X[:, :2]}, ValueError, r"X: expected 3 features as in the network, got shape \(8, 2\)"),
+        ({"y": REAL[:4]}, ValueError, r"y: expected shape \(8, 2\), got \(4, 2\)"),
+        ({"y": None}, TypeError, "y: expected real numbers"),
+        ({"y": np.full((8, 2), np.nan)}, ValueError, "y: expected finite numbers, got nan in row 0"),
+        ({"steps": -1}, ValueError, "steps: expected an integer >= 0, got -1"),
+        ({"steps": 1.5}, TypeError, "steps: expected an integer, got float"),
+        ({"learning_rate": 0}, ValueError, "learning_rate: expected a number > 0, got 0"),
+        ({"learning_rate": "1"}, TypeError, "learning_rate: expected a number, got str"),
+        ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\), got 1.0"),
+        ({"momentum": -0.1}, ValueError, r"momentum: expected a number in \[0, 1\), got -0.1"),
+        ({"loss": "mae"}, ValueError, "loss: 'mae' is unknown"),
+        ({"direction": "down"}, TypeError, "direction: expected a function, got str"),
+        ({"direction": lambda s, f, y: f[0]}, ValueError, r"direction: .*return shape \(8, 2\), got \(2,\)"),
+        ({"record": 10}, TypeError, "record: expected a Record, got int"),
+        ({"record": Record(steps=0)}, ValueError, "record.steps: expected an integer >= 1, got 0"),
+        ({"record": Record(steps="all")}, TypeError, "record.steps: expected an integer or a sequence"),
+        ({"record": Record(steps=[1, 2.0])}, TypeError, r"record.steps\[1\]: expected an integer, got float"),
+        ({"record": Record(steps=[500])}, ValueError, "record.steps: expected steps up to 10, got 500"),
+        ({"record": Record(X=X[0])}, ValueError, "record.X: expected a 2-D array"),
+        ({"progress": "yes"}, TypeError, "progress: expected None, True, False or a callable, got str"),
+        ({"rng": "0"}, TypeError, "rng: expected None, an integer or a numpy.random.Generator, got str"),
+    ],
+)
+def test_bad_arguments(changes, error, words):
+    with pytest.raises(error, match=words):
+        train(**{"f": finite(), "X": X, "y": REAL, "steps": 10, **changes})
+
+
+def test_an_activation_without_derivative():
+    f = finite(nf.Network([nf.Dense(), nf.Activation.from_function(np.tanh, "mine"), nf.Dense()]))
+    with pytest.raises(ValueError, match=r"f: the activation 'mine' has no derivative.*derivative="):
+        train(f, X, REAL)

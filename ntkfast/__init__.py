@@ -10,7 +10,20 @@ from importlib.metadata import version as _version
 
 from ntkfast.engine.config import show_config
 from ntkfast.engine.series import PrecisionError
+from ntkfast.finite import (
+    DivergenceError,
+    FiniteNetwork,
+    Record,
+    jvp,
+    linearize,
+    max_learning_rate,
+    ntk_vector_product,
+    train,
+    vjp,
+)
+from ntkfast.finite.convergence import convergence
 from ntkfast.kernels import diagonal, kernels, nngp, ntk
+from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
 from ntkfast.kernels.phase import phase
 from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
 from ntkfast.networks.activations import ActivationError
@@ -22,16 +35,29 @@ __all__ = [
     "Activation",
     "ActivationError",
     "Dense",
+    "DivergenceError",
     "Dropout",
+    "FiniteNetwork",
     "LayerNorm",
     "Network",
     "PrecisionError",
+    "Record",
     "Residual",
     "activations",
+    "convergence",
     "diagonal",
+    "empirical_nngp",
+    "empirical_ntk",
+    "gram_from_jacobian",
+    "jvp",
     "kernels",
+    "linearize",
+    "max_learning_rate",
     "nngp",
     "ntk",
+    "ntk_vector_product",
     "phase",
     "show_config",
+    "train",
+    "vjp",
 ]

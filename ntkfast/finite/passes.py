@@ -14,7 +14,7 @@ import numpy as np
 
 from ntkfast.engine import memory
 from ntkfast.finite import blas
-from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
+from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Residual
 
 __all__ = ["LayerFactors", "layer_factors"]
 
@@ -336,4 +336,23 @@ def layer_factors(f, X) -> list[LayerFactors]:
         weight = f.weight_lrs[layer] * f.weight_scales[layer] ** 2
         bias = f.bias_lrs[layer] * f.bias_scales[layer] ** 2
         factors.append(LayerFactors(inputs, None if is_output else g, weight, bias))
+    return factors
+
+
+def covariance_factors(f, X) -> list[tuple[np.ndarray, float, float]]:
+    """(α, weight, bias), such that Σ (weight α(x)·α(x') + bias) is the second moment of an output over the parameters
+    of the last Dense; what residual blocks add its outputs to is given, and counts by its mean over the outputs.
+    """
+    X = f.points(X)
+    tape, dense, scale = [], f.net.layers[-1], 1.0
+    outputs = forward(f, X, tape)
+    while isinstance(dense, Residual):
+        scale *= dense.scale
+        dense = dense.layers[-1]
+    inputs = next(kept for (kind, _), kept in zip(reversed(f.steps), reversed(tape), strict=True) if kind == "dense")
+    weight = (scale * dense.weight_std) ** 2 / inputs.shape[1]
+    factors = [(inputs, weight, (scale * dense.bias_std) ** 2)]
+    if f.net.layers[-1] is not dense:
+        rest = outputs - inputs.dtype.type(scale) * _affine(f, len(f.weights) - 1, inputs)
+        factors.append((rest, 1 / f.n_outputs, 0.0))
     return factors

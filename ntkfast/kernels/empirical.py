@@ -1,0 +1,341 @@
+"""The kernels of networks of finite width: the empirical NTK and NNGP, from Gram matrices of layer factors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from ntkfast.engine import arrays, memory, progress, tangent, threads
+from ntkfast.finite import passes
+from ntkfast.finite.network import FiniteNetwork
+from ntkfast.networks.checks import positive_integer
+
+__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian"]
+
+OUTPUTS = ("mean", "diagonal", "full")
+BUDGET = 2**31  # bytes of layer factors that are held at once, unless memory= says otherwise
+
+
+def _check_network(f):
+    if not isinstance(f, FiniteNetwork):
+        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
+
+
+def _check_outputs(outputs):
+    if outputs not in OUTPUTS:
+        raise ValueError(f"outputs: expected 'mean', 'diagonal' or 'full', got {outputs!r}")
+
+
+def _result(shape, k, outputs, dtype, out, inputs):
+    """The array of the result, (n, m), (n, m, k) or (n, m, k, k)."""
+    shape = (*shape, *{"mean": (), "diagonal": (k,), "full": (k, k)}[outputs])
+    if out is not None:
+        arrays.check_out(out, shape, dtype, inputs)
+        return out
+    smaller = {
+        "mean": "",
+        "diagonal": "; outputs='mean' is smaller",
+        "full": "; outputs='mean' or 'diagonal' is smaller",
+    }
+    what = f"X: the result of {' x '.join(map(str, shape))} {dtype} with outputs={outputs!r}"
+    memory.require(math.prod(shape) * dtype.itemsize, what, smaller[outputs])
+    return np.empty(shape, dtype)
+
+
+def _planes(k, outputs, symmetric):
+    """(index of the output's plane, output on the left, output on the right, whether the plane is symmetric)."""
+    if outputs == "diagonal":
+        return [((a,), a, a, symmetric) for a in range(k)]
+    return [((a, b), a, b, symmetric and a == b) for a in range(k) for b in range(k) if not symmetric or a <= b]
+
+
+def _terms(left, right, k, a=None, b=None):
+    """The terms of the tile driver; a, b: the outputs on both sides, None for the mean over them."""
+    terms = []
+    for x, y in zip(left, right, strict=True):
+        if x.sensitivities is None:  # the outputs themselves: B_k·B_k' is 1 for k = k', else 0
+            if a == b:
+                terms.append((x.inputs, y.inputs, None, None, x.weight, x.bias))
+            continue
+        one, other = x.sensitivities, y.sensitivities
+        share = 1 / k if a is None else 1
+        if a is not None:
+            one, other = one[a : a + 1], other[b : b + 1]
+        terms.append((x.inputs, y.inputs, one, other, share * x.weight, share * x.bias))
+    return terms
+
+
+def _fill(left, right, k, outputs, symmetric, out, n_threads, report):
+    """One rectangle of the result from the factors of its rows and columns."""
+    if outputs == "mean":
+        _sum_up(_terms(left, right, k), out, symmetric, n_threads, report)
+        return
+    for place, a, b, of_plane in _planes(k, outputs, symmetric):
+        plane = out[(..., *place)]
+        _sum_up(_terms(left, right, k, a, b), plane, of_plane, n_threads, report)
+        if symmetric and a != b:
+            out[(..., *place[::-1])] = plane.T
+
+
+def _sum_up(terms, out, symmetric, n_threads, report):
+    if terms:
+        tangent.hadamard_sum(terms, out, symmetric, n_threads, report)
+    else:  # nothing is trained, or only a layer that these outputs do not share
+        out[...] = 0
+
+
+def _blocks(n, size):
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _by_blocks(X, Y, factors, size, fill, out, report):
+    """fill every rectangle of out from the factors of blocks of X and Y (None: of X again), each block `size` points.
+
+    Rows of blocks outside, so that the factors of two blocks are held at most.
+    """
+    columns = X if Y is None else Y
+    rectangles = [
+        (i, j)
+        for i in _blocks(len(X), size)
+        for j in _blocks(len(columns), size)
+        if Y is not None or i.start <= j.start
+    ]
+    for i, group in itertools.groupby(rectangles, key=lambda rectangle: rectangle[0]):
+        left = factors(X[i])
+        for _, j in group:
+            symmetric = Y is None and i == j
+            right = left if symmetric else factors(columns[j])
+            fill(left, right, symmetric, out[i, j], report.part(i, j))
+            if Y is None and i != j:
+                out[j, i] = _swapped(out[i, j])
+
+
+def _swapped(block):
+    """Θ_kk'(x, x') = Θ_k'k(x', x): points exchanged, and outputs too where there are two axes of them."""
+    block = np.swapaxes(block, 0, 1)
+    return np.swapaxes(block, 2, 3) if block.ndim == 4 else block
+
+
+class _Report:
+    """Entries of the matrix that are done, from the tiles that are done of one rectangle."""
+
+    def __init__(self, report, symmetric, shape):
+        self.report, self.done, self.total = report, 0, math.prod(shape)
+        self.symmetric = symmetric
+
+    def part(self, i, j):
+        size = (i.stop - i.start) * (j.stop - j.start) * (2 if self.symmetric and i != j else 1)
+        before, self.done = self.done, self.done + size
+        if self.report is None:
+            return None
+        return lambda done, total: self.report(before + size * done // total, self.total)
+
+
+def empirical_ntk(
+    f: FiniteNetwork, X, Y=None, outputs="mean", *, out=None, n_threads=None, progress=None, memory=None
+) -> np.ndarray:
+    """The tangent kernel of a network at its present parameters, Θ̂(x_i, y_j).
+
+        Θ̂_kk'(x, x') = Σ_p lr_p ∂f_k(x)/∂θ_p ∂f_k'(x')/∂θ_p
+
+    with the learning rates of the layers (Jacot, Gabriel and Hongler 2018, section 4). With the inputs α^l and the
+    sensitivities B^l_k(x) = ∂f_k(x)/∂(pre-activations) of every `Dense`, in NTK parametrisation
+
+        Θ̂_kk'(x, x') = Σ_l (w² α^l(x)·α^l(x')/n_l + β²) (B^l_k(x)·B^l_k'(x')),
+
+    two Gram matrices a layer; no Jacobian is formed.
+
+    Parameters
+    ----------
+    f : FiniteNetwork
+    X : array_like, shape (n, n_inputs)
+    Y : array_like, shape (m, n_inputs), optional
+        Default: X; each pair is then computed once.
+    outputs : {"mean", "diagonal", "full"}
+        "mean": Σ_k Θ̂_kk/k, which is Θ̂ of one output in the limit; "diagonal": all Θ̂_kk; "full": all Θ̂_kk'.
+    out : ndarray, optional
+        Where to write: an array of the result's shape and dtype.
+    n_threads : int, optional
+        Of the Gram matrices; the passes through the network use BLAS's own threads.
+    progress : bool or callable, optional
+        As in `ntk`.
+    memory : int, optional
+        Bytes that the layer factors may take (default: 2 GiB). More points than that are treated in blocks, and the
+        passes through the network are repeated.
+
+    Returns
+    -------
+    ndarray of the network's dtype, shape (n, m), (n, m, k) or (n, m, k, k) for k outputs
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described, or an activation has no derivative.
+    MemoryError
+        The result is larger than the memory that is available. Nothing has been allocated then.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> net = nf.MLP(depth=4, activation="relu", weight_std=1.0, bias_std=0.1)
+    >>> f = nf.FiniteNetwork.init(net, n_inputs=2, widths=2000, rng=0)
+    >>> X = [[1.0, 0.0], [0.0, 1.0]]
+    >>> bool(abs(nf.empirical_ntk(f, X) - nf.ntk(net, X)).max() < 0.03)
+    True
+    """
+    _check_network(f)
+    _check_outputs(outputs)
+    passes.require_derivatives(f)
+    k = f.n_outputs
+
+    def fill(left, right, symmetric, rectangle, report):
+        _fill(left, right, k, outputs, symmetric, rectangle, resolved, report)
+
+    resolved = threads.resolve(n_threads)
+    units = sum(map(len, f.weights))
+    per_point = f.n_inputs + units * (2 + k)  # of a block: the tape, the sensitivities
+    factors = lambda points: passes.layer_factors(f, points)  # noqa: E731
+    return _run(f, X, Y, outputs, k, per_point, factors, fill, out, progress, memory)
+
+
+def _run(f, X, Y, outputs, k, per_point, factors, fill, out, show, budget):
+    progress.check(show)
+    budget = BUDGET if budget is None else positive_integer(budget, "memory")
+    Y = None if Y is X else Y
+    X, Y = f.points(X), None if Y is None else f.points(Y, "Y")
+    shape = (len(X), len(X) if Y is None else len(Y))
+    result = _result(shape, k, outputs, f.dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
+    size = max(1, budget // (2 * per_point * f.dtype.itemsize))
+    with progress.reporter(show, "empirical kernel") as report:
+        _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
+    return result
+
+
+def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, progress=None, memory=None) -> np.ndarray:
+    """The covariance of the outputs over the parameters of the last layer, given all others.
+
+        Σ̂(x, x') = w² α(x)·α(x')/n + β²
+
+    with the n units α of the last hidden layer; it converges to the kernel Σ^L of `nngp`. Where the network ends with
+    residual blocks, what they add to counts by its mean over the outputs.
+
+    Parameters
+    ----------
+    f, X, Y, out, n_threads, progress, memory
+        As in `empirical_ntk`.
+
+    Returns
+    -------
+    ndarray of the network's dtype, shape (n, m)
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As in `empirical_ntk`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.5), n_inputs=2, rng=0)
+    >>> nf.empirical_nngp(f, [[1.0, 1.0]])
+    array([[1.25]])
+    """
+    _check_network(f)
+
+    def fill(left, right, symmetric, rectangle, report):
+        terms = [(a, b, None, None, *scales) for (a, *scales), (b, *_) in zip(left, right, strict=True)]
+        tangent.hadamard_sum(terms, rectangle, symmetric, resolved, report)
+
+    resolved = threads.resolve(n_threads)
+    per_point = f.n_inputs + 2 * sum(map(len, f.weights))
+    factors = lambda points: passes.covariance_factors(f, points)  # noqa: E731
+    return _run(f, X, Y, "mean", 1, per_point, factors, fill, out, progress, memory)
+
+
+def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
+    """J Jᵀ from blocks of columns of a Jacobian that any other program has computed.
+
+    Parameters
+    ----------
+    blocks : iterable
+        Arrays (n, k, p): the derivatives of k outputs at n points by some of the parameters, any number of these, which
+        may differ from block to block. Or tuples of two such arrays, (n, k, p) and (m, k, p), for the kernel of two
+        sets of points. An array (n, p) counts as (n, 1, p). If the first is float32, so is the result, else float64.
+        They are taken one after the other, so that a generator keeps one block in memory.
+    outputs : {"mean", "diagonal", "full"}
+        As in `empirical_ntk`.
+    n_threads : int, optional
+        As in `ntk`.
+
+    Returns
+    -------
+    ndarray, shape (n, m), (n, m, k) or (n, m, k, k)
+
+    Raises
+    ------
+    TypeError, ValueError
+        A block is not as described, or does not suit the ones before; the message gives its number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> jacobian = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]])
+    >>> nf.gram_from_jacobian([jacobian[:, :2], jacobian[:, 2:]])
+    array([[ 5.,  2.],
+           [ 2., 10.]])
+    """
+    _check_outputs(outputs)
+    n_threads = threads.resolve(n_threads)
+    result = None
+    for number, given in enumerate(blocks):
+        x, y = _jacobian_blocks(given, f"blocks[{number}]", None if result is None else result.dtype)
+        shape = (len(x), len(x if y is None else y), x.shape[1], y is None)
+        if result is None:
+            first_shape = shape
+            result = to = _result(shape[:2], shape[2], outputs, x.dtype, None, [])
+        elif shape == first_shape:
+            to = np.empty_like(result) if to is result else to
+        else:
+            raise ValueError(
+                f"blocks[{number}]: expected {first_shape[0]} x {first_shape[1]} points and {first_shape[2]} outputs "
+                f"as in blocks[0], got {shape[0]} x {shape[1]} and {shape[2]}"
+            )
+        _fill_from_jacobian(x, y, outputs, to, n_threads)
+        if to is not result:
+            result += to
+    if result is None:
+        raise ValueError("blocks: expected at least one block, got none")
+    return result
+
+
+def _jacobian_blocks(given, name, dtype):
+    """One block as arrays (n, k, p) and (m, k, p) of one dtype, the second None if there is one array only."""
+    pair = [np.asarray(block) for block in (given if isinstance(given, tuple) else (given,))]
+    if len(pair) not in (1, 2):
+        raise ValueError(f"{name}: expected an array or a pair of arrays, got {len(pair)} of them")
+    for block in pair:
+        if block.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: expected real numbers, got dtype {block.dtype}")
+        if block.ndim not in (2, 3) or 0 in block.shape:
+            raise ValueError(f"{name}: expected shape (n, p) or (n, k, p) without zeros, got {block.shape}")
+    pair = [block[:, None] if block.ndim == 2 else block for block in pair]
+    if pair[0].shape[1:] != pair[-1].shape[1:]:
+        raise ValueError(f"{name}: expected the same (k, p) on both sides, got {pair[0].shape} and {pair[1].shape}")
+    dtype = arrays.working_dtype(dtype, *pair)
+    pair = [np.ascontiguousarray(block, dtype=dtype) for block in pair]
+    return pair[0], (pair[1] if len(pair) == 2 else None)
+
+
+def _fill_from_jacobian(x, y, outputs, out, n_threads):
+    symmetric, k = y is None, x.shape[1]
+    x, y = np.moveaxis(x, 1, 0), np.moveaxis(x if y is None else y, 1, 0)
+    if outputs == "mean":
+        tangent.hadamard_sum([(None, None, x, y, 0, 1 / k)], out, symmetric, n_threads, None)
+        return
+    for place, a, b, of_plane in _planes(k, outputs, symmetric):
+        tangent.hadamard_sum([(x[a], y[b], None, None, 1, 0)], out[(..., *place)], of_plane, n_threads, None)
+        if symmetric and a != b:
+            out[(..., *place[::-1])] = out[(..., *place)].T

@@ -1,0 +1,1 @@
+"""Networks of finite width: their passes, products with their Jacobian, gradient descent."""

@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, linalg
 
 import ntkfast as nf
-from ntkfast.learning import LeastSquaresFlow
+from ntkfast.finite import losses
+from ntkfast.learning import LeastSquaresFlow, kernel_flow
 from ntkfast.learning import factor as factor_module
 
 N, M = 30, 7
@@ -459,3 +460,149 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
     assert_allclose(LeastSquaresFlow(noisy, X[:, 0]).mean(5.0), LeastSquaresFlow(K, X[:, 0]).mean(5.0), atol=1e-9)
     low_rank = X @ X.T - 1e-11 * np.eye(20)
     assert np.isfinite(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf)).all()
+
+
+# --- any cost, any direction: the differential equation
+
+TIGHT = {"rtol": 1e-11, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("method", [None, "DOP853", "BDF", "Radau"])
+def test_kernel_flow_of_least_squares(problem, method):
+    p = problem
+    loose = method in ("BDF", "Radau")  # low order: at tight tolerances they take forever
+    tolerances = {"rtol": 1e-8, "atol": 1e-8} if loose else TIGHT
+    path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, **tolerances)
+    atol = 1e-5 if loose else 1e-9
+    assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
+    beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
+    assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
+    assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=max(atol, 1e-8))
+    assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
+
+
+def cubic(f, y):
+    """A cost that is no sum over points: (‖f - y‖²_pin)^{3/2}."""
+    square = ((f - y) ** 2).mean(axis=0).sum()
+    return square**1.5, 3 * np.sqrt(square) * (f - y)
+
+
+COSTS = {
+    "mse": lambda rng: rng.normal(size=(N, 2)),
+    "huber": lambda rng: 3 * rng.normal(size=(N, 2)),
+    "logistic": lambda rng: rng.choice([-1.0, 1.0], size=(N, 2)),
+    "softmax": lambda rng: rng.integers(0, 2, size=N),
+    cubic: lambda rng: rng.normal(size=(N, 2)),
+}
+
+
+@pytest.mark.parametrize("loss", COSTS, ids=str)
+def test_the_cost_decreases_as_the_paper_says(problem, loss):
+    """∂_t C = -‖d‖²_K, the norm of d in the RKHS of K over p^in: -(1/N²) Σ d_i K_ij d_j. So C never grows."""
+    p = problem
+    y = COSTS[loss](np.random.default_rng(0))
+    cost = losses.get(loss, y, (N, 2))
+    path = kernel_flow(p.ntk, y, loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
+    assert np.all(np.diff(path.loss) < 1e-12)
+    for t in (0.5, 10.0):
+        h = 0.01
+        slope = (
+            8 * (cost(path.at(t + h))[0] - cost(path.at(t - h))[0])
+            - (cost(path.at(t + 2 * h))[0] - cost(path.at(t - 2 * h))[0])
+        ) / (12 * h)
+        d = cost(path.at(t))[1]
+        assert slope == pytest.approx(-np.sum(d * (p.ntk @ d)) / N**2, rel=1e-5)
+    assert_allclose(path.f, p.f0 + p.ntk @ path.alpha, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax", "huber"])
+def test_a_stiff_flow_against_a_fine_one(singular, loss):
+    """The implicit steps of LSODA with our Jacobian against an explicit method at tight tolerance, to a late time."""
+    p = singular
+    rng = np.random.default_rng(0)
+    y = {"logistic": rng.choice([-1, 1], size=(35, 2)), "softmax": rng.integers(0, 2, 35), "huber": 3 * p.y}[loss]
+    stiff = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0)
+    fine = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0, method="DOP853", **TIGHT)
+    assert_allclose(stiff.f, fine.f, atol=1e-5)
+
+
+def test_direction(problem):
+    """A direction from outside: the negative derivative of a cost gives its descent; a constant one a straight line."""
+    p = problem
+    path = kernel_flow(p.ntk, p.y, direction=lambda t, f: p.y - f, t=[3.0], f0=p.f0, **TIGHT)
+    assert_allclose(path.f[0], p.flow.mean(3.0, f0=p.f0), atol=1e-9)
+    straight = kernel_flow(p.ntk, direction=lambda t, f: 2 * t * np.ones_like(f), f0=p.f0[:, 0], t=[3.0, 4.0])
+    assert_allclose(straight.f[1], p.f0[:, 0] + 16 * p.ntk.mean(axis=1), atol=1e-7)
+    assert straight.loss is None
+
+
+def test_momentum(problem):
+    """Least squares: each component is a damped oscillator, c'' + γ c' + λ c = 0 from rest."""
+    p, gamma = problem, 0.02
+    path = kernel_flow(p.ntk, p.y, t=np.linspace(0, 40, 81), momentum=gamma, **TIGHT)
+    functions, t = p.flow.eigenfunctions(N), path.t[:, None]
+    omega = np.sqrt(gamma**2 / 4 - p.flow.eigenvalues + 0j)
+    decay = np.exp(-gamma * t / 2) * (np.cosh(omega * t) + gamma / (2 * omega) * np.sinh(omega * t))
+    components = np.einsum("ji,tjk->tik", functions, path.f - p.y) / N
+    assert_allclose(components, decay.real[:, :, None] * p.flow.components(0.0), atol=1e-9)
+    assert np.any(np.diff(path.loss) > 0)
+    h = path.t[1]
+    speed = (8 * (path.alpha[3:-1] - path.alpha[1:-3]) - (path.alpha[4:] - path.alpha[:-4])) / (12 * h)
+    energy = path.loss[2:-2] + np.einsum("tik,ij,tjk->t", speed, p.ntk, speed) / 2
+    assert np.all(np.diff(energy) < 1e-5)
+    assert energy[-1] < 0.5 * energy[0]
+
+
+def test_stop(problem):
+    p = problem
+    path = kernel_flow(p.ntk, p.y, t=[1.0, 5.0, 1e5], stop=0.1)
+    assert path.stopped
+    assert path.loss[-1] == pytest.approx(0.1, abs=1e-7)
+    assert len(path.t) == len(path.f) <= 3
+    assert path.loss[-1] == pytest.approx(p.flow.loss(path.t[-1]), abs=1e-6)
+    at_once = kernel_flow(p.ntk, p.y, t=[1.0, 5.0], stop=1e9)
+    assert at_once.stopped
+    assert_array_equal(at_once.f, np.zeros((1, N, 2)))
+    by_function = kernel_flow(p.ntk, p.y, t=10.0, stop=lambda t, f: t - 2.0)
+    assert by_function.t[-1] == pytest.approx(2.0)
+    assert not kernel_flow(p.ntk, p.y, t=1.0, stop=1e-9).stopped
+
+
+def test_momentum_needs_no_more_than_it_says(problem):
+    p = problem
+    flat = kernel_flow(p.ntk, p.y[:, 0], t=2.0, momentum=1.0)
+    assert flat.f.shape == flat.alpha.shape == (1, N)
+    assert flat.predict([1.0, 2.0], p.ntk_tx).shape == (2, M)
+    assert flat.predict(1.0, p.ntk_tx, p.f0_t[:, 0]).shape == (M,)
+
+
+def flow_of(**arguments):
+    return lambda: kernel_flow(**{"K": K, "y": [1.0, 2.0], "t": 1.0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (flow_of(K=np.triu(K)), ValueError, "K: expected a symmetric matrix"),
+        (flow_of(y=[1.0]), ValueError, r"y: expected shape \(2,\)"),
+        (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
+        (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
+        (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which tells"),
+        (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
+        (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
+        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected times in ascending order"),
+        (flow_of(direction=3), TypeError, "direction: expected a function"),
+        (flow_of(direction=lambda t, f: f.T), ValueError, r"direction: .* shape \(2, 1\), got \(1, 2\)"),
+        (flow_of(momentum=0), ValueError, "momentum: expected a number > 0"),
+        (flow_of(method="Euler"), ValueError, "method: expected one of RK45"),
+        (flow_of(rtol=0), ValueError, "rtol: expected a number > 0"),
+        (flow_of(stop="soon"), TypeError, "stop: expected a number"),
+        (flow_of(y=None, f0=[0.0, 0.0], direction=lambda t, f: f, stop=1.0), TypeError, "stop: expected a function"),
+        (flow_of(direction=lambda t, f: f**3 + 1, t=100.0), ArithmeticError, "kernel_flow: the solver gave up at t = "),
+        (lambda: flow_of()().at(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
+        (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\)"),
+    ],
+)
+def test_bad_input_of_kernel_flow(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

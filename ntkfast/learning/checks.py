@@ -86,10 +86,10 @@ def semi_definite(eigenvalues, name):
     return np.where(eigenvalues > len(eigenvalues) * eps * largest, eigenvalues, 0)
 
 
-def not_definite(name, smallest, what):
+def not_definite(name, smallest, what, rounding=0.0):
     return (
         f"{name}: expected a positive {what} matrix, its smallest eigenvalue is {smallest:.3g}; a ridge on the "
-        f"diagonal larger than {abs(smallest):.2g} makes it so"
+        f"diagonal larger than {max(-smallest, rounding):.2g} makes it so"
     )
 
 

@@ -134,3 +134,9 @@ def fix_signs(vectors):
 def factor(K, name):
     """Cholesky's factor if K is positive definite beyond rounding, else the eigendecomposition."""
     return cholesky(K, clean=True) or eigen(K, name)
+
+
+def smallest_eigenvalue(K):
+    """λ_min of the symmetric K, by LAPACK's syevr for one eigenvalue."""
+    A = fortran(K, False, "an eigenvalue")
+    return float(linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0])

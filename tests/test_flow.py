@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, linalg
 
 import ntkfast as nf
+from ntkfast import plotting
 from ntkfast.finite import losses
 from ntkfast.learning import LeastSquaresFlow, kernel_flow
 from ntkfast.learning import factor as factor_module
@@ -606,3 +607,27 @@ def flow_of(**arguments):
 def test_bad_input_of_kernel_flow(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+# --- plots
+
+
+def test_plots(problem):
+    p = problem
+    flow = LeastSquaresFlow(p.ntk, p.y[:, 0], p.nngp)
+    x, t = np.arange(N), [0.0, 5.0, np.inf]
+    ax = plotting.plot_percentiles(x, flow.percentiles(t), t)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$t = 0$", "$t = 5$", r"$t = \infty$"]
+    assert_array_equal(ax.lines[1].get_ydata(), flow.mean(5.0))
+    assert plotting.plot_percentiles(x, flow.percentiles(1.0), ax=ax) is ax
+    t = np.linspace(0, 50, 20)
+    ax = plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues)
+    assert_allclose(ax.lines[2].get_ydata(), np.abs(flow.components(t, 3)[:, 2]))
+    assert "f^*" in ax.get_ylabel()
+    stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
+    ax = plotting.plot_early_stopping(stopping)
+    assert ax.lines[-1].get_xdata()[0] == stopping.t
+    with pytest.raises(ValueError, match="percentiles: expected an odd number of levels for 30 points"):
+        plotting.plot_percentiles(x, np.zeros((2, N)))
+    with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
+        plotting.plot_components(t, flow.components(t))

@@ -50,6 +50,14 @@ def singular():
     return Problem(np.vstack([X, X[:5]]), sphere(M, 4, seed=5))
 
 
+@pytest.fixture
+def smooth():
+    """Sixty points on an arc: the erf kernel's eigenvalues fall to rounding, and half of them are lost in it."""
+    angle = np.linspace(0, 2, 60)[:, None]
+    X, T = (np.hstack([np.cos(a), np.sin(a)]) for a in (angle, np.linspace(-0.3, 2.3, M)[:, None]))
+    return Problem(X, T, nf.MLP(depth=3, activation="erf", bias_std=0.1))
+
+
 def exponential(pi, t):
     """e^{-tΠ} and ∫₀ᵗ e^{-sΠ} ds, from one matrix exponential: no eigenvalues, no inverse."""
     n = len(pi)
@@ -62,7 +70,7 @@ def exponential(pi, t):
 TIMES = [0.0, 0.01, 1.0, 30.0, 1000.0]
 
 
-@pytest.mark.parametrize("name", ["problem", "singular"])
+@pytest.mark.parametrize("name", ["problem", "singular", "smooth"])
 def test_mean_is_the_matrix_exponential(name, request):
     p = request.getfixturevalue(name)
     on_data = p.flow.mean(TIMES, f0=p.f0)
@@ -157,6 +165,16 @@ def test_steps_are_plain_gradient_descent(steps, share, seed):
     assert_allclose(p.flow.loss(f0=p.f0, steps=steps, learning_rate=rate), ((f - p.y) ** 2).sum() / 24, atol=1e-10)
 
 
+def test_covariance_after_steps(problem):
+    p, rate = problem, problem.flow.largest_learning_rate / 3
+    R = np.linalg.matrix_power(np.eye(N) - rate * p.pi, 20)
+    assert_allclose(p.flow.covariance(steps=20, learning_rate=rate), R @ p.nngp @ R.T, atol=1e-12)
+    A = rate / N * sum(p.ntk_tx @ np.linalg.matrix_power(np.eye(N) - rate * p.pi, m) for m in range(20))
+    exact = p.nngp_tt + A @ p.nngp @ A.T - A @ p.nngp_tx.T - p.nngp_tx @ A.T
+    got = p.flow.covariance(None, p.ntk_tx, p.nngp_tx, p.nngp_tt, steps=[20], learning_rate=rate)
+    assert_allclose(got[0], exact, atol=1e-12)
+
+
 def test_many_tiny_steps():
     """1 - (1 - ηλ)^m of a single eigenvalue, where ηλ is near eps: against 50 digits."""
     flow = LeastSquaresFlow([[3.0]], [1.0])
@@ -210,7 +228,7 @@ def test_kernel_of_zeros():
 # --- random initial functions
 
 
-@pytest.mark.parametrize("name", ["problem", "singular"])
+@pytest.mark.parametrize("name", ["problem", "singular", "smooth"])
 def test_covariance_is_that_of_the_formula(name, request):
     p = request.getfixturevalue(name)
     new = p.ntk_tx, p.nngp_tx, p.nngp_tt
@@ -337,7 +355,7 @@ def test_early_stopping(problem):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_overwrite_works_in_place(order):
-    X = sphere(1000, 8)
+    X = sphere(600, 8)
     kept = nf.ntk(NET, X)
     K, y = np.array(kept, order=order), X[:, 0].copy()
     tracemalloc.start()
@@ -345,7 +363,7 @@ def test_overwrite_works_in_place(order):
     forever = flow.mean(np.inf, kept[:20])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.4 * K.nbytes
+    assert peak < 0.6 * K.nbytes
     assert not np.array_equal(K, kept)
     assert_allclose(forever, y[:20], atol=1e-10)
     plain = LeastSquaresFlow(kept, y)
@@ -356,6 +374,13 @@ def test_overwrite_of_a_singular_kernel(singular):
     p = singular
     flow = LeastSquaresFlow(p.ntk.copy(), p.y, overwrite=True)
     assert_allclose(flow.mean(np.inf, p.ntk_tx), p.flow.mean(np.inf, p.ntk_tx), atol=1e-9)
+
+
+def test_a_kernel_that_was_overwritten_in_vain():
+    flow = LeastSquaresFlow(np.array([[1.0, 2.0], [2.0, 1.0]]), [1.0, 2.0], overwrite=True)
+    for words in ("smallest eigenvalue is -1", "ntk_xx: was overwritten by a decomposition that failed"):
+        with pytest.raises(ValueError, match=words):
+            flow.mean(1.0)
 
 
 def test_arguments_are_left_alone(problem):
@@ -618,7 +643,7 @@ def test_plots(problem):
     x, t = np.arange(N), [0.0, 5.0, np.inf]
     ax = plotting.plot_percentiles(x, flow.percentiles(t), t)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$t = 0$", "$t = 5$", r"$t = \infty$"]
-    assert_array_equal(ax.lines[1].get_ydata(), flow.mean(5.0))
+    assert_allclose(ax.lines[1].get_ydata(), flow.mean(5.0), atol=1e-14)
     assert plotting.plot_percentiles(x, flow.percentiles(1.0), ax=ax) is ax
     t = np.linspace(0, 50, 20)
     ax = plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues)

@@ -111,7 +111,7 @@ def kernel_flow(
     Parameters
     ----------
     K : array_like, shape (N, N)
-        Symmetric.
+        Symmetric. That it is positive semi-definite is not checked: that would cost more than the flow.
     y : array_like, shape (N,) or (N, outputs), optional
         Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
     loss : {"mse", "logistic", "softmax", "huber"} or callable

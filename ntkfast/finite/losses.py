@@ -1,4 +1,4 @@
-"""Costs and their derivatives by the outputs, for gradient descent on networks and along kernels. Nothing about either."""
+"""Costs and their derivatives by the outputs, for gradient descent on networks and along kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ NAMES = ("mse", "logistic", "softmax", "huber")
 
 
 def get(loss: str | Callable, y, shape: tuple[int, int], dtype=np.float64) -> Callable:
-    """The cost as a function f ↦ (C, d) of the outputs, with d = N ∂C/∂f, so that ∂_t f = -(1/N) K d (MATH.md section 6).
+    """The cost as a function f ↦ (C, d) of the outputs, d = N ∂C/∂f, so that ∂_t f = -(1/N) K d along kernel K.
+
+    (Jacot, Gabriel and Hongler 2018, section 3.)
 
         "mse"       C = 1/(2N) Σ_i ‖f_i - y_i‖²,                d = f - y
         "logistic"  C = 1/N Σ_i Σ_k log(1 + exp(-y_ik f_ik)),   d = -y/(1 + exp(y f)),   y in {-1, +1}
@@ -109,7 +111,7 @@ def _own(loss, y, shape, dtype):
                 f"loss: expected the function to return a number and an array of shape {shape}, "
                 f"got shapes {np.shape(value)} and {np.shape(d)}"
             )
-        return float(value), np.asarray(d, dtype=dtype)
+        return float(value), np.ascontiguousarray(d, dtype=dtype)
 
     return cost
 

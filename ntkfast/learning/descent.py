@@ -105,8 +105,8 @@ def kernel_flow(
 
         ∂_t f_t(x) = -(1/N) Σ_j K(x, x_j) d_j,    d = N ∂C/∂f
 
-    (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. With a training direction d_t, as in
-    their section 4.2, it is +(1/N) Σ_j K(x, x_j) d_t(x_j) instead; gradient descent is d_t = -d.
+    (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. A training direction from outside,
+    as in their section 4.2, takes the place of d: the d_t of that section, which points where f is to go, is -d.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def kernel_flow(
     t : float or array_like, shape (T,)
         Times to return, ascending, >= 0 (one number: T = 1). The flow starts at time 0.
     direction : callable, optional
-        d_t(t, f) for f of shape (N, outputs), an array of that shape. Then the loss is recorded if y is given, but not
-        followed.
+        d(t, f) for f of shape (N, outputs), an array of that shape, with the sign of d above. Then the loss is recorded
+        if y is given, but not followed.
     f0 : array_like, shape (N,) or (N, outputs), optional
         Default 0. Needed with softmax labels and without y, as it tells the number of outputs.
     momentum : float, optional
@@ -176,7 +176,7 @@ def kernel_flow(
         d = checks.real(direction(time, f), "direction")
         if d.shape != shape:
             raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
-        return d / n
+        return -d / n
 
     def slope(time, state):
         pull = velocity(time, function(state)).ravel()

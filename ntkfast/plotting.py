@@ -2,7 +2,16 @@
 
 import numpy as np
 
-__all__ = ["plot_convergence", "plot_correlation_map", "plot_phase_diagram", "plot_plane", "plot_spectrum"]
+__all__ = [
+    "plot_components",
+    "plot_convergence",
+    "plot_correlation_map",
+    "plot_early_stopping",
+    "plot_percentiles",
+    "plot_phase_diagram",
+    "plot_plane",
+    "plot_spectrum",
+]
 
 
 def _axes(ax):
@@ -161,6 +170,120 @@ def plot_convergence(result, ax=None):
     ax.set(
         xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$", title="Convergence to the limit kernel"
     )
+    ax.grid(True, which="major", alpha=0.3)
+    ax.legend()
+    return ax
+
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by all eyes
+
+
+def plot_percentiles(x, percentiles, t=None, ax=None):
+    """The function f_t(x) of random networks along a line of points: its median, and a band of percentiles around it.
+
+    The paper's figure 2 is that of the 10th, 50th and 90th percentile at t = inf.
+
+    Parameters
+    ----------
+    x : array_like, shape (m,)
+        Where the points are on that line, ascending: an angle, say.
+    percentiles : array_like, shape (levels, m) or (levels, T, m)
+        As `LeastSquaresFlow.percentiles` returns them, levels ascending and odd in number.
+    t : float or array_like, shape (T,), optional
+        The times, for the legend.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        The shapes are not these.
+    """
+    x, bands = np.asarray(x), np.asarray(percentiles)
+    bands = bands[:, None] if bands.ndim == 2 else bands
+    if bands.ndim != 3 or bands.shape[2:] != x.shape or len(bands) % 2 == 0:
+        raise ValueError(
+            f"percentiles: expected an odd number of levels for {x.size} points, got shape {np.shape(percentiles)}"
+        )
+    times = [None] * bands.shape[1] if t is None else np.atleast_1d(t)
+    ax, middle = _axes(ax), len(bands) // 2
+    for k, time in enumerate(times):
+        colour = COLOURS[k % len(COLOURS)]
+        for level in range(middle):
+            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0)
+        name = None if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
+        ax.plot(x, bands[middle, k], color=colour, linewidth=1.8, label=name)
+    ax.set(xlabel="$x$", ylabel="$f_t(x)$", title="Random initial functions during training")
+    ax.grid(True, alpha=0.3)
+    if t is not None:
+        ax.legend()
+    return ax
+
+
+def plot_components(t, components, eigenvalues=None, ax=None):
+    """How the error decays along the kernel principal components: |⟨f_t - f*, f^(i)⟩| over t, on a logarithmic axis.
+
+    Parameters
+    ----------
+    t : array_like, shape (T,)
+    components : array_like, shape (T, n)
+        As `LeastSquaresFlow.components` returns them, for one output; at most 6.
+    eigenvalues : array_like, shape (n,), optional
+        λ_i, for the legend.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        The shapes are not these.
+    """
+    t, components = np.asarray(t), np.abs(np.asarray(components))
+    if components.ndim != 2 or len(components) != t.size or components.shape[1] > len(COLOURS):
+        raise ValueError(
+            f"components: expected {t.size} times and at most {len(COLOURS)} components, got shape {components.shape}"
+        )
+    ax = _axes(ax)
+    for i, values in enumerate(components.T):
+        name = f"$i = {i + 1}$" + ("" if eigenvalues is None else rf", $\lambda_{i + 1}$ = {eigenvalues[i]:.3g}")
+        ax.semilogy(t, values, color=COLOURS[i], linewidth=1.8, label=name)
+    ax.set(xlabel="time $t$", ylabel=r"$|\langle f_t - f^*, f^{(i)} \rangle_{p^{in}}|$")
+    ax.set_title("Convergence along the principal components")
+    ax.grid(True, which="major", alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def plot_early_stopping(stopping, ax=None):
+    """Training and validation loss over t, and the time at which the validation loss is smallest.
+
+    Parameters
+    ----------
+    stopping : ntkfast.learning.EarlyStopping
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = _axes(ax)
+    drawn = (stopping.times > 0) & np.isfinite(stopping.times)
+    t = stopping.times[drawn]
+    ax.loglog(t, stopping.training_loss[drawn], color=COLOURS[0], linewidth=1.8, label="training points")
+    ax.loglog(t, stopping.validation_loss[drawn], color=COLOURS[1], linewidth=1.8, label="validation points")
+    if t.size and t[0] <= stopping.t <= t[-1]:
+        ax.axvline(stopping.t, color="0.5", linewidth=1, linestyle="--")
+        ax.plot(stopping.t, stopping.loss, "o", color="black", label=f"smallest, at t = {stopping.t:.3g}", zorder=3)
+    low, high = stopping.validation_loss.min(), max(stopping.validation_loss.max(), stopping.training_loss.max())
+    if low > 0:
+        ax.set_ylim(low / 100, 2 * high)  # the training loss goes on to 0
+    ax.set(xlabel="time $t$", ylabel=r"cost $C(f_t) = \frac{1}{2}\|f_t - f^*\|^2$", title="Early stopping")
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax

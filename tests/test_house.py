@@ -16,8 +16,8 @@ from ntkfast.engine import _core
 
 PACKAGE = Path(ntkfast.__file__).parent
 C_SOURCES = Path(__file__).parent.parent / "src_c"
-FLOORS = {"networks": 0, "engine": 1, "kernels": 2, "finite": 2}  # anything else stands on top
-ROOF = 3
+FLOORS = {"networks": 0, "engine": 1, "kernels": 2, "finite": 2, "learning": 3}  # anything else stands on top
+ROOF = 4
 
 
 def floor(module):

@@ -32,7 +32,7 @@ PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: wh
 NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series reaches further
 NEAR_DEGREE = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
 NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
-MOST_EDGES = 21  # of those panels, where φ is steep
+MOST_NEAR_PANELS = 40  # of θ, where φ is steep
 MAX_TOGETHER = 8  # panels whose tables are made at once
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
@@ -142,10 +142,19 @@ class Family:
                 )
             pairs = [pair for pair in pairs if (0, *pair) not in self._near]
             numbers = sorted({number for pair in pairs for number in pair})
+            if pairs:
+                self._cut_theta(max(numbers))
             groups = [numbers] if len(numbers) <= MAX_TOGETHER else {tuple(sorted({*pair})) for pair in pairs}
             for group in groups:
                 if group and not self._tabulate(group, n_threads):
                     return  # the next pass finds out which tables are needed now
+
+    def _cut_theta(self, highest):
+        """Panels of θ for variances up to this panel: like √(1 + q θ²), the dual bends at θ of 1/√q."""
+        bend = 2.0 ** -((highest + 1) / self.per_unit)
+        while self.edges[1] > max(bend, 1e-8):
+            self.edges = np.concatenate([[0], self.edges[1:2] / 2, self.edges[1:]])
+            self._near = {}
 
     def _reach_and_terms(self, panels, dtype):
         weight = np.max([panel.weight for panel in panels], axis=0)
@@ -249,18 +258,19 @@ class Family:
         scale = np.sqrt([self._panel(number).moments.max(axis=1) for number in numbers])  # panel, function
         scale = scale[:, None] * scale[None]
         scale[scale == 0] = np.inf
-        sizes = np.abs(tables).max(axis=(0, 3)) / scale[:, :, None, :, None, None]  # panel, panel, a, f, m, b
+        sizes = np.abs(tables).max(axis=0) / scale[:, :, None, None, :, None, None]  # axes u v p a f m b
         required = self._required(q.max())
-        in_q, in_theta = max(sizes[:, :, -2:].max(), sizes[..., -2:].max()), sizes[..., -2:, :].max()
+        in_q = max(sizes[:, :, :, -2:].max(), sizes[..., -2:].max())
+        in_theta = sizes[..., -2:, :].max(axis=(0, 1, 3, 4, 5, 6))  # of each panel
         if in_q > required and self.per_unit < FINEST:
             self._refine()
             return False
-        if in_theta > required and len(self.edges) < MOST_EDGES:
-            self.edges = np.union1d(self.edges, (self.edges[1:] + self.edges[:-1]) / 2)
+        if in_theta.max() > required and n_theta < MOST_NEAR_PANELS:
+            self.edges = np.union1d(self.edges, (self.edges[1:] + self.edges[:-1])[in_theta > required] / 2)
             self._near = {}
             return False
-        if max(in_q, in_theta) > required:
-            self._give_up(q, max(in_q, in_theta), required)
+        if max(in_q, in_theta.max()) > required:
+            self._give_up(q, max(in_q, in_theta.max()), required)
         for sign in (0, 1):
             for u, first in enumerate(numbers):
                 for v, second in enumerate(numbers):

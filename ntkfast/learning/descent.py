@@ -1,0 +1,289 @@
+"""Kernel gradient descent for any cost, or along any training direction, as an ordinary differential equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import integrate
+
+from ntkfast.finite import losses
+from ntkfast.learning import checks
+from ntkfast.networks.checks import finite_number, positive_number
+
+__all__ = ["KernelFlow", "kernel_flow"]
+
+METHODS = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
+STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
+
+
+@dataclass(frozen=True)
+class KernelFlow:
+    """What `kernel_flow` finds: the path of the function, on the data and anywhere else.
+
+    Attributes
+    ----------
+    t : ndarray, shape (T,)
+        The times that were asked for, up to where the flow was stopped; that last.
+    f : ndarray, shape (T, N) or (T, N, outputs)
+        The function on the data.
+    alpha : ndarray, the shape of f
+        f_t = f_0 + K α(t).
+    loss : ndarray, shape (T,), or None
+        C(f_t); None if no targets were given.
+    stopped : bool
+        Whether `stop` ended the flow before the last time.
+    """
+
+    t: np.ndarray
+    f: np.ndarray
+    alpha: np.ndarray
+    loss: np.ndarray | None
+    stopped: bool
+    _alpha_at: Callable = field(repr=False)
+    _K: np.ndarray = field(repr=False)
+    _f0: np.ndarray = field(repr=False)
+
+    def at(self, t):
+        """f_t on the data at any time up to the last one, by the solver's interpolation.
+
+        Parameters
+        ----------
+        t : float or array_like, shape (T,)
+
+        Returns
+        -------
+        ndarray, shape of f, without the axis of times if t is a number
+        """
+        return self._function(t, self._K, self._f0)
+
+    def predict(self, t, ntk_tx, f0_t=None):
+        """f_t(x) = f_0(x) + K(x, X) α(t) at new points.
+
+        Parameters
+        ----------
+        t : float or array_like, shape (T,)
+            Up to the last time.
+        ntk_tx : array_like, shape (m, N)
+        f0_t : array_like, shape (m,) or (m, outputs), optional
+            f_0 there; default 0.
+
+        Returns
+        -------
+        ndarray, shape (m,), (m, outputs), (T, m) or (T, m, outputs)
+        """
+        n, k = self._f0.shape
+        ntk_tx = checks.matrix(ntk_tx, "ntk_tx", (None, n), self._f0.dtype)
+        f0_t = np.zeros(1) if f0_t is None else checks.columns(f0_t, len(ntk_tx), "f0_t", self._f0.dtype, k)[0]
+        return self._function(t, ntk_tx, f0_t)
+
+    def _function(self, t, left, f0):
+        t, scalar = checks.times(t)
+        if t.max() > self.t[-1]:
+            raise ValueError(f"t: expected times up to {self.t[-1]:.6g}, where the flow ends, got {t.max():.6g}")
+        f = f0 + left @ np.array([self._alpha_at(time) for time in t])
+        f = f[..., 0] if self.f.ndim == 2 else f
+        return f[0] if scalar else f
+
+
+def kernel_flow(
+    K,
+    y=None,
+    loss="mse",
+    *,
+    t,
+    direction=None,
+    f0=None,
+    momentum=None,
+    stop=None,
+    method=None,
+    rtol=1e-8,
+    atol=1e-8,
+):
+    """Kernel gradient descent on any differentiable cost, or along a training direction, from f_0.
+
+        ∂_t f_t(x) = -(1/N) Σ_j K(x, x_j) d_j,    d = N ∂C/∂f
+
+    (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. A training direction from outside,
+    as in their section 4.2, takes the place of d: the d_t of that section, which points where f is to go, is -d.
+
+    Parameters
+    ----------
+    K : array_like, shape (N, N)
+        Symmetric. That it is positive semi-definite is not checked: that would cost more than the flow.
+    y : array_like, shape (N,) or (N, outputs), optional
+        Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
+    loss : {"mse", "logistic", "softmax", "huber"} or callable
+        A callable gets (f, y), f of shape (N, outputs), and returns (C, N ∂C/∂f).
+    t : float or array_like, shape (T,)
+        Times to return, ascending, >= 0 (one number: T = 1). The flow starts at time 0.
+    direction : callable, optional
+        d(t, f) for f of shape (N, outputs), an array of that shape, with the sign of d above. Then the loss is recorded
+        if y is given, but not followed.
+    f0 : array_like, shape (N,) or (N, outputs), optional
+        Default 0. Needed with softmax labels and without y, as it tells the number of outputs.
+    momentum : float, optional
+        γ > 0 of the heavy ball f'' + γ f' = -(1/N) K d, from rest. C + ½ α'ᵀ K α' decreases then, not C itself.
+    stop : float or callable, optional
+        A loss at which to stop, or a function (t, f) that changes its sign there.
+    method : str, optional
+        Of `scipy.integrate.solve_ivp`. Default: LSODA, which takes implicit steps where K makes the equation stiff;
+        above 4000 unknowns, whose Jacobian it would factor, DOP853.
+    rtol, atol : float
+        Tolerances of a step: rtol relative to α, atol of f.
+
+    Returns
+    -------
+    KernelFlow
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+    ArithmeticError
+        The solver gave up: the flow diverges, or the tolerances are too small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.learning import kernel_flow
+    >>> path = kernel_flow(np.eye(2), [1.0, -1.0], "logistic", t=[0.0, 1.0, 10.0])
+    >>> path.loss.round(3)
+    array([0.693, 0.583, 0.201])
+    >>> path.predict(10.0, [[0.5, 0.0]]).round(3)
+    array([0.752])
+    """
+    K = checks.symmetric(K, "K")
+    n = len(K)
+    cost, f0, flat = _start(y, loss, direction, f0, n)
+    K = K.astype(np.float64, copy=False)
+    t, _ = checks.times(t, infinite=False)
+    if (np.diff(t) <= 0).any():
+        raise ValueError(f"t: expected times in ascending order, got {t.tolist() if t.size < 9 else 'others'}")
+    gamma = None if momentum is None else positive_number(momentum, "momentum")
+    rtol, atol = positive_number(rtol, "rtol"), positive_number(atol, "atol")
+    if method is not None and method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    size, shape = f0.size, f0.shape
+
+    def function(state):
+        return f0 + K @ state[:size].reshape(shape)
+
+    def velocity(time, f):
+        if direction is None:
+            return -cost(f)[1] / n
+        d = checks.real(direction(time, f), "direction")
+        if d.shape != shape:
+            raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
+        return -d / n
+
+    def slope(time, state):
+        pull = velocity(time, function(state)).ravel()
+        return pull if gamma is None else np.concatenate([state[size:], pull - gamma * state[size:]])
+
+    def jacobian(time, state):
+        f = function(state)
+        pull = np.einsum("iab,ij->iajb", _curvature(cost, f), -K / n).reshape(size, size)
+        if gamma is None:
+            return pull
+        return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
+
+    separable = direction is None and isinstance(loss, str)  # else the solver takes differences of its own
+    events = _event(stop, cost, function)
+    n_unknowns = size if gamma is None else 2 * size
+    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))
+    initial = np.zeros(n_unknowns)
+    if t[-1] == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
+        alpha, stopped = (lambda time: np.zeros(shape)), t[-1] > 0
+        t = t[:1] * 0
+    else:
+        method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "DOP853")
+        implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
+        found = integrate.solve_ivp(
+            slope,
+            (0, t[-1]),
+            initial,
+            method=method,
+            dense_output=True,
+            events=[_watch(), *events],
+            rtol=rtol,
+            atol=atol / norm if norm > 0 else atol,  # of α: K takes it to at most atol of f
+            **implicit,
+        )
+        if not found.success:
+            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
+        stopped = found.status == 1
+        if stopped:
+            t = np.append(t[t < found.t[-1]], found.t[-1])
+
+        def alpha(time):
+            return found.sol(time)[:size].reshape(shape)
+
+    path = np.array([alpha(time) for time in t])
+    f = f0 + K @ path
+    recorded = None if cost is None else np.array([cost(value)[0] for value in f])
+    if flat:
+        path, f = path[..., 0], f[..., 0]
+    return KernelFlow(t, f, path, recorded, bool(stopped), alpha, K, f0)
+
+
+def _start(y, loss, direction, f0, n):
+    """The cost (None without targets), f_0 as (N, k), and whether results have no axis of outputs."""
+    if direction is not None and not callable(direction):
+        raise TypeError(f"direction: expected a function (t, f), got {type(direction).__name__}")
+    if y is None and direction is None:
+        raise TypeError("y: expected targets, or a direction instead of them, got neither")
+    if f0 is not None:
+        f0, flat = checks.columns(f0, n, "f0", np.float64)
+    elif y is None or (isinstance(loss, str) and loss == "softmax" and np.ndim(y) == 1):
+        raise TypeError("f0: expected the initial function, which tells the number of outputs, got None")
+    else:
+        shaped, flat = checks.columns(y, n, "y", np.float64)
+        f0 = np.zeros_like(shaped)
+    return None if y is None else losses.get(loss, y, f0.shape), f0, flat
+
+
+def _curvature(cost, f):
+    """∂d_ia/∂f_ib, (N, k, k), of a cost that is a sum over points: one difference of d for each output."""
+    step = 1e-6 * np.maximum(1, np.abs(f))
+    d = cost(f)[1]
+    result = np.empty((*f.shape, f.shape[1]))
+    for b in range(f.shape[1]):
+        moved = f.copy()
+        moved[:, b] += step[:, b]
+        result[:, :, b] = (cost(moved)[1] - d) / step[:, b, None]
+    return result
+
+
+def _event(stop, cost, function):
+    """A list with the event of solve_ivp that ends the flow, or of nothing."""
+    if stop is None:
+        return []
+    if callable(stop):
+
+        def event(time, state):
+            return stop(time, function(state))
+    else:
+        level = finite_number(stop, "stop")
+        if cost is None:
+            raise TypeError("stop: expected a function (t, f) as there are no targets, got a number")
+
+        def event(time, state):
+            return cost(function(state))[0] - level
+
+    event.terminal = True
+    return [event]
+
+
+def _watch():
+    """No event, but called after every step: LSODA goes on forever where its steps get too small to change the time."""
+    last = [-1.0]
+
+    def event(time, state):
+        if time == last[0] or not np.isfinite(state).all():
+            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: the flow diverges there")
+        last[0] = time
+        return 1.0
+
+    return event

@@ -1,0 +1,142 @@
+"""Factors of a positive semi-definite matrix K: Cholesky's, in place if asked for, or the eigendecomposition.
+
+Both have solve(B) = K⁻¹ B, half = F with F Fᵀ = K, and half_solve(B) = F⁻¹ B.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg
+
+from ntkfast.engine import memory
+from ntkfast.learning import checks
+
+
+def fortran(K, overwrite, what):
+    """The symmetric K in Fortran order: the same memory if it is to be overwritten, else a copy."""
+    array = K.T if K.flags.c_contiguous else K
+    if overwrite:
+        return array
+    memory.require(K.nbytes, what)
+    return array.copy(order="F")
+
+
+class Cholesky:
+    """K = L Lᵀ. What stands above the diagonal of `half` is L's (zeros) only if it was made with clean=True."""
+
+    def __init__(self, half, diagonal):
+        self.half = half  # (n, n), Fortran order
+        self._diagonal = diagonal  # of K
+        self._solve, self._half_solve = linalg.get_lapack_funcs(("potrs", "trtrs"), (half,))
+
+    def solve(self, B):
+        return self._solve(self.half, B, lower=1)[0]
+
+    def half_solve(self, B):
+        return self._half_solve(self.half, B, lower=1)[0]
+
+    def log_determinant(self):
+        return 2 * np.log(self.half.diagonal().astype(np.float64)).sum()
+
+    def inverse(self):
+        """K⁻¹, symmetric, (n, n)."""
+        memory.require(self.half.nbytes, "the inverse of the kernel")
+        (potri,) = linalg.get_lapack_funcs(("potri",), (self.half,))
+        inverse = potri(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
+        mirror(inverse)
+        return inverse
+
+    def matrix(self):
+        """K again, from the triangle that was not written to; the factor is lost."""
+        K = self.half
+        mirror(K.T)
+        np.fill_diagonal(K, self._diagonal)
+        return K
+
+
+def mirror(A):
+    """Copy what is below the diagonal to above it."""
+    parts = checks.blocks(len(A))
+    for k, rows in enumerate(parts):
+        for columns in parts[:k]:
+            A[columns, rows] = A[rows, columns].T
+        block = A[rows, rows]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+
+
+def cholesky(K, *, overwrite=False, clean=False, rcond=None):
+    """The Cholesky factor, or None (and K as it was) if K is not positive definite beyond rounding.
+
+    Beyond rounding: its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default N eps. That
+    is safe: the 1-norm's condition number is at least the ratio of the eigenvalues.
+    """
+    A = fortran(K, overwrite, "a Cholesky factor")
+    potrf, pocon, lange = linalg.get_lapack_funcs(("potrf", "pocon", "lange"), (A,))
+    diagonal, norm = A.diagonal().copy(), lange("1", A)
+    lower, info = potrf(A, lower=1, clean=int(clean), overwrite_a=1)
+    factor = Cholesky(lower, diagonal)
+    rcond = len(A) * np.finfo(A.dtype).eps if rcond is None else rcond
+    if info == 0 and pocon(lower, norm, uplo="L")[0] > rcond:
+        return factor
+    if overwrite:
+        factor.matrix()
+    return None
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """K = V diag(μ) Vᵀ, μ ascending and exactly 0 in the null space. Solving leaves the null space out.
+
+    The largest entry of every eigenvector in absolute value (the first of them) is positive.
+    """
+
+    values: np.ndarray  # (n,)
+    vectors: np.ndarray  # (n, n)
+    floor: float  # eigenvalues up to here count as 0
+
+    def solve(self, B):
+        inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)
+        return self.vectors @ (inverse[:, None] * (self.vectors.T @ B))
+
+    @cached_property
+    def half(self):
+        rank = np.count_nonzero(self.values)
+        return self.vectors[:, len(self.values) - rank :] * np.sqrt(self.values[len(self.values) - rank :])
+
+    def half_solve(self, B):
+        rank = self.half.shape[1]
+        return (self.half.T @ B) / self.values[len(self.values) - rank :, None]
+
+
+def eigen(K, name, *, overwrite=False):
+    """The eigendecomposition of K.
+
+    By syevr: beside K it needs the eigenvectors only, where syevd wants 2 N² more, a number that overflows LAPACK's
+    integers from N = 32767 on.
+    """
+    A = fortran(K, overwrite, "an eigendecomposition")
+    memory.require(K.nbytes, "the eigenvectors")
+    values, vectors = linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
+    fix_signs(vectors)
+    values = checks.semi_definite(values, name)
+    return Eigen(values, vectors, len(values) * np.finfo(values.dtype).eps * values[-1])
+
+
+def fix_signs(vectors):
+    """Turn columns, in place, so that the largest entry in absolute value (the first of them) is positive."""
+    for part in checks.blocks(vectors.shape[1]):
+        block = vectors[:, part]
+        largest = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])]
+        block *= np.where(largest < 0, -1, 1).astype(block.dtype)
+
+
+def factor(K, name):
+    """Cholesky's factor if K is positive definite beyond rounding, else the eigendecomposition."""
+    return cholesky(K, clean=True) or eigen(K, name)
+
+
+def smallest_eigenvalue(K):
+    """λ_min of the symmetric K, by LAPACK's syevr for one eigenvalue."""
+    A = fortran(K, False, "an eigenvalue")
+    return float(linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0])

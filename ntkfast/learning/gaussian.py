@@ -1,0 +1,203 @@
+"""Gaussian-process inference with a given kernel matrix; its mean is kernel ridge regression with the noise as ridge.
+
+Rasmussen and Williams (2006), "Gaussian Processes for Machine Learning", chapters 2 and 5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ntkfast.learning import checks
+from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
+from ntkfast.networks.checks import non_negative_number
+
+__all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
+
+
+class LeaveOneOut(NamedTuple):
+    """Each target predicted from all others: mean, the shape of y, and variance, (N,), that of the noise included."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+class MarginalLikelihood(NamedTuple):
+    """log p(y), its derivative by each parameter of the kernel, shape (p,), and by the noise variance."""
+
+    value: float
+    gradient: np.ndarray
+    noise: float
+
+
+class GaussianProcess:
+    """f ~ GP(0, K) seen at N points through independent noise: y = f(X) + ε, ε ~ N(0, σ²).
+
+    With K_σ = K + σ² I = L Lᵀ and α = K_σ⁻¹ y,
+
+        E f(x) = K(x, X) α,    cov = K(x, x') - K(x, X) K_σ⁻¹ K(X, x')
+
+    (Rasmussen and Williams 2006, equations 2.23 and 2.24). The mean is kernel ridge regression: it minimises
+    Σ_i (f(x_i) - y_i)² + σ² ‖f‖²_K. With Σ for K it is inference with the infinitely wide network, only its last layer
+    trained; with Θ the mean is that of training all layers, with early stopping replaced by the ridge.
+
+    Parameters
+    ----------
+    K_xx : array_like, shape (N, N)
+        Kept only as its Cholesky factor. float32 gives float32 results, everything else float64.
+    y : array_like, shape (N,) or (N, outputs)
+        Outputs are independent and share the kernel.
+    noise : float
+        σ² >= 0, the variance: the ridge.
+    overwrite : bool
+        Work in the memory of K_xx; its contents are lost.
+
+    Attributes
+    ----------
+    alpha : ndarray, the shape of y
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described, or K + σ² I is not positive definite beyond rounding; the message says what its
+        smallest eigenvalue is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> from ntkfast.learning import GaussianProcess
+    >>> net = nf.MLP(depth=3, activation="erf", bias_std=0.1)
+    >>> X, T = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([[0.6, 0.8]])
+    >>> gp = GaussianProcess(nf.nngp(net, X), [1.0, 0.0, 2.0], noise=0.01)
+    >>> gp.mean(nf.nngp(net, T, X)).round(3)
+    array([0.035])
+    >>> gp.variance(nf.nngp(net, T, X), nf.diagonal(net, T, "nngp")).round(4)
+    array([0.0261])
+    """
+
+    def __init__(self, K_xx, y, noise=0.0, *, overwrite=False):
+        K = checks.symmetric(K_xx, "K_xx")
+        if overwrite:
+            checks.in_place(K_xx, "K_xx")
+        K = fortran(K, overwrite, "a Cholesky factor")
+        self._n = len(K)
+        self._y, self._flat = checks.columns(y, self._n, "y", K.dtype)
+        self._noise = non_negative_number(noise, "noise")
+        np.fill_diagonal(K, K.diagonal() + K.dtype.type(self._noise))
+        # noise is there to make an ill-conditioned K harmless: only what rounding cannot tell from singular is refused
+        self._factor = cholesky(K, overwrite=True, rcond=np.finfo(K.dtype).eps)
+        if self._factor is None:
+            name = "K_xx + noise I" if self._noise else "K_xx"
+            rounding = self._n * np.finfo(K.dtype).eps * np.abs(K.diagonal()).max()
+            raise ValueError(checks.not_definite(name, smallest_eigenvalue(K), "definite", rounding))
+        self._alpha = self._factor.solve(self._y)
+
+    @property
+    def alpha(self):
+        return self._shaped(self._alpha)
+
+    def _shaped(self, columns):
+        return columns[:, 0] if self._flat else columns
+
+    def _cross(self, K_tx):
+        return checks.matrix(K_tx, "K_tx", (None, self._n), self._y.dtype)
+
+    def mean(self, K_tx):
+        """The posterior mean at new points, from K(x, X) of shape (m, N): (m,) or (m, outputs)."""
+        return self._shaped(self._cross(K_tx) @ self._alpha)
+
+    def covariance(self, K_tx, K_tt):
+        """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
+
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+        K_tt : array_like, shape (m, m)
+
+        Returns
+        -------
+        ndarray, shape (m, m), symmetric
+        """
+        W = self._factor.half_solve(self._cross(K_tx).T)
+        prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
+        C = prior - W.T @ W
+        return (C + C.T) / 2
+
+    def variance(self, K_tx, K_t):
+        """The diagonal of `covariance`, from K(x, x) of shape (m,)."""
+        W = self._factor.half_solve(self._cross(K_tx).T)
+        prior, flat = checks.columns(K_t, W.shape[1], "K_t", W.dtype)
+        if not flat:
+            raise ValueError(f"K_t: expected shape ({W.shape[1]},), got {np.shape(K_t)}")
+        return np.maximum(prior[:, 0] - np.einsum("ij,ij->j", W, W), 0)
+
+    def leave_one_out(self):
+        """Each target predicted from the N - 1 others, without a loop: mean y - α/d and variance 1/d, d = diag K_σ⁻¹.
+
+        (Rasmussen and Williams 2006, equation 5.12.)
+
+        Returns
+        -------
+        LeaveOneOut
+
+        Examples
+        --------
+        >>> from ntkfast.learning import GaussianProcess
+        >>> GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
+        array([1. , 0.5])
+        """
+        d = self._factor.inverse().diagonal()
+        return LeaveOneOut(self._shaped(self._y - self._alpha / d[:, None]), 1 / d)
+
+    def log_marginal_likelihood(self):
+        """log p(y) = -½ yᵀα - ½ log det K_σ - N/2 log 2π, summed over outputs."""
+        k = self._y.shape[1]
+        fit = np.einsum("ij,ij->", self._y, self._alpha, dtype=np.float64)
+        return float(-(fit + k * (self._factor.log_determinant() + self._n * np.log(2 * np.pi))) / 2)
+
+    def _gradient(self, derivatives):
+        k, inverse = self._y.shape[1], self._factor.inverse()
+        result = []
+        for p, dK in enumerate(derivatives):
+            dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(inverse.dtype, copy=False)
+            trace = sum(
+                np.einsum("ij,ij->", inverse[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)
+            )
+            result.append((np.einsum("ij,ij->", self._alpha, dK @ self._alpha, dtype=np.float64) - k * trace) / 2)
+        square = np.einsum("ij,ij->", self._alpha, self._alpha, dtype=np.float64)
+        noise = (square - k * inverse.diagonal().sum(dtype=np.float64)) / 2
+        return np.array(result), float(noise)
+
+
+def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False):
+    """The log marginal likelihood of a Gaussian process, and its derivatives.
+
+        ∂ log p(y)/∂p = ½ tr((α αᵀ - K_σ⁻¹) ∂K/∂p)
+
+    (Rasmussen and Williams 2006, equations 5.8 and 5.9). One Cholesky factor serves the value and all derivatives.
+
+    Parameters
+    ----------
+    K, y, noise, overwrite
+        As in `GaussianProcess`.
+    gradients : sequence of array_like, shape (N, N), optional
+        ∂K/∂p for each parameter p of the kernel; may be empty.
+
+    Returns
+    -------
+    float, or with gradients a MarginalLikelihood
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.learning import log_marginal_likelihood
+    >>> round(log_marginal_likelihood(np.eye(2), [0.0, 0.0]), 4)
+    -1.8379
+    >>> log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
+    array([1.5])
+    """
+    process = GaussianProcess(K, y, noise, overwrite=overwrite)
+    value = process.log_marginal_likelihood()
+    return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

@@ -1,0 +1,273 @@
+"""Kernel principal components: eigenfunctions of f ↦ (1/N) Σ_j K(·, x_j) f(x_j), from a matrix or from products."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, lobpcg
+
+from ntkfast.engine import arrays
+from ntkfast.learning import checks
+from ntkfast.learning.factor import fix_signs, fortran
+from ntkfast.networks.checks import finite_number, positive_integer, positive_number
+
+__all__ = ["KernelPCA", "kernel_pca"]
+
+METHODS = ("auto", "lapack", "lanczos", "lobpcg", "power")
+SMALL = 500  # matrices up to this size are decomposed whole
+EXTRA = 8  # vectors of a block beyond those wanted: convergence depends on the eigenvalue after them
+
+
+@dataclass(frozen=True)
+class KernelPCA:
+    """What `kernel_pca` finds.
+
+    Attributes
+    ----------
+    eigenvalues : ndarray, shape (k,)
+        λ_i of K/N, largest first: the variance along each component.
+    eigenfunctions : ndarray, shape (N, k)
+        f^(i) on the data, orthonormal in ⟨f, g⟩ = (1/N) Σ_j f(x_j) g(x_j). The entry of largest absolute value (the
+        first of them) is positive.
+    residuals : ndarray, shape (k,)
+        ‖K f^(i)/N - λ_i f^(i)‖_pin: some eigenvalue of K/N is within this of λ_i.
+    trace : float or None
+        tr K/N, the total variance; None for an operator, unless it was given.
+    centered : bool
+    method : str
+        The one that was used.
+    """
+
+    eigenvalues: np.ndarray
+    eigenfunctions: np.ndarray
+    residuals: np.ndarray
+    trace: float | None
+    centered: bool
+    method: str
+    _means: np.ndarray = field(repr=False)  # (1/N) 1ᵀ K f^(i), if centered
+
+    @property
+    def explained(self):
+        """λ_i/tr(K/N), the share of each component in the variance, (k,)."""
+        if self.trace is None:
+            raise ValueError("trace: an operator does not tell it; give kernel_pca trace= for explained shares")
+        return self.eigenvalues / self.trace
+
+    def extend(self, K_tx):
+        """The eigenfunctions at new points (Nyström): f^(i)(x) = (1/(N λ_i)) Σ_j K(x, x_j) f^(i)(x_j).
+
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+            The kernel as it is, also if the components are centred.
+
+        Returns
+        -------
+        ndarray, shape (m, k)
+
+        Raises
+        ------
+        ValueError
+            An eigenvalue is 0 to rounding: its eigenfunction has no extension.
+        """
+        n, k = self.eigenfunctions.shape
+        K_tx = checks.matrix(K_tx, "K_tx", (None, n), self.eigenfunctions.dtype)
+        zero = np.flatnonzero(self.eigenvalues <= n * np.finfo(self.eigenvalues.dtype).eps * self.eigenvalues[0])
+        if len(zero):
+            raise ValueError(
+                f"component {zero[0] + 1} of {k}: its eigenvalue {self.eigenvalues[zero[0]]:.3g} is 0 to rounding, so "
+                "that it has no extension; ask for fewer components"
+            )
+        return (K_tx @ self.eigenfunctions - self._means) / (n * self.eigenvalues)
+
+
+def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=1e-10, max_iterations=5000, trace=None):
+    """The largest kernel principal components of the data.
+
+    They are the eigenfunctions of Π: f ↦ (1/N) Σ_j K(·, x_j) f(x_j), along which gradient descent converges like
+    e^{-tλ_i} (Jacot, Gabriel and Hongler 2018, section 5).
+
+    Parameters
+    ----------
+    K : array_like or scipy.sparse.linalg.LinearOperator, shape (N, N)
+        Symmetric, positive semi-definite. float32 gives float32 results, everything else float64.
+    n_components : int
+        k <= N; below N for an operator.
+    method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
+        "lapack" decomposes the matrix (syevr, safe for any N). The others need products only: "lanczos" one vector at a
+        time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more than
+        one component) blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a matrix of
+        N <= 500 or k > N/10, else lanczos.
+    centered : bool
+        Subtract the mean feature: the components of H K H, H = I - 11ᵀ/N. The paper does not.
+    rng : None, int or numpy.random.Generator
+        For the starting vectors of the iterations.
+    tol : float
+        Residual at which iterations stop, relative to λ_1. float32 stops at 1e-5 at least.
+    max_iterations : int
+    trace : float, optional
+        tr K of an operator, for `explained`.
+
+    Returns
+    -------
+    KernelPCA
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+    numpy.linalg.LinAlgError
+        The iteration did not converge; says how far it came.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.learning import kernel_pca
+    >>> pca = kernel_pca([[2.0, 1.0], [1.0, 2.0]], 2)
+    >>> pca.eigenvalues, pca.explained
+    (array([1.5, 0.5]), array([0.75, 0.25]))
+    >>> pca.eigenfunctions
+    array([[ 1.,  1.],
+           [ 1., -1.]])
+    >>> pca.extend([[1.0, 2.0]]).round(3)
+    array([[ 1., -1.]])
+    """
+    is_operator = isinstance(K, LinearOperator)
+    K = _operator(K) if is_operator else checks.symmetric(K, "K")
+    n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
+    k = positive_integer(n_components, "n_components")
+    if k > n - is_operator:
+        raise ValueError(f"n_components: expected at most {n - is_operator} for {n} points, got {k}")
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    tol = max(positive_number(tol, "tol"), 1e-5 if dtype == arrays.DTYPES[0] else 0)
+    max_iterations = positive_integer(max_iterations, "max_iterations")
+    rng = np.random.default_rng(rng)
+    if method == "auto":
+        small = not is_operator and (n <= SMALL or k > n / 10)
+        method = "lapack" if small else "lanczos"
+    if method == "lapack" and is_operator:
+        raise ValueError("method: expected one that needs products only for an operator, got 'lapack'")
+    if method != "lapack" and k == n:
+        raise ValueError(f"n_components: expected fewer than {n} for method {method!r}, got {k}")
+    if method == "lobpcg" and n < 5 * k:  # where SciPy's would turn to a dense solver
+        method = "power"
+    product = _product(K, centered)
+    if method == "lapack":
+        values, vectors = _lapack(K, k, centered)
+    else:
+        start = rng.standard_normal((n, min(k + EXTRA, n))).astype(dtype)
+        values, vectors = ITERATIONS[method](product, start, k, tol, max_iterations)
+    checks.semi_definite(values[::-1], "K")
+    fix_signs(vectors)
+    residuals = np.linalg.norm(product(vectors) - vectors * values, axis=0) / n
+    total = _trace(K, trace, is_operator, centered)
+    functions = vectors * np.sqrt(dtype.type(n))
+    means = np.ones(n, dtype) @ _times(K, functions) / n if centered else np.zeros(k, dtype)
+    return KernelPCA(values / n, functions, residuals, total, bool(centered), method, means)
+
+
+def _operator(K):
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(f"K: expected a square operator, got shape {K.shape}")
+    if np.dtype(K.dtype).kind not in "iuf":
+        raise TypeError(f"K: expected an operator of real numbers, got dtype {K.dtype}")
+    return K
+
+
+def _times(K, B):
+    return K @ B if isinstance(K, np.ndarray) else K.matmat(B)
+
+
+def _product(K, centered):
+    """B ↦ K B or H K H B, (n, q)."""
+
+    def product(B):
+        if centered:
+            B = B - B.mean(axis=0)
+        result = _times(K, B)
+        return result - result.mean(axis=0) if centered else result
+
+    return product
+
+
+def _trace(K, trace, is_operator, centered):
+    n = K.shape[0]
+    if is_operator and trace is None:
+        return None
+    if trace is not None and not is_operator:
+        raise TypeError("trace: expected it with an operator only, got it with a matrix")
+    total = finite_number(trace, "trace") if is_operator else float(K.diagonal().sum(dtype=np.float64))
+    if centered:
+        total -= float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
+    return total / n
+
+
+def _lapack(K, k, centered):
+    n, A = len(K), fortran(K, False, "an eigendecomposition")
+    if centered:
+        mean = A.mean(axis=0)
+        A -= mean
+        A -= mean[:, None] - mean.mean()
+    values, vectors = linalg.eigh(A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False)
+    return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
+
+
+def _lanczos(product, start, k, tol, max_iterations):
+    n, dtype = len(start), start.dtype
+    operator = LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
+    try:
+        values, vectors = eigsh(operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations)
+    except ArpackNoConvergence as error:
+        raise _not_converged("lanczos", f"{len(error.eigenvalues)} of {k} components converged") from None
+    return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
+
+
+def _lobpcg(product, start, k, tol, max_iterations):
+    n, start = len(start), start[:, :k]  # SciPy's goes on until the whole block has converged
+    operator = LinearOperator(
+        (n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], matmat=product, dtype=start.dtype
+    )
+    largest = _rayleigh_ritz(product, np.linalg.qr(product(start))[0])[0][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it did not converge: checked below
+        _, vectors = lobpcg(operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations)
+    values, vectors, _, residual = _rayleigh_ritz(product, np.linalg.qr(vectors)[0])
+    _require(residual[:k].max(), tol * abs(values[0]), "lobpcg")
+    return values[:k], np.ascontiguousarray(vectors[:, :k])
+
+
+def _power(product, start, k, tol, max_iterations):
+    vectors = np.linalg.qr(start)[0]
+    for _ in range(max_iterations):
+        values, vectors, images, residual = _rayleigh_ritz(product, vectors)
+        if residual[:k].max() <= tol * abs(values[0]):
+            break
+        vectors = np.linalg.qr(images)[0]
+    _require(residual[:k].max(), tol * abs(values[0]), "power")
+    return values[:k], np.ascontiguousarray(vectors[:, :k])
+
+
+ITERATIONS = {"lanczos": _lanczos, "lobpcg": _lobpcg, "power": _power}
+
+
+def _rayleigh_ritz(product, Q):
+    """Eigenvalues (largest first) and eigenvectors in the span of the orthonormal Q, their images, and residuals."""
+    images = product(Q)
+    small = Q.T @ images
+    values, rotation = linalg.eigh((small + small.T) / 2)
+    values, rotation = values[::-1], rotation[:, ::-1]
+    vectors, images = Q @ rotation, images @ rotation
+    return values, vectors, images, np.linalg.norm(images - vectors * values, axis=0)
+
+
+def _require(residual, tolerance, method):
+    if not residual <= tolerance:
+        raise _not_converged(method, f"the residual is {residual:.2g}, wanted was {tolerance:.2g}")
+
+
+def _not_converged(method, reached):
+    return np.linalg.LinAlgError(f"kernel_pca: {method} did not converge: {reached}; raise max_iterations or tol")

@@ -1,0 +1,662 @@
+"""Kernel gradient descent: the closed form and the solver against matrix exponentials, integration and plain loops."""
+
+import tracemalloc
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import integrate, linalg
+
+import ntkfast as nf
+from ntkfast import plotting
+from ntkfast.finite import losses
+from ntkfast.learning import LeastSquaresFlow, kernel_flow
+from ntkfast.learning import factor as factor_module
+
+N, M = 30, 7
+NET = nf.MLP(depth=3, activation="relu", bias_std=0.1)
+
+
+def sphere(n, d, seed=0):
+    X = np.random.default_rng(seed).normal(size=(n, d))
+    return X / np.linalg.norm(X, axis=1, keepdims=True) * np.sqrt(d)
+
+
+class Problem:
+    """Kernels on N data and M new points, targets and initial functions with two outputs."""
+
+    def __init__(self, X, T, net=NET, seed=1):
+        rng = np.random.default_rng(seed)
+        self.nngp, self.ntk = nf.kernels(net, X)
+        self.nngp_tx, self.ntk_tx = nf.kernels(net, T, X)
+        self.nngp_tt = nf.nngp(net, T)
+        self.y, self.f0, self.f0_t = (rng.normal(size=(len(Z), 2)) for Z in (X, X, T))
+        self.pi = self.ntk / len(X)
+        self.flow = LeastSquaresFlow(self.ntk, self.y, self.nngp)
+
+
+@pytest.fixture
+def problem():
+    return Problem(sphere(N, 4), sphere(M, 4, seed=5))
+
+
+@pytest.fixture
+def singular():
+    """Five points stand twice in the data, with other targets."""
+    X = sphere(N, 4)
+    return Problem(np.vstack([X, X[:5]]), sphere(M, 4, seed=5))
+
+
+@pytest.fixture
+def smooth():
+    """Sixty points on an arc: the erf kernel's eigenvalues fall to rounding, and half of them are lost in it."""
+    angle = np.linspace(0, 2, 60)[:, None]
+    X, T = (np.hstack([np.cos(a), np.sin(a)]) for a in (angle, np.linspace(-0.3, 2.3, M)[:, None]))
+    return Problem(X, T, nf.MLP(depth=3, activation="erf", bias_std=0.1))
+
+
+def exponential(pi, t):
+    """e^{-tΠ} and ∫₀ᵗ e^{-sΠ} ds, from one matrix exponential: no eigenvalues, no inverse."""
+    n = len(pi)
+    both = np.zeros((2 * n, 2 * n))
+    both[:n, :n], both[:n, n:] = -t * pi, t * np.eye(n)
+    both = linalg.expm(both)
+    return both[:n, :n], both[:n, n:]
+
+
+TIMES = [0.0, 0.01, 1.0, 30.0, 1000.0]
+
+
+@pytest.mark.parametrize("name", ["problem", "singular", "smooth"])
+def test_mean_is_the_matrix_exponential(name, request):
+    p = request.getfixturevalue(name)
+    on_data = p.flow.mean(TIMES, f0=p.f0)
+    beyond = p.flow.mean(TIMES, p.ntk_tx, p.f0, p.f0_t)
+    for t, f, f_t in zip(TIMES, on_data, beyond, strict=True):
+        E, integral = exponential(p.pi, t)
+        assert_allclose(f, p.y + E @ (p.f0 - p.y), atol=1e-10)
+        assert_allclose(f_t, p.f0_t + p.ntk_tx @ integral @ (p.y - p.f0) / len(p.y), atol=1e-10)
+        assert_allclose(p.flow.mean(t, f0=p.f0), f, atol=1e-13)
+        assert_allclose(p.flow.mean(t, p.ntk_tx, p.f0, p.f0_t), f_t, atol=1e-11)
+
+
+def test_mean_is_the_solution_of_the_differential_equation(problem):
+    p, n = problem, N
+    y, f0, f0_t = p.y[:, 0], p.f0[:, 0], p.f0_t[:, 0]
+    everywhere = np.vstack([p.ntk, p.ntk_tx])
+    found = integrate.solve_ivp(
+        lambda t, f: -everywhere @ (f[:n] - y) / n,
+        (0, 100),
+        np.concatenate([f0, f0_t]),
+        t_eval=[1, 10, 100],
+        method="DOP853",
+        rtol=1e-12,
+        atol=1e-12,
+    )
+    flow = LeastSquaresFlow(p.ntk, y)
+    assert_allclose(flow.mean([1, 10, 100], f0=f0), found.y[:n].T, atol=1e-9)
+    assert_allclose(flow.mean([1, 10, 100], p.ntk_tx, f0, f0_t), found.y[n:].T, atol=1e-9)
+
+
+def test_forever(problem):
+    p = problem
+    assert_array_equal(p.flow.mean(np.inf), p.y)
+    assert p.flow.loss(np.inf) == 0
+    assert p.flow._eigen is None  # Cholesky's factor served
+    by_cholesky = p.flow.mean(np.inf, p.ntk_tx)
+    assert_allclose(by_cholesky, p.ntk_tx @ np.linalg.solve(p.ntk, p.y), atol=1e-10)
+    at_once = p.flow.mean([1.0, np.inf], p.ntk_tx)[1]
+    assert_allclose(at_once, by_cholesky, atol=1e-10)
+    assert_allclose(p.flow.mean([1e7, np.inf])[0], p.y, atol=1e-12)
+
+
+def test_shapes(problem):
+    p = problem
+    flat = LeastSquaresFlow(p.ntk, p.y[:, 0], p.nngp)
+    new = p.ntk_tx, p.nngp_tx, p.nngp_tt
+    for flow, k in ((p.flow, (2,)), (flat, ())):
+        assert flow.mean(1.0).shape == (N, *k)
+        assert flow.mean([1.0]).shape == (1, N, *k)
+        assert flow.mean(1.0, p.ntk_tx).shape == (M, *k)
+        assert flow.mean([1.0, np.inf, 0.0], p.ntk_tx).shape == (3, M, *k)
+        assert flow.components([1.0, 2.0], n=4).shape == (2, 4, *k)
+        assert flow.samples(1.0, 5, 0).shape == (5, N, *k)
+        assert flow.samples([1.0, np.inf], 5, 0, *new).shape == (2, 5, M, *k)
+        assert flow.percentiles([1.0, 2.0], (5, 50)).shape == (2, 2, N, *k)
+        assert flow.null_space_part().shape == (N, *k)
+        assert isinstance(flow.loss(1.0), float)
+        assert flow.loss([1.0]).shape == (1,)
+    assert flat.covariance(1.0).shape == (N, N)
+    assert flat.covariance([1.0, 2.0], *new).shape == (2, M, M)
+    assert flat.variance([1.0, 2.0]).shape == (2, N)
+
+
+def test_one_decomposition_serves_everything(problem, monkeypatch):
+    calls, eigh = [], linalg.eigh
+    monkeypatch.setattr(factor_module.linalg, "eigh", lambda *args, **kwargs: calls.append(1) or eigh(*args, **kwargs))
+    p = problem
+    for t in (1.0, [2.0, np.inf], np.inf):
+        p.flow.mean(t, p.ntk_tx)
+        p.flow.covariance(t)
+        p.flow.loss(t)
+    p.flow.components(2.0)
+    p.flow.early_stopping(p.ntk_tx, p.f0_t)
+    assert len(calls) == 1
+
+
+# --- discrete steps
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(steps=st.integers(0, 60), share=st.floats(1e-3, 1.0), seed=st.integers(0, 100))
+def test_steps_are_plain_gradient_descent(steps, share, seed):
+    p = Problem(sphere(12, 3, seed), sphere(M, 3, seed + 1), seed=seed)
+    rate = share * p.flow.largest_learning_rate
+    f, f_t = p.f0, p.f0_t
+    for _ in range(steps):
+        d = (f - p.y) / 12
+        f, f_t = f - rate * p.ntk @ d, f_t - rate * p.ntk_tx @ d
+    assert_allclose(p.flow.mean(steps=steps, learning_rate=rate, f0=p.f0), f, atol=1e-10)
+    got = p.flow.mean(None, p.ntk_tx, p.f0, p.f0_t, steps=[steps], learning_rate=rate)
+    assert_allclose(got[0], f_t, atol=1e-10)
+    assert_allclose(p.flow.loss(f0=p.f0, steps=steps, learning_rate=rate), ((f - p.y) ** 2).sum() / 24, atol=1e-10)
+
+
+def test_covariance_after_steps(problem):
+    p, rate = problem, problem.flow.largest_learning_rate / 3
+    R = np.linalg.matrix_power(np.eye(N) - rate * p.pi, 20)
+    assert_allclose(p.flow.covariance(steps=20, learning_rate=rate), R @ p.nngp @ R.T, atol=1e-12)
+    A = rate / N * sum(p.ntk_tx @ np.linalg.matrix_power(np.eye(N) - rate * p.pi, m) for m in range(20))
+    exact = p.nngp_tt + A @ p.nngp @ A.T - A @ p.nngp_tx.T - p.nngp_tx @ A.T
+    got = p.flow.covariance(None, p.ntk_tx, p.nngp_tx, p.nngp_tt, steps=[20], learning_rate=rate)
+    assert_allclose(got[0], exact, atol=1e-12)
+
+
+def test_many_tiny_steps():
+    """1 - (1 - ηλ)^m of a single eigenvalue, where ηλ is near eps: against 50 digits."""
+    flow = LeastSquaresFlow([[3.0]], [1.0])
+    for rate, steps in ((1e-13, 10**12), (1e-16, 7), (0.3, 3), (0.5, 1001), (2 / 3, 1001), (1 / 3, 2)):
+        with mpmath.workdps(50):
+            exact = 1 - (1 - mpmath.mpf(rate) * 3) ** steps
+            assert abs(flow.mean(None, [[3.0]], steps=steps, learning_rate=rate)[0] / exact - 1) < 1e-12
+
+
+def test_a_learning_rate_that_diverges(problem):
+    largest = problem.flow.largest_learning_rate
+    assert largest == pytest.approx(2 / np.linalg.eigvalsh(problem.pi)[-1])
+    assert np.isfinite(problem.flow.mean(steps=10**6, learning_rate=largest)).all()
+    with pytest.raises(ValueError, match=rf"learning_rate: expected at most 2/λ_1 = {largest:.6g}, .*diverges"):
+        problem.flow.mean(steps=1, learning_rate=1.0001 * largest)
+
+
+# --- singular kernels
+
+
+def test_the_null_space_never_moves(singular):
+    p = singular
+    null = p.flow.null_space_part(p.f0)
+    twice = (p.y - p.f0)[:5] - (p.y - p.f0)[-5:]
+    assert_allclose(null[:5], twice / 2, atol=1e-12)
+    assert_allclose(null[-5:], -twice / 2, atol=1e-12)
+    assert_allclose(null[5:-5], 0, atol=1e-12)
+    assert np.count_nonzero(p.flow.eigenvalues == 0) == 5
+    for t in (1.0, 1e6, 1e30, np.inf):
+        left = p.y - p.flow.mean(t, f0=p.f0)
+        assert_allclose((left[:5] - left[-5:]) / 2, null[:5], atol=1e-11)
+    assert_allclose(p.flow.mean(np.inf, f0=p.f0), p.y - null, atol=1e-11)
+    assert p.flow.loss(np.inf, p.f0) == pytest.approx((null**2).sum() / 70)
+
+
+def test_new_points_of_a_singular_kernel(singular):
+    """At t = inf it is the solution of least norm; on the way there nothing grows without bound."""
+    p = singular
+    exact = p.ntk_tx @ np.linalg.pinv(p.ntk, rcond=1e-12, hermitian=True) @ p.y
+    assert_allclose(p.flow.mean(np.inf, p.ntk_tx), exact, atol=1e-9)
+    assert_allclose(p.flow.mean([1e9, 1e12, 1e20], p.ntk_tx), [exact] * 3, atol=1e-3)
+
+
+def test_kernel_of_zeros():
+    flow = LeastSquaresFlow(np.zeros((2, 2)), [1.0, 2.0])
+    assert_array_equal(flow.mean([0.0, 1.0, np.inf]), np.zeros((3, 2)))
+    assert_array_equal(flow.null_space_part(), [1.0, 2.0])
+    assert flow.largest_learning_rate == np.inf
+
+
+# --- random initial functions
+
+
+@pytest.mark.parametrize("name", ["problem", "singular", "smooth"])
+def test_covariance_is_that_of_the_formula(name, request):
+    p = request.getfixturevalue(name)
+    new = p.ntk_tx, p.nngp_tx, p.nngp_tt
+    for t, on_data, beyond in zip(TIMES, p.flow.covariance(TIMES), p.flow.covariance(TIMES, *new), strict=True):
+        E, integral = exponential(p.pi, t)
+        A = p.ntk_tx @ integral / len(p.y)
+        exact = p.nngp_tt + A @ p.nngp @ A.T - A @ p.nngp_tx.T - p.nngp_tx @ A.T
+        assert_allclose(on_data, E @ p.nngp @ E.T, atol=1e-10)
+        assert_allclose(beyond, exact, atol=1e-10)
+        assert_allclose(p.flow.variance(t), np.diagonal(on_data), atol=1e-12)
+        assert_allclose(p.flow.variance(t, *new[:2], np.diagonal(p.nngp_tt)), np.diagonal(beyond), atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize("n", [10, 60])
+def test_covariance_is_symmetric_and_positive(activation, n):
+    """erf on a circle: Σ and Θ are numerically singular, and A_t is large away from the data."""
+    net = nf.MLP(depth=3, activation=activation, bias_std=0.1)
+    angle = np.linspace(0, 2, n)[:, None]
+    X, T = (np.hstack([np.cos(a), np.sin(a)]) for a in (angle, np.linspace(-0.5, 2.5, 9)[:, None]))
+    p = Problem(X, np.vstack([T, X[:2]]), net)
+    new = p.ntk_tx, p.nngp_tx, p.nngp_tt
+    for covariance in (p.flow.covariance([0.0, 1.0, 1e4, np.inf]), p.flow.covariance([0.0, 1.0, 1e4, np.inf], *new)):
+        assert_array_equal(covariance, covariance.transpose(0, 2, 1))
+        for C in covariance:
+            scale = max(np.abs(C).max(), p.nngp_tt.max())
+            assert np.linalg.eigvalsh(C)[0] >= -1e-12 * scale
+
+
+def test_covariance_vanishes_on_the_data(problem):
+    p = problem
+    assert_array_equal(p.flow.covariance(np.inf), np.zeros((N, N)))
+    assert_array_equal(p.flow.covariance([1.0, np.inf])[1], np.zeros((N, N)))
+    assert_array_equal(p.flow.variance(np.inf), np.zeros(N))
+    as_new = p.flow.covariance(np.inf, p.ntk, p.nngp, p.nngp)
+    assert np.abs(as_new).max() < 1e-12 * p.nngp.max()
+
+
+def test_samples_have_this_mean_and_covariance(problem):
+    p = problem
+    new = p.ntk_tx, p.nngp_tx, p.nngp_tt
+    times = [0.0, 20.0, np.inf]
+    for matrices in ((), new):
+        n = 4000
+        f = p.flow.samples(times, n, 0, *matrices)
+        mean, covariance = p.flow.mean(times, *matrices[:1]), p.flow.covariance(times, *matrices)
+        for k in range(3):
+            C = covariance[k]
+            for output in range(2):
+                sample = f[k, :, :, output]
+                error = np.sqrt(np.diagonal(C) / n) + 1e-9
+                assert np.all(np.abs(sample.mean(axis=0) - mean[k][:, output]) < 5 * error)
+                spread = np.sqrt((np.outer(np.diagonal(C), np.diagonal(C)) + C**2) / n) + 1e-9
+                assert np.all(np.abs(np.cov(sample.T) - C) < 5.5 * spread)
+    assert_array_equal(p.flow.samples(1.0, 2, 7), p.flow.samples(1.0, 2, 7))
+
+
+def test_samples_follow_their_own_start(problem):
+    p = problem
+    f = p.flow.samples([0.0, 5.0], 3, 0)
+    for start, later in zip(*f, strict=True):
+        assert_allclose(p.flow.mean(5.0, f0=start), later, atol=1e-11)
+
+
+def test_percentiles(problem):
+    p = problem
+    low, middle, high = p.flow.percentiles(3.0, (10, 50, 90), p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt))
+    assert_allclose(middle, p.flow.mean(3.0, p.ntk_tx), atol=1e-14)
+    sd = np.sqrt(p.flow.variance(3.0, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt)))[:, None]
+    assert_allclose(high - middle, 1.2815515655446004 * sd + 0 * high, rtol=1e-12)
+    assert_allclose(middle - low, high - middle, rtol=1e-12)
+
+
+# --- the cost
+
+
+def test_loss_and_components(problem):
+    p = problem
+    times = [0.0, 1.0, 100.0, 1e4]
+    f = p.flow.mean(times, f0=p.f0)
+    assert_allclose(p.flow.loss(times, p.f0), ((f - p.y) ** 2).sum(axis=(1, 2)) / (2 * N), rtol=1e-9)
+    functions = p.flow.eigenfunctions(N)
+    assert_allclose(functions.T @ functions / N, np.eye(N), atol=1e-11)
+    assert_allclose(p.pi @ functions, functions * p.flow.eigenvalues, atol=1e-12)
+    components = p.flow.components(times, f0=p.f0)
+    assert_allclose(components, np.einsum("ji,tjk->tik", functions, f - p.y) / N, atol=1e-11)
+    assert_array_equal(p.flow.components(times, 3, p.f0), components[:, :3])
+
+
+def test_a_loss_far_below_rounding_of_the_targets(problem):
+    """e^{-2tλ} itself, not the square of a difference."""
+    p = problem
+    flow = LeastSquaresFlow(np.eye(2) * 2, [1.0, 1.0])
+    assert flow.loss(300.0) == pytest.approx(0.5 * np.exp(-600.0), rel=1e-10)
+    assert p.flow.loss(1e6) < 1e-30
+
+
+def test_expected_loss(problem):
+    p = problem
+    for t in (0.0, 2.0, np.inf):
+        bias = ((p.flow.mean(t) - p.y) ** 2).sum()
+        assert_allclose(p.flow.expected_loss(t), (bias + 2 * p.flow.variance(t).sum()) / (2 * N), atol=1e-12)
+
+
+def test_early_stopping(problem):
+    p = problem
+    rng = np.random.default_rng(3)
+    y_v = p.flow.mean(30.0, p.ntk_tx) + 0.01 * rng.normal(size=(M, 2))
+    found = p.flow.early_stopping(p.ntk_tx, y_v)
+    fine = np.geomspace(found.t / 3, 3 * found.t, 2001)
+    losses = ((p.flow.mean(fine, p.ntk_tx) - y_v) ** 2).sum(axis=(1, 2)) / (2 * M)
+    assert found.loss <= losses.min() * (1 + 1e-12)
+    assert found.t == pytest.approx(fine[losses.argmin()], rel=0.002)
+    assert_allclose(found.training_loss, p.flow.loss(found.times))
+    assert found.loss <= found.validation_loss.min()
+    assert p.flow.early_stopping(p.ntk_tx, y_v, t=[5.0, 25.0, 1000.0]).t == 25.0
+    assert p.flow.early_stopping(p.ntk_tx, np.zeros((M, 2))).t == 0
+    start = p.flow.early_stopping(p.ntk_tx, y_v + p.f0_t, p.f0 * 0, p.f0_t)
+    assert start.t == pytest.approx(found.t, rel=1e-3)
+
+
+# --- memory and precision
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_overwrite_works_in_place(order):
+    X = sphere(600, 8)
+    kept = nf.ntk(NET, X)
+    K, y = np.array(kept, order=order), X[:, 0].copy()
+    tracemalloc.start()
+    flow = LeastSquaresFlow(K, y, overwrite=True)
+    forever = flow.mean(np.inf, kept[:20])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.6 * K.nbytes
+    assert not np.array_equal(K, kept)
+    assert_allclose(forever, y[:20], atol=1e-10)
+    plain = LeastSquaresFlow(kept, y)
+    assert_allclose(flow.mean(3.0, kept[:20]), plain.mean(3.0, kept[:20]), atol=1e-12)
+
+
+def test_overwrite_of_a_singular_kernel(singular):
+    p = singular
+    flow = LeastSquaresFlow(p.ntk.copy(), p.y, overwrite=True)
+    assert_allclose(flow.mean(np.inf, p.ntk_tx), p.flow.mean(np.inf, p.ntk_tx), atol=1e-9)
+
+
+def test_a_kernel_that_was_overwritten_in_vain():
+    flow = LeastSquaresFlow(np.array([[1.0, 2.0], [2.0, 1.0]]), [1.0, 2.0], overwrite=True)
+    for words in ("smallest eigenvalue is -1", "ntk_xx: was overwritten by a decomposition that failed"):
+        with pytest.raises(ValueError, match=words):
+            flow.mean(1.0)
+
+
+def test_arguments_are_left_alone(problem):
+    p = problem
+    before = [a.copy() for a in (p.ntk, p.nngp, p.ntk_tx, p.y, p.f0, p.f0_t, p.nngp_tx, p.nngp_tt)]
+    p.flow.mean([1.0, np.inf], p.ntk_tx, p.f0, p.f0_t)
+    p.flow.mean(np.inf, p.ntk_tx, p.f0, p.f0_t)
+    p.flow.samples(np.inf, 2, 0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    p.flow.covariance(1.0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    for a, b in zip(before, (p.ntk, p.nngp, p.ntk_tx, p.y, p.f0, p.f0_t, p.nngp_tx, p.nngp_tt), strict=True):
+        assert_array_equal(a, b)
+
+
+def test_float32(problem):
+    p = problem
+    flow = LeastSquaresFlow(p.ntk.astype("f4"), p.y, p.nngp)
+    new = p.ntk_tx, p.nngp_tx, p.nngp_tt
+    for got, exact in (
+        (flow.mean([1.0, np.inf], p.ntk_tx), p.flow.mean([1.0, np.inf], p.ntk_tx)),
+        (flow.covariance([1.0, 9.0], *new), p.flow.covariance([1.0, 9.0], *new)),
+        (flow.samples(1.0, 2, 0), p.flow.samples(1.0, 2, 0)),
+        (flow.percentiles(1.0), p.flow.percentiles(1.0)),
+        (flow.components(1.0, 1), p.flow.components(1.0, 1)),
+    ):
+        assert got.dtype == np.float32
+        assert_allclose(got, exact, atol=2e-3)
+
+
+# --- bad input
+
+K = np.array([[2.0, 1.0], [1.0, 2.0]])
+FLOW = LeastSquaresFlow(K, [1.0, 2.0], K)
+NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalue is -1; a ridge .* larger than 1 "
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: LeastSquaresFlow(K[:1], [1.0]), ValueError, r"ntk_xx: expected a square matrix, got shape \(1, 2\)"),
+        (lambda: LeastSquaresFlow(np.zeros((0, 0)), []), ValueError, "ntk_xx: expected a square matrix"),
+        (
+            lambda: LeastSquaresFlow(np.triu(K), [1.0, 2.0]),
+            ValueError,
+            "ntk_xx: expected a symmetric matrix, got 1.0 at",
+        ),
+        (lambda: LeastSquaresFlow(K * [[1, 1], [1, np.nan]], [1.0, 2.0]), ValueError, r"ntk_xx: .* nan at .*\(1, 1\)"),
+        (lambda: LeastSquaresFlow(K + 0j, [1.0, 2.0]), TypeError, "ntk_xx: expected real numbers, got dtype complex"),
+        (lambda: LeastSquaresFlow(K, [1.0]), ValueError, r"y: expected shape \(2,\) or \(2, outputs\), got \(1,\)"),
+        (lambda: LeastSquaresFlow(K, [1.0, np.inf]), ValueError, "y: expected finite numbers, got inf"),
+        (lambda: LeastSquaresFlow(K, ["a", "b"]), TypeError, "y: expected real numbers"),
+        (lambda: LeastSquaresFlow(K, [1.0, 2.0], np.eye(3)), ValueError, r"nngp_xx: expected shape \(2, 2\)"),
+        (lambda: LeastSquaresFlow(K, [1.0, 2.0], K, overwrite=True), ValueError, "nngp_xx: .*overwritten"),
+        (lambda: LeastSquaresFlow(K.tolist(), [1.0, 2.0], overwrite=True), TypeError, "ntk_xx: .*overwrite, got list"),
+        (lambda: LeastSquaresFlow(np.eye(4)[::2, ::2], [1.0, 2.0], overwrite=True), ValueError, "ntk_xx: .*contiguous"),
+        (lambda: LeastSquaresFlow([[1, 2], [2, 1]], [1, 2]).mean(1.0), ValueError, f"ntk_xx: {NOT_DEFINITE}"),
+        (lambda: LeastSquaresFlow([[1, 2], [2, 1]], [1, 2]).mean(np.inf), ValueError, f"ntk_xx: {NOT_DEFINITE}"),
+        (
+            lambda: LeastSquaresFlow(K, [1, 2], [[1, 2], [2, 1]]).covariance(1.0),
+            ValueError,
+            f"nngp_xx: {NOT_DEFINITE}",
+        ),
+        (lambda: LeastSquaresFlow(K, [1.0, 2.0]).covariance(1.0), ValueError, "nngp_xx: expected .*got None"),
+        (lambda: FLOW.mean(), TypeError, "t: expected either t or steps, got neither"),
+        (lambda: FLOW.mean(1.0, steps=1, learning_rate=1.0), TypeError, "t: expected either t or steps, got both"),
+        (lambda: FLOW.mean(1.0, learning_rate=1.0), TypeError, "learning_rate: expected together with steps"),
+        (lambda: FLOW.mean(steps=1), TypeError, "learning_rate: expected a number together with steps, got None"),
+        (lambda: FLOW.mean(steps=1.5, learning_rate=1.0), TypeError, "steps: expected integers, got dtype float64"),
+        (lambda: FLOW.mean(steps=-1, learning_rate=1.0), ValueError, "steps: expected numbers >= 0, got -1"),
+        (lambda: FLOW.mean(steps=1, learning_rate=0), ValueError, "learning_rate: expected a number > 0"),
+        (lambda: FLOW.mean([1.0, -2.0]), ValueError, "t: expected numbers >= 0, got -2.0"),
+        (lambda: FLOW.mean(np.nan), ValueError, "t: expected numbers >= 0, got nan"),
+        (lambda: FLOW.mean([[1.0]]), ValueError, r"t: expected a number or a list of numbers, got shape \(1, 1\)"),
+        (lambda: FLOW.mean("now"), TypeError, "t: expected real numbers"),
+        (lambda: FLOW.mean(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\), got \(1, 1\)"),
+        (
+            lambda: FLOW.mean(1.0, [[1.0, np.nan]]),
+            ValueError,
+            r"ntk_tx: expected finite numbers, got nan at .*\(0, 1\)",
+        ),
+        (lambda: FLOW.mean(1.0, K, f0=[1.0, 2.0]), TypeError, "f0_t: expected the initial function there too"),
+        (lambda: FLOW.mean(1.0, K, f0_t=[1.0, 2.0]), TypeError, "f0: expected the initial function there too"),
+        (lambda: FLOW.mean(1.0, f0_t=[1.0, 2.0]), TypeError, "f0_t: expected together with ntk_tx"),
+        (lambda: FLOW.mean(1.0, f0=np.ones((2, 2))), ValueError, "f0: expected 1 outputs as in y"),
+        (lambda: FLOW.covariance(1.0, K), TypeError, "nngp_tx: expected a matrix together with the others"),
+        (lambda: FLOW.covariance(1.0, K, K[:1], K), ValueError, r"nngp_tx: expected shape \(2, 2\), got \(1, 2\)"),
+        (lambda: FLOW.covariance(1.0, K, K, K[:1]), ValueError, "nngp_tt: expected a square matrix"),
+        (lambda: FLOW.variance(1.0, K, K, K), ValueError, r"nngp_t: expected shape \(2,\), got \(2, 2\)"),
+        (lambda: FLOW.samples(1.0, 0), ValueError, "n: expected an integer >= 1"),
+        (lambda: FLOW.percentiles(1.0, (0, 50)), ValueError, r"levels: expected a list of numbers in \(0, 100\)"),
+        (lambda: FLOW.early_stopping(K, [1.0]), ValueError, r"y_v: expected shape \(2,\)"),
+        (lambda: FLOW.early_stopping(K, [1.0, 2.0], f0=[0.0, 0.0]), TypeError, "f0_v: expected the initial function"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
+    X = sphere(20, 3)
+    K = nf.ntk(NET, X)
+    noisy = K + 1e-12 * np.random.default_rng(0).normal(size=K.shape)
+    assert_allclose(LeastSquaresFlow(noisy, X[:, 0]).mean(5.0), LeastSquaresFlow(K, X[:, 0]).mean(5.0), atol=1e-9)
+    low_rank = X @ X.T - 1e-11 * np.eye(20)
+    assert np.isfinite(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf)).all()
+
+
+# --- any cost, any direction: the differential equation
+
+TIGHT = {"rtol": 1e-11, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("method", [None, "DOP853", "BDF", "Radau"])
+def test_kernel_flow_of_least_squares(problem, method):
+    p = problem
+    loose = method in ("BDF", "Radau")  # low order: at tight tolerances they take forever
+    tolerances = {"rtol": 1e-8, "atol": 1e-8} if loose else TIGHT
+    path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, **tolerances)
+    atol = 1e-5 if loose else 1e-9
+    assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
+    beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
+    assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
+    assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=max(atol, 1e-8))
+    assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
+
+
+def cubic(f, y):
+    """A cost that is no sum over points: (‖f - y‖²_pin)^{3/2}."""
+    square = ((f - y) ** 2).mean(axis=0).sum()
+    return square**1.5, 3 * np.sqrt(square) * (f - y)
+
+
+COSTS = {
+    "mse": lambda rng: rng.normal(size=(N, 2)),
+    "huber": lambda rng: 3 * rng.normal(size=(N, 2)),
+    "logistic": lambda rng: rng.choice([-1.0, 1.0], size=(N, 2)),
+    "softmax": lambda rng: rng.integers(0, 2, size=N),
+    cubic: lambda rng: rng.normal(size=(N, 2)),
+}
+
+
+@pytest.mark.parametrize("loss", COSTS, ids=str)
+def test_the_cost_decreases_as_the_paper_says(problem, loss):
+    """∂_t C = -‖d‖²_K, the norm of d in the RKHS of K over p^in: -(1/N²) Σ d_i K_ij d_j. So C never grows."""
+    p = problem
+    y = COSTS[loss](np.random.default_rng(0))
+    cost = losses.get(loss, y, (N, 2))
+    path = kernel_flow(p.ntk, y, loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
+    assert np.all(np.diff(path.loss) < 1e-12)
+    for t in (0.5, 10.0):
+        h = 0.01
+        slope = (
+            8 * (cost(path.at(t + h))[0] - cost(path.at(t - h))[0])
+            - (cost(path.at(t + 2 * h))[0] - cost(path.at(t - 2 * h))[0])
+        ) / (12 * h)
+        d = cost(path.at(t))[1]
+        assert slope == pytest.approx(-np.sum(d * (p.ntk @ d)) / N**2, rel=1e-5)
+    assert_allclose(path.f, p.f0 + p.ntk @ path.alpha, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax", "huber"])
+def test_a_stiff_flow_against_a_fine_one(singular, loss):
+    """The implicit steps of LSODA with our Jacobian against an explicit method at tight tolerance, to a late time."""
+    p = singular
+    rng = np.random.default_rng(0)
+    y = {"logistic": rng.choice([-1, 1], size=(35, 2)), "softmax": rng.integers(0, 2, 35), "huber": 3 * p.y}[loss]
+    stiff = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0)
+    fine = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0, method="DOP853", **TIGHT)
+    assert_allclose(stiff.f, fine.f, atol=1e-5)
+
+
+def test_direction(problem):
+    """A direction from outside: the derivative of a cost gives its descent; one without f an integral over time."""
+    p = problem
+    path = kernel_flow(p.ntk, p.y, direction=lambda t, f: f - p.y, t=[3.0], f0=p.f0, **TIGHT)
+    assert_allclose(path.f[0], p.flow.mean(3.0, f0=p.f0), atol=1e-9)
+    straight = kernel_flow(p.ntk, direction=lambda t, f: -2 * t * np.ones_like(f), f0=p.f0[:, 0], t=[3.0, 4.0])
+    assert_allclose(straight.f[1], p.f0[:, 0] + 16 * p.ntk.mean(axis=1), atol=1e-7)
+    assert straight.loss is None
+
+
+def test_momentum(problem):
+    """Least squares: each component is a damped oscillator, c'' + γ c' + λ c = 0 from rest."""
+    p, gamma = problem, 0.02
+    path = kernel_flow(p.ntk, p.y, t=np.linspace(0, 40, 81), momentum=gamma, **TIGHT)
+    functions, t = p.flow.eigenfunctions(N), path.t[:, None]
+    omega = np.sqrt(gamma**2 / 4 - p.flow.eigenvalues + 0j)
+    decay = np.exp(-gamma * t / 2) * (np.cosh(omega * t) + gamma / (2 * omega) * np.sinh(omega * t))
+    components = np.einsum("ji,tjk->tik", functions, path.f - p.y) / N
+    assert_allclose(components, decay.real[:, :, None] * p.flow.components(0.0), atol=1e-9)
+    assert np.any(np.diff(path.loss) > 0)
+    h = path.t[1]
+    speed = (8 * (path.alpha[3:-1] - path.alpha[1:-3]) - (path.alpha[4:] - path.alpha[:-4])) / (12 * h)
+    energy = path.loss[2:-2] + np.einsum("tik,ij,tjk->t", speed, p.ntk, speed) / 2
+    assert np.all(np.diff(energy) < 1e-5)
+    assert energy[-1] < 0.5 * energy[0]
+
+
+def test_stop(problem):
+    p = problem
+    path = kernel_flow(p.ntk, p.y, t=[1.0, 5.0, 1e5], stop=0.1)
+    assert path.stopped
+    assert path.loss[-1] == pytest.approx(0.1, abs=1e-7)
+    assert len(path.t) == len(path.f) <= 3
+    assert path.loss[-1] == pytest.approx(p.flow.loss(path.t[-1]), abs=1e-6)
+    at_once = kernel_flow(p.ntk, p.y, t=[1.0, 5.0], stop=1e9)
+    assert at_once.stopped
+    assert_array_equal(at_once.f, np.zeros((1, N, 2)))
+    by_function = kernel_flow(p.ntk, p.y, t=10.0, stop=lambda t, f: t - 2.0)
+    assert by_function.t[-1] == pytest.approx(2.0)
+    assert not kernel_flow(p.ntk, p.y, t=1.0, stop=1e-9).stopped
+
+
+def test_momentum_needs_no_more_than_it_says(problem):
+    p = problem
+    flat = kernel_flow(p.ntk, p.y[:, 0], t=2.0, momentum=1.0)
+    assert flat.f.shape == flat.alpha.shape == (1, N)
+    assert flat.predict([1.0, 2.0], p.ntk_tx).shape == (2, M)
+    assert flat.predict(1.0, p.ntk_tx, p.f0_t[:, 0]).shape == (M,)
+
+
+def flow_of(**arguments):
+    return lambda: kernel_flow(**{"K": K, "y": [1.0, 2.0], "t": 1.0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (flow_of(K=np.triu(K)), ValueError, "K: expected a symmetric matrix"),
+        (flow_of(y=[1.0]), ValueError, r"y: expected shape \(2,\)"),
+        (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
+        (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
+        (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which tells"),
+        (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
+        (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
+        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected times in ascending order"),
+        (flow_of(direction=3), TypeError, "direction: expected a function"),
+        (flow_of(direction=lambda t, f: f.T), ValueError, r"direction: .* shape \(2, 1\), got \(1, 2\)"),
+        (flow_of(momentum=0), ValueError, "momentum: expected a number > 0"),
+        (flow_of(method="Euler"), ValueError, "method: expected one of RK45"),
+        (flow_of(rtol=0), ValueError, "rtol: expected a number > 0"),
+        (flow_of(stop="soon"), TypeError, "stop: expected a number"),
+        (flow_of(y=None, f0=[0.0, 0.0], direction=lambda t, f: f, stop=1.0), TypeError, "stop: expected a function"),
+        (
+            flow_of(direction=lambda t, f: -(f**3) - 1, t=100.0),
+            ArithmeticError,
+            "kernel_flow: the solver gave up at t = ",
+        ),
+        (lambda: flow_of()().at(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
+        (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\)"),
+    ],
+)
+def test_bad_input_of_kernel_flow(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+# --- plots
+
+
+def test_plots(problem):
+    p = problem
+    flow = LeastSquaresFlow(p.ntk, p.y[:, 0], p.nngp)
+    x, t = np.arange(N), [0.0, 5.0, np.inf]
+    ax = plotting.plot_percentiles(x, flow.percentiles(t), t)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$t = 0$", "$t = 5$", r"$t = \infty$"]
+    assert_allclose(ax.lines[1].get_ydata(), flow.mean(5.0), atol=1e-14)
+    assert plotting.plot_percentiles(x, flow.percentiles(1.0), ax=ax) is ax
+    t = np.linspace(0, 50, 20)
+    ax = plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues)
+    assert_allclose(ax.lines[2].get_ydata(), np.abs(flow.components(t, 3)[:, 2]))
+    assert "f^*" in ax.get_ylabel()
+    stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
+    ax = plotting.plot_early_stopping(stopping)
+    assert ax.lines[-1].get_xdata()[0] == stopping.t
+    with pytest.raises(ValueError, match="percentiles: expected an odd number of levels for 30 points"):
+        plotting.plot_percentiles(x, np.zeros((2, N)))
+    with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
+        plotting.plot_components(t, flow.components(t))

@@ -1,0 +1,149 @@
+"""Gaussian processes with a given kernel: against plain inverses, loops, differences and 50 digits."""
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import ntkfast as nf
+from ntkfast.learning import GaussianProcess, LeastSquaresFlow, log_marginal_likelihood
+
+N, M = 25, 6
+NET = nf.MLP(depth=3, activation="erf", bias_std=0.1)
+RNG = np.random.default_rng(0)
+X, T = RNG.normal(size=(N, 3)), RNG.normal(size=(M, 3))
+K, K_TX, K_TT = nf.nngp(NET, X), nf.nngp(NET, T, X), nf.nngp(NET, T)
+Y = RNG.normal(size=(N, 2))
+
+
+@pytest.mark.parametrize("noise", [1e-4, 0.1, 3.0])
+def test_posterior(noise):
+    inverse = np.linalg.inv(K + noise * np.eye(N))
+    gp = GaussianProcess(K, Y, noise)
+    scale = 1e-12 / noise
+    assert_allclose(gp.mean(K_TX), K_TX @ inverse @ Y, atol=scale)
+    covariance = gp.covariance(K_TX, K_TT)
+    assert_allclose(covariance, K_TT - K_TX @ inverse @ K_TX.T, atol=scale)
+    assert_array_equal(covariance, covariance.T)
+    assert_allclose(gp.variance(K_TX, np.diagonal(K_TT)), np.diagonal(covariance), atol=1e-14)
+    assert_allclose(GaussianProcess(K, Y[:, 0], noise).mean(K_TX), gp.mean(K_TX)[:, 0], atol=1e-13)
+    assert_allclose(gp.alpha, inverse @ Y, rtol=1e-9, atol=1e-9)
+
+
+def test_ridge_regression_minimises():
+    """f = K a minimises ‖f - y‖² + σ² aᵀ K a: the gradient vanishes and every step away costs."""
+    a = GaussianProcess(K, Y[:, 0], 0.3).alpha
+    objective = lambda a: ((K @ a - Y[:, 0]) ** 2).sum() + 0.3 * a @ K @ a  # noqa: E731
+    for _ in range(20):
+        assert objective(a + 1e-3 * RNG.normal(size=N)) > objective(a)
+
+
+def test_without_noise_it_is_training_forever():
+    gp, flow = GaussianProcess(K, Y), LeastSquaresFlow(K, Y, K)
+    assert_allclose(gp.mean(K_TX), flow.mean(np.inf, K_TX), atol=1e-9)
+    assert_allclose(gp.covariance(K_TX, K_TT), flow.covariance(np.inf, K_TX, K_TX, K_TT), atol=1e-9)
+    assert_allclose(gp.mean(K), Y, atol=1e-9)
+
+
+def test_leave_one_out_by_force():
+    left_out = GaussianProcess(K, Y, 0.05).leave_one_out()
+    for i in range(N):
+        rest = np.arange(N) != i
+        gp = GaussianProcess(K[np.ix_(rest, rest)], Y[rest], 0.05)
+        assert_allclose(left_out.mean[i], gp.mean(K[i : i + 1, rest])[0], atol=1e-11)
+        assert_allclose(left_out.variance[i], gp.variance(K[i : i + 1, rest], K[i : i + 1, i])[0] + 0.05, rtol=1e-11)
+    assert GaussianProcess(K, Y[:, 0], 0.05).leave_one_out().mean.shape == (N,)
+
+
+# --- marginal likelihood
+
+
+def kernel(p):
+    """A kernel with two parameters, and its derivatives."""
+    square = ((X[:, None] - X) ** 2).sum(axis=2)
+    shape = np.exp(-square / (2 * p[1] ** 2))
+    return p[0] * shape, [shape, p[0] * shape * square / p[1] ** 3]
+
+
+STEPS, WEIGHTS = (-2, -1, 1, 2), np.array([1, -8, 8, -1])
+
+
+def test_gradients_against_differences():
+    p, noise, h = np.array([1.3, 0.8]), 0.2, 1e-4
+    found = log_marginal_likelihood(kernel(p)[0], Y, noise, kernel(p)[1])
+    assert found.value == pytest.approx(log_marginal_likelihood(kernel(p)[0], Y, noise), rel=1e-14)
+
+    def difference(unit):
+        """A central difference of fourth order along the parameters and the noise."""
+        moves = [log_marginal_likelihood(kernel(p + s * h * unit[:2])[0], Y, noise + s * h * unit[2]) for s in STEPS]
+        return WEIGHTS @ moves / (12 * h)
+
+    for k, given in enumerate([*found.gradient, found.noise]):
+        assert given == pytest.approx(difference(np.eye(3)[k]), rel=1e-8)
+    assert log_marginal_likelihood(K, Y, 1.0, []).gradient.shape == (0,)
+
+
+def test_value_and_gradient_to_50_digits():
+    n, noise = 8, 0.1
+    C, dC = kernel([1.3, 0.8])
+    C, dC, y = C[:n, :n], dC[1][:n, :n], Y[:n, 0]
+    found = log_marginal_likelihood(C, y, noise, [dC])
+    with mpmath.workdps(50):
+        S = mpmath.matrix(C.tolist()) + mpmath.mpf(noise) * mpmath.eye(n)
+        inverse, t = S**-1, mpmath.matrix(y.tolist())
+        alpha = inverse * t
+        value = -((t.T * alpha)[0] + mpmath.log(mpmath.det(S)) + n * mpmath.log(2 * mpmath.pi)) / 2
+        G = (alpha * alpha.T - inverse) * mpmath.matrix(dC.tolist())
+        gradient = sum(G[i, i] for i in range(n)) / 2
+        assert abs(found.value / value - 1) < 1e-12
+        assert abs(found.gradient[0] / gradient - 1) < 1e-12
+
+
+def test_float32_and_memory():
+    gp = GaussianProcess(K.astype("f4"), Y, 0.1)
+    assert gp.mean(K_TX).dtype == gp.covariance(K_TX, K_TT).dtype == gp.leave_one_out().variance.dtype == np.float32
+    assert_allclose(gp.mean(K_TX), GaussianProcess(K, Y, 0.1).mean(K_TX), atol=1e-4)
+    for order in "CF":
+        C = np.array(K, order=order)
+        before = C.copy()
+        kept = GaussianProcess(C, Y, 0.1)
+        assert_array_equal(C, before)
+        assert_allclose(GaussianProcess(C, Y, 0.1, overwrite=True).mean(K_TX), kept.mean(K_TX), atol=1e-12)
+        assert not np.array_equal(C, before)
+
+
+SINGULAR = np.ones((2, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda: GaussianProcess(SINGULAR, [1, 2]),
+            ValueError,
+            "K_xx: expected a positive definite .*; a ridge on the",
+        ),
+        (
+            lambda: GaussianProcess([[1, 2], [2, 1]], [1, 2]),
+            ValueError,
+            "K_xx: .* smallest eigenvalue is -1; .* than 1 ",
+        ),
+        (
+            lambda: GaussianProcess([[1, 2], [2, 1]], [1, 2], 0.5),
+            ValueError,
+            r"K_xx \+ noise I: .* is -0.5; .* than 0.5 ",
+        ),
+        (lambda: GaussianProcess([[1, 2]], [1, 2]), ValueError, "K_xx: expected a square matrix"),
+        (lambda: GaussianProcess([[1, 2], [0, 1]], [1, 2]), ValueError, "K_xx: expected a symmetric matrix"),
+        (lambda: GaussianProcess(K, Y[:3]), ValueError, r"y: expected shape \(25,\) or \(25, outputs\), got \(3, 2\)"),
+        (lambda: GaussianProcess(K, Y, -1), ValueError, "noise: expected a number >= 0"),
+        (lambda: GaussianProcess(K, Y, np.nan), ValueError, "noise: expected a finite number"),
+        (lambda: GaussianProcess(K, Y, 1).mean(K[:, :3]), ValueError, r"K_tx: expected shape \(any, 25\)"),
+        (lambda: GaussianProcess(K, Y, 1).covariance(K_TX, K), ValueError, r"K_tt: expected shape \(6, 6\)"),
+        (lambda: GaussianProcess(K, Y, 1).variance(K_TX, K_TT), ValueError, r"K_t: expected shape \(6,\)"),
+        (lambda: log_marginal_likelihood(K, Y, 1, [K_TT]), ValueError, r"gradients\[0\]: expected shape \(25, 25\)"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

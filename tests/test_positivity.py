@@ -1,0 +1,198 @@
+"""Positive definite kernels: Hermite coefficients, smallest eigenvalues and their causes; models of random features."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import ntkfast as nf
+from ntkfast.learning import (
+    hermite_certificate,
+    random_feature_convergence,
+    random_feature_model,
+    smallest_eigenvalue,
+)
+
+A = nf.activations
+POLYNOMIALS = {
+    A.identity(): 1,
+    A.monomial(4): 4,
+    A.polynomial((1.0, 2.0, 3.0)): 2,
+    A.hermite(3): 3,
+    nf.Activation.from_function(lambda x: x**3 - x, name="cubic"): 3,
+}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize("activation", POLYNOMIALS, ids=repr)
+def test_polynomials_do_not_certify(activation, beta):
+    found = hermite_certificate(activation, beta)
+    assert not found.certifies
+    assert found.degree == POLYNOMIALS[activation]
+    assert "polynomial of degree" in found.reason
+
+
+ENTIRE = nf.Activation.from_function(lambda x: np.exp(-x * x / 50), name="broad")  # 9 coefficients above the noise
+
+
+@pytest.mark.parametrize(
+    ("activation", "without_bias", "n_even", "n_odd"),
+    [
+        ("elu", True, 32, 32),
+        ("exp", True, None, None),
+        ("relu", False, 32, 1),
+        ("gelu", False, 32, 1),
+        ("softplus", False, 32, 1),
+        ("sigmoid", False, 1, 32),
+        ("tanh", False, 0, 32),
+        ("abs", False, 32, 0),
+        ("sin", False, 0, None),
+        ("cos", False, None, 0),
+        (ENTIRE, False, None, 0),
+    ],
+    ids=str,
+)
+def test_certificate(activation, without_bias, n_even, n_odd):
+    found = hermite_certificate(activation)
+    assert found.certifies == without_bias
+    assert found.degree is None
+    assert n_even in (None, found.n_even)
+    assert n_odd in (None, found.n_odd)
+    with_bias = hermite_certificate(activation, beta=0.3)
+    assert with_bias.certifies
+    assert min(with_bias.n_even, with_bias.n_odd) > 3
+
+
+def test_reasons():
+    assert hermite_certificate("tanh").reason == "no even coefficients: the kernel is odd"
+    assert hermite_certificate("abs").reason == "no odd coefficients: the kernel is even"
+    assert hermite_certificate("sigmoid").reason == "only 1 even coefficient: the kernel is odd but for a polynomial"
+
+
+@pytest.mark.parametrize("activation", ["erf", "gelu", "exp"])
+@pytest.mark.parametrize(("beta", "variance"), [(0.0, 1.0), (0.4, 0.5), (1.0, 0.2)])
+def test_coefficients_are_those_of_the_kernel(activation, beta, variance):
+    """β² + Σ b_k ρ^k against the kernel of depth 2 on a circle."""
+    rho = np.linspace(-0.8, 0.8, 9)
+    points = np.stack([rho, np.sqrt(1 - rho**2)], axis=1)
+    net = nf.Network([nf.Dense(np.sqrt(2 * variance), beta), activation, nf.Dense(1.0, beta)])  # |x|²/n_0 = 1/2
+    exact = nf.nngp(net, [[1.0, 0.0]], points)[0]
+    b = hermite_certificate(activation, beta, variance).coefficients
+    assert_allclose(beta**2 + np.polynomial.polynomial.polyval(rho, b), exact, rtol=1e-9)
+
+
+# --- smallest eigenvalue
+
+
+def sphere(n, d, seed=0):
+    X = np.random.default_rng(seed).normal(size=(n, d))
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kernel", [nf.ntk, nf.nngp])
+def test_positive_on_the_sphere(kernel):
+    X = sphere(60, 4)
+    net = nf.MLP(depth=3, bias_std=0.1)
+    found = smallest_eigenvalue(net, X, kernel)
+    assert found.positive_definite
+    assert found.cause == ""
+    assert abs(found.value - np.linalg.eigvalsh(kernel(net, X))[0]) <= found.error < 1e-9
+    assert not found.duplicates
+    assert not found.antipodes
+
+
+def test_duplicates():
+    X = sphere(300, 4)
+    found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), X[[*range(300), 7, 290]])
+    assert not found.positive_definite
+    assert found.duplicates == [(7, 300), (290, 301)]
+    assert found.cause == "points 7 and 300 are the same (and 1 more pair)"
+
+
+@pytest.mark.parametrize(
+    ("activation", "beta", "singular", "word"),
+    [("erf", 0.0, True, "odd"), ("abs", 0.0, True, "even"), ("erf", 0.3, False, ""), ("elu", 0.0, False, "")],
+)
+def test_antipodes_where_they_matter(activation, beta, singular, word):
+    X = sphere(12, 4)
+    net = nf.MLP(depth=2, activation=activation, bias_std=beta)
+    found = smallest_eigenvalue(net, np.vstack([X, -X[:1]]), nf.nngp)
+    assert found.antipodes == ([(0, 12)] if singular else [])
+    assert found.positive_definite != singular
+    assert word in found.cause
+    assert ("antipodes" in found.cause) == singular
+
+
+def test_other_causes():
+    X = sphere(5, 3)
+    homogeneous = smallest_eigenvalue(nf.MLP(depth=3), np.vstack([X, 2 * X[:1]]))
+    assert homogeneous.proportional == [(0, 5)]
+    assert "points 0 and 5 are proportional" in homogeneous.cause
+    origin = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([X, 0 * X[:1]]))
+    assert origin.zero == [5]
+    assert origin.cause == "point 5 has the kernel 0 with itself"
+    assert not origin.duplicates
+    rank = smallest_eigenvalue(nf.MLP(depth=2, activation="identity"), sphere(9, 3))
+    assert not rank.positive_definite
+    assert rank.cause.startswith("no two points")
+
+
+# --- random features
+
+
+def test_features_and_their_flow():
+    X, net = sphere(20, 3), nf.MLP(depth=3, bias_std=0.1)
+    model = random_feature_model(net, 5000, X, rng=0)
+    assert_allclose(model.kernel(), model.features @ model.features.T / 5000)
+    exact = nf.ntk(net, X)
+    spread = np.sqrt((np.outer(np.diagonal(exact), np.diagonal(exact)) + exact**2) / 5000)
+    assert np.all(np.abs(model.kernel() - exact) < 5 * spread)
+    assert_allclose(model(), model.features @ model.theta / np.sqrt(5000))
+    assert_allclose(model(np.ones(5000)), model.features.sum(axis=1) / np.sqrt(5000))
+    again = random_feature_model(exact, 5000, rng=0)
+    assert_allclose(again.features, model.features)
+
+
+def test_training_the_parameters_is_the_flow_of_their_kernel():
+    """Plain gradient descent on θ against steps of the flow from the same function."""
+    X, y = sphere(8, 3), np.linspace(-1, 1, 8)
+    model = random_feature_model(nf.MLP(depth=2), 30, X, rng=1)
+    features, theta = model.features / np.sqrt(30), model.theta
+    for _ in range(50):
+        theta = theta - 0.5 * features.T @ (features @ theta - y) / 8
+    assert_allclose(model.flow(y).mean(steps=50, learning_rate=0.5, f0=model()), model(theta), atol=1e-12)
+
+
+def test_rate():
+    K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
+    found = random_feature_convergence(K, (100, 400, 1600, 6400), 20, rng=0)
+    assert found.errors.shape == (4, 20)
+    assert found.rate == pytest.approx(-0.5, abs=0.08)
+    assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.35)
+
+
+def test_features_of_a_singular_kernel():
+    model = random_feature_model(np.ones((3, 3)), 4, rng=0)
+    assert_allclose(model.features[0], model.features[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: hermite_certificate("nothing"), ValueError, "activation: 'nothing' is unknown"),
+        (lambda: hermite_certificate("relu", -1), ValueError, "beta: expected a number >= 0"),
+        (lambda: hermite_certificate("relu", 0, 0), ValueError, "variance: expected a number > 0"),
+        (lambda: hermite_certificate("relu", n_terms=0), ValueError, "n_terms: expected an integer >= 1"),
+        (lambda: smallest_eigenvalue(3, [[1.0]]), TypeError, "net: expected a Network"),
+        (lambda: smallest_eigenvalue(nf.MLP(2), [1.0]), ValueError, "X: expected a 2-D array"),
+        (lambda: random_feature_model(nf.MLP(2), 3), TypeError, "X: expected points together with a network"),
+        (lambda: random_feature_model(np.eye(2), 3, [[1.0]]), TypeError, "X: expected points only together"),
+        (lambda: random_feature_model(np.eye(2), 0), ValueError, "P: expected an integer >= 1"),
+        (lambda: random_feature_model(-np.eye(2), 3), ValueError, "K: expected a positive semi-definite matrix"),
+        (lambda: random_feature_convergence(np.eye(2), (3, 3)), ValueError, "P: expected two different numbers"),
+        (lambda: random_feature_convergence(np.zeros((2, 2))), ValueError, "K: expected a kernel that is not 0"),
+        (lambda: random_feature_model(np.eye(2), 3)([1.0]), ValueError, r"theta: expected shape \(1, 3\)"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ntkfast.finite import FiniteNetwork, passes
+from ntkfast.finite.training import Descent
 from ntkfast.kernels import kernels, ntk
+from ntkfast.kernels.empirical import empirical_ntk
 from ntkfast.networks import MLP
 
 RELU, DEEP = MLP(depth=4, bias_std=0.1), MLP(depth=20, bias_std=0.1)
@@ -27,6 +30,7 @@ class Case:
     reference: Callable
     bound: float
     at_least: bool = False
+    size: int | None = None  # the n for which the bound is meant; None: as it is
 
 
 def points(n, d, dtype, seed=0):
@@ -34,7 +38,12 @@ def points(n, d, dtype, seed=0):
 
 
 def cases(n):
-    """The cases at n points, made one after the other: each holds up to four n x n matrices."""
+    """All cases, those of the limit kernels at n points; made one after the other, since each holds large arrays."""
+    yield from (replace(case, size=8000) for case in limit_cases(n))
+    yield from finite_cases()
+
+
+def limit_cases(n):
     for d, bound in ((784, 1.25), (20, 1.4)):
         X, K = points(n, d, "f8"), np.zeros((n, n))
         x, k = points(n, d, "f4"), np.zeros((n, n), "f4")
@@ -96,6 +105,44 @@ def cases(n):
             except ImportError:
                 continue
             yield Case("ntk / sklearn rbf_kernel, float64, d=20", full, lambda X=X: rbf_kernel(X), 1.0)
+
+
+def finite_cases(width=1024, wide=10000):
+    """Networks of finite width against NumPy's time for the same matrix products, and nothing else."""
+    n, d = 1000, 784
+    X = points(n, d, "f4")
+    for k in (1, 10):
+        f = FiniteNetwork.init(RELU, d, width, k, rng=0, dtype=np.float32)
+        inputs = [X, *(points(n, width, "f4", seed) for seed in range(3))]
+        sensitivities = [points(n, k * width, "f4", seed) for seed in range(3)]
+
+        def products(f=f, inputs=inputs, sensitivities=sensitivities, width=width):
+            for x, weight in zip(inputs, f.weights, strict=True):
+                x @ weight.T
+            for b, weight in zip(sensitivities[1:], f.weights[1:3], strict=True):
+                b.reshape(-1, width) @ weight
+            for factor in inputs + sensitivities:
+                factor @ factor.T  # NumPy makes half of it
+
+        name = f"empirical_ntk / its products in NumPy, float32, 3 x {width}, {k} output{'s' * (k > 1)}"
+        yield Case(name, lambda f=f: empirical_ntk(f, X, progress=False), products, 1.5)
+    f = FiniteNetwork.init(RELU, d, wide, rng=0, dtype=np.float32)
+    x, y = points(64, d, "f4"), points(64, 1, "f4")
+    descent = Descent(f, 1e-3 / 64, 0.0)
+
+    def step():
+        tape = []
+        descent.step(tape, passes.forward(f, x, tape) - y)
+
+    a, gradient = points(64, wide, "f4"), np.empty((wide, wide), "f4")
+
+    def six_products():
+        for weight in f.weights[1:3]:
+            a @ weight.T
+            a @ weight
+            np.matmul(a.T, a, out=gradient)
+
+    yield Case(f"training step / its six products, float32, width {wide}, N=64", step, six_products, 1.5)
 
 
 def measure(case, repeats=5):

@@ -3,8 +3,6 @@
 import math
 import pickle
 import re
-import sys
-from types import SimpleNamespace
 
 import catalogue
 import numpy as np
@@ -21,16 +19,6 @@ from ntkfast.finite.products import jvp, linearize, ntk_vector_product, vjp
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(7, 3))
-
-
-@pytest.fixture
-def empirical(monkeypatch):
-    """ntkfast.kernels.empirical, or the plain twin in its place."""
-    try:
-        import ntkfast.kernels.empirical  # noqa: F401
-    except ImportError:
-        twin = SimpleNamespace(empirical_ntk=plain_ntk)
-        monkeypatch.setitem(sys.modules, "ntkfast.kernels.empirical", twin)
 
 
 def block(scale=0.7):
@@ -260,7 +248,7 @@ def test_linearised_training_in_steps(least_squares):
 
 
 @pytest.mark.parametrize("t", [0.0, 3.0, 1e4, np.inf])
-def test_linearised_flow(least_squares, empirical, t):
+def test_linearised_flow(least_squares, t):
     f, y, others, kernel, cross = least_squares
     trained = linearize(f).flow(X, y, t)
     rates, modes = np.linalg.eigh(kernel / 7)
@@ -271,7 +259,7 @@ def test_linearised_flow(least_squares, empirical, t):
     assert_allclose(trained(others).ravel(), f(others).ravel() - moved, atol=1e-9)
 
 
-def test_flow_leaves_the_null_space_alone(empirical):
+def test_flow_leaves_the_null_space_alone():
     """Two points twice, with different targets: they meet in the middle."""
     f = finite(nf.MLP(2, "tanh", bias_std=0.1), 1, widths=20)
     points, y = X[[0, 0, 1, 1]], np.array([1.0, 3.0, -1.0, 2.0])

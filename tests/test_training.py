@@ -1,9 +1,7 @@
 """Losses, gradient descent against an explicit loop in torch, what it records, how it fails; convergence in width."""
 
 import math
-import sys
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,16 +33,6 @@ BLOCKS = nf.Network(
         nf.Dense(1.0, 0.3, bias_lr=0),
     ]
 )
-
-
-@pytest.fixture
-def empirical(monkeypatch):
-    """ntkfast.kernels.empirical, or the plain twin in its place."""
-    try:
-        import ntkfast.kernels.empirical  # noqa: F401
-    except ImportError:
-        twin = SimpleNamespace(empirical_ntk=plain_ntk)
-        monkeypatch.setitem(sys.modules, "ntkfast.kernels.empirical", twin)
 
 
 def finite(net=RELU, n_outputs=2, parametrization="ntk", widths=7, rng=0, dtype=np.float64):
@@ -311,7 +299,7 @@ def test_masked_outputs_have_the_right_mean():
 # --- what is recorded
 
 
-def test_record(empirical):
+def test_record():
     f, others = finite(), RNG.normal(size=(5, 3))
     run = train(f, X, REAL, steps=25, record=Record(steps=10, X=others, ntk_X=X))
     assert_array_equal(run.steps, [0, 10, 20, 25])
@@ -331,7 +319,7 @@ def test_record(empirical):
     assert listed.ntk_distance is None
 
 
-def test_wide_networks_hardly_move(empirical):
+def test_wide_networks_hardly_move():
     """The kernel stays put as the width grows (Theorem 2); here by a factor of about √16."""
     distances = []
     for width in (100, 1600):
@@ -400,7 +388,7 @@ def test_max_learning_rate_of_other_matrices():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_errors_fall_like_one_over_the_root_of_the_width(empirical, dtype):
+def test_errors_fall_like_one_over_the_root_of_the_width(dtype):
     calls = []
     points = X.astype(dtype)
     result = convergence(
@@ -416,7 +404,7 @@ def test_errors_fall_like_one_over_the_root_of_the_width(empirical, dtype):
     assert_array_equal(again.errors, result.errors[:2])
 
 
-def test_one_error_on_paper(empirical):
+def test_one_error_on_paper():
     result = convergence(RELU, X, [32], n_seeds=1, rng=7)
     exact = nf.ntk(RELU, X)
     error = np.linalg.norm(plain_ntk(finite(n_outputs=1, widths=32, rng=7), X) - exact, 2) / np.linalg.norm(exact, 2)
@@ -457,7 +445,7 @@ def test_plot_of_convergence():
         ({"progress": 3}, TypeError, "progress: expected None"),
     ],
 )
-def test_bad_arguments_of_convergence(empirical, changes, error, words):
+def test_bad_arguments_of_convergence(changes, error, words):
     with pytest.raises(error, match=words):
         convergence(**{"net": RELU, "X": X, "widths": [10], **changes})
 

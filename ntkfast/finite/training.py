@@ -188,7 +188,7 @@ def train(
         f"training a network of {f.n_parameters} parameters on {len(X)} points",
     )
     now = f.copy()
-    descent = _Descent(now, rate / len(X), momentum)
+    descent = Descent(now, rate / len(X), momentum)
     history = []
     with reporter(progress, "train") as report, np.errstate(over="ignore", invalid="ignore"):
         for step in range(steps + 1):
@@ -262,7 +262,7 @@ def _cost(loss, direction, y, shape, dtype):
     return along
 
 
-class _Descent:
+class Descent:
     """The update of the parameters, in place: nothing of the size of the weights is allocated in a step."""
 
     def __init__(self, network, rate, momentum):

@@ -205,6 +205,13 @@ def sloped(x):
     return 0.1 * (x - 0.5)
 
 
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x):
+        return np.tanh(x)
+
+
 def plain_tanh(x):
     return np.tanh(x)
 
@@ -398,6 +405,9 @@ def test_where_no_method_reaches():
         (np.tanh, {"kinks": 1}, TypeError, "kinks: expected a sequence of numbers, got int"),
         (np.tanh, {"kinks": [np.inf]}, ValueError, r"kinks\[0\]: expected a finite number"),
         ("tanh", {}, TypeError, "phi: expected a function, got str"),
+        (lambda x: np.tanh(x.astype(np.float32)), {}, nf.ActivationError, "'bad'.*float64 for float64, got float32"),
+        (lambda x: 1e160 * x, {}, nf.ActivationError, r"'bad': E\[φ\(√q z\)²\].*leaves float64 at q="),
+        (Unhashable(), {}, TypeError, "phi: expected a hashable function, got a Unhashable"),
     ],
 )
 def test_bad_functions(phi, options, error, words):
@@ -444,6 +454,11 @@ def test_hermite_coefficients():
         A.tanh().hermite_coefficients(0, 3)
     with pytest.raises(TypeError, match="n: expected an integer"):
         A.tanh().hermite_coefficients(1, 2.5)
+    with pytest.raises(ValueError, match="n: expected at most 2048"):
+        A.tanh().hermite_coefficients(1, 2049)
+    last = A.sign().hermite_coefficients(1.0, 2048)[-1]  # a_k = 2 h_{k-1}(0)/√(2πk)
+    log_h = 0.5 * math.lgamma(2047) - 1023 * math.log(2) - math.lgamma(1024)
+    assert_allclose(last, -2 * math.exp(log_h) / math.sqrt(2 * math.pi * 2047), rtol=1e-9)
 
 
 def test_series_reach_far_enough_for_the_tables():

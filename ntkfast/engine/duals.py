@@ -7,6 +7,8 @@ from ntkfast.networks import activation
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.checks import positive_integer, positive_number
 
+MOST_COEFFICIENTS = 2048
+
 
 def _finite(values, name):
     array = np.asarray(values)
@@ -50,6 +52,10 @@ def dual(act: Activation, q1, q2, c):
             series.make_tables(*arguments, missing[0], threads.resolve(None))
         program.bind(0, series.data(*arguments))
         value, slope = _core.dual(program, *flat)
+    lost = ~(np.isfinite(value) & np.isfinite(slope))
+    if lost.any():
+        k = np.flatnonzero(lost)[0]
+        raise ValueError(f"q1, q2: the dual of {act!r} leaves float64 at q1={flat[0][k]:.6g}, q2={flat[1][k]:.6g}")
     if q1.ndim == 0:
         return float(value[0]), float(slope[0])
     return value.reshape(q1.shape), slope.reshape(q1.shape)
@@ -58,6 +64,8 @@ def dual(act: Activation, q1, q2, c):
 def hermite_coefficients(act: Activation, q, n):
     """See `Activation.hermite_coefficients`."""
     q, n = positive_number(q, "q"), positive_integer(n, "n")
+    if n > MOST_COEFFICIENTS:
+        raise ValueError(f"n: expected at most {MOST_COEFFICIENTS}, beyond which the quadrature fails, got {n}")
     return series.gaussian(act).coefficients(q, n)[0]
 
 

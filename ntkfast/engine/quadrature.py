@@ -215,12 +215,11 @@ class Gaussian:
         a = sums(z, w * f, n)
         if q < 1e-4 and not with_slopes:  # by parts: φ(x) - φ(0) is lost in the rounding of φ
             a[1:] = np.sqrt(q / np.arange(1, n)) * sums(z, w * g, n - 1)
-        return (
-            a,
-            float(np.sum(w * f * f)),
-            float(np.sum(w * g * g)),
-            sums(z, w * g, n) if with_slopes else None,
-        )
+        with np.errstate(over="ignore"):
+            squares = float(np.sum(w * f * f)), float(np.sum(w * g * g))
+        if not np.isfinite(squares).all():
+            raise ActivationError(f"activation {self.name!r}: E[φ(√q z)²] or that of φ' leaves float64 at q={q:.6g}")
+        return a, *squares, sums(z, w * g, n) if with_slopes else None
 
 
 # ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------

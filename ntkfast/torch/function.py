@@ -6,7 +6,9 @@ import numpy as np
 
 from ntkfast.engine import arrays
 
-REFUSED = "module: expected one whose outputs are a function of the point, got {} in training mode; call module.eval()"
+NO_FUNCTION = (
+    "module: expected one whose outputs are a function of the point, got {} in training mode; call module.eval()"
+)
 
 
 class Function:
@@ -31,11 +33,10 @@ class Function:
         self.module = module
         self.own = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         self.trained = {name: parameter.detach() for name, parameter in self.own.items()}
-        # a forward in training mode may write to buffers, such as running means: not to the module's
-        self._others = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        self._others |= {name: parameter.detach() for name, parameter in named.items() if name not in self.own}
+        self._frozen = {name: parameter.detach() for name, parameter in named.items() if name not in self.own}
+        self._vectorised = True
         if not self.trained:
-            raise ValueError(f"module: expected parameters that require gradients, got none in {_name(module)}")
+            raise ValueError(f"module: expected parameters that require gradients, got none in {type(module).__name__}")
         dtypes = {parameter.dtype for parameter in self.trained.values()}
         if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
             got = ", ".join(sorted(map(str, dtypes)))
@@ -50,25 +51,31 @@ class Function:
         """The outputs at a batch of points, as the module returns them."""
         import torch
 
-        state = {**self._others, **self.trained, **parameters}
-        return torch.func.functional_call(self.module, state, (points.clone(),))  # a forward may write to its input
+        # a forward may write to its input and to buffers: not to those of the caller
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        state = {**buffers, **self._frozen, **self.trained, **parameters}
+        return torch.func.functional_call(self.module, state, (points.clone(),))
 
     def __call__(self, parameters, point):
         """The outputs (k,) at one point."""
         return self.call(parameters, point[None]).reshape(-1)
 
-    def by_point(self, derivative, parameters, points):
-        """derivative(parameters, x) for each of the points, stacked."""
+    def jacobians(self, function, parameters, points):
+        """The derivatives of function(parameters, x) = (outputs (k,), {name: more}) at each of the points.
+
+        Returns {name: (n, k, *shape of the parameter)} and {name: (n, *shape of more)}.
+        """
         import torch
 
-        try:
-            return torch.func.vmap(derivative, in_dims=(None, 0))(parameters, points)
-        except RuntimeError as error:
-            if "randomness" in str(error):
-                raise ValueError(REFUSED.format("random numbers in forward, as of Dropout")) from error
-            raise RuntimeError(
-                f"module: torch.func cannot differentiate {_name(self.module)} point by point: {error}"
-            ) from error
+        if self._vectorised:
+            try:
+                # an output at a time: vmap in vmap has the derivative of PReLU wrong without a word if n = k
+                derivative = torch.func.jacrev(function, has_aux=True, chunk_size=1)
+                return torch.func.vmap(derivative, in_dims=(None, 0))(parameters, points)
+            except RuntimeError:  # forward branches on values, or has an operation that torch.func does not know
+                self._vectorised = False
+        jacobians, more = zip(*(_jacobian(function, parameters, point) for point in points), strict=True)
+        return _stacked(jacobians), _stacked(more)
 
     def points(self, X, name):
         """X as a tensor (N, …) of the parameters' dtype, or of integers for an embedding; a copy."""
@@ -101,6 +108,27 @@ class Function:
         return any(isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in self.module.modules())
 
 
+def _jacobian(function, parameters, point):
+    """The derivatives at one point by autograd alone, an output at a time."""
+    import torch
+
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+    with torch.enable_grad():
+        outputs, more = function(leaves, point)
+        rows = [
+            torch.autograd.grad(output, list(leaves.values()), retain_graph=True, materialize_grads=True)
+            for output in outputs
+        ]
+    jacobian = {name: torch.stack(gradients) for name, gradients in zip(leaves, zip(*rows, strict=True), strict=True)}
+    return jacobian, {name: tensor.detach() for name, tensor in more.items()}
+
+
+def _stacked(dicts):
+    import torch
+
+    return {name: torch.stack([one[name] for one in dicts]) for name in dicts[0]}
+
+
 def _tensor(X, name):
     """An array-like as a tensor of its own."""
     import torch
@@ -118,10 +146,6 @@ def _tensor(X, name):
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def _name(module):
-    return type(module).__name__
-
-
 def _check_parts(module):
     """Raise for parameters that are not there yet or not on the CPU, and for batch statistics."""
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -135,9 +159,9 @@ def _check_parts(module):
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm):
             if part.training:
-                raise ValueError(REFUSED.format(f"{_name(part)} {name!r}"))
+                raise ValueError(NO_FUNCTION.format(f"{type(part).__name__} {name!r} in training mode"))
             if part.running_mean is None:
                 raise ValueError(
-                    f"module: expected one whose outputs are a function of the point, got {_name(part)} {name!r}, "
+                    f"module: expected one whose outputs are a function of the point, got {type(part).__name__} {name!r}, "
                     "which normalises by the batch (track_running_stats=False)"
                 )

@@ -53,18 +53,16 @@ def _pieces(f, names, width):
 
 def _fill(f, block, points, out, at_once):
     """Write the columns of the block into out (n, k, p), about `at_once` gradients at a time; yield how many."""
-    import torch
-
     k = out.shape[1]
     n_outputs = min(k, at_once)
     n_points = max(1, at_once // n_outputs)
     parameters = {name: f.trained[name] for name, _, _ in block}
     for first in range(0, k, n_outputs):
         rows = slice(first, first + n_outputs)
-        derivative = torch.func.jacrev(lambda parameters, x, rows=rows: f(parameters, x)[rows])
+        function = lambda parameters, x, rows=rows: (f(parameters, x)[rows], {})  # noqa: E731
         for start in range(0, len(points), n_points):
             here = slice(start, start + n_points)
-            gradients = f.by_point(derivative, parameters, points[here])
+            gradients, _ = f.jacobians(function, parameters, points[here])
             place, column = out[here, rows], 0
             for name, begin, end in block:
                 gradient = gradients[name].flatten(2)[..., begin:end]

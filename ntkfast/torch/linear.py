@@ -35,8 +35,8 @@ def hooked(layers, hook):
 def probe(f, points):
     """The outputs at a few points, and {name: Linear} of the layers that `factors` can treat.
 
-    Such a layer is called once, with a point a row. And its parameter is used once, in this layer: the graph that
-    autograd keeps has one edge to it.
+    Such a layer is called once, with a point a row, and the outputs depend on what it returned. Such a parameter is
+    used once, in this layer: in the graph that autograd keeps, one edge leads to it.
     """
     import torch
 
@@ -44,35 +44,36 @@ def probe(f, points):
     calls = defaultdict(list)
     names = {id(parameter): name for name, parameter in f.own.items()}
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in f.trained.items()}
-    with torch.enable_grad(), hooked(candidates, lambda name, x, z: calls[name].append(x.shape)):
+    with torch.enable_grad(), hooked(candidates, lambda name, x, z: calls[name].append((x.shape, z.grad_fn))):
         outputs = f.call(leaves, points)
-    uses = _uses(outputs) if isinstance(outputs, torch.Tensor) else Counter()
+    nodes, uses = _graph(outputs)
 
     def used_once(parameter):
         return id(parameter) in names and uses[id(leaves[names[id(parameter)]])] == 1
 
     found = {}
     for name, layer in candidates.items():
-        if calls[name] == [(len(points), layer.in_features)]:
+        if len(calls[name]) == 1:
+            ((shape, node),) = calls[name]
             linear = Linear(layer, used_once(layer.weight), used_once(layer.bias))
-            if linear.weight or linear.bias:
+            if shape == (len(points), layer.in_features) and node in nodes and (linear.weight or linear.bias):
                 found[name] = linear
     return outputs, found
 
 
-def _uses(outputs):
-    """{id of a leaf: number of edges that lead to it} in the graph that made the outputs."""
-    counts, seen, todo = Counter(), set(), [outputs.grad_fn]
+def _graph(outputs):
+    """The nodes of the graph that made the outputs, and {id of a leaf: number of edges that lead to it}."""
+    nodes, uses, todo = set(), Counter(), [getattr(outputs, "grad_fn", None)]
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in nodes:
             continue
-        seen.add(node)
+        nodes.add(node)
         for child, _ in node.next_functions:
             if hasattr(child, "variable"):
-                counts[id(child.variable)] += 1
+                uses[id(child.variable)] += 1
             todo.append(child)
-    return counts
+    return nodes, uses
 
 
 def parameters(linears):
@@ -95,8 +96,6 @@ def factors(f, linears, points):
 
     Something that is 0 is added to each layer's outputs: the derivatives by it are the sensitivities.
     """
-    import torch
-
     layers = {name: linear.layer for name, linear in linears.items()}
     zeros = {name: points.new_zeros(layer.out_features, dtype=f.dtype) for name, layer in layers.items()}
 
@@ -110,7 +109,7 @@ def factors(f, linears, points):
         with hooked(layers, push):
             return f({}, x), inputs
 
-    sensitivities, inputs = f.by_point(torch.func.jacrev(pushed, has_aux=True), zeros, points)
+    sensitivities, inputs = f.jacobians(pushed, zeros, points)
     return [
         LayerFactors(
             inputs[name].contiguous().numpy() if linear.weight else None,

@@ -117,6 +117,8 @@ def _jacobian(function, parameters, point):
         outputs, more = function(leaves, point)
         rows = [
             torch.autograd.grad(output, list(leaves.values()), retain_graph=True, materialize_grads=True)
+            if output.requires_grad
+            else [torch.zeros_like(leaf) for leaf in leaves.values()]
             for output in outputs
         ]
     jacobian = {name: torch.stack(gradients) for name, gradients in zip(leaves, zip(*rows, strict=True), strict=True)}
@@ -162,6 +164,6 @@ def _check_parts(module):
                 raise ValueError(NO_FUNCTION.format(f"{type(part).__name__} {name!r} in training mode"))
             if part.running_mean is None:
                 raise ValueError(
-                    f"module: expected one whose outputs are a function of the point, got {type(part).__name__} {name!r}, "
-                    "which normalises by the batch (track_running_stats=False)"
+                    "module: expected one whose outputs are a function of the point, got "
+                    f"{type(part).__name__} {name!r} without running statistics (track_running_stats=False)"
                 )

@@ -212,6 +212,18 @@ class Idle(nn.Module):
         return self.net(x)
 
 
+class Generated(nn.Module):
+    """Weights that a layer makes from the rows of a table."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.table, self.layer = nn.Parameter(torch.randn(rows, 4)), nn.Linear(4, D)
+        self.double()
+
+    def forward(self, x):
+        return x @ torch.tanh(self.layer(self.table)).T
+
+
 class Sequence(nn.Module):
     """Layers along a sequence, and a head."""
 
@@ -243,6 +255,12 @@ def pruned():
     return module
 
 
+def patched():
+    module = mlp()
+    module[0].forward = lambda x: 2 * functional.linear(x, module[0].weight)
+    return module
+
+
 def conv():
     return nn.Sequential(
         nn.Unflatten(1, (1, 6, 6)), nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, K)
@@ -258,6 +276,9 @@ OTHERS = {  # module, points, names of the layers that are treated as linear
     "no_grad": (lambda: Detached("no_grad"), X, []),
     "detach": (lambda: Detached("detach"), X, []),
     "idle": (Idle, X, ["net.0", "net.2", "net.4"]),
+    "weights from one row": (lambda: Generated(1), X, ["layer"]),
+    "weights from two rows": (lambda: Generated(2), X, []),
+    "patched": (patched, X, ["2", "4"]),
     "weight norm": (scaled_weights, X, ["0", "4"]),
     "pruned": (pruned, X, ["0", "2", "4"]),
     "sequence": (Sequence, torch.arange(12).reshape(4, 3), ["head"]),
@@ -270,7 +291,7 @@ OTHERS = {  # module, points, names of the layers that are treated as linear
 def test_other_modules(name):
     make, X, linear = OTHERS[name]
     module = make()
-    _, found = ntkfast.torch.linear.probe(Function(module), X[:2])
+    found = ntkfast.torch.linear.probe(Function(module), X[:1])
     assert list(found) == linear
     for outputs in ("mean", "diagonal", "full"):
         agrees(module, X, outputs=outputs)

@@ -15,8 +15,9 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, memory=None, n_threads=N
 
         Θ̂_kk'(x, x') = Σ_p ∂f_k(x)/∂θ_p ∂f_k'(x')/∂θ_p
 
-    over the parameters that require gradients (Jacot, Gabriel and Hongler 2018, section 4). It is that of the module
-    as it is: multiply by learning rates, or by 1/n as in NTK parametrisation, by scaling the parameters in the module.
+    over the parameters that require gradients (Jacot, Gabriel and Hongler 2018, section 4), in the parametrisation of
+    the module: torch.nn.Linear has none of the factors 1/√n of NTK parametrisation, so that the kernel grows with
+    the width.
 
     For a torch.nn.Linear z = W α + b that sees one row a point, the sum over its parameters is
 
@@ -33,7 +34,7 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, memory=None, n_threads=N
         Takes a batch of points and returns shape (N, k), or (N,). Its parameters are on the CPU, those that require
         gradients all float32 or all float64. Each point is taken for itself, as a batch of one, so that what depends on
         the batch or on chance has no kernel: BatchNorm and Dropout in training mode are refused, after module.eval()
-        they are not. Nothing in the module is changed.
+        they are not. The module is left as it was; meanwhile, no other thread may call it.
     X : torch.Tensor or array_like, shape (N, …)
         Converted to the dtype of the parameters. Integers are for modules with an embedding.
     Y : torch.Tensor or array_like, shape (M, …), optional
@@ -112,10 +113,9 @@ def _examined(f, X):
     """The number of outputs, and the layers whose factors will do."""
     import torch
 
-    two = X[torch.arange(2) % len(X)]
     chance = torch.get_rng_state()
     try:
-        outputs, linears = linear.probe(f, two)
+        outputs = f.call({}, X[torch.arange(2) % len(X)])
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"X: expected points that the module takes, got shape {tuple(X.shape)}, {X.dtype}; it says: {error}"
@@ -131,7 +131,7 @@ def _examined(f, X):
         )
     if outputs.dtype != f.dtype:
         raise TypeError(f"module: expected outputs in {f.dtype} as its parameters, got {outputs.dtype}")
-    return outputs.numel() // 2, linears
+    return outputs.numel() // 2, linear.probe(f, X[:1])
 
 
 def _of_linears(f, linears, points, k, outputs, budget, n_threads, progress):

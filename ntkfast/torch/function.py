@@ -6,9 +6,7 @@ import numpy as np
 
 from ntkfast.engine import arrays
 
-NO_FUNCTION = (
-    "module: expected one whose outputs are a function of the point, got {} in training mode; call module.eval()"
-)
+NO_FUNCTION = "module: expected one whose outputs are a function of the point, got {}; call module.eval()"
 
 
 class Function:

@@ -32,21 +32,24 @@ def hooked(layers, hook):
         yield
 
 
-def probe(f, points):
-    """The outputs at a few points, and {name: Linear} of the layers that `factors` can treat.
+def probe(f, point):
+    """{name: Linear} of the layers that `factors` can treat, from a pass of one point (1, …).
 
-    Such a layer is called once, with a point a row, and the outputs depend on what it returned. Such a parameter is
-    used once, in this layer: in the graph that autograd keeps, one edge leads to it.
+    Such a layer is called once, with one row, and the outputs depend on what it returned. Such a parameter is used
+    once, in this layer: in the graph that autograd keeps, one edge leads to it.
     """
     import torch
 
-    candidates = {name: layer for name, layer in f.module.named_modules() if type(layer) is torch.nn.Linear}
+    candidates = {
+        name: layer
+        for name, layer in f.module.named_modules()
+        if type(layer) is torch.nn.Linear and "forward" not in vars(layer)
+    }
     calls = defaultdict(list)
     names = {id(parameter): name for name, parameter in f.own.items()}
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in f.trained.items()}
     with torch.enable_grad(), hooked(candidates, lambda name, x, z: calls[name].append((x.shape, z.grad_fn))):
-        outputs = f.call(leaves, points)
-    nodes, uses = _graph(outputs)
+        nodes, uses = _graph(f.call(leaves, point))
 
     def used_once(parameter):
         return id(parameter) in names and uses[id(leaves[names[id(parameter)]])] == 1
@@ -56,14 +59,14 @@ def probe(f, points):
         if len(calls[name]) == 1:
             ((shape, node),) = calls[name]
             linear = Linear(layer, used_once(layer.weight), used_once(layer.bias))
-            if shape == (len(points), layer.in_features) and node in nodes and (linear.weight or linear.bias):
+            if shape == (1, layer.in_features) and node in nodes and (linear.weight or linear.bias):
                 found[name] = linear
-    return outputs, found
+    return found
 
 
 def _graph(outputs):
     """The nodes of the graph that made the outputs, and {id of a leaf: number of edges that lead to it}."""
-    nodes, uses, todo = set(), Counter(), [getattr(outputs, "grad_fn", None)]
+    nodes, uses, todo = set(), Counter(), [outputs.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in nodes:

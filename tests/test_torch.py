@@ -596,7 +596,7 @@ def test_options_that_are_refused():
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
 
 
 def test_torch_is_imported_when_it_is_needed():

@@ -6,6 +6,7 @@
 (2, 2)
 """
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 
 from ntkfast.engine.config import show_config
@@ -66,3 +67,9 @@ __all__ = [
     "train",
     "vjp",
 ]
+
+
+def __getattr__(name):
+    if name == "torch":
+        return _import_module("ntkfast.torch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,10 +12,10 @@ from ntkfast.finite import passes
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.networks.checks import positive_integer
 
-__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian"]
+__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "ntk_of_factors"]
 
 OUTPUTS = ("mean", "diagonal", "full")
-BUDGET = 2**31  # bytes of layer factors that are held at once, unless memory= says otherwise
+BUDGET = 2**31  # bytes of layer factors, or of a Jacobian, that are held at once, unless memory= says otherwise
 
 
 def _check_network(f):
@@ -23,7 +23,7 @@ def _check_network(f):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
 
 
-def _check_outputs(outputs):
+def check_outputs(outputs):
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs: expected 'mean', 'diagonal' or 'full', got {outputs!r}")
 
@@ -186,28 +186,55 @@ def empirical_ntk(
     True
     """
     _check_network(f)
-    _check_outputs(outputs)
+    check_outputs(outputs)
     passes.require_derivatives(f)
-    k = f.n_outputs
+    units = sum(map(len, f.weights))
+    return ntk_of_factors(
+        *_points(f, X, Y),
+        lambda points: passes.layer_factors(f, points),
+        f.n_inputs + units * (2 + f.n_outputs),  # the tape, the sensitivities
+        f.n_outputs,
+        outputs,
+        f.dtype,
+        out=out,
+        n_threads=n_threads,
+        progress=progress,
+        memory=memory,
+    )
+
+
+def ntk_of_factors(
+    X, Y, factors, per_point, k, outputs, dtype, *, out=None, n_threads=None, progress=None, memory=None
+):
+    """The tangent kernel of k outputs from a function that gives the layer factors of a block of points.
+
+    X, Y: points that suit the function `factors`, checked; Y None: X again. per_point: numbers that the factors of a
+    point take. The rest as in `empirical_ntk`.
+    """
+    resolved = threads.resolve(n_threads)
 
     def fill(left, right, symmetric, rectangle, report):
         _fill(left, right, k, outputs, symmetric, rectangle, resolved, report)
 
-    resolved = threads.resolve(n_threads)
-    units = sum(map(len, f.weights))
-    per_point = f.n_inputs + units * (2 + k)  # of a block: the tape, the sensitivities
-    factors = lambda points: passes.layer_factors(f, points)  # noqa: E731
-    return _run(f, X, Y, outputs, k, per_point, factors, fill, out, progress, memory)
+    return _run(X, Y, outputs, k, dtype, per_point, factors, fill, out, progress, memory)
 
 
-def _run(f, X, Y, outputs, k, per_point, factors, fill, out, show, budget):
-    progress.check(show)
-    budget = BUDGET if budget is None else positive_integer(budget, "memory")
+def _points(f, X, Y):
+    """Both sets of points as arrays that suit the network; the second is None if it is the first."""
     Y = None if Y is X else Y
-    X, Y = f.points(X), None if Y is None else f.points(Y, "Y")
+    return f.points(X), None if Y is None else f.points(Y, "Y")
+
+
+def bytes_allowed(memory):
+    """The argument memory=, checked."""
+    return BUDGET if memory is None else positive_integer(memory, "memory")
+
+
+def _run(X, Y, outputs, k, dtype, per_point, factors, fill, out, show, budget):
+    progress.check(show)
     shape = (len(X), len(X) if Y is None else len(Y))
-    result = _result(shape, k, outputs, f.dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
-    size = max(1, budget // (2 * per_point * f.dtype.itemsize))
+    size = max(1, bytes_allowed(budget) // (2 * per_point * dtype.itemsize))
+    result = _result(shape, k, outputs, dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
     with progress.reporter(show, "empirical kernel") as report:
         _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
     return result
@@ -251,7 +278,7 @@ def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, pro
     resolved = threads.resolve(n_threads)
     per_point = f.n_inputs + 2 * sum(map(len, f.weights))
     factors = lambda points: passes.covariance_factors(f, points)  # noqa: E731
-    return _run(f, X, Y, "mean", 1, per_point, factors, fill, out, progress, memory)
+    return _run(*_points(f, X, Y), "mean", 1, f.dtype, per_point, factors, fill, out, progress, memory)
 
 
 def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
@@ -287,7 +314,7 @@ def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
     array([[ 5.,  2.],
            [ 2., 10.]])
     """
-    _check_outputs(outputs)
+    check_outputs(outputs)
     n_threads = threads.resolve(n_threads)
     result = None
     for number, given in enumerate(blocks):

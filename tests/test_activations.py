@@ -5,6 +5,7 @@ few roundings, and near |ρ| = 1 some duals have a cusp: a closed form may diffe
 it. At |ρ| = 1 itself there is no such allowance.
 """
 
+import functools
 import itertools
 import math
 import pickle
@@ -276,6 +277,14 @@ def test_unusual_functions(phi, kinks, pair):
     assert abs(made.dual(q1, q2, rho * math.sqrt(q1 * q2)) - exact) <= (1e-8 if kinks else 1e-10) * scale
 
 
+def test_a_function_may_write_into_its_argument():
+    made = nf.Activation.from_function(lambda x: np.tanh(x, out=x), name="in_place")
+    assert_allclose(made.dual(1.0, 1.0, 0.5), A.tanh().dual(1.0, 1.0, 0.5), rtol=1e-10)
+    x = np.array([1.0, -2.0])
+    made(x)
+    assert_array_equal(x, [1.0, -2.0])
+
+
 def test_superfluous_kinks():
     """A kink where φ is smooth costs nothing."""
     clip = nf.Activation.from_function(lambda x: np.clip(x, -1, 1), name="clip", kinks=(-1, 0, 1))
@@ -412,6 +421,15 @@ def test_where_no_method_reaches():
         ("tanh", {}, TypeError, "phi: expected a function, got str"),
         (lambda x: np.tanh(x.astype(np.float32)), {}, nf.ActivationError, "'bad'.*float64 for float64, got float32"),
         (lambda x: 1e160 * x, {}, nf.ActivationError, r"'bad': E\[φ\(√q z\)²\].*leaves float64 at q="),
+        (lambda x: np.sort(x), {}, nf.ActivationError, "'bad'.*acts on each entry alone"),
+        (
+            lambda x: np.tanh(x) + np.random.default_rng().random(),
+            {},
+            nf.ActivationError,
+            "'bad'.*same values for the same",
+        ),
+        (functools.partial(math.pow, 2.0), {}, nf.ActivationError, "'bad'.*wrap it in a def"),
+        (lambda x: x + 1 // (len(x) - 4001), {}, nf.ActivationError, r"'bad': failed on .* \(4001,\): .* by zero"),
         (Unhashable(), {}, TypeError, "phi: expected a hashable function, got a Unhashable"),
     ],
 )

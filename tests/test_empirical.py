@@ -193,6 +193,8 @@ def test_bad_input(monkeypatch):
     f = network("relu")
     unknown = nf.Activation.from_function(lambda x: np.tanh(x), name="mine")
     blind = nf.FiniteNetwork.init(nf.MLP(2, unknown), D, 4)
+    steep = f.copy()
+    steep.weights[-1][:] = 1e200
     X = points(3)
     for error, words, call in (
         (TypeError, "f: expected a FiniteNetwork, got Network", lambda: nf.empirical_ntk(nf.MLP(2), X)),
@@ -210,6 +212,14 @@ def test_bad_input(monkeypatch):
             r"out: expected shape \(3, 3, 3\)",
             lambda: nf.empirical_ntk(f, X, outputs="diagonal", out=np.empty((3, 3))),
         ),
+        (
+            ValueError,
+            "out: expected memory apart from the parameters",
+            lambda: nf.empirical_ntk(f, X, out=f.weights[0][:3, :3]),
+        ),
+        (ValueError, "X: the kernel of row 0 leaves float64", lambda: nf.empirical_ntk(steep, X)),
+        (TypeError, r"did you mean \[blocks\]", lambda: nf.gram_from_jacobian(X)),
+        (TypeError, "a tuple of two arrays, got a list", lambda: nf.gram_from_jacobian([[X, X]])),
         (ValueError, "memory: expected an integer >= 1", lambda: nf.empirical_ntk(f, X, memory=0)),
         (TypeError, "progress", lambda: nf.empirical_ntk(f, X, progress=3)),
         (ValueError, "blocks: expected at least one", lambda: nf.gram_from_jacobian([])),

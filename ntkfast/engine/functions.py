@@ -17,27 +17,47 @@ def _on_arrays(phi, name, what):
     """A function of float64 arrays: phi itself if it works on arrays, else what numba makes of it."""
     from numba.core.dispatcher import Dispatcher
 
-    x = np.array([-1.5, 0.25, 2.0])
+    x = np.array([-1.5, 2.0, 0.25])
     first = None
     if not isinstance(phi, Dispatcher):
         try:
-            if np.shape(phi(x)) == x.shape:
+            values = np.asarray(phi(x.copy()))
+            if values.shape == x.shape:
+                _check_elementwise(phi, x, values, name, what)
                 return phi
+        except ActivationError:
+            raise
         except Exception as error:  # a function of one number, or a broken one: numba decides
             first = error
     if phi not in _compiled:
         from numba import njit, vectorize
 
         try:
+            if (first and not (inspect.isroutine(phi) or isinstance(phi, Dispatcher))) or inspect.ismethod(phi):
+                raise TypeError(f"{first}, and numba compiles plain functions only: wrap it in a def")
             scalar = njit(phi) if inspect.isfunction(phi) else phi
             _compiled[phi] = vectorize(["float64(float64)"])(lambda value: scalar(value))
         except Exception as error:
             shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
+            reason = str(error).splitlines()[0] if first is None or isinstance(error, TypeError) else first
             raise ActivationError(
                 f"{what} of activation {name!r}: expected a function of an array or of one float, got one that fails "
-                f"on arrays{shape} and that numba does not compile: {first or str(error).splitlines()[0]}"
+                f"on arrays{shape} and that numba does not compile: {reason}"
             ) from error
     return _compiled[phi]
+
+
+def _check_elementwise(phi, x, values, name, what):
+    """Raise if φ mixes the entries of its argument, or does not return the same twice."""
+    for order, expected in (
+        (slice(None), "the same values for the same argument"),
+        (slice(None, None, -1), "one that acts on each entry alone"),
+    ):
+        again = np.asarray(phi(x[order].copy()))
+        if values.dtype.kind in "biuf" and not np.allclose(again, values[order], rtol=1e-10, atol=0, equal_nan=True):
+            raise ActivationError(
+                f"{what} of activation {name!r}: expected {expected}, got {values} for {x}, then {again} for {x[order]}"
+            )
 
 
 def _checked(function, name, what):
@@ -45,8 +65,15 @@ def _checked(function, name, what):
 
     def evaluate(x):
         x = np.asarray(x, dtype=float)
-        with np.errstate(all="ignore"):
-            values = np.asarray(function(x))
+        if x.size == 0:
+            return x
+        try:
+            with np.errstate(all="ignore"):
+                values = np.asarray(function(x.copy()))  # φ may write into it
+        except Exception as error:
+            raise ActivationError(
+                f"{what} of activation {name!r}: failed on an array of shape {x.shape}: {error}"
+            ) from error
         if values.dtype.kind not in "biuf":
             raise ActivationError(f"{what} of activation {name!r}: expected real numbers, got dtype {values.dtype}")
         if values.dtype.kind == "f" and values.itemsize < 8:

@@ -23,6 +23,12 @@ def _check_network(f):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
 
 
+def _check_apart(out, f):
+    parameters = [array for array in (*f.weights, *f.biases) if array is not None]
+    if isinstance(out, np.ndarray) and any(np.may_share_memory(out, array) for array in parameters):
+        raise ValueError("out: expected memory apart from the parameters of f, got an overlap")
+
+
 def check_outputs(outputs):
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs: expected 'mean', 'diagonal' or 'full', got {outputs!r}")
@@ -172,7 +178,7 @@ def empirical_ntk(
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described, an activation has no derivative, or the kernel is not finite.
     MemoryError
         The result is larger than the memory that is available. Nothing has been allocated then.
 
@@ -186,6 +192,7 @@ def empirical_ntk(
     True
     """
     _check_network(f)
+    _check_apart(out, f)
     check_outputs(outputs)
     passes.require_derivatives(f)
     units = sum(map(len, f.weights))
@@ -237,7 +244,19 @@ def _run(X, Y, outputs, k, dtype, per_point, factors, fill, out, show, budget):
     result = _result(shape, k, outputs, dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
     with progress.reporter(show, "empirical kernel") as report:
         _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
+    _require_finite(result)
     return result
+
+
+def _require_finite(result):
+    for start in range(0, len(result), 64):
+        finite = np.isfinite(result[start : start + 64]).reshape(-1, math.prod(result.shape[1:])).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            hint = " or use a float64 network" if result.dtype == np.float32 else ""
+            raise ValueError(
+                f"X: the kernel of row {row} leaves {result.dtype}, or f is not finite; scale the data{hint}"
+            )
 
 
 def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, progress=None, memory=None) -> np.ndarray:
@@ -270,6 +289,7 @@ def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, pro
     array([[1.25]])
     """
     _check_network(f)
+    _check_apart(out, f)
 
     def fill(left, right, symmetric, rectangle, report):
         terms = [(a, b, None, None, *scales) for (a, *scales), (b, *_) in zip(left, right, strict=True)]
@@ -316,6 +336,10 @@ def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
     """
     check_outputs(outputs)
     n_threads = threads.resolve(n_threads)
+    if isinstance(blocks, np.ndarray):
+        raise TypeError(
+            f"blocks: expected an iterable of arrays, got one of shape {blocks.shape}; did you mean [blocks]?"
+        )
     result = None
     for number, given in enumerate(blocks):
         x, y = _jacobian_blocks(given, f"blocks[{number}]", None if result is None else result.dtype)
@@ -340,6 +364,8 @@ def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
 
 def _jacobian_blocks(given, name, dtype):
     """One block as arrays (n, k, p) and (m, k, p) of one dtype, the second None if there is one array only."""
+    if isinstance(given, list) and any(np.ndim(block) > 1 for block in given):
+        raise TypeError(f"{name}: expected an array or a tuple of two arrays, got a list")
     pair = [np.asarray(block) for block in (given if isinstance(given, tuple) else (given,))]
     if len(pair) not in (1, 2):
         raise ValueError(f"{name}: expected an array or a pair of arrays, got {len(pair)} of them")

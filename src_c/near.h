@@ -4,7 +4,7 @@
 #ifndef NF_NEAR_H
 #define NF_NEAR_H
 
-enum { NEAR_ORDER = 16, NEAR_DEGREE = 16 };
+enum { NEAR_ORDER = 16 };
 
 #define NEAR_T double
 #define NEAR_(name) name##_double
@@ -49,12 +49,14 @@ static void chebyshev(int n, double x, double *t)
     }
 }
 
-static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, double rho, double *value, double *slope)
+static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, double rho, double *value,
+                       double *slope)
 {
     const int r = phi->degree_near, m = phi->degree_theta;
     const double theta = 2 * asin(sqrt(0.5 * (1 - fabs(rho))));
-    double xi1, xi2, t1[NEAR_DEGREE], t2[NEAR_DEGREE], t[NEAR_DEGREE], sum[2] = {0};
-    const int p1 = panel_of(phi, 1 / (x.inverse * x.inverse), &xi1), p2 = panel_of(phi, 1 / (y.inverse * y.inverse), &xi2);
+    double xi1, xi2, t1[NF_MAX_NEAR], t2[NF_MAX_NEAR], t[NF_MAX_NEAR], sum[2] = {0};
+    const int p1 = panel_of(phi, 1 / (x.inverse * x.inverse), &xi1);
+    const int p2 = panel_of(phi, 1 / (y.inverse * y.inverse), &xi2);
     const double *block = phi->near ? phi->near[((rho < 0) * phi->n + p1) * phi->n + p2] : NULL;
     if (!block) {
         __atomic_store_n(&phi->missing[p1 * phi->n + p2], 1, __ATOMIC_RELAXED);
@@ -69,7 +71,7 @@ static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, d
     chebyshev(m, (2 * theta - phi->edge[k] - phi->edge[k + 1]) / (phi->edge[k + 1] - phi->edge[k]), t);
     for (int i = 0; i < r; i++)
         for (int w = 0; w < 2; w++) {
-            double inner[NEAR_DEGREE] = {0};
+            double inner[NF_MAX_NEAR] = {0};
             const double *from = block + ((int64_t)i * 2 + w) * m * r;
             for (int l = 0; l < m; l++)
                 for (int j = 0; j < r; j++)
@@ -87,7 +89,7 @@ static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, d
     return 1;
 }
 
-/* E[phi phi] and E[phi' phi'] of one pair with |rho| beyond the reach.  0: there is no table, and nothing is changed. */
+/* E[phi phi] and E[phi' phi'] of a pair with |rho| beyond the reach.  0: there is no table, and nothing is changed. */
 static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, double rho, double *value, double *slope)
 {
     if (in->op == NF_KINKS) {

@@ -34,7 +34,8 @@ static void NEAR_(corner)(NEAR_T a, NEAR_T b, NEAR_T s, NEAR_T *plain, NEAR_T *w
     if (edge == 0 || scale == 0)
         return;
     NEAR_T series[NEAR_ORDER], root = 1, total = 0; /* of exp(-ab/(1+cos)), and that over cos = sqrt(1-w) */
-    NEAR_T moment = s * edge - fabs(d) * (NEAR_T)2.506628274631000502415765L * NEAR_(upper_tail)(fabs(d) / s), power = s;
+    NEAR_T moment = s * edge - fabs(d) * (NEAR_T)2.506628274631000502415765L * NEAR_(upper_tail)(fabs(d) / s);
+    NEAR_T power = s;
     NEAR_T inverse_root[NEAR_ORDER];
     for (int k = 0; k < NEAR_ORDER; k++) {
         NEAR_T sum = k == 0;
@@ -78,7 +79,8 @@ static void NEAR_(near_kinks)(const nf_kinks *phi, NEAR_T inverse1, NEAR_T inver
     for (int i = 0; i < n; i++) {
         const NEAR_T t1 = (NEAR_T)phi->at[i], c = (NEAR_T)phi->jump[i], a = t1 * inverse1;
         const NEAR_T t2 = turn * t1, b = t2 * inverse2;
-        const NEAR_T pa = NEAR_(density)(a), ta = NEAR_(upper_tail)(a), pb = NEAR_(density)(b), tb = NEAR_(upper_tail)(b);
+        const NEAR_T pa = NEAR_(density)(a), ta = NEAR_(upper_tail)(a);
+        const NEAR_T pb = NEAR_(density)(b), tb = NEAR_(upper_tail)(b);
         v += c * (base2 * (std1 * pa - t1 * ta) + slope2 * std1 * std2 * ta); /* E (std1 z - t)+ (base2 + slope2 v) */
         v += c * (base1 * (std2 * pb - t2 * tb) + slope1 * std1 * std2 * tb);
         k += c * (slope2 * ta + slope1 * tb);

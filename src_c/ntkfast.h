@@ -9,6 +9,7 @@
  *     nf_dual    one dual at given variances and covariances
  *     nf_run     the tile driver: a map fills rectangles, a sink takes them
  *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
+ *     nf_tangent the map of the empirical kernels: two GEMMs a term, their Hadamard product
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
  *
  * No Python, no NumPy, no BLAS header: GEMM comes in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
@@ -56,7 +57,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 typedef enum { NF_STRUCTURE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
 #undef NF_ENUM
 
-enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 8 };
+enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 8, NF_MAX_NEAR = 16 };
 
 typedef struct {
     const char *name;
@@ -108,8 +109,8 @@ typedef struct {
 } nf_kinks;
 
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
- * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine, phi(0) + O(sqrt q), on both sides of
- * 0, or as constant on both if it jumps there.
+ * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine on both sides of 0, or as constant
+ * on both if it jumps there.
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
  * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
  * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
@@ -123,7 +124,7 @@ typedef struct {
     int jumps_at_zero;
     const double *const *near;
     const double *edge;
-    int n_theta, degree_theta, degree_near;
+    int n_theta, degree_theta, degree_near; /* the latter two up to NF_MAX_NEAR */
     unsigned char *missing;
 } nf_panels;
 
@@ -260,8 +261,9 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */
 
-/* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0: the
- * factor is 1), and b.b' is the sum over `n_b` arrays, array k standing k * b_step elements behind the first. */
+/* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0:
+ * the factor is 1), and b.b' is the sum over `n_b` arrays, array k standing k * b_rows_step or k * b_columns_step
+ * elements behind the first. */
 typedef struct {
     nf_points_view a_rows, a_columns, b_rows, b_columns;
     int64_t d_a, d_b, n_b, b_rows_step, b_columns_step;

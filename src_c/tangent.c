@@ -1,4 +1,4 @@
-/* tangent.c: the map of the empirical kernels.  BLAS makes two products per term, their Hadamard product is added up. */
+/* tangent.c: the map of the empirical kernels.  BLAS makes two products per term; their Hadamard product is added. */
 #include "ntkfast.h"
 
 static int n_pieces(int64_t features)

@@ -494,7 +494,7 @@ def test_pair_matrices_against_panels():
     """The polar rule of the tables against the twin's panels."""
     q = np.array([0.3, 4.0])
     for act, theta in ((A.tanh(), 0.2), (A.softsign(), 0.01)):
-        same, opposite = quadrature.pair_matrices((act.function,), q, theta)
+        same, opposite = quadrature.pair_matrices((act.function,), q, theta, *quadrature.RULES[0])
         for matrix, rho in ((same[0], math.cos(theta)), (opposite[0], -math.cos(theta))):
             exact = [[reference.pair_expectation(act.function, a, b, rho, act.kinks) for b in q] for a in q]
             assert_allclose(matrix, exact, rtol=1e-10)

@@ -13,7 +13,7 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_PUSH, NF_ADD, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -218,6 +218,8 @@ cdef class Series:
         panels.near, panels.edge = <const double *const *>&pointers[0], &edge[0]
         some = next(block for block in blocks if block is not None)
         panels.n_theta, panels.degree_near, _, panels.degree_theta, _ = some.shape
+        if max(panels.degree_near, panels.degree_theta) > NF_MAX_NEAR:
+            raise ValueError(f"blocks: at most {NF_MAX_NEAR} coefficients a direction, got shape {some.shape}")
         self.keep += [list(blocks), pointers, edge]
         return self
 

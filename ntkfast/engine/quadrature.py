@@ -244,7 +244,7 @@ def _without_dust(values):
 RULES = ((12, 3), (24, 4))  # Gauss points on a panel of r and α; how often panels are graded
 
 
-def pair_matrices(functions, q, theta, n=RULES[0][0], levels=RULES[0][1]):
+def pair_matrices(functions, q, theta, n, levels):
     """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
     two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
 
@@ -253,9 +253,8 @@ def pair_matrices(functions, q, theta, n=RULES[0][0], levels=RULES[0][1]):
     positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
     """
     quarter = np.pi / 2
-    # φ bends where |x| is about 1: at r of 1/√q
-    finer = max(0, math.ceil(math.log(np.max(q) / 256, 16))) + levels - RULES[0][1]
-    levels = RULES[0][1] + finer
+    levels += max(0, math.ceil(math.log(np.max(q) / 256, 16)))  # φ bends where |x| is about 1: at r of 1/√q
+    finer = levels - RULES[0][1]  # RADII serve the first rule
     r, radial = rule(np.concatenate([[0], RADII[1] * 0.25 ** np.arange(finer, 0, -1.0), RADII[1:]]), n)
     radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
     s = np.sqrt(q)[:, None, None]

@@ -19,8 +19,8 @@ import numpy as np
 from ntkfast.engine import _core, quadrature
 from ntkfast.networks.activation import Activation
 
-DEGREE = 18  # Chebyshev points of a panel
-FINEST = 16  # panels a factor 4, if they must be so small
+POINTS = 18  # Chebyshev points of a panel
+MOST_PER_UNIT = 16  # panels a factor 4, if they must be so small
 N_TERMS = 256  # coefficients at most
 TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
     (np.dtype(np.float64), False): 2e-11,
@@ -30,7 +30,7 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
 }
 PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
 NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series reaches further
-NEAR_DEGREE = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
+NEAR_POINTS = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
 NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
 MOST_NEAR_PANELS = 40  # of θ, where φ is steep
 MAX_TOGETHER = 8  # panels whose tables are made at once
@@ -56,8 +56,8 @@ def jumps(activation: Activation) -> bool:
 
 @dataclass
 class _Panel:
-    coefficients: np.ndarray  # (DEGREE, terms) values at the Chebyshev points
-    moments: np.ndarray  # (2, DEGREE): E φ², E φ'²
+    coefficients: np.ndarray  # (POINTS, terms) values at the Chebyshev points
+    moments: np.ndarray  # (2, POINTS): E φ², E φ'²
     weight: np.ndarray  # (2, N_TERMS): largest a_k²/E φ², k a_k²/(q E φ'²) on the panel
     rest: np.ndarray  # (2,): what is left of 1 of their sums
     error: float  # of the interpolation in log q, relative to the diagonal
@@ -113,7 +113,7 @@ class Family:
                 return _kinks(parameters, (even, odd), reach, terms)
             chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
             chosen += [N_TERMS + k for k in chosen] if self.slopes else []
-            to_chebyshev = quadrature.chebyshev_matrix(DEGREE)
+            to_chebyshev = quadrature.chebyshev_matrix(POINTS)
             coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
             moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
             sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both counts
@@ -192,7 +192,7 @@ class Family:
                 )
         required = PROMISED[self.kinked] / 10
         rounding = self.mesh.error(reach)
-        if rounding > required or (panel.error > required and self.per_unit == FINEST):
+        if rounding > required or (panel.error > required and self.per_unit == MOST_PER_UNIT):
             raise PrecisionError(
                 f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is only known to "
                 f"{max(rounding, panel.error):.1e} of the diagonal, {required:.0e} are required; φ oscillates too "
@@ -214,7 +214,7 @@ class Family:
 
     def _panel(self, number):
         if number not in self._panels:
-            q = self._variances(number, DEGREE)
+            q = self._variances(number, POINTS)
             results = [self.gaussian.coefficients(value, N_TERMS, self.slopes) for value in q]
             a, value, slope = (np.array([result[k] for result in results]) for k in range(3))
             b = np.array([result[3] for result in results]) if self.slopes else None
@@ -231,11 +231,11 @@ class Family:
         return self._panels[number]
 
     def _interpolation_error(self, *values):
-        """Of values (DEGREE, n) at the Chebyshev points of a panel, relative to the largest."""
+        """Of values (POINTS, n) at the Chebyshev points of a panel, relative to the largest."""
         if self.activation.instruction[0] == "kinks":  # its numbers have a closed form
             return 0.0
         errors = [
-            np.abs(quadrature.chebyshev_matrix(DEGREE)[-2:] @ value).max() / max(np.abs(value).max(), 1e-300)
+            np.abs(quadrature.chebyshev_matrix(POINTS)[-2:] @ value).max() / max(np.abs(value).max(), 1e-300)
             for value in values
         ]
         return float(max(errors))
@@ -244,7 +244,7 @@ class Family:
         """Tables, as in nf_panels, for all pairs of these panels: Chebyshev coefficients in ξ1, θ, ξ2. False:
         the panels were too large, and are smaller now.
         """
-        n, r, n_theta = len(numbers), NEAR_DEGREE, len(self.edges) - 1
+        n, r, n_theta = len(numbers), NEAR_POINTS, len(self.edges) - 1
         q = np.concatenate([self._variances(number, r) for number in numbers])
         low, high = self.edges[:-1, None], self.edges[1:, None]
         angles = low + (quadrature.chebyshev_points(r) + 1) / 2 * (high - low)
@@ -262,7 +262,7 @@ class Family:
         required = self._required(q.max())
         in_q = max(sizes[:, :, :, -2:].max(), sizes[..., -2:].max())
         in_theta = sizes[..., -2:, :].max(axis=(0, 1, 3, 4, 5, 6))  # of each panel
-        if in_q > required and self.per_unit < FINEST:
+        if in_q > required and self.per_unit < MOST_PER_UNIT:
             self._refine()
             return False
         if in_theta.max() > required and n_theta < MOST_NEAR_PANELS:
@@ -292,7 +292,7 @@ class Family:
         rules = iter(quadrature.RULES)
         rule = next(rules)
         for number in numbers:
-            q = self._variances(number, DEGREE)
+            q = self._variances(number, POINTS)
             while (error := self._disagreement(number, functions, rule)) > self._required(q.min()):
                 rule = next(rules, None)
                 if rule is None:
@@ -301,7 +301,7 @@ class Family:
 
     def _disagreement(self, number, functions, rule):
         """Of the polar rule and the series on a panel, relative to the diagonal."""
-        q, panel, k = self._variances(number, DEGREE), self._panel(number), np.arange(N_TERMS)
+        q, panel, k = self._variances(number, POINTS), self._panel(number), np.arange(N_TERMS)
         a, b = panel.coefficients[:, :N_TERMS], panel.coefficients[:, N_TERMS:]
         value = (a * NEAR_RHO**k) @ a.T
         if self.slopes:

@@ -339,9 +339,9 @@ def layer_factors(f, X) -> list[LayerFactors]:
     return factors
 
 
-def covariance_factors(f, X) -> list[tuple[np.ndarray, float, float]]:
-    """(α, weight, bias), such that Σ (weight α(x)·α(x') + bias) is the second moment of an output over the parameters
-    of the last Dense; what residual blocks add its outputs to is given, and counts by its mean over the outputs.
+def covariance_factors(f, X) -> list[LayerFactors]:
+    """Factors of the second moment of an output over the parameters of the last Dense; what residual blocks add its
+    outputs to is given, and counts by its mean over the outputs.
     """
     X = f.points(X)
     tape, dense, scale = [], f.net.layers[-1], 1.0
@@ -351,8 +351,8 @@ def covariance_factors(f, X) -> list[tuple[np.ndarray, float, float]]:
         dense = dense.layers[-1]
     inputs = next(kept for (kind, _), kept in zip(reversed(f.steps), reversed(tape), strict=True) if kind == "dense")
     weight = (scale * dense.weight_std) ** 2 / inputs.shape[1]
-    factors = [(inputs, weight, (scale * dense.bias_std) ** 2)]
+    factors = [LayerFactors(inputs, None, weight, (scale * dense.bias_std) ** 2)]
     if f.net.layers[-1] is not dense:
         rest = outputs - inputs.dtype.type(scale) * _affine(f, len(f.weights) - 1, inputs)
-        factors.append((rest, 1 / f.n_outputs, 0.0))
+        factors.append(LayerFactors(rest, None, 1 / f.n_outputs, 0.0))
     return factors

@@ -7,12 +7,15 @@ import math
 
 import numpy as np
 
-from ntkfast.engine import arrays, memory, progress, tangent, threads
+from ntkfast.engine import arrays, memory, tangent, threads
+from ntkfast.engine.progress import check as check_progress
+from ntkfast.engine.progress import reporter
 from ntkfast.finite import passes
 from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.passes import LayerFactors
 from ntkfast.networks.checks import positive_integer
 
-__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "ntk_of_factors"]
+__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
 
 OUTPUTS = ("mean", "diagonal", "full")
 BUDGET = 2**31  # bytes of layer factors, or of a Jacobian, that are held at once, unless memory= says otherwise
@@ -114,8 +117,10 @@ def _by_blocks(X, Y, factors, size, fill, out, report):
             symmetric = Y is None and i == j
             right = left if symmetric else factors(columns[j])
             fill(left, right, symmetric, out[i, j], report.part(i, j))
+            right = None  # before the factors of the next block are made
             if Y is None and i != j:
                 out[j, i] = _swapped(out[i, j])
+        left = None
 
 
 def _swapped(block):
@@ -196,7 +201,7 @@ def empirical_ntk(
     check_outputs(outputs)
     passes.require_derivatives(f)
     units = sum(map(len, f.weights))
-    return ntk_of_factors(
+    return kernel_of_factors(
         *_points(f, X, Y),
         lambda points: passes.layer_factors(f, points),
         f.n_inputs + units * (2 + f.n_outputs),  # the tape, the sensitivities
@@ -210,20 +215,27 @@ def empirical_ntk(
     )
 
 
-def ntk_of_factors(
+def kernel_of_factors(
     X, Y, factors, per_point, k, outputs, dtype, *, out=None, n_threads=None, progress=None, memory=None
 ):
-    """The tangent kernel of k outputs from a function that gives the layer factors of a block of points.
+    """The kernel of k outputs from a function that gives the layer factors of a block of points.
 
     X, Y: points that suit the function `factors`, checked; Y None: X again. per_point: numbers that the factors of a
     point take. The rest as in `empirical_ntk`.
     """
-    resolved = threads.resolve(n_threads)
+    check_progress(progress)
+    n_threads = threads.resolve(n_threads)
+    shape = (len(X), len(X) if Y is None else len(Y))
+    size = max(1, bytes_allowed(memory) // (2 * per_point * dtype.itemsize))
+    result = _result(shape, k, outputs, dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
 
     def fill(left, right, symmetric, rectangle, report):
-        _fill(left, right, k, outputs, symmetric, rectangle, resolved, report)
+        _fill(left, right, k, outputs, symmetric, rectangle, n_threads, report)
 
-    return _run(X, Y, outputs, k, dtype, per_point, factors, fill, out, progress, memory)
+    with reporter(progress, "empirical kernel") as report:
+        _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
+    _require_finite(result)
+    return result
 
 
 def _points(f, X, Y):
@@ -235,17 +247,6 @@ def _points(f, X, Y):
 def bytes_allowed(memory):
     """The argument memory=, checked."""
     return BUDGET if memory is None else positive_integer(memory, "memory")
-
-
-def _run(X, Y, outputs, k, dtype, per_point, factors, fill, out, show, budget):
-    progress.check(show)
-    shape = (len(X), len(X) if Y is None else len(Y))
-    size = max(1, bytes_allowed(budget) // (2 * per_point * dtype.itemsize))
-    result = _result(shape, k, outputs, dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
-    with progress.reporter(show, "empirical kernel") as report:
-        _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
-    _require_finite(result)
-    return result
 
 
 def _require_finite(result):
@@ -290,15 +291,18 @@ def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, pro
     """
     _check_network(f)
     _check_apart(out, f)
-
-    def fill(left, right, symmetric, rectangle, report):
-        terms = [(a, b, None, None, *scales) for (a, *scales), (b, *_) in zip(left, right, strict=True)]
-        tangent.hadamard_sum(terms, rectangle, symmetric, resolved, report)
-
-    resolved = threads.resolve(n_threads)
-    per_point = f.n_inputs + 2 * sum(map(len, f.weights))
-    factors = lambda points: passes.covariance_factors(f, points)  # noqa: E731
-    return _run(*_points(f, X, Y), "mean", 1, f.dtype, per_point, factors, fill, out, progress, memory)
+    return kernel_of_factors(
+        *_points(f, X, Y),
+        lambda points: passes.covariance_factors(f, points),
+        f.n_inputs + 2 * sum(map(len, f.weights)),
+        1,
+        "mean",
+        f.dtype,
+        out=out,
+        n_threads=n_threads,
+        progress=progress,
+        memory=memory,
+    )
 
 
 def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
@@ -354,7 +358,8 @@ def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
                 f"blocks[{number}]: expected {first_shape[0]} x {first_shape[1]} points and {first_shape[2]} outputs "
                 f"as in blocks[0], got {shape[0]} x {shape[1]} and {shape[2]}"
             )
-        _fill_from_jacobian(x, y, outputs, to, n_threads)
+        sides = [[LayerFactors(None, np.moveaxis(block, 1, 0), 0, 1)] for block in (x, x if y is None else y)]
+        _fill(*sides, shape[2], outputs, y is None, to, n_threads, None)
         if to is not result:
             result += to
     if result is None:
@@ -380,15 +385,3 @@ def _jacobian_blocks(given, name, dtype):
     dtype = arrays.working_dtype(dtype, *pair)
     pair = [np.ascontiguousarray(block, dtype=dtype) for block in pair]
     return pair[0], (pair[1] if len(pair) == 2 else None)
-
-
-def _fill_from_jacobian(x, y, outputs, out, n_threads):
-    symmetric, k = y is None, x.shape[1]
-    x, y = np.moveaxis(x, 1, 0), np.moveaxis(x if y is None else y, 1, 0)
-    if outputs == "mean":
-        tangent.hadamard_sum([(None, None, x, y, 0, 1 / k)], out, symmetric, n_threads, None)
-        return
-    for place, a, b, of_plane in _planes(k, outputs, symmetric):
-        tangent.hadamard_sum([(x[a], y[b], None, None, 1, 0)], out[(..., *place)], of_plane, n_threads, None)
-        if symmetric and a != b:
-            out[(..., *place[::-1])] = out[(..., *place)].T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntkfast.engine import progress as progress_bar
-from ntkfast.kernels.empirical import bytes_allowed, check_outputs, gram_from_jacobian, ntk_of_factors
+from ntkfast.kernels.empirical import bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
 from ntkfast.torch import jacobian, linear
 from ntkfast.torch.function import NO_FUNCTION, Function
 
@@ -136,7 +136,7 @@ def _examined(f, X):
 
 def _of_linears(f, linears, points, k, outputs, budget, n_threads, progress):
     """The sum over the parameters of these layers, from their factors."""
-    return ntk_of_factors(
+    return kernel_of_factors(
         points[0],
         points[1] if len(points) == 2 else None,
         lambda block: linear.factors(f, linears, block),

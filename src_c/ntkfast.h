@@ -83,8 +83,8 @@ typedef struct {
  * same or (q = 0) of a tiny q, the even a_k, the odd a_k; if `slopes`, also the even and odd b_k of phi' itself, for a
  * phi with jumps, whose Price derivative would hold deltas.
  *
- * terms[2b] even and terms[2b+1] odd ones, multiples of NF_STEP, are enough for |rho| between b/NF_BINS and (b+1)/NF_BINS, up to `reach`.  Beyond
- * that comes the near field: kinks have it in closed form, panels as tables. */
+ * terms[2b] even and terms[2b+1] odd ones, multiples of NF_STEP, are enough for |rho| between b/NF_BINS and
+ * (b+1)/NF_BINS, up to `reach`.  Beyond that comes the near field: kinks have it in closed form, panels as tables. */
 enum { NF_BINS = 64, NF_STEP = 2 };
 typedef struct {
     int even, odd, slopes;

@@ -6,11 +6,13 @@ that is 1e-5.
 
 import itertools
 
+import catalogue
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from reference_finite import torch_outputs, torch_parameters
 
 import ntkfast as nf
 
@@ -93,6 +95,31 @@ def test_ntk_is_the_product_of_jacobians(name, parametrization, outputs):
             assert_allclose(result, exact, rtol=0, atol=1e-13 * abs(exact).max())
 
 
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+def test_against_torch_func(activation, parametrization):
+    """torch.func's contraction of Jacobians, for every activation in a residual network and every mode."""
+    torch = pytest.importorskip("torch", reason="needs the extra [torch]")
+    block = nf.Residual(activation, nf.Dense(0.8, 0.2), scale=0.5)
+    net = nf.Network([nf.Dense(1, 0.1), block, activation, nf.Dense(0.9, 0.3)])
+    f = nf.FiniteNetwork.init(net, D, 7, 2, rng=3, parametrization=parametrization)
+    X, Y = points(6), points(3, 1)
+    parameters = [parameter.detach() for parameter in torch_parameters(f)]
+
+    def jacobian(points):
+        def outputs(x, *parameters):
+            return torch_outputs(f, parameters, x[None])[0]
+
+        every = tuple(range(1, len(parameters) + 1))
+        by_point = torch.func.vmap(torch.func.jacrev(outputs, every), (0, *[None] * len(parameters)))
+        return [part.flatten(2).numpy() for part in by_point(torch.tensor(points), *parameters)]
+
+    full = sum(np.einsum("iap,jbp->ijab", a, b) for a, b in zip(jacobian(X), jacobian(Y), strict=True))
+    diagonal = np.einsum("ijkk->ijk", full)
+    for outputs, exact in (("full", full), ("diagonal", diagonal), ("mean", diagonal.mean(axis=2))):
+        assert_allclose(nf.empirical_ntk(f, X, Y, outputs), exact, rtol=0, atol=1e-11 * abs(full).max())
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 150), st.integers(1, 140), st.integers(2**15, 2**20), st.sampled_from(["mean", "diagonal", "full"]),
@@ -129,6 +156,7 @@ def test_out_and_progress():
     assert result is out
     assert_allclose(out, by_jacobian(f, points(140), None, "diagonal"), rtol=1e-12)
     assert all(0 <= done <= total == 140 * 140 for done, total in seen)
+    assert seen[-1] == (140 * 140, 140 * 140)
 
 
 def test_everything_frozen():

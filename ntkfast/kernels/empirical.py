@@ -117,6 +117,7 @@ def _by_blocks(X, Y, factors, size, fill, out, report):
             symmetric = Y is None and i == j
             right = left if symmetric else factors(columns[j])
             fill(left, right, symmetric, out[i, j], report.part(i, j))
+            report.finish_part()
             right = None  # before the factors of the next block are made
             if Y is None and i != j:
                 out[j, i] = _swapped(out[i, j])
@@ -142,6 +143,10 @@ class _Report:
         if self.report is None:
             return None
         return lambda done, total: self.report(before + size * done // total, self.total)
+
+    def finish_part(self):
+        if self.report is not None:
+            self.report(self.done, self.total)
 
 
 def empirical_ntk(

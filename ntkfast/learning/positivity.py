@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 from scipy.special import eval_hermitenorm, gammaln
 
 from ntkfast.kernels import ntk
@@ -99,7 +99,10 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     degree = _degree(activation, a, above, q, scale)
     # (s ρ + 1 - s)^k for s = variance/q: b_j = Σ_k a_k² C(k, j) s^j (1-s)^{k-j}
     k = np.arange(n_terms)
-    b = stats.binom.pmf(k, k[:, None], variance / q).T @ np.where(np.abs(a) > NOISE * scale, a, 0) ** 2
+    share, n, rest = variance / q, k[:, None], np.maximum(k[:, None] - k, 0)
+    log_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
+    binomial = np.tril(np.exp(log_binomial + special.xlogy(k, share) + special.xlog1py(rest, -share)))
+    b = binomial.T @ np.where(np.abs(a) > NOISE * scale, a, 0) ** 2
     noise = (NOISE * scale) ** 2
     nonzero = b > noise
     n_even, n_odd = int(nonzero[::2].sum()), int(nonzero[1::2].sum())

@@ -117,15 +117,18 @@ def _activate(activation, z):
 def _normalise(x):
     """(x - mean)/std over the features, and 1/std of every point; a point that is constant to rounding becomes 0.
 
-    The largest feature is made 1 first: no square leaves the range of the dtype, constant features become exactly 0.
+    The largest feature is made 1 first: no square leaves the range of the dtype, constant features become exactly 0. So
+    do those whose std is below the smallest normal number: 1/std is finite.
     """
+    limits = np.finfo(x.dtype)
     size = np.abs(x).max(axis=1, keepdims=True)
     y = x / np.where(size == 0, 1, size)
     y -= y.mean(axis=1, keepdims=True)
     std = np.sqrt(np.einsum("ij,ij->i", y, y) / x.shape[1])[:, None]
-    inverse = np.divide(1, std, out=np.zeros_like(std), where=std > np.finfo(x.dtype).eps)
+    varies = (std > limits.eps) & (std * size >= limits.tiny)
+    inverse = np.divide(1, std, out=np.zeros_like(std), where=varies)
     y *= inverse
-    return y, np.divide(inverse, size, out=inverse, where=size > 0)
+    return y, np.divide(inverse, size, out=inverse, where=varies)
 
 
 # ---- passes --------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """Networks of finite width: outputs, Jacobians and products against torch and finite differences; files; bad input."""
 
 import math
+import os
 import pickle
 import re
+import stat
+import zipfile
 
 import catalogue
 import numpy as np
@@ -14,6 +17,7 @@ from reference_finite import plain_ntk, torch_jacobian
 
 import ntkfast as nf
 from ntkfast.finite import passes
+from ntkfast.finite.divergence import DivergenceError
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, linearize, ntk_vector_product, vjp
 
@@ -154,6 +158,23 @@ def test_no_work_below_the_last_trained_layer():
         assert len(list(passes.backward(f, tape, np.ones((1, 1, 1)), passes.trained(f)))) == n_factors
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1.0, 1e22, 1e37])
+def test_layer_norm_far_from_one(scale, dtype):
+    """Normal features come out as those of x, in whatever unit they are; constant ones come out as 0, not as noise."""
+    x = RNG.normal(size=(4, 50)).astype(dtype)
+    exact = x.astype(float) - x.mean(axis=1, dtype=float)[:, None]
+    exact /= np.sqrt((exact**2).mean(axis=1))[:, None]
+    found, _ = passes._normalise(x * dtype(scale))
+    assert_allclose(found, exact, atol=20 * np.finfo(dtype).eps)  # eps of the largest feature, about 3 std
+    constant = np.repeat(x[0], 50).reshape(50, 50) * dtype(scale)
+    nearly = np.nextafter(constant, dtype(0), where=np.arange(50) > 20, out=constant.copy())
+    for features in (constant, nearly, x * np.finfo(dtype).tiny / 8):
+        normalised, inverse = passes._normalise(features)
+        assert not normalised.any()
+        assert not inverse.any()
+
+
 # --- products
 
 
@@ -266,6 +287,21 @@ def test_flow_leaves_the_null_space_alone():
     assert_allclose(linearize(f).flow(points, y, np.inf)(points).ravel(), [2, 2, 0.5, 0.5], atol=1e-9)
 
 
+def test_linearize_copies_the_displacement():
+    f = finite(NETWORKS["relu"])
+    displacement = np.zeros(f.n_parameters)
+    linear = linearize(f, displacement)
+    displacement[:] = 1
+    assert not linear.displacement.any()
+
+
+@pytest.mark.parametrize("loss", ["mse", lambda f, y: (0.0, f - y)])
+def test_linearised_training_that_diverges(loss):
+    f = finite(NETWORKS["relu"])
+    with pytest.raises(DivergenceError, match=r"diverged at step \d+: .*; learning_rate is 1000, .* must be below"):
+        linearize(f).train(X, np.ones((7, 2)), steps=1000, learning_rate=1000, loss=loss)
+
+
 # --- initialisation
 
 
@@ -368,6 +404,116 @@ def test_files_that_are_no_networks(tmp_path):
         FiniteNetwork.load(tmp_path / "nothing")
 
 
+def damaged(contents, text, remove=(), **changes):
+    """The entries of a file with other text, without some, with others changed."""
+    return {
+        name: array for name, array in ({**contents, "network": np.array(text)} | changes).items() if name not in remove
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: damaged(c, "{"), "JSONDecodeError"),
+        (lambda c: damaged(c, "[" * 100000), "RecursionError"),
+        (lambda c: damaged(c, "[]"), "TypeError"),
+        (lambda c: damaged(c, '{"layers": [[]], "parametrization": "ntk"}'), "ValueError"),
+        (lambda c: damaged(c, '{"layers": 3, "parametrization": "ntk"}'), "TypeError"),
+        (lambda c: damaged(c, '{"layers": [["Pool"]], "parametrization": "ntk"}'), "a layer of kind 'Pool'"),
+        (lambda c: damaged(c, '{"layers": [["Dropout"]], "parametrization": "ntk"}'), "TypeError"),
+        (lambda c: damaged(c, '{"layers": [["Activation", "x", []]], "parametrization": "ntk"}'), "KeyError: 'x'"),
+        (lambda c: damaged(c, '{"layers": [["Dense", {"weight_std": -1}]], "parametrization": "ntk"}'), "weight_std"),
+        (lambda c: damaged(c, str(c["network"]).replace('"ntk"', "[1]")), "parametrization: expected 'ntk'"),
+        (lambda c: damaged(c, str(c["network"]), remove="network"), "KeyError: 'network'"),
+        (lambda c: damaged(c, str(c["network"]), remove="weight_1"), r"missing arrays: \['weight_1'\]"),
+        (lambda c: damaged(c, str(c["network"]), weight_9=X), r"arrays of no layer: \['weight_9'\]"),
+        (
+            lambda c: damaged(c, str(c["network"]), weight_0=np.full((6, 3), np.nan)),
+            r"weights\[0\]: .* got nan in row 0",
+        ),
+        (lambda c: damaged(c, str(c["network"]), weight_0=np.ones((6, 3), int)), r"weights\[0\]: expected float32 or"),
+    ],
+)
+def test_files_with_other_contents(change, words, tmp_path):
+    path = tmp_path / "f.npz"
+    finite(NETWORKS["relu"]).save(path)
+    contents = dict(np.load(path))
+    np.savez(path, **change(contents))
+    with pytest.raises(ValueError, match=rf"^path: expected a file that .*f\.npz \(.*{words}"):
+        FiniteNetwork.load(path)
+
+
+def test_files_with_damaged_bytes(tmp_path):
+    """Cut off anywhere, or with any byte changed: the network, or a ValueError that has the path."""
+    path, errors = tmp_path / "f.npz", []
+    finite(nf.MLP(1), 1).save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        for data in (whole[:place], whole[:place] + bytes([whole[place] ^ 0x5B]) + whole[place + 1 :]):
+            path.write_bytes(data)
+            try:
+                FiniteNetwork.load(path)
+            except ValueError as error:
+                errors.append(str(error))
+    assert len(errors) > len(whole) / 7
+    assert all(
+        error.startswith(f"path: expected a file that FiniteNetwork.save wrote, got {path} (") for error in errors
+    )
+
+
+@pytest.mark.parametrize("shape", [(2**40, 2**10), (2**62, 2**62), (-1, 3)])
+def test_a_header_that_promises_more_than_there_is(shape, tmp_path):
+    path = tmp_path / "f.npz"
+    finite(nf.MLP(1), 1).save(path)
+    contents = dict(np.load(path))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in contents.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                if name == "weight_0":
+                    header["shape"] = shape
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(array.tobytes())
+    with pytest.raises((ValueError, MemoryError), match=r"^path: .*f\.npz"):
+        FiniteNetwork.load(path)
+
+
+def test_what_save_replaces(tmp_path):
+    f = finite(NETWORKS["relu"])
+    target, link = tmp_path / "target", tmp_path / "link"
+    old = os.umask(0o027)
+    try:
+        f.save(target)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640  # as open() makes it
+    target.chmod(0o604)
+    link.symlink_to("target")
+    f.save(link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604
+    assert_array_equal(FiniteNetwork.load(target)(X), f(X))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+    f.save(tmp_path / ("n" * 250))
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "words"),
+    [
+        ("", ValueError, "path: expected the name of a file, got an empty one"),
+        (".", ValueError, "path: expected the name of a file, got '.', which is a directory"),
+        (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is no regular file"),
+        ("no/such/folder", FileNotFoundError, "No such file or directory: 'no/such/folder'"),
+        (3, TypeError, "int"),
+    ],
+)
+def test_paths_that_are_no_files(path, error, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(words)):
+        finite(NETWORKS["relu"]).save(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     f = finite(NETWORKS["relu"])
     f.save(tmp_path / "f.npz")
@@ -415,12 +561,14 @@ def refused(error, words, call, *args, **kwargs):
         ({"widths": 8.0}, TypeError, ("widths: expected a number", "got float")),
         ({"widths": True}, TypeError, ("widths: expected a number", "got bool")),
         ({"widths": "8"}, TypeError, ("widths: expected a number", "got str")),
+        ({"widths": {8, 9, 10}}, TypeError, ("widths: expected a number, or one per hidden Dense", "got set")),
         ({"widths": [8, 8]}, ValueError, ("widths: expected a number, or 3, one per hidden Dense", "got 2")),
         ({"widths": [8, 8, 0]}, ValueError, ("widths[2]: expected an integer >= 1", "got 0")),
         ({"widths": [8, 8, 8.0]}, TypeError, ("widths[2]: expected an integer", "got float")),
         ({"rng": "0"}, TypeError, ("rng: expected None, an integer or a numpy.random.Generator", "got str")),
         ({"rng": -1}, ValueError, ("rng: expected an integer >= 0", "got -1")),
         ({"dtype": np.float16}, TypeError, ("dtype: expected float32 or float64", "got float16")),
+        ({"parametrization": np.ones(2)}, ValueError, ("parametrization: expected 'ntk' or 'standard'", "got array")),
         ({"parametrization": "ntx"}, ValueError, ("parametrization: expected 'ntk' or 'standard'", "got 'ntx'")),
         ({"widths": 10**7}, MemoryError, ("a network of", "needs", "available")),
     ],
@@ -460,6 +608,18 @@ def test_parameters_that_do_not_suit_the_layers():
         (w, [b[0], np.ones(2)], ValueError, ("biases[1]: expected None exactly where bias_std is 0", "got an array")),
         (w, [None, None], ValueError, ("biases[0]: expected None exactly", "got None")),
         (w, [np.ones(3), None], ValueError, ("biases[0]: expected shape (4,)", "got (3,)")),
+        (None, b, TypeError, ("weights: expected a list of arrays", "got NoneType")),
+        (w, 0, TypeError, ("biases: expected a list of arrays", "got int")),
+        ([np.ma.ones((4, 3)), w[1]], b, TypeError, ("weights[0]: expected an array without mask", "a masked array")),
+        ([np.ones((4, 0)), w[1]], b, ValueError, ("weights[0]: expected at least one unit", "got shape (4, 0)")),
+        ([w[0], np.ones((0, 4))], b, ValueError, ("weights[1]: expected at least one unit", "got shape (0, 4)")),
+        (
+            [w[0], np.where(np.eye(2, 4), 1, np.inf)],
+            b,
+            ValueError,
+            ("weights[1]: expected finite", "got inf in row 0, column 1"),
+        ),
+        (w, [np.full(4, np.nan), None], ValueError, ("biases[0]: expected finite numbers", "got nan in row 0")),
     ):
         refused(error, words, FiniteNetwork, net, weights, biases)
 
@@ -487,6 +647,36 @@ def test_parameters_that_do_not_suit_the_layers():
 )
 def test_points_that_do_not_suit_the_network(call, points, error, words):
     refused(error, words, call, finite(NETWORKS["relu"]), points)
+
+
+PRODUCTS = {
+    "tangent": lambda f, v: jvp(f, X, v),
+    "cotangent": lambda f, v: vjp(f, X, v),
+    "v": lambda f, v: ntk_vector_product(f, X, v),
+    "displacement": linearize,
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_vectors_of_other_things_than_numbers(name):
+    f = FiniteNetwork.init(nf.MLP(2), 3, 1, rng=0, dtype=np.float32)
+    v = np.ones(f.n_parameters if name in ("tangent", "displacement") else 7)
+    for bad, error, words in (
+        (np.where(np.arange(len(v)) == 2, np.nan, v), ValueError, "expected finite numbers, got nan in row 2"),
+        (np.where(np.arange(len(v)) == 2, -np.inf, v), ValueError, "expected finite numbers, got -inf in row 2"),
+        (1e39 * v, ValueError, "expected numbers within float32, got 1e+39 in row 0"),
+        (np.ma.array(v, mask=v), TypeError, "expected an array without mask, got a masked array"),
+        ([[1.0], [1.0, 2.0]], ValueError, "expected an array of numbers, got list that is not one"),
+        (1j * v, TypeError, "expected real numbers, got dtype complex128"),
+        (None if name != "displacement" else "0", TypeError, "expected real numbers, got dtype"),
+    ):
+        refused(error, (f"{name}: {words}",), PRODUCTS[name], f, bad)
+
+
+@pytest.mark.parametrize("call", [*PRODUCTS.values(), lambda f, v: passes.layer_factors(f, X)])
+@pytest.mark.parametrize("f", [NETWORKS["relu"], None])
+def test_products_of_other_things_than_finite_networks(call, f):
+    refused(TypeError, (f"f: expected a FiniteNetwork, got {type(f).__name__}",), call, f, np.ones(7))
 
 
 def test_bad_vectors():

@@ -100,10 +100,11 @@ def test_labels_are_one_hot_vectors():
         ("mse", REAL[:5], (8, 2), ValueError, r"y: expected shape \(8, 2\), got \(5, 2\)"),
         ("mse", REAL[:, 0], (8, 2), ValueError, r"y: expected shape \(8, 2\), got \(8,\)"),
         ("mse", REAL, (8, 1), ValueError, r"y: expected shape \(8, 1\) or \(8,\), got \(8, 2\)"),
-        ("mse", None, (8, 2), TypeError, "y: expected real numbers, got dtype object"),
+        ("mse", None, (8, 2), TypeError, "y: expected targets, as y is needed for loss 'mse', got None"),
         ("mse", [[1.0], [1.0, 2.0]], (2, 2), ValueError, "y: expected an array of numbers, got list"),
         ("mse", np.ma.masked_less(REAL, 0), (8, 2), TypeError, "y: expected an array without mask"),
         ("mse", np.where(REAL[2, 1] == REAL, np.nan, REAL), (8, 2), ValueError, "y: .*finite.*nan in row 2, column 1"),
+        ("softmax", None, (8, 2), TypeError, "y: expected targets, as y is needed for loss 'softmax', got None"),
         ("huber", [1.0, np.inf], (2, 1), ValueError, "y: expected finite numbers, got inf in row 1"),
         ("logistic", [0, 1], (2, 1), ValueError, r"y: expected -1 or \+1 for the logistic loss, got 0.* in row 0"),
         ("softmax", [0, 3], (2, 3), ValueError, "y: expected class labels from 0 to 2, got 3 in row 1"),
@@ -126,6 +127,11 @@ def test_bad_losses_and_targets(loss, y, shape, error, words):
         (lambda f, y: 1.0, TypeError, r"loss: expected the function to return \(C, d\), got float"),
         (lambda f, y: (1.0, f[:1]), ValueError, r"loss: .*array of shape \(8, 2\), got shapes \(\) and \(1, 2\)"),
         (lambda f, y: (f, f), ValueError, r"loss: .*a number and an array .*got shapes \(8, 2\) and \(8, 2\)"),
+        (lambda f, y: ("1", f), TypeError, "loss: C: expected real numbers, got dtype <U1"),
+        (lambda f, y: (None, f), TypeError, "loss: C: expected real numbers, got dtype object"),
+        (lambda f, y: (1.0, 1j * f), TypeError, "loss: d: expected real numbers, got dtype complex128"),
+        (lambda f, y: (1.0, np.ma.array(f)), TypeError, "loss: d: expected an array without mask, got a masked array"),
+        (lambda f, y: (1.0, [[1.0], [1.0, 2.0]]), ValueError, "loss: d: expected an array of numbers, got list"),
     ],
 )
 def test_own_losses_that_return_something_else(own, error, words):
@@ -200,6 +206,17 @@ def test_a_direction_in_place_of_a_loss():
     own = train(f, X, "anything", steps=20, loss=lambda outputs, y: (len(y), outputs - REAL))
     assert_array_equal(own.network(X), by_loss.network(X))
     assert_array_equal(own.losses, [8.0] * 21)
+
+
+def test_a_direction_may_be_false():
+    class Direction:
+        def __len__(self):
+            return 0
+
+        def __call__(self, step, outputs, y):
+            return outputs
+
+    assert train(finite(), X, steps=1, direction=Direction()).losses is None
 
 
 def test_float32_stays_float32():
@@ -288,6 +305,13 @@ def test_dropout_acts_in_training_only():
     assert one.losses[0] != train(without, X, y, steps=0).losses[0]
 
 
+def test_a_first_loss_of_zero_by_a_mask_is_no_divergence():
+    f = FiniteNetwork.init(nf.Network([nf.Dense(), "relu", nf.Dropout(0.5), nf.Dense()]), 1, 2, rng=0)
+    run = train(f, [[1.0], [2.0]], [0.0, 0.0], steps=20, learning_rate=0.1, rng=8)
+    assert run.losses[0] == 0
+    assert run.losses.max() > 0
+
+
 def test_masked_outputs_have_the_right_mean():
     """Inverted masks: over 4000 draws the mean of a linear network's outputs, within 5 standard errors."""
     f = finite(nf.Network([nf.Dropout(0.3), nf.Dense()]), 1)
@@ -317,6 +341,25 @@ def test_record():
     assert listed.outputs is None
     assert listed.ntk is None
     assert listed.ntk_distance is None
+
+
+def test_recorded_steps_of_a_generator():
+    record = Record(steps=(m for m in (5, 0)), X=X)
+    for _ in range(2):
+        assert_array_equal(train(finite(), X, REAL, steps=5, record=record).steps, [0, 5])
+
+
+def test_no_step_recorded():
+    run = train(finite(), X, REAL, steps=5, record=Record(steps=[], X=X[:3], ntk_X=X[:4]))
+    shapes = [array.shape for array in (run.steps, run.movement, run.outputs, run.ntk, run.ntk_distance)]
+    assert shapes == [(0,), (0,), (0, 3, 2), (0, 4, 4), (0,)]
+
+
+def test_the_kernel_of_many_points_at_the_first_step():
+    """The difference at step 0 is exactly 0, which Lanczos' method does not take."""
+    points = RNG.normal(size=(DENSE + 1, 3))
+    run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, record=Record(ntk_X=points))
+    assert run.ntk_distance[0] == 0 < run.ntk_distance[1]
 
 
 def test_wide_networks_hardly_move():
@@ -363,6 +406,24 @@ def test_divergence_beyond_the_numbers():
     assert issubclass(DivergenceError, ArithmeticError)
 
 
+def test_rounding_errors_of_an_exact_fit_may_grow():
+    """Up to the size of the targets."""
+    f = finite(nf.MLP(1), 1)
+    y, rate = f(X) + 1e-15, 1.2 * max_learning_rate(plain_ntk(f, X))
+    run = train(f, X, y, steps=80, learning_rate=rate)
+    assert 1e8 * run.losses[0] < run.losses[-1] < 1
+    with pytest.raises(DivergenceError, match="the loss grew"):
+        train(f, X, y, steps=1000, learning_rate=rate)
+
+
+def test_the_hint_of_a_kernel_of_zero():
+    values = iter([1.0, math.nan])
+    f = finite(nf.Network([nf.Dense(weight_lr=0)]))
+    points = np.repeat(X, 3, axis=0)  # enough for Lanczos' method
+    with pytest.raises(DivergenceError, match="learning_rate is 1, the tangent kernel is 0 at the start"):
+        train(f, points, steps=2, loss=lambda f, y: (next(values), f))
+
+
 @pytest.mark.parametrize("n", [5, DENSE + 40])
 def test_extreme_eigenvalues(n):
     A = np.random.default_rng(0).normal(size=(n, n))
@@ -372,13 +433,31 @@ def test_extreme_eigenvalues(n):
     assert_allclose(operator_norm(A), -exact[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("n", [3, DENSE + 100])
+def test_max_learning_rate_of_zero_and_of_large_matrices(n):
+    zero, one = np.zeros((n, n)), np.eye(n)
+    assert max_learning_rate(zero) == math.inf
+    assert operator_norm(zero) == largest_eigenvalue(zero) == 0
+    assert_allclose(max_learning_rate(1e308 * (1 - one)), 2 * n / (n - 1) / 1e308)
+    assert_allclose(max_learning_rate(np.float32(1e38) * np.ones((n, n), "f4")), 2e-38, rtol=1e-6)
+
+
 def test_max_learning_rate_of_other_matrices():
-    assert max_learning_rate(np.zeros((3, 3))) == math.inf
+    near = [[1.0, 0.5], [0.5 + 1e-9, 1.0]]
+    assert_allclose(max_learning_rate(near), 4 / 1.5, rtol=1e-8)
     for bad, error, words in (
         (np.ones((2, 3)), ValueError, r"K: expected a square matrix, got shape \(2, 3\)"),
         (np.ones(3), ValueError, "K: expected a square matrix"),
         ([[np.nan]], ValueError, "K: expected finite numbers"),
         ([["a"]], TypeError, "K: expected real numbers"),
+        ([[1.0], [1.0, 2.0]], ValueError, "K: expected an array of numbers, got list"),
+        (np.ma.array(np.eye(2)), TypeError, "K: expected an array without mask"),
+        (-np.eye(3), ValueError, "K: expected a positive semidefinite matrix, its largest eigenvalue is -1: no"),
+        (
+            [[1.0, 2.0], [3.0, 1.0]],
+            ValueError,
+            "K: expected a symmetric matrix, got 2 in row 0, column 1 and 3 in row 1, column 0",
+        ),
     ):
         with pytest.raises(error, match=words):
             max_learning_rate(bad)
@@ -438,6 +517,7 @@ def test_plot_of_convergence():
         ({"net": "relu"}, TypeError, "net: expected a Network, got str"),
         ({"X": X[0]}, ValueError, "X: expected a 2-D array"),
         ({"X": np.zeros((2, 3)), "net": nf.MLP(2)}, ValueError, "X: expected points whose limit kernel is not 0"),
+        ({"net": nf.Network([nf.Dropout(0.1), nf.Dense()])}, ValueError, "net: expected a network without Dropout"),
         ({"widths": 100}, TypeError, "widths: expected a sequence of integers, got int"),
         ({"widths": []}, ValueError, "widths: expected at least one width, got none"),
         ({"widths": [10, 0]}, ValueError, r"widths\[1\]: expected an integer >= 1, got 0"),
@@ -459,7 +539,7 @@ def test_bad_arguments_of_convergence(changes, error, words):
         ({"f": RELU}, TypeError, "f: expected a FiniteNetwork, got Network"),
         ({"X": X[:, :2]}, ValueError, r"X: expected 3 features as in the network, got shape \(8, 2\)"),
         ({"y": REAL[:4]}, ValueError, r"y: expected shape \(8, 2\), got \(4, 2\)"),
-        ({"y": None}, TypeError, "y: expected real numbers"),
+        ({"y": None}, TypeError, "y: .* y is needed for loss 'mse'"),
         ({"y": np.full((8, 2), np.nan)}, ValueError, "y: expected finite numbers, got nan in row 0"),
         ({"steps": -1}, ValueError, "steps: expected an integer >= 0, got -1"),
         ({"steps": 1.5}, TypeError, "steps: expected an integer, got float"),
@@ -469,6 +549,7 @@ def test_bad_arguments_of_convergence(changes, error, words):
         ({"momentum": -0.1}, ValueError, r"momentum: expected a number in \[0, 1\), got -0.1"),
         ({"loss": "mae"}, ValueError, "loss: 'mae' is unknown"),
         ({"direction": "down"}, TypeError, "direction: expected a function, got str"),
+        ({"direction": lambda s, f, y: 1j * f}, TypeError, "direction: d: expected real numbers, got dtype complex"),
         ({"direction": lambda s, f, y: f[0]}, ValueError, r"direction: .*return shape \(8, 2\), got \(2,\)"),
         ({"record": 10}, TypeError, "record: expected a Record, got int"),
         ({"record": Record(steps=0)}, ValueError, "record.steps: expected an integer >= 1, got 0"),

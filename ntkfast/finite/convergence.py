@@ -9,7 +9,8 @@ import numpy as np
 from ntkfast.engine import arrays
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
-from ntkfast.finite.network import FiniteNetwork, _generator
+from ntkfast.finite import passes
+from ntkfast.finite.network import FiniteNetwork, _checked, _generator
 from ntkfast.finite.norms import operator_norm
 from ntkfast.kernels import ntk
 from ntkfast.networks import Network
@@ -76,6 +77,7 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     Parameters
     ----------
     net : Network
+        Without `Dropout`, which the limit kernel knows and the empirical one leaves out.
     X : array_like, shape (N, d)
     widths : sequence of int
         Number of units of all hidden layers.
@@ -106,6 +108,8 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     """
     from ntkfast.kernels.empirical import empirical_ntk
 
+    if any(kind == "dropout" and rate > 0 for kind, rate in passes.steps_of(_checked(net).layers)):
+        raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
     X = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, X)
     if isinstance(widths, str) or not np.iterable(widths):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
+from ntkfast.finite.checks import finite_array, real_array, require
+
 __all__ = ["NAMES", "get"]
 
 NAMES = ("mse", "logistic", "softmax", "huber")
@@ -58,11 +60,13 @@ def get(loss: str | Callable, y, shape: tuple[int, int], dtype=np.float64) -> Ca
         raise TypeError(f"loss: expected a name or a function, got {type(loss).__name__}")
     if loss not in NAMES:
         raise ValueError(f"loss: {loss!r} is unknown; the known ones are {', '.join(NAMES)}")
+    if y is None:
+        raise TypeError(f"y: expected targets, as y is needed for loss {loss!r}, got None")
     if loss == "softmax":
-        return _softmax(_probabilities(y, shape).astype(dtype))
-    y = _targets(y, shape).astype(dtype)
+        return _softmax(_probabilities(y, shape, dtype))
+    y = _targets(y, shape, dtype)
     if loss == "logistic":
-        _require(np.abs(y) == 1, y, "-1 or +1 for the logistic loss")
+        require(np.abs(y) == 1, y, "y", "-1 or +1 for the logistic loss")
     return {"mse": _mse, "logistic": _logistic, "huber": _huber}[loss](y)
 
 
@@ -105,11 +109,11 @@ def _own(loss, y, shape, dtype):
         result = loss(f, y)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"loss: expected the function to return (C, d), got {type(result).__name__}")
-        value, d = result
-        if np.shape(value) != () or np.shape(d) != shape:
+        value, d = real_array(result[0], "loss: C"), real_array(result[1], "loss: d")
+        if value.shape != () or d.shape != shape:
             raise ValueError(
                 f"loss: expected the function to return a number and an array of shape {shape}, "
-                f"got shapes {np.shape(value)} and {np.shape(d)}"
+                f"got shapes {value.shape} and {d.shape}"
             )
         return float(value), np.ascontiguousarray(d, dtype=dtype)
 
@@ -120,49 +124,29 @@ def _mean(terms):
     return float(terms.sum(dtype=np.float64)) / len(terms)
 
 
-def _require(good, y, what):
-    bad = np.argwhere(~good)
-    if len(bad):
-        place = f"row {bad[0][0]}" + (f", column {bad[0][1]}" if y.ndim == 2 else "")
-        raise ValueError(f"y: expected {what}, got {y[tuple(bad[0])]} in {place}")
-
-
-def _numbers(y):
-    if np.ma.isMaskedArray(y):
-        raise TypeError("y: expected an array without mask, got a masked array")
-    try:
-        y = np.asarray(y)
-    except ValueError as error:  # ragged nested lists
-        raise ValueError(f"y: expected an array of numbers, got {type(y).__name__} that is not one ({error})") from None
-    if y.dtype.kind not in "biuf":
-        raise TypeError(f"y: expected real numbers, got dtype {y.dtype}")
-    return y
-
-
-def _targets(y, shape):
-    y = _numbers(y)
+def _targets(y, shape, dtype):
+    y = real_array(y, "y")
     if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
         also = f" or {shape[:1]}" if shape[1] == 1 else ""
         raise ValueError(f"y: expected shape {shape}{also}, got {y.shape}")
-    _require(np.isfinite(y), y, "finite numbers")
-    return y.reshape(shape)
+    return finite_array(y, "y", dtype).reshape(shape)
 
 
-def _probabilities(y, shape):
+def _probabilities(y, shape, dtype):
     """Class labels (N,) or probabilities (N, k), as probabilities."""
     n, k = shape
     if k < 2:
         raise ValueError(f"loss: expected at least 2 outputs for softmax, got {k}; 'logistic' is for one")
-    y = _numbers(y)
+    y = real_array(y, "y")
     if y.ndim == 1:
         if y.shape != (n,):
             raise ValueError(f"y: expected {n} class labels, or shape {shape}, got shape {y.shape}")
         if y.dtype.kind not in "iu":
             raise TypeError(f"y: expected integers as class labels, got dtype {y.dtype}")
-        _require((y >= 0) & (y < k), y, f"class labels from 0 to {k - 1}")
-        return np.eye(k)[y]
-    y = _targets(y, shape)
-    _require(y >= 0, y, "probabilities >= 0")
+        require((y >= 0) & (y < k), y, "y", f"class labels from 0 to {k - 1}")
+        return np.eye(k, dtype=dtype)[y]
+    y = _targets(y, shape, dtype)
+    require(y >= 0, y, "y", "probabilities >= 0")
     total = y.sum(axis=1, dtype=np.float64)
     off = np.flatnonzero(np.abs(total - 1) > 1e-5)
     if len(off):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import numbers
 import os
-import tempfile
-import zipfile
+import secrets
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ntkfast.engine import memory
 from ntkfast.engine.arrays import DTYPES, as_points, require_finite, working_dtype
 from ntkfast.finite import passes
+from ntkfast.finite.checks import require
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
 from ntkfast.networks.activation import FACTORIES
 from ntkfast.networks.checks import positive_integer
@@ -40,8 +42,8 @@ class FiniteNetwork:
     ----------
     net : Network
     weights : list of ndarray, shapes (n_out, n_in)
-        One for each `Dense` in order of appearance, those in residual blocks included. C-contiguous float32 or float64;
-        used as they are, not copied.
+        One for each `Dense` in order of appearance, those in residual blocks included. C-contiguous float32 or float64,
+        all finite; used as they are, not copied.
     biases : list of ndarray, shapes (n_out,), or None
         None where bias_std is 0.
     parametrization : {"ntk", "standard"}
@@ -70,10 +72,9 @@ class FiniteNetwork:
 
     def __init__(self, net: Network, weights, biases, parametrization: str = "ntk"):
         self.steps, denses = _compiled(net)
-        if parametrization not in PARAMETRIZATIONS:
-            raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+        _check_parametrization(parametrization)
         self.net, self.parametrization = net, parametrization
-        self.weights, self.biases = list(weights), list(biases)
+        self.weights, self.biases = _listed(weights, "weights"), _listed(biases, "biases")
         _check_parameters(self.weights, self.biases, denses)
         self.dtype = self.weights[0].dtype
         self.n_inputs, self.n_outputs = self.weights[0].shape[1], len(self.weights[-1])
@@ -133,8 +134,7 @@ class FiniteNetwork:
         (2, 1)
         """
         steps, denses = _compiled(net)
-        if parametrization not in PARAMETRIZATIONS:
-            raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+        _check_parametrization(parametrization)
         n_inputs, n_outputs = positive_integer(n_inputs, "n_inputs"), positive_integer(n_outputs, "n_outputs")
         shapes = _shapes(steps, n_inputs, _widths(steps, widths, n_outputs))
         dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
@@ -214,24 +214,42 @@ class FiniteNetwork:
     def save(self, path) -> None:
         """Write the network to one .npz file; `load` reads it.
 
-        The file is complete or not there at all: it is written beside `path` and renamed.
+        The file is complete or not there at all: it is written beside `path` as .ntkfast-….tmp and renamed. A file that
+        it replaces keeps its permissions; of a link the target is replaced.
 
         Parameters
         ----------
         path : str or path-like
             As it is, no suffix is added.
+
+        Raises
+        ------
+        TypeError, ValueError
+            path is no path, or stands for something else than a file.
+        OSError
+            The file cannot be written.
         """
-        path = Path(path)
+        if not os.fspath(path):
+            raise ValueError("path: expected the name of a file, got an empty one")
+        target = Path(os.path.realpath(path))
+        if os.path.exists(target) and not target.is_file():
+            what = "a directory" if target.is_dir() else "no regular file"
+            raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}, which is {what}")
         arrays = {f"weight_{k}": weight for k, weight in enumerate(self.weights)}
         arrays |= {f"bias_{k}": bias for k, bias in enumerate(self.biases) if bias is not None}
         text = json.dumps({"parametrization": self.parametrization, "layers": _described(self.net.layers)})
-        handle, beside = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+        beside = target.with_name(f".ntkfast-{secrets.token_hex(6)}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(beside, "xb") as file:
                 np.savez(file, network=np.array(text), **arrays)
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
+            if target.exists():
+                shutil.copymode(target, beside)
+            os.replace(beside, target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            if isinstance(error, OSError) and error.errno is not None:
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from None
             raise
 
     @classmethod
@@ -251,7 +269,11 @@ class FiniteNetwork:
         Raises
         ------
         ValueError
-            The file was not written by `save`, or net is needed, or is not that network.
+            The file was not written by `save` or is damaged, or net is needed, or is not that network.
+        MemoryError
+            The arrays do not fit.
+        OSError
+            The file cannot be opened.
 
         Examples
         --------
@@ -265,20 +287,27 @@ class FiniteNetwork:
         >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
         True
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            description = json.loads(str(arrays["network"]))
-            layers, parametrization = description["layers"], description["parametrization"]
-        except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"path: expected a file that FiniteNetwork.save wrote, got {path} ({error})") from None
-        if net is None:
-            net = Network(_rebuilt(layers))
-        elif _described(_checked(net).layers) != layers:
-            raise ValueError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
-        n = net.depth
-        weights, biases = ([arrays.get(f"{name}_{k}") for k in range(n)] for name in ("weight", "bias"))
-        return cls(net, weights, biases, parametrization)
+        described = None if net is None else _described(_checked(net).layers)
+        with open(os.fspath(path), "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as archive:
+                    arrays = dict(archive)
+                description = json.loads(str(arrays.pop("network")))
+                layers = description["layers"]
+                if net is None:
+                    net = Network(_rebuilt(layers))
+                elif described != layers:
+                    raise _NetError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
+                return cls(net, *_parameters(arrays, net), description["parametrization"])
+            except _NetError as error:
+                raise ValueError(error) from None
+            except MemoryError as error:
+                raise MemoryError(f"path: the arrays of {path} do not fit ({error})") from None
+            except Exception as error:  # what a damaged file makes zipfile, NumPy, json and the constructors raise
+                reason = f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"path: expected a file that FiniteNetwork.save wrote, got {path} ({reason})"
+                ) from None
 
     def points(self, X, name="X") -> np.ndarray:
         """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
@@ -354,7 +383,7 @@ def _widths(steps, widths, n_outputs):
     if isinstance(widths, numbers.Integral) and not isinstance(widths, bool):
         width = positive_integer(widths, "widths")
         return [n_outputs if out else width for out in is_output]
-    if isinstance(widths, str) or not np.iterable(widths):
+    if isinstance(widths, str | set | frozenset | dict) or not np.iterable(widths):
         raise TypeError(f"widths: expected a number, or one per hidden Dense, got {type(widths).__name__}")
     widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
     if len(widths) != depth - 1:
@@ -389,8 +418,19 @@ def _shapes(steps, n_inputs, widths):
     return shapes
 
 
+def _check_parametrization(parametrization):
+    if not (isinstance(parametrization, str) and parametrization in PARAMETRIZATIONS):
+        raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+
+
+def _listed(arrays, name):
+    if not isinstance(arrays, list | tuple):
+        raise TypeError(f"{name}: expected a list of arrays, got {type(arrays).__name__}")
+    return list(arrays)
+
+
 def _check_parameters(weights, biases, denses):
-    """Raise unless these are arrays of one dtype with biases where the layers have them."""
+    """Raise unless these are finite arrays of one dtype with biases where the layers have them."""
     for name, arrays in (("weights", weights), ("biases", biases)):
         if len(arrays) != len(denses):
             raise ValueError(f"{name}: expected {len(denses)}, one per Dense, got {len(arrays)}")
@@ -401,11 +441,17 @@ def _check_parameters(weights, biases, denses):
         for name, array, n_axes in (("weights", weight, 2), ("biases", bias, 1)):
             if name == "biases" and bias is None:
                 continue
+            if np.ma.isMaskedArray(array):
+                raise TypeError(f"{name}[{k}]: expected an array without mask, got a masked array")
             if not isinstance(array, np.ndarray) or array.ndim != n_axes or not array.flags.c_contiguous:
                 got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise TypeError(f"{name}[{k}]: expected a C-contiguous {n_axes}-D array, got {got}")
             if array.dtype not in DTYPES or array.dtype != weights[0].dtype:
                 raise TypeError(f"{name}[{k}]: expected float32 or float64, one for all, got {array.dtype}")
+            if not array.size:
+                raise ValueError(f"{name}[{k}]: expected at least one unit and one input, got shape {array.shape}")
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # nothing of the size of the weights
+                require(np.isfinite(array), array, f"{name}[{k}]", "finite numbers")
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"biases[{k}]: expected shape {weight.shape[:1]}, got {bias.shape}")
 
@@ -416,7 +462,23 @@ def _check_shapes(weights, shapes):
             raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
 
 
-# ---- networks as text ----------------------------------------------------------------------------------------
+# ---- networks in files ---------------------------------------------------------------------------------------
+
+
+class _NetError(ValueError):
+    """The argument net of load is missing, or is not the network of the file."""
+
+
+def _parameters(arrays, net):
+    """The weights and biases of net by the names that they have in a file."""
+    denses = list(_dense_layers(net.layers))
+    weights = [f"weight_{k}" for k in range(len(denses))]
+    biases = [f"bias_{k}" if dense.bias_std else None for k, dense in enumerate(denses)]
+    expected = {*weights, *biases} - {None}
+    if expected != arrays.keys():
+        missing, surplus = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
+        raise ValueError(f"missing arrays: {missing}, arrays of no layer: {surplus}")
+    return [arrays[name] for name in weights], [None if name is None else arrays[name] for name in biases]
 
 
 def _described(layers):
@@ -447,7 +509,7 @@ def _rebuilt(layers):
             name, parameters = arguments
             rebuilt.append(FACTORIES[name](**dict(parameters)))
         elif kind == "from_function":
-            raise ValueError(
+            raise _NetError(
                 f"net: the activation {arguments[0]!r} was made by Activation.from_function and is not in the file; "
                 "load(path, net=…) takes the network"
             )
@@ -455,6 +517,9 @@ def _rebuilt(layers):
             rebuilt.append(LayerNorm())
         elif kind == "Dropout":
             rebuilt.append(Dropout(*arguments))
+        elif kind == "Residual":
+            scale, body = arguments
+            rebuilt.append(Residual(*_rebuilt(body), scale=scale))
         else:
-            rebuilt.append(Residual(*_rebuilt(arguments[1]), scale=arguments[0]))
+            raise ValueError(f"a layer of kind {kind!r}")
     return rebuilt

@@ -26,4 +26,6 @@ def operator_norm(matrix: np.ndarray) -> float:
 
 def _lanczos(matrix, which):
     start = np.random.default_rng(0).standard_normal(matrix.shape[0]).astype(matrix.dtype)
+    if not (matrix @ start).any():  # the matrix is 0, where ARPACK stops with an error
+        return 0.0
     return eigsh(matrix, k=1, which=which, v0=start, return_eigenvectors=False)[0]

@@ -115,12 +115,20 @@ def _activate(activation, z):
 
 
 def _normalise(x):
-    """(x - mean)/std over the features, and 1/std of every point; a constant point becomes 0."""
-    y = x - x.mean(axis=1, keepdims=True)
+    """(x - mean)/std over the features, and 1/std of every point; a point that is constant to rounding becomes 0.
+
+    The largest feature is made 1 first: no square leaves the range of the dtype, constant features become exactly 0. So
+    do those whose std is below the smallest normal number: 1/std is finite.
+    """
+    limits = np.finfo(x.dtype)
+    size = np.abs(x).max(axis=1, keepdims=True)
+    y = x / np.where(size == 0, 1, size)
+    y -= y.mean(axis=1, keepdims=True)
     std = np.sqrt(np.einsum("ij,ij->i", y, y) / x.shape[1])[:, None]
-    inverse = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
+    varies = (std > limits.eps) & (std * size >= limits.tiny)
+    inverse = np.divide(1, std, out=np.zeros_like(std), where=varies)
     y *= inverse
-    return y, inverse
+    return y, np.divide(inverse, size, out=inverse, where=varies)
 
 
 # ---- passes --------------------------------------------------------------------------------------------------
@@ -249,7 +257,11 @@ def identity(f):
 
 
 def require_derivatives(f):
-    """Raise for the first activation whose derivative is not known."""
+    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+    from ntkfast.finite.network import FiniteNetwork
+
+    if not isinstance(f, FiniteNetwork):
+        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
     for kind, activation in f.steps:
         if kind == "activation" and activation.derivative is None:
             raise ValueError(
@@ -292,7 +304,8 @@ def layer_factors(f, X) -> list[LayerFactors]:
 
         Θ̂_kk'(x, x') = Σ_l (weight_l α^l(x)·α^l(x') + bias_l) (B^l_k(x)·B^l_k'(x'))
 
-    so that the kernel is made of Gram matrices, and no Jacobian is (Jacot, Gabriel and Hongler 2018, section 4).
+    so that the kernel is made of Gram matrices, and no Jacobian is (Jacot, Gabriel and Hongler 2018, section 4). As in
+    all derivatives outside of training, `Dropout` is left out.
 
     Parameters
     ----------

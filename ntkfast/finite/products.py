@@ -8,6 +8,8 @@ import numpy as np
 
 from ntkfast.engine import memory
 from ntkfast.finite import blas, losses, passes
+from ntkfast.finite.checks import finite_array, real_array
+from ntkfast.finite.divergence import Watch
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.networks.checks import non_negative_integer, non_negative_number, positive_number
 
@@ -62,7 +64,7 @@ def jvp(f: FiniteNetwork, X, tangent) -> np.ndarray:
     """
     passes.require_derivatives(f)
     X = f.points(X)
-    weights, biases = _split(f, _real(tangent, "tangent", (f.n_parameters,), f.dtype))
+    weights, biases = _split(f, _vector(tangent, "tangent", (f.n_parameters,), f.dtype))
     result = np.empty((len(X), f.n_outputs), f.dtype)
     for rows in passes.blocks(f, len(X)):
         tape = []
@@ -174,10 +176,13 @@ class LinearizedNetwork:
         θ - θ0, in the order of `FiniteNetwork.jacobian`.
     """
 
-    def __init__(self, network: FiniteNetwork, displacement):
+    def __init__(self, network: FiniteNetwork, displacement=None):
         passes.require_derivatives(network)
         self.network = network
-        self.displacement = _real(displacement, "displacement", (network.n_parameters,), network.dtype)
+        if displacement is None:
+            self.displacement = np.zeros(network.n_parameters, network.dtype)
+        else:
+            self.displacement = _vector(displacement, "displacement", (network.n_parameters,), network.dtype).copy()
 
     def __call__(self, X) -> np.ndarray:
         """The outputs at X (N, n_inputs), shape (N, n_outputs)."""
@@ -211,6 +216,13 @@ class LinearizedNetwork:
         LinearizedNetwork
             A new one.
 
+        Raises
+        ------
+        DivergenceError
+            As in `train`.
+        TypeError, ValueError
+            An argument is not as described.
+
         Examples
         --------
         >>> import ntkfast as nf
@@ -228,14 +240,21 @@ class LinearizedNetwork:
         weights, biases = _split(f, displacement)
         tape = []
         start = passes.forward(f, X, tape)
-        for _ in range(steps):
-            _, d = cost(start + passes.tangent(f, tape, weights, biases))
-            for layer, inputs, g in passes.backward(f, list(tape), d[None], passes.trained(f)):
-                step = -rate / len(X) * f.weight_lrs[layer] * f.weight_scales[layer]
-                blas.product(g[0].T, inputs, step, 1.0, weights[layer])
-                if biases[layer] is not None:
-                    step = -rate / len(X) * f.bias_lrs[layer] * f.bias_scales[layer]
-                    biases[layer] += step * g[0].sum(axis=0)
+        watch = Watch(f, X, rate, cost if isinstance(loss, str) else None)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for step in range(steps + 1):
+                outputs = start + passes.tangent(f, tape, weights, biases)
+                with watch.step(step):
+                    value, d = cost(outputs)
+                    watch.check(step, value, outputs)
+                if step == steps:
+                    break
+                for layer, inputs, g in passes.backward(f, list(tape), d[None], passes.trained(f)):
+                    weight_step = -rate / len(X) * f.weight_lrs[layer] * f.weight_scales[layer]
+                    blas.product(g[0].T, inputs, weight_step, 1.0, weights[layer])
+                    if biases[layer] is not None:
+                        bias_step = -rate / len(X) * f.bias_lrs[layer] * f.bias_scales[layer]
+                        biases[layer] += bias_step * g[0].sum(axis=0)
         return LinearizedNetwork(f, displacement)
 
     def flow(self, X, y, t: float) -> LinearizedNetwork:
@@ -284,7 +303,7 @@ def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
     ----------
     f : FiniteNetwork
     displacement : array_like, shape (n_parameters,), optional
-        θ - θ0. Default: 0.
+        θ - θ0, which is copied. Default: 0.
 
     Returns
     -------
@@ -292,8 +311,8 @@ def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
 
     Raises
     ------
-    ValueError
-        An activation has no derivative, or the displacement has another shape.
+    TypeError, ValueError
+        An argument is not as described, or an activation has no derivative.
 
     Examples
     --------
@@ -304,7 +323,7 @@ def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
     >>> bool((linearize(f)([[2.0]]) == f([[2.0]])).all())
     True
     """
-    return LinearizedNetwork(f, np.zeros(f.n_parameters) if displacement is None else displacement)
+    return LinearizedNetwork(f, displacement)
 
 
 def _all(f):
@@ -341,15 +360,14 @@ def _scale_by_learning_rates(f, weights, biases):
 
 def _per_output(f, X, values, name):
     shape = (len(X), f.n_outputs)
-    if f.n_outputs == 1 and np.ndim(values) == 1:
-        return _real(values, name, shape[:1], f.dtype).reshape(shape)
-    return _real(values, name, shape, f.dtype)
+    values = real_array(values, name)
+    if f.n_outputs == 1 and values.ndim == 1:
+        return _vector(values, name, shape[:1], f.dtype).reshape(shape)
+    return _vector(values, name, shape, f.dtype)
 
 
-def _real(values, name, shape, dtype):
-    values = np.asarray(values)
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {values.dtype}")
+def _vector(values, name, shape, dtype):
+    values = real_array(values, name)
     if values.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
-    return np.ascontiguousarray(values, dtype=dtype)
+    return finite_array(values, name, dtype)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
-from ntkfast.engine import memory
+from ntkfast.engine import arrays, memory
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import blas, losses, passes
+from ntkfast.finite.checks import finite_array, real_array
+from ntkfast.finite.divergence import DivergenceError, Watch
 from ntkfast.finite.network import FiniteNetwork, _generator
 from ntkfast.finite.norms import largest_eigenvalue, operator_norm
-from ntkfast.finite.products import ntk_vector_product
-from ntkfast.networks.activation import ActivationError
 from ntkfast.networks.checks import finite_number, non_negative_integer, positive_integer, positive_number
 
 __all__ = ["DivergenceError", "Record", "Run", "max_learning_rate", "train"]
 
-GROWTH = 1e8  # a loss that has grown by this factor does not come back
-HINT_POINTS = 200  # of which the largest eigenvalue is estimated when a run diverges
-
-
-class DivergenceError(ArithmeticError):
-    """Training diverged: the loss or the outputs grew beyond all bounds. The message has the step."""
+SYMMETRY_ROWS = 64  # compared at once: nothing of size N×N
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Record:
     X : array_like, shape (M, n_inputs), optional
         Points whose outputs are kept.
     ntk_X : array_like, shape (M, n_inputs), optional
-        Points whose empirical tangent kernel, the mean over outputs, is kept.
+        Points whose empirical tangent kernel, the mean over outputs and without dropout, is kept.
 
     Examples
     --------
@@ -53,6 +46,10 @@ class Record:
     steps: object = 100
     X: object = None
     ntk_X: object = None
+
+    def __post_init__(self):
+        if np.iterable(self.steps) and not isinstance(self.steps, str):  # a generator is read once only
+            object.__setattr__(self, "steps", tuple(self.steps))
 
     def at(self, steps: int) -> list[int]:
         """The recorded ones among the steps 0 to `steps`."""
@@ -150,7 +147,8 @@ def train(
     Raises
     ------
     DivergenceError
-        The loss is not finite or has grown by 1e8; with the step, and an estimate of the largest stable learning rate.
+        The loss is not finite, or 1e8 times what it was at the start and for outputs 0; with the step, and an estimate
+        of the largest stable learning rate.
     TypeError, ValueError
         An argument is not as described, or an activation has no derivative.
     MemoryError
@@ -169,7 +167,7 @@ def train(
     array([[2.],
            [3.]])
     """
-    _check_network(f)
+    passes.require_derivatives(f)
     X = f.points(X)
     steps = non_negative_integer(steps, "steps")
     rate = positive_number(learning_rate, "learning_rate")
@@ -187,23 +185,25 @@ def train(
         f.dtype.itemsize * (f.n_parameters * (2 if momentum else 1) + 4 * len(X) * units),
         f"training a network of {f.n_parameters} parameters on {len(X)} points",
     )
+    is_named = direction is None and isinstance(loss, str)
+    watch = Watch(f, X, rate, (lambda outputs: cost(0, outputs)) if is_named else None)
     now = f.copy()
     descent = Descent(now, rate / len(X), momentum)
     history = []
     with reporter(progress, "train") as report, np.errstate(over="ignore", invalid="ignore"):
         for step in range(steps + 1):
             tape = []
-            with _divergence(f, X, step, rate):
+            with watch.step(step):
                 outputs = passes.forward(now, X, tape, rng)
                 value, d = cost(step, outputs) if direction is None or step < steps else (0.0, None)
                 history.append(value)
-                _check_size(value, history[0], isinstance(loss, str), outputs)
+                watch.check(step, value, outputs)
             recorder.record(step, now)
             if step < steps:
                 descent.step(tape, d)
             if report is not None:
                 report(step, steps)
-    return Run(now, None if direction else np.array(history), **recorder.results())
+    return Run(now, None if direction is not None else np.array(history), **recorder.results())
 
 
 def max_learning_rate(K) -> float:
@@ -214,12 +214,20 @@ def max_learning_rate(K) -> float:
     Parameters
     ----------
     K : array_like, shape (N, N)
-        Symmetric: the tangent kernel of the training points.
+        The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semidefinite.
 
     Returns
     -------
     float
         inf if K is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        K is not as described. Eigenvalues below 0, along which no learning rate converges, are only noticed where all
+        are.
+    MemoryError
+        A copy of K does not fit.
 
     Examples
     --------
@@ -227,22 +235,37 @@ def max_learning_rate(K) -> float:
     >>> max_learning_rate([[2.0, 0.0], [0.0, 1.0]])
     2.0
     """
-    K = np.asarray(K)
-    if K.dtype.kind not in "biuf":
-        raise TypeError(f"K: expected real numbers, got dtype {K.dtype}")
+    K = real_array(K, "K")
     if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
         raise ValueError(f"K: expected a square matrix, got shape {K.shape}")
-    if not np.isfinite(K).all():
-        raise ValueError("K: expected finite numbers")
-    K = K if K.dtype == np.float32 else K.astype(float, copy=False)
+    K = finite_array(K, "K", arrays.working_dtype(None, K))
+    size = float(max(K.max(), -K.min()))
+    if size == 0:
+        return math.inf
+    memory.require(K.nbytes, "K: a copy")
+    K = K / K.dtype.type(size)  # no eigenvalue overflows then
+    _require_symmetric(K, size)
     largest = largest_eigenvalue(K)
-    return 2 * len(K) / largest if largest > 0 else math.inf
+    if largest <= 0:
+        raise ValueError(
+            f"K: expected a positive semidefinite matrix, its largest eigenvalue is {size * largest:.3g}: "
+            "no learning rate converges"
+        )
+    return 2 * len(K) / largest / size
 
 
-def _check_network(f):
-    if not isinstance(f, FiniteNetwork):
-        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
-    passes.require_derivatives(f)
+def _require_symmetric(K, size):
+    """Raise unless K, whose largest entry is ±1, is symmetric up to √eps; the matrix that was given is size K."""
+    for first in range(0, len(K), SYMMETRY_ROWS):
+        rows = slice(first, first + SYMMETRY_ROWS)
+        gap = np.abs(K[rows] - K[:, rows].T)
+        i, j = np.unravel_index(gap.argmax(), gap.shape)
+        if gap[i, j] > math.sqrt(np.finfo(K.dtype).eps):
+            i += first
+            raise ValueError(
+                f"K: expected a symmetric matrix, got {size * K[i, j]:.6g} in row {i}, column {j} and "
+                f"{size * K[j, i]:.6g} in row {j}, column {i}"
+            )
 
 
 def _cost(loss, direction, y, shape, dtype):
@@ -254,7 +277,7 @@ def _cost(loss, direction, y, shape, dtype):
         raise TypeError(f"direction: expected a function, got {type(direction).__name__}")
 
     def along(step, outputs):
-        d = np.asarray(direction(step, outputs, y))
+        d = real_array(direction(step, outputs, y), "direction: d")
         if d.shape != shape:
             raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
         return 0.0, np.ascontiguousarray(d, dtype=dtype)
@@ -302,8 +325,12 @@ class _Recorder:
             len(self.X) * f.n_outputs if self.X is not None else 0,
             len(self.ntk_X) ** 2 if record.ntk_X is not None else 0,
         ]
-        memory.require(len(self.at) * sum(sizes) * f.dtype.itemsize, f"record of {len(self.at)} steps")
-        self.movement, self.outputs, self.ntk, self.ntk_distance = [], [], [], []
+        n = len(self.at)
+        memory.require(n * sum(sizes) * f.dtype.itemsize, f"record of {n} steps")
+        self.done, self.movement = 0, np.empty(n)
+        self.outputs = None if self.X is None else np.empty((n, len(self.X), f.n_outputs), f.dtype)
+        self.ntk = None if self.ntk_X is None else np.empty((n, *2 * [len(self.ntk_X)]), f.dtype)
+        self.ntk_distance = None if self.ntk_X is None else np.empty(n)
         self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f)
 
     def _empirical_ntk(self, f):
@@ -312,21 +339,19 @@ class _Recorder:
         return empirical_ntk(f, self.ntk_X)
 
     def record(self, step, f):
-        if step not in self.at:
+        k = self.done
+        if k == len(self.at) or step != self.at[k]:
             return
-        self.movement.append(_distance(f, self.start))
+        self.movement[k] = _distance(f, self.start)
         if self.X is not None:
-            self.outputs.append(f(self.X))
+            self.outputs[k] = f(self.X)
         if self.ntk_X is not None:
-            self.ntk.append(self._empirical_ntk(f))
-            self.ntk_distance.append(operator_norm(self.ntk[-1] - self.first_ntk))
+            self.ntk[k] = self._empirical_ntk(f)
+            self.ntk_distance[k] = operator_norm(self.ntk[k] - self.first_ntk)
+        self.done += 1
 
     def results(self):
-        arrays = {name: np.array(getattr(self, name)) for name in ("movement", "outputs", "ntk", "ntk_distance")}
-        if self.X is None:
-            arrays["outputs"] = None
-        if self.ntk_X is None:
-            arrays["ntk"] = arrays["ntk_distance"] = None
+        arrays = {name: getattr(self, name) for name in ("movement", "outputs", "ntk", "ntk_distance")}
         return {"steps": np.array(self.at, dtype=int), **arrays}
 
 
@@ -341,45 +366,3 @@ def _distance(f, start):
             difference = (new[first : first + rows] - old[first : first + rows]).astype(float)
             total += np.vdot(difference, difference)
     return math.sqrt(total)
-
-
-# ---- divergence ----------------------------------------------------------------------------------------------
-
-
-class _DivergedError(Exception):
-    """Without the hint, which takes a while to find."""
-
-
-def _check_size(value, first, is_named, outputs):
-    if not math.isfinite(value):
-        raise _DivergedError(f"the loss is {value}")
-    if not np.isfinite(outputs).all():
-        raise _DivergedError("the outputs are not finite")
-    if is_named and value > GROWTH * first:
-        raise _DivergedError(f"the loss grew from {first:.3g} to {value:.3g}")
-
-
-@contextlib.contextmanager
-def _divergence(f, X, step, rate):
-    """Turn what goes wrong when numbers grow beyond all bounds into a DivergenceError with a hint."""
-    try:
-        yield
-    except (_DivergedError, ActivationError) as error:
-        if isinstance(error, ActivationError) and step == 0:
-            raise
-        hint = f"; {_hint(f, X, rate)}" if step else ""
-        raise DivergenceError(f"training diverged at step {step}: {error}{hint}") from None
-
-
-def _hint(f, X, rate):
-    few = X[:: -(-len(X) // HINT_POINTS)]
-    shape = (len(few), f.n_outputs)
-    kernel = LinearOperator(
-        2 * [len(few) * f.n_outputs],
-        matvec=lambda v: ntk_vector_product(f, few, v.reshape(shape)).reshape(-1),
-        dtype=f.dtype,
-    )
-    largest = largest_eigenvalue(kernel)
-    stable = 2 * len(few) / largest if largest > 0 else math.inf
-    of = "" if len(few) == len(X) else f", estimated from {len(few)} points"
-    return f"learning_rate is {rate:g}, for least squares it must be below {stable:.3g} at the start{of}"

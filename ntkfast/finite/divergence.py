@@ -1,0 +1,79 @@
+"""What stops gradient descent that grows beyond all bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from ntkfast.finite.norms import largest_eigenvalue
+from ntkfast.networks.activation import ActivationError
+
+__all__ = ["DivergenceError", "Watch"]
+
+GROWTH = 1e8  # a loss that has grown by this factor does not come back
+HINT_POINTS = 200  # of which the largest eigenvalue is estimated when a run diverges
+
+
+class DivergenceError(ArithmeticError):
+    """Training diverged: the loss or the outputs grew beyond all bounds. The message has the step."""
+
+
+class _DivergedError(Exception):
+    """Without the hint, which takes a while to find."""
+
+
+class Watch:
+    """Looks at every step of gradient descent from f on X.
+
+    cost: the function outputs ↦ (C, d), whose growth is watched; None if C may be anything.
+    """
+
+    def __init__(self, f, X, rate, cost=None):
+        self.f, self.X, self.rate = f, X, rate
+        self.usual = math.inf
+        if cost is not None:  # the first loss alone may be 0, after an exact fit or by a dropout mask
+            with np.errstate(over="ignore", invalid="ignore"):
+                outputs = f(X)
+                self.usual = max(cost(outputs)[0], cost(np.zeros_like(outputs))[0])
+
+    def check(self, step, value, outputs):
+        """Raise if the loss or the outputs are not finite, or the loss has grown by GROWTH."""
+        if not math.isfinite(value):
+            raise _DivergedError(f"the loss is {value}")
+        if not np.isfinite(outputs).all():
+            raise _DivergedError("the outputs are not finite")
+        if step == 0:
+            self.usual = max(self.usual, value)
+        if value > GROWTH * self.usual > 0:
+            raise _DivergedError(f"the loss grew from {self.usual:.3g} to {value:.3g}")
+
+    @contextlib.contextmanager
+    def step(self, step):
+        """Turn what goes wrong when numbers grow beyond all bounds into a DivergenceError with a hint."""
+        try:
+            yield
+        except (_DivergedError, ActivationError) as error:
+            if isinstance(error, ActivationError) and step == 0:
+                raise
+            hint = f"; {self._hint()}" if step else ""
+            raise DivergenceError(f"training diverged at step {step}: {error}{hint}") from None
+
+    def _hint(self):
+        from ntkfast.finite.products import ntk_vector_product
+
+        f, few = self.f, self.X[:: -(-len(self.X) // HINT_POINTS)]
+        shape = (len(few), f.n_outputs)
+        kernel = LinearOperator(
+            2 * [len(few) * f.n_outputs],
+            matvec=lambda v: ntk_vector_product(f, few, v.reshape(shape)).reshape(-1),
+            dtype=f.dtype,
+        )
+        largest = largest_eigenvalue(kernel)
+        if largest <= 0:
+            return f"learning_rate is {self.rate:g}, the tangent kernel is 0 at the start"
+        of = "" if len(few) == len(self.X) else f", estimated from {len(few)} points"
+        stable = 2 * len(few) / largest
+        return f"learning_rate is {self.rate:g}, for least squares it must be below {stable:.3g} at the start{of}"

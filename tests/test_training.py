@@ -442,12 +442,21 @@ def test_max_learning_rate_of_zero_and_of_large_matrices(n):
     assert_allclose(max_learning_rate(np.float32(1e38) * np.ones((n, n), "f4")), 2e-38, rtol=1e-6)
 
 
+def test_max_learning_rate_of_several_outputs():
+    """The full kernel's, whose largest eigenvalue belongs to all outputs together; N counts points."""
+    f = FiniteNetwork.init(nf.MLP(3, "relu", bias_std=0.1), 3, 30, 2, rng=0)
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    full = nf.empirical_ntk(f, X, outputs="full")
+    top = np.linalg.eigvalsh(np.swapaxes(full, 1, 2).reshape(12, 12))[-1]
+    assert_allclose(max_learning_rate(full), 2 * 6 / top, rtol=1e-10)
+
+
 def test_max_learning_rate_of_other_matrices():
     near = [[1.0, 0.5], [0.5 + 1e-9, 1.0]]
     assert_allclose(max_learning_rate(near), 4 / 1.5, rtol=1e-8)
     for bad, error, words in (
-        (np.ones((2, 3)), ValueError, r"K: expected a square matrix, got shape \(2, 3\)"),
-        (np.ones(3), ValueError, "K: expected a square matrix"),
+        (np.ones((2, 3)), ValueError, r"K: expected shape \(N, N\) or \(N, N, k, k\), got \(2, 3\)"),
+        (np.ones(3), ValueError, "K: expected shape"),
         ([[np.nan]], ValueError, "K: expected finite numbers"),
         ([["a"]], TypeError, "K: expected real numbers"),
         ([[1.0], [1.0, 2.0]], ValueError, "K: expected an array of numbers, got list"),

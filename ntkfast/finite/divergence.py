@@ -31,8 +31,8 @@ class Watch:
     cost: the function outputs ↦ (C, d), whose growth is watched; None if C may be anything.
     """
 
-    def __init__(self, f, X, rate, cost=None):
-        self.f, self.X, self.rate = f, X, rate
+    def __init__(self, f, X, rate, cost=None, momentum=0.0):
+        self.f, self.X, self.rate, self.momentum = f, X, rate, momentum
         self.usual = math.inf
         if cost is not None:  # the first loss alone may be 0, after an exact fit or by a dropout mask
             with np.errstate(over="ignore", invalid="ignore"):
@@ -75,5 +75,5 @@ class Watch:
         if largest <= 0:
             return f"learning_rate is {self.rate:g}, the tangent kernel is 0 at the start"
         of = "" if len(few) == len(self.X) else f", estimated from {len(few)} points"
-        stable = 2 * len(few) / largest
+        stable = 2 * (1 + self.momentum) * len(few) / largest
         return f"learning_rate is {self.rate:g}, for least squares it must be below {stable:.3g} at the start{of}"

@@ -69,48 +69,11 @@ def _affine(f, layer, x):
     return blas.product(x, weight.T, f.weight_scales[layer], 0.0 if bias is None else 1.0, z)
 
 
-def _two_slopes(activation):
-    """(below, above) of below · min(x, 0) + above · max(x, 0), which is worth a path of its own; None for others."""
-    name, parameters = activation.instruction
-    return parameters if name == "piecewise_linear" else None
-
-
-def _value(activation, z):
-    """σ(z) for a block of entries."""
-    slopes = _two_slopes(activation)
-    if slopes is None:
-        return activation.function(z)
-    below, above = slopes
-    value = np.maximum(z, 0)
-    if above != 1:
-        value *= above
-    if below != 0:
-        value += below * np.minimum(z, 0)
-    return value
-
-
-def _slope(activation, z):
-    """σ'(z) for a block of entries, at a kink the mean of both sides."""
-    slopes = _two_slopes(activation)
-    if slopes is None:
-        return activation.derivative(z)
-    below, above = slopes
-    slope = (z > 0).astype(z.dtype)
-    at_kink = z == 0
-    if at_kink.any():
-        slope[at_kink] = 0.5
-    if above - below != 1:
-        slope *= above - below
-    if below != 0:
-        slope += below
-    return slope
-
-
 def _activate(activation, z):
     out = np.empty_like(z)
     entries, results = z.reshape(-1), out.reshape(-1)
     for start in range(0, z.size, BLOCK):
-        results[start : start + BLOCK] = _value(activation, entries[start : start + BLOCK])
+        results[start : start + BLOCK] = activation.function(entries[start : start + BLOCK])
     return out
 
 
@@ -231,7 +194,7 @@ def _multiply_by_slope(activation, z, g):
     """g (m, N, n) ← g σ'(z), in place."""
     entries, results = z.reshape(-1), g.reshape(len(g), -1)
     for start in range(0, z.size, BLOCK):
-        results[:, start : start + BLOCK] *= _slope(activation, entries[start : start + BLOCK])
+        results[:, start : start + BLOCK] *= activation.derivative(entries[start : start + BLOCK])
 
 
 def _through_norm(y, inverse, g):

@@ -26,7 +26,7 @@ def jacobian(f: FiniteNetwork, X) -> np.ndarray:
     weights, biases = _split(f, result)
     tape = []
     passes.forward(f, X, tape)
-    for layer, inputs, g in passes.backward(f, tape, passes.identity(f), _all(f)):
+    for layer, inputs, g in passes.backward(f, tape, passes.identity(f), [True] * len(f.weights)):
         g = np.swapaxes(g, 0, 1)
         weights[layer][:] = g[..., None] * (f.weight_scales[layer] * inputs)[:, None, None, :]
         if biases[layer] is not None:
@@ -109,7 +109,7 @@ def vjp(f: FiniteNetwork, X, cotangent) -> np.ndarray:
     for rows in passes.blocks(f, len(X)):
         tape = []
         passes.forward(f, X[rows], tape)
-        _pull_back(f, tape, cotangent[rows], _all(f), *_split(f, result))
+        _pull_back(f, tape, cotangent[rows], *_split(f, result), with_rates=False)
     return result
 
 
@@ -152,8 +152,7 @@ def ntk_vector_product(f: FiniteNetwork, X, v) -> np.ndarray:
     for rows in rows_of_blocks:
         tape = []
         passes.forward(f, X[rows], tape)
-        _pull_back(f, list(tape), cotangent[rows], passes.trained(f), weights, biases)
-    _scale_by_learning_rates(f, weights, biases)
+        _pull_back(f, list(tape), cotangent[rows], weights, biases)
     result = np.empty((len(X), f.n_outputs), f.dtype)
     for rows in rows_of_blocks:
         if len(rows_of_blocks) > 1:  # else the tape is still there
@@ -249,12 +248,7 @@ class LinearizedNetwork:
                     watch.check(step, value, outputs)
                 if step == steps:
                     break
-                for layer, inputs, g in passes.backward(f, list(tape), d[None], passes.trained(f)):
-                    weight_step = -rate / len(X) * f.weight_lrs[layer] * f.weight_scales[layer]
-                    blas.product(g[0].T, inputs, weight_step, 1.0, weights[layer])
-                    if biases[layer] is not None:
-                        bias_step = -rate / len(X) * f.bias_lrs[layer] * f.bias_scales[layer]
-                        biases[layer] += bias_step * g[0].sum(axis=0)
+                _pull_back(f, list(tape), (-rate / len(X)) * d, weights, biases)
         return LinearizedNetwork(f, displacement)
 
     def flow(self, X, y, t: float) -> LinearizedNetwork:
@@ -291,8 +285,7 @@ class LinearizedNetwork:
         weights, biases = _split(f, step)
         tape = []
         passes.forward(f, X, tape)
-        _pull_back(f, tape, pull.astype(f.dtype), passes.trained(f), weights, biases)
-        _scale_by_learning_rates(f, weights, biases)
+        _pull_back(f, tape, pull.astype(f.dtype), weights, biases)
         return LinearizedNetwork(f, self.displacement - step)
 
 
@@ -326,10 +319,6 @@ def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
     return LinearizedNetwork(f, displacement)
 
 
-def _all(f):
-    return [True] * len(f.weights)
-
-
 def _split(f, flat):
     """Views of (..., n_parameters) as lists of weights (..., n_out, n_in) and biases (..., n_out) or None."""
     weights, biases, start = [], [], 0
@@ -343,19 +332,14 @@ def _split(f, flat):
     return weights, biases
 
 
-def _pull_back(f, tape, cotangent, wanted, weights, biases):
-    """Add Jᵀ u to the lists of arrays."""
+def _pull_back(f, tape, cotangent, weights, biases, with_rates=True):
+    """Add diag(lr) Jᵀ u, or Jᵀ u, to the lists of arrays."""
+    wanted = passes.trained(f) if with_rates else [True] * len(f.weights)
     for layer, inputs, g in passes.backward(f, tape, cotangent[None], wanted):
-        blas.product(g[0].T, inputs, f.weight_scales[layer], 1.0, weights[layer])
+        weight_lr, bias_lr = (f.weight_lrs[layer], f.bias_lrs[layer]) if with_rates else (1.0, 1.0)
+        blas.product(g[0].T, inputs, weight_lr * f.weight_scales[layer], 1.0, weights[layer])
         if biases[layer] is not None:
-            biases[layer] += f.bias_scales[layer] * g[0].sum(axis=0)
-
-
-def _scale_by_learning_rates(f, weights, biases):
-    for arrays, rates in ((weights, f.weight_lrs), (biases, f.bias_lrs)):
-        for array, rate in zip(arrays, rates, strict=True):
-            if array is not None and rate != 1:
-                array *= rate
+            biases[layer] += bias_lr * f.bias_scales[layer] * g[0].sum(axis=0)
 
 
 def _per_output(f, X, values, name):

@@ -125,7 +125,8 @@ def train(
         Targets as the loss has them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax".
     steps : int
     learning_rate : float
-        η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`.
+        η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
+        momentum for 1 + μ times that.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
         As in `ntkfast.finite.losses.get`; "mse" is C = 1/(2N) Σ ‖f - y‖².
     direction : callable, optional
@@ -186,7 +187,7 @@ def train(
         f"training a network of {f.n_parameters} parameters on {len(X)} points",
     )
     is_named = direction is None and isinstance(loss, str)
-    watch = Watch(f, X, rate, (lambda outputs: cost(0, outputs)) if is_named else None)
+    watch = Watch(f, X, rate, (lambda outputs: cost(0, outputs)) if is_named else None, momentum)
     now = f.copy()
     descent = Descent(now, rate / len(X), momentum)
     history = []
@@ -213,8 +214,10 @@ def max_learning_rate(K) -> float:
 
     Parameters
     ----------
-    K : array_like, shape (N, N)
-        The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semidefinite.
+    K : array_like, shape (N, N) or (N, N, k, k)
+        The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semidefinite. Of
+        k outputs all kernels Θ̂_kk' count, as `empirical_ntk` gives them with outputs="full": their mean is the same
+        for all outputs in the limit of wide networks only.
 
     Returns
     -------
@@ -236,8 +239,11 @@ def max_learning_rate(K) -> float:
     2.0
     """
     K = real_array(K, "K")
-    if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
-        raise ValueError(f"K: expected a square matrix, got shape {K.shape}")
+    if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or K.shape[-2] != K.shape[-1] or not K.size:
+        raise ValueError(f"K: expected shape (N, N) or (N, N, k, k), got {K.shape}")
+    n_points = len(K)
+    if K.ndim == 4:
+        K = np.swapaxes(K, 1, 2).reshape(2 * [n_points * K.shape[-1]])
     K = finite_array(K, "K", arrays.working_dtype(None, K))
     size = float(max(K.max(), -K.min()))
     if size == 0:
@@ -251,7 +257,7 @@ def max_learning_rate(K) -> float:
             f"K: expected a positive semidefinite matrix, its largest eigenvalue is {size * largest:.3g}: "
             "no learning rate converges"
         )
-    return 2 * len(K) / largest / size
+    return 2 * n_points / largest / size
 
 
 def _require_symmetric(K, size):

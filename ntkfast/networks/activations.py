@@ -67,11 +67,25 @@ def _numbers(**parameters):
 
 
 def _two_slopes(name, parameters, below, above):
-    def function(x):
-        return np.where(x > 0, above * x, below * x)
+    def function(x):  # with as few passes over x as these numbers allow: networks of finite width live on it
+        value = np.maximum(x, 0.0)
+        if above != 1:
+            value *= above
+        if below != 0:
+            value += below * np.minimum(x, 0.0)
+        return value
 
     def derivative(x):
-        return below + (above - below) * np.heaviside(x, 0.5)
+        x = np.asarray(x)
+        slope = (x > 0).astype(np.result_type(x, 0.0))
+        at_kink = x == 0
+        if at_kink.any():
+            slope = np.where(at_kink, slope.dtype.type(0.5), slope)
+        if above - below != 1:
+            slope = slope * slope.dtype.type(above - below)
+        if below != 0:
+            slope = slope + slope.dtype.type(below)
+        return slope
 
     kinks = () if below == above else (0.0,)
     return Activation(name, parameters, function, derivative, ("piecewise_linear", (below, above)), kinks)

@@ -1,0 +1,226 @@
+"""Derivatives of the limit kernels by the weight_std and bias_std of every Dense layer.
+
+What belongs to pairs is done in C, backwards through the program (src_c/backward.h): derivatives by the four numbers of
+each layer, and by log q of both points before each dual. What belongs to points is done here, forwards along the
+diagonal: the rate of log q by each hyperparameter. Their product is the derivative.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.engine import _core, arrays, limit, memory, progress, series, threads
+from ntkfast.engine.lower import Code, lower
+from ntkfast.networks import Network
+
+OUTPUTS = ("nngp", "ntk")
+FLOPS_PER_LAYER = 4 * limit.FLOPS_PER_LAYER
+
+
+@dataclass
+class _Problem:
+    """A program with the points on both sides, and the parameters as C wants them.
+
+    at: the instruction whose layer a parameter belongs to.  layer (parameters, 4): the rates of that layer's numbers.
+    """
+
+    code: Code
+    program: _core.Program
+    bound: dict
+    sides: list  # of limit._Side, one if symmetric
+    norms: list
+    at: np.ndarray
+    layer: np.ndarray
+    dtype: np.dtype
+    n_threads: int
+
+    @property
+    def symmetric(self):
+        return len(self.sides) == 1
+
+    @property
+    def shape(self):
+        return len(self.sides[0].x), len(self.sides[-1].x)
+
+    @property
+    def arguments(self):
+        x, y = self.sides[0], self.sides[-1]
+        return self.program, x.x, x.table, y.x, y.table, self.symmetric
+
+    @property
+    def tile(self):
+        flops = 2 * self.sides[0].x.shape[1] + FLOPS_PER_LAYER * len(self.code.dense)
+        return limit.tile_size(*self.shape, flops, self.dtype.itemsize)
+
+    def along(self, side, visit):
+        """Call visit(k, rate of log q (parameters, n) before instruction k); the rates of Σ(x, x) and Θ(x, x)."""
+        numbers = _core.rates(self.program, self.norms[side], self.n_threads)
+        by_q = np.zeros((len(self.at), len(self.norms[side])), dtype=np.longdouble)
+        by_theta, copies = by_q.copy(), []
+        for k, (name, parameters, (a, _, c, _)) in enumerate(self.code.instructions):
+            if name == "push":
+                copies.append((by_q, by_theta))
+            elif name == "add":
+                q_before, theta_before = copies.pop()
+                by_q, by_theta = q_before + parameters[0] * by_q, theta_before + parameters[0] * by_theta
+            q, theta, value, slope, value_rate, slope_rate = numbers[k]
+            rate = np.divide(by_q, q, out=np.zeros_like(by_q), where=q > 0)
+            visit(k, rate)
+            by_theta = a * (by_theta * slope + theta * slope_rate * rate) + c * value_rate * rate
+            by_q = a * value_rate * rate
+            here = self.at == k
+            da, db, dc, dd = self.layer[here].T[..., None]
+            by_q[here] += da * value + db
+            by_theta[here] += da * theta * slope + dc * value + dd
+        return by_q, by_theta
+
+    def check_reach(self):
+        """Raise if a pair lies where no derivative is known."""
+        for k in self.program.missing():
+            activation, low, high = self.bound[k]
+            reach = series.gradient_reach(activation, low, high, self.dtype)
+            raise series.PrecisionError(
+                f"activation {activation.name!r}: derivatives by hyperparameters come from its Hermite series, which "
+                f"serves |ρ| <= {reach:.4f} for these variances; a pair of points is closer"
+            )
+
+
+def _problem(net, X, Y, dtype, n_threads, outputs):
+    n_threads = threads.resolve(n_threads)
+    x_given = arrays.as_points(X, "X")
+    y_given = x_given if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
+    dtype = arrays.working_dtype(dtype, x_given, y_given)
+    code = lower(net, x_given.shape[1])
+    for _, activation in code.series:
+        if series.jumping(activation):
+            raise ValueError(
+                f"gradient: activation {activation.name!r} jumps and is known by its Hermite series only, which has no "
+                "derivatives; step, sign and rectified_monomial(0) have them"
+            )
+    loaded = [("X", *limit._load(x_given, "X", dtype, n_threads))]
+    if not limit._same_points(x_given, y_given):
+        loaded.append(("Y", *limit._load(y_given, "Y", dtype, n_threads)))
+    norms = [squares for _, _, squares in loaded]
+    program, bound = limit._bind(code, norms, dtype, n_threads, gradient=True)
+    sides = [
+        limit._prepare(program, points, squares, name, outputs, dtype, n_threads) for name, points, squares in loaded
+    ]
+    at, layer = _parameters(code)
+    return _Problem(code, program, bound, sides, norms, at, layer, dtype, n_threads)
+
+
+def _parameters(code):
+    """weight_std and bias_std of each Dense: which instruction's layer they change, and the rates of its numbers."""
+    at, rates = [], []
+    for k, dense in code.dense:
+        a, _, c, _ = code.instructions[k][2]
+        w, beta = np.longdouble(dense.weight_std), np.longdouble(dense.bias_std)
+        at += [k, k]
+        rates += [[2 * a / w, 0, 2 * c / w, 0], [0, 2 * beta, 0, 2 * beta * dense.bias_lr]]
+    return np.array(at, dtype=np.intc), np.array(rates)
+
+
+def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
+    """Σ_ij weights[i, j] ∂K[i, j]/∂p for every hyperparameter p."""
+    progress.check(show)
+    output = _core.OUTPUTS.index(get)
+    problem = _problem(net, X, Y, dtype, n_threads, (get,))
+    weights = _check_weights(weights, problem)
+    with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {get}") as report:
+        layers, *by_points = _core.weighted_gradient(
+            *problem.arguments, output, weights, problem.tile, problem.n_threads, report
+        )
+    problem.check_reach()
+    total = np.einsum("pr,pr->p", problem.layer, layers[problem.at])
+    if problem.symmetric:
+        by_points = [sum(by_points)]
+    for side, by_point in enumerate(by_points):
+
+        def add(k, rate, by_point=by_point):
+            total[:] += rate @ by_point[k]
+
+        diagonals = problem.along(side, add)
+        if problem.symmetric:
+            total += diagonals[output] @ weights.diagonal()
+    return total.astype(problem.dtype)
+
+
+def matrices(net: Network, X, Y, get, dtype, n_threads, show):
+    """∂K/∂p (parameters, n, m) of each output in get."""
+    progress.check(show)
+    problem = _problem(net, X, Y, dtype, n_threads, get)
+    shape = (len(problem.at), *problem.shape)
+    memory.require(
+        len(get) * int(np.prod(shape)) * problem.dtype.itemsize,
+        f"X: the derivatives, {len(get)} x {' x '.join(map(str, shape))} {problem.dtype},",
+    )
+    rates, diagonals = [], []
+    for side, points in enumerate(problem.sides):
+        rate = np.zeros((len(problem.at), len(problem.code.instructions), len(points.x)))
+
+        def keep(k, of_points, rate=rate):
+            rate[:, k] = of_points
+
+        diagonals.append(problem.along(side, keep))
+        rates.append(rate)
+    results = []
+    with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
+        for name in get:
+            output, out = _core.OUTPUTS.index(name), np.empty(shape, problem.dtype)
+            _core.gradient_matrices(
+                *problem.arguments,
+                output,
+                problem.at,
+                problem.layer.astype(float),
+                rates[0],
+                rates[-1],
+                out,
+                problem.tile,
+                problem.n_threads,
+                report,
+            )
+            problem.check_reach()
+            if problem.symmetric:
+                for matrix, diagonal in zip(out, diagonals[0][output], strict=True):
+                    _mirror(matrix, problem.tile)
+                    np.fill_diagonal(matrix, diagonal)
+            results.append(out)
+    return results
+
+
+def _mirror(matrix, tile):
+    """Copy what is above the diagonal to below it, tile by tile."""
+    for start in range(0, len(matrix), tile):
+        stop = start + tile
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+        block = matrix[start:stop, start:stop]
+        block[:] = np.triu(block) + np.triu(block, 1).T
+
+
+def _check_weights(weights, problem):
+    """weights as a matrix of the working dtype with contiguous rows; symmetric if the kernel is."""
+    given = np.asarray(weights)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"weights: expected real numbers, got dtype {given.dtype}")
+    if given.shape != problem.shape:
+        raise ValueError(f"weights: expected shape {problem.shape} as the kernel's, got {given.shape}")
+    array = np.asarray(given, dtype=problem.dtype)
+    if problem.symmetric and array.flags.f_contiguous:
+        array = array.T
+    array = np.ascontiguousarray(array)
+    if not np.isfinite(array.sum(dtype=float)):
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            place = tuple(int(k) for k in bad[0])
+            raise ValueError(f"weights: expected finite numbers, got {array[place]} at index {place}")
+    if problem.symmetric:
+        largest, block = max(array.max(), -array.min()), 256
+        for start in range(0, len(array), block):
+            gap = np.abs(array[start : start + block, start:] - array[start:, start : start + block].T)
+            if gap.max() > np.sqrt(np.finfo(array.dtype).eps) * largest:
+                i, j = (int(k) + start for k in np.unravel_index(gap.argmax(), gap.shape))
+                raise ValueError(
+                    f"weights: expected a symmetric matrix, as Y is X, got {array[i, j]} at ({i}, {j}) and "
+                    f"{array[j, i]} at ({j}, {i})"
+                )
+    return array

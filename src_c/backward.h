@@ -178,10 +178,13 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
             NF_T *seed = map->output == NF_NTK ? tape->theta : tape->sigma;
             memset(tape->sigma, 0, 2 * sizeof tape->sigma);
             if (map->weights) {
-                const NF_T *weights = (const NF_T *)map->weights + (tile->i0 + i) * map->ld_weights + tile->j0 + j;
-                const NF_T times = limit->symmetric && !diagonal ? 2 : 1;
+                const int64_t ld = map->ld_weights, i_all = tile->i0 + i, j_all = tile->j0 + j;
+                const NF_T *weights = (const NF_T *)map->weights + i_all * ld + j_all;
                 for (int k = 0; k < count; k++)
-                    seed[k] = times * weights[k];
+                    seed[k] = weights[k];
+                weights = (const NF_T *)map->weights + j_all * ld + i_all;
+                for (int k = 0; limit->symmetric && !diagonal && k < count; k++)
+                    seed[k] += weights[k * ld]; /* the pair (j, i) */
                 if (here)
                     seed[i - j] = 0;
             } else {

@@ -242,52 +242,70 @@ static void NF_(gaussian_partials)(NF_PARTIALS)
 }
 #undef NF_SINES
 
-/* The Hermite series, from the a_k in the table.  As 2 q da_k/dq = k a_k + sqrt((k+1)(k+2)) a_(k+2), at fixed c
- *     q1 dK/dq1 = 1/2 sum_k sqrt((k+1)(k+2)) a_(k+2)(q1) a_k(q2) rho^k
- * and the same of phi', whose coefficients are sqrt(k+1) a_(k+1)/sqrt(q);  dK'/dc = sum_k k(k-1) a_k a_k rho^(k-2)/q1 q2.
- * All terms that the table has are summed.  On the diagonal (points.c) each has its own way. */
+/* The Hermite series V = sum_k a_k(q1) a_k(q2) rho^k, from the a_k in the table.  As 2 q da_k/dq = k a_k + w_k a_(k+2),
+ * w_k^2 = (k+1)(k+2), with R = sum_k w_k a_(k+2)(q1) a_k(q2) rho^k
+ *     dK'/dc = V''/q1 q2,   q1 dK/dq1 = R/2,   q1 dK'/dq1 = R'/2 sqrt(q1 q2)
+ * at fixed c, derivatives by rho.  As in series.h the sums run over x = rho^2, one parity at a time, as many terms as the
+ * largest |rho| needs.  On the diagonal (points.c) each instruction has its own way. */
 #if NF_PRECISION != 80
+typedef struct {
+    NF_(vector) value, first, second, row, row_first, column, column_first;
+} NF_(rates);
+
+/* One parity: sums by Horner's rule with their derivatives by x (of the second one half), n terms of one vector of lanes */
+static inline NF_(rates) NF_(rates_of)(int n, const NF_T (*a)[3], const NF_T *col, NF_(vector) x)
+{
+    NF_(rates) s = {0};
+    NF_(vector) after = {0};
+    for (int m = n - 1; m >= 0; m--) {
+        const NF_(vector) b = *(const NF_(vector) *)(col + m * NF_NEXT);
+        s.second = s.second * x + s.first;
+        s.first = s.first * x + s.value;
+        s.value = s.value * x + a[m][0] * b;
+        s.row_first = s.row_first * x + s.row;
+        s.row = s.row * x + a[m][1] * b;
+        s.column_first = s.column_first * x + s.column;
+        s.column = s.column * x + a[m][2] * after;
+        after = b;
+    }
+    return s;
+}
+
 static void NF_(sums_partials)(NF_PARTIALS)
 {
     const nf_terms *terms = in->data;
-    const int n = 2 * (terms->even > terms->odd ? terms->even : terms->odd);
-    NF_T rho[NF_WIDTH];
-    NF_(values_of)(in, row, col, sigma, p);
-    NF_SIMD
+    NF_T a[2][NF_MAX_ROWS / 2][3], rho[NF_WIDTH], top = 0; /* a_k, w_k a_(k+2) and w_k a_k of the row */
     for (int i = 0; i < NF_WIDTH; i++) {
-        rho[i] = copysign(NF_ABS_RHO(i), sigma[i]);
-        p->price[i] = p->slope[i];
-        p->bend[i] = p->value_row[i] = p->value_column[i] = p->slope_row[i] = p->slope_column[i] = 0;
+        const NF_T r = NF_ABS_RHO(i);
+        rho[i] = copysign(r, sigma[i]);
+        top = r > top ? r : top;
     }
-    static const NF_T nothing[NF_WIDTH];
-#define NF_COEFFICIENT(of, k, none)                                                                                        ((k) / 2 < ((k) & 1 ? terms->odd : terms->even) ? (of) + (2 + (k) / 2 + ((k) & 1 ? terms->even : 0)) * NF_NEXT                                                         : (none))
-    for (int k = n - 1; k >= 0; k--) { /* Horner's rule, all five sums at once */
-        NF_T a[4];
-        const NF_T *b[4];
-        for (int j = 0; j < 4; j++) {
-            a[j] = *NF_COEFFICIENT(row, k + j, nothing);
-            b[j] = NF_COEFFICIENT(col, k + j, nothing);
+    const int place = (int)(top * NF_BINS), bin = place < NF_BINS ? place : NF_BINS - 1;
+    const int *n = terms->terms + 2 * bin;
+    const NF_T *numbers[2] = {row + 2 * NF_NEXT, row + (2 + terms->even) * NF_NEXT};
+    const NF_T *columns[2] = {col + 2 * NF_NEXT, col + (2 + terms->even) * NF_NEXT};
+    for (int parity = 0; parity < 2; parity++)
+        for (int m = 0; m < n[parity]; m++) {
+            const int k = 2 * m + parity;
+            const NF_T w = sqrt((NF_T)(k + 1) * (k + 2)), here = numbers[parity][m * NF_NEXT];
+            a[parity][m][0] = here;
+            a[parity][m][1] = m + 1 < n[parity] ? w * numbers[parity][(m + 1) * NF_NEXT] : 0;
+            a[parity][m][2] = w * here;
         }
-        const NF_T of_value = sqrt((NF_T)(k + 1) * (k + 2)), of_slope = of_value * sqrt((NF_T)(k + 3) * (k + 1));
-        const NF_T of_bend = (NF_T)(k + 1) * (k + 2);
-        NF_SIMD
-        for (int i = 0; i < NF_WIDTH; i++) {
-            p->value_row[i] = p->value_row[i] * rho[i] + of_value * a[2] * b[0][i];
-            p->value_column[i] = p->value_column[i] * rho[i] + of_value * a[0] * b[2][i];
-            p->slope_row[i] = p->slope_row[i] * rho[i] + of_slope * a[3] * b[1][i];
-            p->slope_column[i] = p->slope_column[i] * rho[i] + of_slope * a[1] * b[3][i];
-            p->bend[i] = p->bend[i] * rho[i] + of_bend * a[2] * b[2][i];
-        }
-    }
-#undef NF_COEFFICIENT
-    NF_SIMD
-    for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T over = row[0] * col[i];
-        p->value_row[i] *= NF_C(0.5);
-        p->value_column[i] *= NF_C(0.5);
-        p->slope_row[i] *= NF_C(0.5) * over;
-        p->slope_column[i] *= NF_C(0.5) * over;
-        p->bend[i] *= over * over;
+    for (int i = 0; i < NF_WIDTH; i += NF_(VECTOR)) {
+#define NF_AT(array) (*(NF_(vector) *)((array) + i))
+        const NF_(vector) r = NF_AT(rho), x = r * r, over = row[0] * *(const NF_(vector) *)(col + i);
+        const NF_(vector) scale = *(const NF_(vector) *)(col + NF_NEXT + i);
+        const NF_(rates) e = NF_(rates_of)(n[0], a[0], columns[0] + i, x);
+        const NF_(rates) o = NF_(rates_of)(n[1], a[1], columns[1] + i, x);
+        NF_AT(p->value) = e.value + r * o.value;
+        NF_AT(p->slope) = NF_AT(p->price) = (2 * r * e.first + o.value + 2 * x * o.first) * row[NF_NEXT] * scale;
+        NF_AT(p->bend) = (2 * e.first + 8 * x * e.second + r * (6 * o.first + 8 * x * o.second)) * over * over;
+        NF_AT(p->value_row) = NF_C(0.5) * (e.row + r * o.row);
+        NF_AT(p->value_column) = NF_C(0.5) * (e.column + r * o.column);
+        NF_AT(p->slope_row) = NF_C(0.5) * over * (2 * r * e.row_first + o.row + 2 * x * o.row_first);
+        NF_AT(p->slope_column) = NF_C(0.5) * over * (2 * r * e.column_first + o.column + 2 * x * o.column_first);
+#undef NF_AT
     }
 }
 
@@ -296,10 +314,16 @@ static void NF_(polynomial_partials)(NF_PARTIALS)
     NF_(sums_partials)(in, row, col, sigma, p);
 }
 
-/* Beyond the reach the values leave a note of what is missing, when there are no tables (nf_panels). */
+/* Beyond the reach there are no tables of derivatives: near_field leaves a note of it, since there is none at all. */
 static void NF_(series_partials)(NF_PARTIALS)
 {
+    const nf_terms *terms = in->data;
     NF_(sums_partials)(in, row, col, sigma, p);
+    for (int i = 0; i < NF_WIDTH; i++) {
+        double unused[2];
+        if (NF_ABS_RHO(i) > (NF_T)terms->reach)
+            near_field(in, (nf_near_point){row[0], 0}, (nf_near_point){col[i], 0}, 1, &unused[0], &unused[1]);
+    }
 }
 
 static void NF_(kinks_partials)(NF_PARTIALS)

@@ -277,7 +277,7 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
  *     layers   [T rows][T columns][program->n][4]    by (a, b, c, d)
  *     by_row   [T columns][program->n][n]            by log q of each row's point
  *     by_column  [T rows][program->n][m]             of each column's
- * symmetric: pairs off the diagonal count twice.  All are added to.
+ * All are added to.
  *
  * Else: matrices[p][i][j], the derivative of the output by parameter p, whose numbers at instruction at[p] change at the
  * rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j] before instruction k. */

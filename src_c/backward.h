@@ -96,7 +96,7 @@ static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
 static double NF_(sum_of)(NF_T *x, int count)
 {
     enum { WAYS = 16 };
-    double sum[WAYS] = {0}, total = 0;
+    double sum[WAYS] = {0};
     for (int i = count; i < NF_WIDTH; i++)
         x[i] = 0;
     for (int i = 0; i < NF_WIDTH; i += WAYS) {
@@ -104,9 +104,10 @@ static double NF_(sum_of)(NF_T *x, int count)
         for (int w = 0; w < WAYS; w++)
             sum[w] += (double)x[i + w];
     }
-    for (int w = 0; w < WAYS; w++)
-        total += sum[w];
-    return total;
+    for (int half = WAYS / 2; half > 0; half /= 2) /* in pairs: one after the other each would wait for the last */
+        for (int w = 0; w < half; w++)
+            sum[w] += sum[w + half];
+    return sum[0];
 }
 
 /* Row i and columns j ... of the matrix: what the weights make of them is added to the sums. */
@@ -176,7 +177,9 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
                 tape->sigma[i - j] = 0;
             NF_(go_forward)(limit->program, row, col, tape);
             NF_T *seed = map->output == NF_NTK ? tape->theta : tape->sigma;
-            memset(tape->sigma, 0, 2 * sizeof tape->sigma);
+            NF_SIMD
+            for (int k = 0; k < NF_LANES; k++)
+                tape->sigma[k] = tape->theta[k] = 0;
             if (map->weights) {
                 const int64_t ld = map->ld_weights, i_all = tile->i0 + i, j_all = tile->j0 + j;
                 const NF_T *weights = (const NF_T *)map->weights + i_all * ld + j_all;

@@ -53,26 +53,33 @@ class _Problem:
         return limit.tile_size(*self.shape, flops, self.dtype.itemsize)
 
     def along(self, side, visit):
-        """Call visit(k, rate of log q (parameters, n) before instruction k); the rates of Σ(x, x) and Θ(x, x)."""
-        numbers = _core.rates(self.program, self.norms[side], self.n_threads)
-        by_q = np.zeros((len(self.at), len(self.norms[side])), dtype=np.longdouble)
-        by_theta, copies = by_q.copy(), []
-        for k, (name, parameters, (a, _, c, _)) in enumerate(self.code.instructions):
+        """Call visit(k, rate of log q (those parameters that come before instruction k, n)) for every instruction k; the
+        rates of Σ(x, x) and Θ(x, x) (parameters, n).
+        """
+        numbers = _core.rates(self.program, self.norms[side], self.n_threads).astype(float)
+        all_by_q = np.zeros((len(self.at), len(self.norms[side])))
+        all_by_theta, copies = all_by_q.copy(), []
+        for k, (name, parameters, layer) in enumerate(self.code.instructions):
+            a, c = float(layer[0]), float(layer[2])
+            before, after = np.searchsorted(self.at, [k, k + 1])
+            by_q, by_theta = all_by_q[:before], all_by_theta[:before]
             if name == "push":
-                copies.append((by_q, by_theta))
+                copies.append((by_q.copy(), by_theta.copy()))
             elif name == "add":
-                q_before, theta_before = copies.pop()
-                by_q, by_theta = q_before + parameters[0] * by_q, theta_before + parameters[0] * by_theta
+                scale = float(parameters[0])
+                by_q *= scale
+                by_theta *= scale
+                for array, copy in zip((by_q, by_theta), copies.pop(), strict=True):
+                    array[: len(copy)] += copy
             q, theta, value, slope, value_rate, slope_rate = numbers[k]
             rate = np.divide(by_q, q, out=np.zeros_like(by_q), where=q > 0)
             visit(k, rate)
-            by_theta = a * (by_theta * slope + theta * slope_rate * rate) + c * value_rate * rate
-            by_q = a * value_rate * rate
-            here = self.at == k
-            da, db, dc, dd = self.layer[here].T[..., None]
-            by_q[here] += da * value + db
-            by_theta[here] += da * theta * slope + dc * value + dd
-        return by_q, by_theta
+            by_theta[:] = a * slope * by_theta + (a * theta * slope_rate + c * value_rate) * rate
+            by_q[:] = a * value_rate * rate
+            da, db, dc, dd = self.layer[before:after].T[..., None]
+            all_by_q[before:after] = da * value + db
+            all_by_theta[before:after] = da * theta * slope + dc * value + dd
+        return all_by_q, all_by_theta
 
     def check_reach(self):
         """Raise if a pair lies where no derivative is known."""
@@ -117,7 +124,7 @@ def _parameters(code):
         w, beta = np.longdouble(dense.weight_std), np.longdouble(dense.bias_std)
         at += [k, k]
         rates += [[2 * a / w, 0, 2 * c / w, 0], [0, 2 * beta, 0, 2 * beta * dense.bias_lr]]
-    return np.array(at, dtype=np.intc), np.array(rates)
+    return np.array(at, dtype=np.intc), np.array(rates, dtype=float)
 
 
 def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
@@ -137,7 +144,7 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
     for side, by_point in enumerate(by_points):
 
         def add(k, rate, by_point=by_point):
-            total[:] += rate @ by_point[k]
+            total[: len(rate)] += rate @ by_point[k]
 
         diagonals = problem.along(side, add)
         if problem.symmetric:
@@ -161,7 +168,7 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
         rate = np.zeros((len(problem.at), len(problem.code.instructions), len(points.x)))
 
         def keep(k, of_points, rate=rate):
-            rate[:, k] = of_points
+            rate[: len(of_points), k] = of_points
 
         diagonals.append(problem.along(side, keep))
         rates.append(rate)
@@ -173,7 +180,7 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
                 *problem.arguments,
                 output,
                 problem.at,
-                problem.layer.astype(float),
+                problem.layer,
                 rates[0],
                 rates[-1],
                 out,

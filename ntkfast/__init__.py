@@ -24,8 +24,20 @@ from ntkfast.finite import (
 from ntkfast.finite.convergence import convergence
 from ntkfast.kernels import diagonal, kernels, nngp, ntk
 from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
+from ntkfast.kernels.gradient import kernel_vjp
 from ntkfast.kernels.phase import phase
-from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks import (
+    MLP,
+    Activation,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Residual,
+    activations,
+    hyperparameters,
+    with_hyperparameters,
+)
 from ntkfast.networks.activations import ActivationError
 
 __version__ = _version("ntkfast")
@@ -49,7 +61,9 @@ __all__ = [
     "empirical_nngp",
     "empirical_ntk",
     "gram_from_jacobian",
+    "hyperparameters",
     "jvp",
+    "kernel_vjp",
     "kernels",
     "linearize",
     "max_learning_rate",
@@ -60,4 +74,5 @@ __all__ = [
     "show_config",
     "train",
     "vjp",
+    "with_hyperparameters",
 ]

@@ -116,7 +116,8 @@ static void kinks_rates(const nf_kinks *phi, double inverse1, double inverse2, d
         double value = (double)phi->offset + (double)phi->slope * mean, slope = (double)phi->slope, together = 0;
         for (int j = 0; j < phi->n && weight != 0; j++) {
             const double beyond = mean - (double)phi->at[j], jump = (double)phi->jump[j];
-            double share = beyond > 0 ? 1 : beyond < 0 ? 0 : 0.5, p = 0;
+            const double rounding = 1e-15 * fabs(t); /* at |rho| = 1 a kink meets itself */
+            double share = beyond > rounding ? 1 : beyond < -rounding ? 0 : 0.5, p = 0;
             if (spread > 0) {
                 share = upper_tail_double(-beyond / spread);
                 p = density_double(beyond / spread) / spread;

@@ -52,13 +52,13 @@ class _Problem:
         flops = 2 * self.sides[0].x.shape[1] + FLOPS_PER_LAYER * len(self.code.dense)
         return limit.tile_size(*self.shape, flops, self.dtype.itemsize)
 
-    def along(self, side, visit):
-        """Call visit(k, rate of log q (those parameters that come before instruction k, n)) for every instruction k; the
-        rates of Σ(x, x) and Θ(x, x) (parameters, n).
+    def along(self, side):
+        """The rates of log q before each instruction, a list of arrays (parameters that come before it, n); those of
+        Σ(x, x) and Θ(x, x), each (parameters, n).
         """
         numbers = _core.rates(self.program, self.norms[side], self.n_threads).astype(float)
         all_by_q = np.zeros((len(self.at), len(self.norms[side])))
-        all_by_theta, copies = all_by_q.copy(), []
+        all_by_theta, copies, rates = all_by_q.copy(), [], []
         for k, (name, parameters, layer) in enumerate(self.code.instructions):
             a, c = float(layer[0]), float(layer[2])
             before, after = np.searchsorted(self.at, [k, k + 1])
@@ -73,13 +73,13 @@ class _Problem:
                     array[: len(copy)] += copy
             q, theta, value, slope, value_rate, slope_rate = numbers[k]
             rate = np.divide(by_q, q, out=np.zeros_like(by_q), where=q > 0)
-            visit(k, rate)
+            rates.append(rate)
             by_theta[:] = a * slope * by_theta + (a * theta * slope_rate + c * value_rate) * rate
             by_q[:] = a * value_rate * rate
             da, db, dc, dd = self.layer[before:after].T[..., None]
             all_by_q[before:after] = da * value + db
             all_by_theta[before:after] = da * theta * slope + dc * value + dd
-        return all_by_q, all_by_theta
+        return rates, (all_by_q, all_by_theta)
 
     def check_reach(self):
         """Raise if a pair lies where no derivative is known."""
@@ -142,11 +142,9 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
     if problem.symmetric:
         by_points = [sum(by_points)]
     for side, by_point in enumerate(by_points):
-
-        def add(k, rate, by_point=by_point):
-            total[: len(rate)] += rate @ by_point[k]
-
-        diagonals = problem.along(side, add)
+        rates, diagonals = problem.along(side)
+        for rate, weight in zip(rates, by_point, strict=True):
+            total[: len(rate)] += rate @ weight
         if problem.symmetric:
             total += diagonals[output] @ weights.diagonal()
     if not np.isfinite(total).all():
@@ -165,13 +163,12 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
     )
     rates, diagonals = [], []
     for side, points in enumerate(problem.sides):
-        rate = np.zeros((len(problem.at), len(problem.code.instructions), len(points.x)))
-
-        def keep(k, of_points, rate=rate):
-            rate[: len(of_points), k] = of_points
-
-        diagonals.append(problem.along(side, keep))
-        rates.append(rate)
+        all_rates = np.zeros((len(problem.at), len(problem.code.instructions), len(points.x)))
+        of_points, of_outputs = problem.along(side)
+        for k, rate in enumerate(of_points):
+            all_rates[: len(rate), k] = rate
+        rates.append(all_rates)
+        diagonals.append(of_outputs)
     results = []
     with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
         for name in get:
@@ -207,7 +204,9 @@ def _mirror(matrix, tile):
 
 
 def _check_weights(weights, problem):
-    """weights as a matrix of the working dtype with contiguous rows; transposed does not matter if the kernel is symmetric."""
+    """weights as a matrix of the working dtype with contiguous rows; transposed if the kernel is symmetric and that is
+    contiguous.
+    """
     given = np.asarray(weights)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"weights: expected real numbers, got dtype {given.dtype}")

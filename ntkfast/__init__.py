@@ -25,9 +25,21 @@ from ntkfast.finite import (
 from ntkfast.finite.convergence import convergence
 from ntkfast.kernels import diagonal, kernels, nngp, ntk
 from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
+from ntkfast.kernels.gradient import kernel_vjp
 from ntkfast.kernels.phase import phase
 from ntkfast.learning import GaussianProcess, LeastSquaresFlow, kernel_flow, kernel_pca
-from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks import (
+    MLP,
+    Activation,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Residual,
+    activations,
+    hyperparameters,
+    with_hyperparameters,
+)
 from ntkfast.networks.activations import ActivationError
 
 __version__ = _version("ntkfast")
@@ -53,9 +65,11 @@ __all__ = [
     "empirical_nngp",
     "empirical_ntk",
     "gram_from_jacobian",
+    "hyperparameters",
     "jvp",
     "kernel_flow",
     "kernel_pca",
+    "kernel_vjp",
     "kernels",
     "linearize",
     "max_learning_rate",
@@ -66,6 +80,7 @@ __all__ = [
     "show_config",
     "train",
     "vjp",
+    "with_hyperparameters",
 ]
 
 

@@ -36,7 +36,9 @@
 #include "duals.h"
 #include "series.h"
 #include "program.h"
+#include "gradient.h"
 #include "rectangle.h"
+#include "backward.h"
 #include "store.h"
 #undef NF_T
 #undef NF_
@@ -57,7 +59,9 @@
 #include "duals.h"
 #include "series.h"
 #include "program.h"
+#include "gradient.h"
 #include "rectangle.h"
+#include "backward.h"
 #include "store.h"
 
 static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)
@@ -74,6 +78,7 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .name = NF_TEXT(NF_ISA),
     .norms = {norms_f32, norms_f64},
     .interpret = {interpret_f32, interpret_f64},
+    .backward = {backward_f32, backward_f64},
     .dual = dual_f64,
     .put = {put_f32, put_f64},
 };

@@ -102,4 +102,36 @@ static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, doub
     return in->op == NF_SERIES && near_panels(in->data, x, y, rho, value, slope);
 }
 
+/* Of a piecewise linear phi, with s1 = std of u, by Price's theorem and by parts: the kinks t_i with jumps c_i give
+ *     q1 dK/dq1 = q1/2 sum_i c_i p(t_i) E[phi(v) | u = t_i],   dK'/dc = sum_i c_i p(t_i) sum_j c_j p(t_j | u = t_i)
+ *     q1 dK'/dq1 = 1/2 sum_i c_i p(t_i) (t_i E[phi'(v) | u = t_i] - c sum_j c_j p(t_j | u = t_i))
+ * p the densities of u, and of v given u.  rate: these three, in the order value, slope, dK'/dc. */
+static void kinks_rates(const nf_kinks *phi, double inverse1, double inverse2, double rho, double sine, double *rate)
+{
+    rate[0] = rate[1] = rate[2] = 0;
+    if (!(inverse1 > 0 && inverse2 > 0))
+        return;
+    const double std1 = 1 / inverse1, std2 = 1 / inverse2, spread = std2 * sine;
+    for (int i = 0; i < phi->n; i++) {
+        const double t = (double)phi->at[i], weight = (double)phi->jump[i] * density_double(t * inverse1) * inverse1;
+        const double mean = rho * std2 * inverse1 * t;
+        double value = (double)phi->offset + (double)phi->slope * mean, slope = (double)phi->slope, together = 0;
+        for (int j = 0; j < phi->n && weight != 0; j++) {
+            const double beyond = mean - (double)phi->at[j], jump = (double)phi->jump[j];
+            const double rounding = 1e-15 * fabs(t); /* at |rho| = 1 a kink meets itself */
+            double share = beyond > rounding ? 1 : beyond < -rounding ? 0 : 0.5, p = 0;
+            if (spread > 0) {
+                share = upper_tail_double(-beyond / spread);
+                p = density_double(beyond / spread) / spread;
+            }
+            value += jump * (beyond * share + spread * spread * p);
+            slope += jump * share;
+            together += jump * p;
+        }
+        rate[0] += 0.5 * weight * std1 * std1 * value;
+        rate[1] += 0.5 * weight * (t * slope - rho * std1 * std2 * together);
+        rate[2] += weight * together;
+    }
+}
+
 #endif

@@ -10,6 +10,7 @@
  *     nf_run     the tile driver: a map fills rectangles, a sink takes them
  *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
  *     nf_tangent the map of the empirical kernels: two GEMMs a term, their Hadamard product
+ *     nf_gradient the map of their derivatives: backwards through the program
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
  *
  * No Python, no NumPy, no BLAS header: GEMM comes in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
@@ -161,6 +162,12 @@ typedef enum { NF_Q = 0, NF_THETA, NF_SLOPE, NF_PEAK_Q, NF_PEAK_THETA, NF_STACK 
 void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, int64_t start, int64_t n,
                long double *state, int64_t ld_state, void *table, int n_threads);
 
+/* The same pairs (x_i, x_i), for derivatives: numbers[k][r][i] at instruction k, its NF_RATES numbers r being Sigma and
+ * Theta before it (behind the sum, if it is an ADD), V = E[phi^2] and D = E[phi'^2], and q dV/dq and q dD/dq.
+ * q: |x_i|^2, n of them.  float64. */
+enum { NF_RATES = 6 };
+void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads);
+
 /* One dual without its layer at n triples: value = E[phi(u)phi(v)] and slope = E[phi'(u)phi'(v)] for (u, v) Gaussian
  * of variances q1, q2 and covariance c.  The arithmetic is that of the tiles in double. */
 void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, const double *c, double *value,
@@ -174,11 +181,11 @@ enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
 enum { NF_SCRATCH = 2 };
 
 /* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for), and as large
- * ones that the map may use as it likes. */
+ * ones that the map may use as it likes; `work` is as large as the map said. */
 typedef struct {
     int64_t i0, j0;
     int ni, nj, ld;
-    void *plane[NF_PLANES], *scratch[NF_SCRATCH];
+    void *plane[NF_PLANES], *scratch[NF_SCRATCH], *work;
 } nf_tile;
 
 /* The matrix and how it is cut.  symmetric: n == m and only tiles on and above the diagonal are made.
@@ -192,12 +199,13 @@ typedef struct {
 /* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0;
  * rows(self, tile, first, last) finishes some of its rows; put(self, tile, first, last) takes these away while they are
  * in cache, last == ni: all are there; nonzero: stop.  All run on any thread.  n_scratch: how many scratch planes the
- * map wants. */
+ * map wants, and how many other bytes. */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
     const void *self;
     int n_scratch;
+    size_t work_bytes;
 } nf_map;
 typedef struct {
     int (*put)(void *self, const nf_tile *tile, int first, int last);
@@ -259,6 +267,39 @@ typedef struct {
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
+/* ---- derivatives by the layers' numbers ------------------------------------------------------------------ */
+
+/* For each pair the program runs forwards and then backwards (gradient.h, backward.h), from the derivative of a number
+ * by the output to those by the four numbers of every layer, and by log q of both points before every dual.  One map:
+ * its rows are open'ed as those of nf_limit; nothing goes to the sink.
+ *
+ * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric, in
+ * parts that are added up in a fixed order afterwards, T the tiles of a side, the grid's `tile` being `tile`:
+ *     layers   [T rows][T columns][program->n][4]    by (a, b, c, d)
+ *     by_row   [T columns][program->n][n]            by log q of each row's point
+ *     by_column  [T rows][program->n][m]             of each column's
+ * All are added to.
+ *
+ * Else: matrices[p][i][j], the derivative of the output by parameter p, whose numbers at instruction at[p] change at the
+ * rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j] before instruction k. */
+typedef struct {
+    nf_limit limit;
+    int output, tile; /* NF_NNGP or NF_NTK */
+    int64_t n, m;
+    const void *weights;
+    int64_t ld_weights;
+    double *layers, *by_row, *by_column;
+    int n_parameters;
+    const int *at;
+    const double *layer, *of_row, *of_column;
+    void *matrices;
+} nf_gradient;
+
+/* Chunks of NF_LANES numbers that a row leaves on the way forwards: once, and for each instruction. */
+enum { NF_TAPE_HEAD = 2 + 2 * NF_MAX_NESTING, NF_TAPE_STEP = 9 };
+size_t nf_gradient_bytes(const nf_program *program); /* of `work` */
+void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
+
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */
 
 /* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0:
@@ -302,6 +343,7 @@ typedef struct {
     void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
     /* Runs the program over some rows; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
     void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
+    void (*backward[2])(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner);
     /* One instruction over NF_LANES pairs: numbers of the row's point, of the columns', as in a table; sigma, theta. */
     void (*dual)(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta);
     void (*put[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t row_stride, int64_t column_stride,

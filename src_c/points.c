@@ -232,6 +232,83 @@ static void series_point(const nf_instr *in, long double q, int rows, long doubl
     number[in->n_rows + 1] = chebyshev_sum(step, moment + step, xi);
 }
 
+/* ---- rates of V = E[phi^2] and D = E[phi'^2] by log q, from q and the numbers of a point: rate[0], rate[1] --------- */
+
+typedef void nf_rate(const nf_instr *in, long double q, const long double *number, long double *rate);
+
+/* q da_k/dq by the powers of sqrt(q) in a_k */
+static void polynomial_rate(const nf_instr *in, long double q, const long double *number, long double *rate)
+{
+    const nf_polynomial *phi = in->data;
+    const long double s = sqrtl(q);
+    (void)number;
+    rate[0] = rate[1] = 0;
+    for (int k = 0; k <= phi->degree; k++) {
+        const long double *basis = phi->basis + k * (phi->degree + 1);
+        long double a = 0, change = 0, power = 1;
+        for (int j = 0; j <= phi->degree; j++) {
+            a += basis[j] * power;
+            change += 0.5L * j * basis[j] * power;
+            power *= s;
+        }
+        rate[0] += 2 * a * change;
+        rate[1] += q > 0 ? k * a * (2 * change - a) / q : 0;
+    }
+}
+
+/* dV/dq = E[phi'^2 + phi phi''],  dD/dq = E[(phi'^2)'']/2 by parts: the density at the kinks */
+static void kinks_rate(const nf_instr *in, long double q, const long double *number, long double *rate)
+{
+    const nf_kinks *phi = in->data;
+    const long double s = sqrtl(q);
+    long double slope = phi->slope;
+    rate[0] = q * number[in->n_rows + 1];
+    rate[1] = 0;
+    for (int i = 0; q > 0 && i < phi->n; i++) {
+        const long double t = phi->at[i], p = expl(-t * t / (2 * q)) / (s * sqrtl(2 * NF_PI)), jump = phi->jump[i];
+        long double value = phi->offset + phi->slope * t;
+        for (int j = 0; j < i; j++)
+            value += phi->jump[j] * (t - phi->at[j]);
+        rate[0] += q * jump * p * value;
+        rate[1] += 0.5L * jump * (2 * slope + jump) * t * p;
+        slope += jump;
+    }
+}
+
+/* d/dx sum_k c[k] T_k(x) = sum_k k c[k] U_(k-1)(x), by Clenshaw */
+static long double chebyshev_slope(int n, const double *c, long double x)
+{
+    long double b1 = 0, b2 = 0;
+    for (int k = n - 1; k > 0; k--) {
+        const long double b = k * c[k] + 2 * x * b1 - b2;
+        b2 = b1;
+        b1 = b;
+    }
+    return b1;
+}
+
+static void series_rate(const nf_instr *in, long double q, const long double *number, long double *rate)
+{
+    const nf_panels *phi = in->data;
+    const long double value = number[in->n_rows], zero = phi->zero[0];
+    const long double where = q > 0 ? phi->per_unit * log2l(q) / 2 - phi->first : -1;
+    int panel = (int)where;
+    rate[0] = rate[1] = 0;
+    if (where < 0) { /* below all panels, where phi - phi(0) goes like sqrt(q) */
+        const long double mean = phi->terms.even > 0 ? number[2] - zero : 0;
+        if (!phi->jumps_at_zero)
+            rate[0] = value - zero * zero - zero * mean;
+        return;
+    }
+    panel = panel < phi->n ? panel : phi->n - 1;
+    const long double xi = fminl(2 * (where - panel) - 1, 1), scale = phi->per_unit / logl(2);
+    const double *moment = phi->moment + (int64_t)panel * 2 * phi->degree;
+    rate[0] = scale * chebyshev_slope(phi->degree, moment, xi);
+    rate[1] = scale * chebyshev_slope(phi->degree, moment + phi->degree, xi);
+}
+
+#include "gradient.h"
+
 /* ---- the diagonal ---------------------------------------------------------------------------------------- */
 
 typedef void nf_point(const nf_instr *in, long double q, int rows, long double *number);
@@ -338,4 +415,43 @@ void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, 
         value[i] = sigma[0];
         slope[i] = theta[0];
     }
+}
+
+/* The program on the diagonal once more, in one go, for nf_rates; `numbers` of this point are n apart. */
+static void one_point_rates(const nf_program *program, long double q, long double *numbers, int64_t n)
+{
+    long double t = 0, number[NF_MAX_ROWS + 2], copies[NF_MAX_NESTING][2];
+    int n_copies = 0;
+    for (int k = 0; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        NF_(partials) p;
+        number[0] = 0;
+        if (in->op == NF_PUSH) {
+            copies[n_copies][0] = q, copies[n_copies++][1] = t;
+        } else if (in->op == NF_ADD) {
+            q = copies[--n_copies][0] + in->param[0] * q;
+            t = copies[n_copies][1] + in->param[0] * t;
+        } else if (point_functions[in->op]) {
+            q = q < (long double)DBL_MIN * DBL_MIN ? 0 : q;
+            numbers_of(in, q, 0, number);
+        }
+        NF_(partials_of)[in->op](in, number, number, &q, &p);
+        const long double by_value = p.value_row[0] + p.value_column[0] + q * p.price[0];
+        const long double by_slope = p.slope_row[0] + p.slope_column[0] + q * p.bend[0];
+        const long double all[NF_RATES] = {q, t, p.value[0], p.slope[0], by_value, by_slope};
+        for (int r = 0; r < NF_RATES; r++)
+            numbers[(k * NF_RATES + r) * n] = all[r];
+        t = in->layer[0] * p.slope[0] * t + in->layer[2] * p.value[0] + in->layer[3];
+        q = in->layer[0] * p.value[0] + in->layer[1];
+    }
+}
+
+void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads)
+{
+    (void)n_threads;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
+#endif
+    for (int64_t i = 0; i < n; i++)
+        one_point_rates(program, q[i], numbers + i, n);
 }

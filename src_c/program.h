@@ -16,7 +16,3 @@ static void NF_(slope_of)(const nf_instr *in, const NF_T *row, const NF_T *col, 
     }
     NF_(instructions)[in->op](&slope, row, col, spare, dot);
 }
-
-#undef NF_ABS_RHO
-#undef NF_LAYER
-#undef NF_SET

@@ -240,7 +240,7 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
         sink.base[p] = (char *)out->base[p] + (dtype == NF_FLOAT32 ? 4 : 8); /* unaligned to any vector */
         sink.row_stride[p] = out->rs, sink.column_stride[p] = out->cs;
     }
-    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit, 0},
+    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit, 0, 0},
                   (nf_sink){nf_array_put, &sink}, watch, threads);
 }
 
@@ -390,7 +390,7 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
         nf_array sink = {.dtype = dtype, .symmetric = !m, .base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
                          .row_stride[0] = out.rs, .column_stride[0] = out.cs};
         const nf_status status = nf_run(&(nf_grid){n, rows, NF_LANES, !m}, dtype, 1,
-                                        (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, NF_SCRATCH},
+                                        (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, NF_SCRATCH, 0},
                                         (nf_sink){nf_array_put, &sink}, NULL, 3);
         check(status == NF_OK, "status", "tangent", n, rows, 3);
         int64_t written = 0;

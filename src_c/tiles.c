@@ -117,7 +117,8 @@ static void work(job *j)
     int n_planes = 0;
     for (int p = 0; p < NF_PLANES; p++)
         n_planes += (int)(j->planes >> p & 1);
-    const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes;
+    const size_t work_bytes = (j->map.work_bytes + 63) / 64 * 64;
+    const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes + work_bytes;
     char *memory = aligned_alloc(64, bytes);
     if (!memory) {
         j->status = NF_NO_MEMORY;
@@ -130,6 +131,7 @@ static void work(job *j)
             tile.plane[p] = next, next += j->plane_bytes;
     for (int k = 0; k < j->map.n_scratch; k++)
         tile.scratch[k] = next, next += j->plane_bytes;
+    tile.work = next;
 
     while (j->status == NF_OK) {
         const int64_t t = atomic_fetch_add(&j->next, 1);

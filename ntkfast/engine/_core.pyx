@@ -13,7 +13,7 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_PUSH, NF_ADD, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_RATES, NF_NNGP
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -64,6 +64,7 @@ cdef extern from "ntkfast.h" nogil:
         void (*rows)(const void *, nf_tile *, int, int) noexcept nogil
         const void *self
         int n_scratch
+        size_t work_bytes
     ctypedef struct nf_sink:
         int (*put)(void *, const nf_tile *, int, int) noexcept nogil
         void *self
@@ -86,6 +87,21 @@ cdef extern from "ntkfast.h" nogil:
         nf_side rows, columns
         nf_gemm gemm
         const void *diagonal[3]
+    ctypedef struct nf_gradient:
+        nf_limit limit
+        int output, tile
+        int64_t n, m
+        const void *weights
+        int64_t ld_weights
+        double *layers
+        double *by_row
+        double *by_column
+        int n_parameters
+        const int *at
+        const double *layer
+        const double *of_row
+        const double *of_column
+        void *matrices
     ctypedef struct nf_term:
         nf_points_view a_rows, a_columns, b_rows, b_columns
         int64_t d_a, d_b, n_b, b_rows_step, b_columns_step
@@ -110,6 +126,9 @@ cdef extern from "ntkfast.h" nogil:
     int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
+    void nf_rates(const nf_program *, int64_t, const double *, long double *, int)
+    size_t nf_gradient_bytes(const nf_program *)
+    void nf_gradient_rows(const void *, nf_tile *, int, int)
     int nf_tangent_open(const void *, nf_tile *, int)
     void nf_tangent_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
@@ -389,6 +408,18 @@ cdef bind(nf_array *sink, int plane, cython.floating[:, :] out):
     sink.column_stride[plane] = out.strides[1] // <int64_t>sizeof(cython.floating)
 
 
+cdef nf_limit limit_map(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
+                        const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric):
+    cdef nf_limit kernel
+    kernel.dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
+    kernel.program, kernel.d, kernel.symmetric = &program.program, x.shape[1], symmetric
+    kernel.rows, kernel.columns = nf_side(view_of(x), &x_table[0, 0, 0]), nf_side(view_of(y), &y_table[0, 0, 0])
+    kernel.gemm = <nf_gemm>sgemm if cython.floating is float else <nf_gemm>dgemm
+    for p in range(NF_PLANES):
+        kernel.diagonal[p] = NULL
+    return kernel
+
+
 def limit(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
           const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table,
           const cython.floating[:, ::1] diagonals, outs, int tile, int n_threads, progress):
@@ -400,7 +431,7 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
     cdef bint symmetric = diagonals is not None
     cdef nf_grid grid = nf_grid(x.shape[0], y.shape[0], tile, symmetric)
-    cdef nf_limit kernel
+    cdef nf_limit kernel = limit_map(program, x, x_table, y, y_table, symmetric)
     cdef nf_array array
     cdef nf_map make
     cdef nf_sink put
@@ -409,18 +440,16 @@ def limit(Program program, const cython.floating[:, :] x, const cython.floating[
     cdef int p
     cdef int64_t size = sizeof(cython.floating)
 
-    kernel.dtype, kernel.program, kernel.d, kernel.symmetric = dtype, &program.program, x.shape[1], symmetric
-    kernel.rows = nf_side(nf_points_view(&x[0, 0], x.strides[0] // size), &x_table[0, 0, 0])
-    kernel.columns = nf_side(nf_points_view(&y[0, 0], y.strides[0] // size), &y_table[0, 0, 0])
-    kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
     array.dtype, array.symmetric = dtype, symmetric
     array.stream = grid.n * grid.m * size > 1 << 25
     for p in range(NF_PLANES):
-        kernel.diagonal[p] = &diagonals[p, 0] if symmetric else NULL
+        if symmetric:
+            kernel.diagonal[p] = &diagonals[p, 0]
         if outs[p] is not None:
             planes |= 1 << p
             out = outs[p]
             bind(&array, p, out)
+    make.work_bytes = 0
     make.open, make.rows, make.self, make.n_scratch = nf_limit_open, nf_limit_rows, &kernel, 0
     put.put, put.self = nf_array_put, &array
     run(&grid, dtype, planes, make, put, n_threads, progress)
@@ -441,6 +470,72 @@ cdef run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map make, nf_s
 
 cdef nf_points_view view_of(const cython.floating[:, :] x):
     return nf_points_view(&x[0, 0], x.strides[0] // <int64_t>sizeof(cython.floating))
+
+
+def rates(Program program, const double[::1] squared_norms, int n_threads):
+    """At every instruction k, for the pairs (x_i, x_i): q and Θ before it, V = E[φ²] and D = E[φ'²], and dV/dlog q and
+    dD/dlog q; (instructions, 6, n) in long double.
+    """
+    cdef int64_t n = len(squared_norms)
+    cdef long double[:, :, ::1] numbers = np.empty((program.program.n, NF_RATES, n), dtype=np.longdouble)
+    with nogil:
+        nf_rates(&program.program, n, &squared_norms[0], &numbers[0, 0, 0], n_threads)
+    return np.asarray(numbers)
+
+
+cdef int drop(void *self, const nf_tile *tile, int first, int last) noexcept nogil:
+    return 0
+
+
+cdef backward(nf_gradient *kernel, int tile, int n_threads, progress):
+    cdef nf_grid grid = nf_grid(kernel.n, kernel.m, tile, kernel.limit.symmetric)
+    cdef nf_map make
+    cdef nf_sink put
+    kernel.tile = tile
+    make.open, make.rows, make.self, make.n_scratch = nf_limit_open, nf_gradient_rows, kernel, 0
+    make.work_bytes = nf_gradient_bytes(kernel.limit.program)
+    put.put, put.self = drop, NULL
+    run(&grid, kernel.limit.dtype, 1 << NF_NNGP, make, put, n_threads, progress)
+
+
+def weighted_gradient(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
+                      const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric,
+                      int output, const cython.floating[:, :] weights, int tile, int n_threads, progress):
+    """Derivatives of Σ_ij weights[i, j] output[i, j], for symmetric matrices without the diagonal: by the four numbers of
+    each layer (instructions, 4), and by log q of the points of x (instructions, n) and of y (instructions, m) before each.
+
+    output: number of nngp or ntk in OUTPUTS.  weights (n, m): rows contiguous.
+    """
+    cdef nf_gradient kernel
+    cdef int64_t n = x.shape[0], m = y.shape[0], rows = -(-n // tile), columns = -(-m // tile)
+    cdef double[:, :, :, ::1] layers = np.zeros((rows, columns, program.program.n, 4))
+    cdef double[:, :, ::1] by_row = np.zeros((columns, program.program.n, n))
+    cdef double[:, :, ::1] by_column = np.zeros((rows, program.program.n, m))
+    kernel.limit = limit_map(program, x, x_table, y, y_table, symmetric)
+    kernel.output, kernel.n, kernel.m, kernel.matrices = output, n, m, NULL
+    kernel.weights, kernel.ld_weights = &weights[0, 0], weights.strides[0] // <int64_t>sizeof(cython.floating)
+    kernel.layers, kernel.by_row, kernel.by_column = &layers[0, 0, 0, 0], &by_row[0, 0, 0], &by_column[0, 0, 0]
+    backward(&kernel, tile, n_threads, progress)
+    return np.sum(layers, axis=(0, 1)), np.sum(by_row, axis=0), np.sum(by_column, axis=0)
+
+
+def gradient_matrices(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
+                      const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric,
+                      int output, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
+                      const double[:, :, ::1] of_column, cython.floating[:, :, ::1] out, int tile, int n_threads,
+                      progress):
+    """Write the derivatives of an output by each parameter p into out (parameters, n, m); of a symmetric matrix only the
+    tiles on and above the diagonal, whose diagonal entries mean nothing.
+
+    layer (parameters, 4): rates of the numbers of the layer of instruction at[p].  of_row (parameters, instructions, n)
+    and of_column: rates of log q of the points before each instruction.
+    """
+    cdef nf_gradient kernel
+    kernel.limit = limit_map(program, x, x_table, y, y_table, symmetric)
+    kernel.output, kernel.n, kernel.m, kernel.weights = output, x.shape[0], y.shape[0], NULL
+    kernel.n_parameters, kernel.at, kernel.layer = len(at), &at[0], &layer[0, 0]
+    kernel.of_row, kernel.of_column, kernel.matrices = &of_row[0, 0, 0], &of_column[0, 0, 0], &out[0, 0, 0]
+    backward(&kernel, tile, n_threads, progress)
 
 
 def tangent(terms, cython.floating[:, :] out, bint symmetric, int tile, int n_threads, progress):
@@ -480,6 +575,7 @@ def tangent(terms, cython.floating[:, :] out, bint symmetric, int tile, int n_th
         array.dtype, array.symmetric = dtype, symmetric
         array.stream = grid.n * grid.m * size > 1 << 25
         bind(&array, 0, out)
+        make.work_bytes = 0
         make.open, make.rows, make.self, make.n_scratch = nf_tangent_open, nf_tangent_rows, &kernel, NF_SCRATCH
         put.put, put.self = nf_array_put, &array
         run(&grid, dtype, 1, make, put, n_threads, progress)

@@ -45,9 +45,9 @@ def _load(array, name, dtype, n_threads):
     return x, squared_norms
 
 
-def _bind(code, all_norms, dtype, n_threads):
+def _bind(code, all_norms, dtype, n_threads, gradient=False):
     """The program of the code, its series bound to data for the variances that these points have where they meet them;
-    instruction -> (activation, low, high), what each is bound to.
+    instruction -> (activation, low, high), what each is bound to. gradient: data that derivatives can be made of.
     """
     program, bound, done = code.program(), {}, 0
     states = [_core.start(program, norms) for norms in all_norms] if code.series else []
@@ -59,7 +59,7 @@ def _bind(code, all_norms, dtype, n_threads):
         q = np.asarray(q[(q > 0) & np.isfinite(q)], dtype=float)
         q = q[(q > 0) & np.isfinite(q)]
         arguments = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0))
-        program.bind(k, series.data(*arguments, dtype))
+        program.bind(k, series.data(*arguments, dtype, gradient))
         bound[k] = arguments
     return program, bound
 

@@ -18,6 +18,7 @@ class Code:
     instructions: tuple
     dot: int  # index of the instruction whose derivative is the output nngp_dot, -1 if there is none
     series: tuple[tuple[int, Activation], ...]
+    dense: tuple[tuple[int, Dense], ...]  # every Dense layer, and the instruction whose layer it is
 
     def program(self) -> _core.Program:
         return _core.Program(self.instructions, self.dot)
@@ -31,17 +32,18 @@ def lower(net: Network, n_inputs: int) -> Code:
     of inputs. It belongs to the instruction before it, if that has no layer yet. Everything in long double, so that
     the diagonal knows w² beyond double precision.
     """
-    instructions, activations = [], []
-    _emit(net.layers, instructions, activations, np.longdouble(n_inputs))
+    instructions, activations, dense = [], [], []
+    _emit(net.layers, instructions, activations, dense, np.longdouble(n_inputs))
     outer = [k for k, _, nested in activations if not nested and instructions[k][2]]
     return Code(
         tuple((name, parameters, layer or NO_LAYER) for name, parameters, layer in instructions),
         outer[-1] if outer and outer[-1] == max(k for k, _, _ in activations) else -1,
         tuple((k, layer) for k, layer, _ in activations if series.varies(layer)),
+        tuple(dense),
     )
 
 
-def _emit(layers, code, activations, fan_in, nested=False):
+def _emit(layers, code, activations, dense, fan_in, nested=False):
     for layer in layers:
         if isinstance(layer, Dense):
             weight = np.longdouble(layer.weight_std) ** 2 / fan_in
@@ -50,6 +52,7 @@ def _emit(layers, code, activations, fan_in, nested=False):
             if not code or code[-1][2]:
                 code.append(("affine", (), None))
             code[-1] = (*code[-1][:2], numbers)
+            dense.append((len(code) - 1, layer))
             fan_in = np.longdouble(1)
         elif isinstance(layer, Activation):
             activations.append((len(code), layer, nested))
@@ -60,5 +63,5 @@ def _emit(layers, code, activations, fan_in, nested=False):
             code.append(("dropout", (1 / (1 - np.longdouble(layer.rate)),), None))
         else:
             code.append(("push", (), None))
-            _emit(layer.layers, code, activations, fan_in, nested=True)
+            _emit(layer.layers, code, activations, dense, fan_in, nested=True)
             code.append(("add", (np.longdouble(layer.scale) ** 2,), None))

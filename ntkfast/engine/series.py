@@ -28,6 +28,7 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
     (np.dtype(np.float32), False): 3e-8,
     (np.dtype(np.float32), True): 3e-8,
 }
+GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
 NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series reaches further
 NEAR_POINTS = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
@@ -63,9 +64,23 @@ class _Panel:
     error: float  # of the interpolation in log q, relative to the diagonal
 
 
-def data(activation: Activation, low: float, high: float, dtype) -> _core.Series:
-    """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far."""
-    return _family(activation).data(low, high, np.dtype(dtype))
+def data(activation: Activation, low: float, high: float, dtype, gradient: bool = False) -> _core.Series:
+    """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far.
+
+    gradient: as many terms as the derivatives by ρ and q need, and no tables, since these have none.
+    """
+    return _family(activation).data(low, high, np.dtype(dtype), gradient)
+
+
+def gradient_reach(activation: Activation, low: float, high: float, dtype) -> float:
+    """The largest |ρ| that the data for derivatives serves."""
+    family = _family(activation)
+    return family._reach_and_terms(family._resolved(low, high)[2], np.dtype(dtype), True)[0]
+
+
+def jumping(activation: Activation) -> bool:
+    """Whether the coefficients of φ' stand apart from those of φ, which jumps."""
+    return activation.instruction[0] == "series" and _family(activation).slopes
 
 
 def make_tables(activation: Activation, low: float, high: float, dtype, pairs, n_threads: int) -> None:
@@ -100,13 +115,13 @@ class Family:
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
 
-    def data(self, low, high, dtype):
+    def data(self, low, high, dtype, gradient=False):
         name, parameters = self.activation.instruction
         if name == "polynomial":
             return _polynomial(parameters)
         with self._lock:
             first, last, panels = self._resolved(low, high)
-            reach, terms = self._reach_and_terms(panels, dtype)
+            reach, terms = self._reach_and_terms(panels, dtype, gradient and name == "series")
             even, odd = terms[-1]
             if name == "kinks":
                 self._check_closed_form(parameters, high, panels[-1])
@@ -125,7 +140,7 @@ class Family:
             result.panels(first, self.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
             numbers = range(first, last + 1)
             blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
-            if any(block is not None for block in blocks):
+            if not gradient and any(block is not None for block in blocks):
                 result.near(blocks, self.edges)
             return result
 
@@ -156,10 +171,14 @@ class Family:
             self.edges = np.concatenate([[0], self.edges[1:2] / 2, self.edges[1:]])
             self._near = {}
 
-    def _reach_and_terms(self, panels, dtype):
+    def _reach_and_terms(self, panels, dtype, gradient=False):
         weight = np.max([panel.weight for panel in panels], axis=0)
         rest = np.max([panel.rest for panel in panels], axis=0)
-        return _terms(weight, rest, TAIL[dtype, self.kinked])
+        tolerance = np.full(2, TAIL[dtype, self.kinked])
+        if gradient:  # E φ'' φ'' and the like, as large as q E φ'²
+            weight = np.vstack([weight, np.arange(N_TERMS) * weight[1]])
+            rest, tolerance = np.append(rest, N_TERMS * rest[1]), np.append(tolerance, GRADIENT_TAIL[dtype])
+        return _terms(weight, rest, tolerance)
 
     def _check_closed_form(self, parameters, high, panel):
         """The sums of near_kinks.h cancel, from the variance to E φ²."""
@@ -318,18 +337,17 @@ def _shares(parts, whole):
 
 
 def _terms(weight, rest, tolerance):
-    """How far the series reaches in |ρ|, and how many even and odd terms leave less than the tolerance of the value's
-    and the slope's series up to the end of each bin of |ρ|. weight, rest: as in _Panel.
+    """How far the series reaches in |ρ|, and how many even and odd terms leave less than the tolerance of each series,
+    of the value, the slope (and its derivative), up to the end of each bin of |ρ|. weight, rest: as in _Panel.
     """
-    k = np.arange(N_TERMS)
-    powers = np.array([k, np.maximum(k - 1, 0)])
+    powers = np.maximum(np.arange(N_TERMS) - np.arange(len(weight))[:, None], 0)
     reach = min(1.0, np.min((tolerance / 4 / np.maximum(rest, 1e-300)) ** (1 / (N_TERMS - 1))))
     terms = np.zeros((_core.BINS, 2), dtype=np.intc)
     for row in range(_core.BINS):
         shares = weight * min((row + 1) / _core.BINS, reach) ** powers
         for parity in (0, 1):
             tails = np.cumsum(shares[:, parity::2][:, ::-1], axis=1)[:, ::-1]
-            terms[row, parity] = _rounded(np.count_nonzero((tails > tolerance / 4).any(axis=0)))
+            terms[row, parity] = _rounded(np.count_nonzero((tails > tolerance[:, None] / 4).any(axis=0)))
     return reach, terms
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import namedtuple
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
+from ntkfast.engine import gradient as engine_gradient
 from ntkfast.engine import limit as engine
 from ntkfast.networks import Network
 
-__all__ = ["diagonal", "kernels", "nngp", "ntk"]
+__all__ = ["KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
 
 
 def _check_network(net):
@@ -109,8 +111,30 @@ def _named(get, results):
     return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
 
 
-def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=None, n_threads=None, progress=None):
-    """Several limit kernels in one pass.
+class KernelsAndGradients(NamedTuple):
+    """What `kernels` returns with gradient=True.
+
+    values : as without it, arrays of shape (n, m)
+    gradients : the same names, arrays of shape (2L, n, m): ∂/∂p in the order of `hyperparameters`
+    """
+
+    values: tuple | np.ndarray
+    gradients: tuple | np.ndarray
+
+
+def kernels(
+    net: Network,
+    X,
+    Y=None,
+    get=("nngp", "ntk"),
+    *,
+    out=None,
+    gradient=False,
+    dtype=None,
+    n_threads=None,
+    progress=None,
+):
+    """Several limit kernels in one pass, and their derivatives by every layer's weight_std and bias_std.
 
     Parameters
     ----------
@@ -120,10 +144,15 @@ def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=Non
         Out of "nngp" (Σ^L), "ntk" (Θ^L) and "nngp_dot" (Σ̇^L = w² E[σ'(u)σ'(v)] of the last activation).
     out : sequence of ndarray or None, optional
         One entry per output, in the order of `get`; a single array if `get` is a string.
+    gradient : bool
+        Also return ∂K/∂p for each of the 2L hyperparameters p ("nngp" and "ntk" only). These are 2L matrices an output:
+        where only Σ_ij W_ij ∂K_ij/∂p is wanted, as in the gradient of a likelihood, `kernel_vjp` is far cheaper; which
+        activations have derivatives, and how accurate they are, is written there.
 
     Returns
     -------
     named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
+        With gradient=True: a `KernelsAndGradients` of two such, (values, gradients), the latter of shape (2L, n, m).
 
     Examples
     --------
@@ -131,8 +160,21 @@ def kernels(net: Network, X, Y=None, get=("nngp", "ntk"), *, out=None, dtype=Non
     >>> both = nf.kernels(nf.MLP(depth=2), [[1.0, 1.0]], get=("nngp", "ntk"))
     >>> both.ntk - both.nngp
     array([[0.5]])
+    >>> values, gradients = nf.kernels(nf.MLP(depth=2), [[1.0, 1.0]], get="nngp", gradient=True)
+    >>> list(zip(nf.hyperparameters(nf.MLP(depth=2)), gradients[:, 0, 0].tolist()))
+    [((0, 'weight_std'), 1.0), ((0, 'bias_std'), 0.0), ((1, 'weight_std'), 1.0), ((1, 'bias_std'), 0.0)]
     """
     _check_network(net)
+    if gradient:
+        for name in (get,) if isinstance(get, str) else get:
+            if name in engine.OUTPUTS and name not in engine_gradient.OUTPUTS:
+                raise ValueError(
+                    f"get: with gradient=True expected {' or '.join(engine_gradient.OUTPUTS)}, got {name!r}"
+                )
+        values = engine.matrices(net, X, Y, get, _listed(get, out), dtype, n_threads, progress)
+        names = (get,) if isinstance(get, str) else tuple(get)
+        derivatives = engine_gradient.matrices(net, X, Y, names, dtype, n_threads, progress)
+        return KernelsAndGradients(_named(get, values), _named(get, derivatives))
     return _named(get, engine.matrices(net, X, Y, get, _listed(get, out), dtype, n_threads, progress))
 
 

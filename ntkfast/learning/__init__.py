@@ -9,6 +9,7 @@ from ntkfast.learning.features import (
 )
 from ntkfast.learning.flow import EarlyStopping, LeastSquaresFlow
 from ntkfast.learning.gaussian import GaussianProcess, LeaveOneOut, MarginalLikelihood, log_marginal_likelihood
+from ntkfast.learning.hyperparameters import FittedHyperparameters, fit_hyperparameters, network_likelihood
 from ntkfast.learning.positivity import (
     HermiteCertificate,
     SmallestEigenvalue,
@@ -20,6 +21,7 @@ from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 __all__ = [
     "EarlyStopping",
     "FeatureConvergence",
+    "FittedHyperparameters",
     "GaussianProcess",
     "HermiteCertificate",
     "KernelFlow",
@@ -29,10 +31,12 @@ __all__ = [
     "MarginalLikelihood",
     "RandomFeatureModel",
     "SmallestEigenvalue",
+    "fit_hyperparameters",
     "hermite_certificate",
     "kernel_flow",
     "kernel_pca",
     "log_marginal_likelihood",
+    "network_likelihood",
     "random_feature_convergence",
     "random_feature_model",
     "smallest_eigenvalue",

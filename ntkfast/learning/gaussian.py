@@ -157,18 +157,36 @@ class GaussianProcess:
         fit = np.einsum("ij,ij->", self._y, self._alpha, dtype=np.float64)
         return float(-(fit + k * (self._factor.log_determinant() + self._n * np.log(2 * np.pi))) / 2)
 
+    def likelihood_gradient(self):
+        """∂ log p(y)/∂K = ½ (α αᵀ - K_σ⁻¹), summed over outputs: (N, N), symmetric.
+
+        The derivative by any parameter p is the sum over all entries of this times ∂K/∂p; that by the noise variance is
+        its trace.
+
+        Returns
+        -------
+        ndarray, shape (N, N)
+
+        Examples
+        --------
+        >>> from ntkfast.learning import GaussianProcess
+        >>> GaussianProcess([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]).likelihood_gradient()
+        array([[0.  , 0.5 ],
+               [0.5 , 0.25]])
+        """
+        W = self._factor.inverse()
+        W *= -0.5 * self._y.shape[1]
+        for rows in checks.blocks(self._n):
+            W[rows] += self._alpha[rows] @ (0.5 * self._alpha.T)
+        return W
+
     def _gradient(self, derivatives):
-        k, inverse = self._y.shape[1], self._factor.inverse()
-        result = []
+        W, result = self.likelihood_gradient(), []
         for p, dK in enumerate(derivatives):
-            dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(inverse.dtype, copy=False)
-            trace = sum(
-                np.einsum("ij,ij->", inverse[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)
-            )
-            result.append((np.einsum("ij,ij->", self._alpha, dK @ self._alpha, dtype=np.float64) - k * trace) / 2)
-        square = np.einsum("ij,ij->", self._alpha, self._alpha, dtype=np.float64)
-        noise = (square - k * inverse.diagonal().sum(dtype=np.float64)) / 2
-        return np.array(result), float(noise)
+            dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
+            parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)]
+            result.append(sum(parts))
+        return np.array(result), float(W.diagonal().sum(dtype=np.float64))
 
 
 def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False):

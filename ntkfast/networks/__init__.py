@@ -2,6 +2,18 @@
 
 from ntkfast.networks import activations
 from ntkfast.networks.activation import Activation
+from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.networks.network import MLP, Dense, Dropout, LayerNorm, Network, Residual
 
-__all__ = ["MLP", "Activation", "Dense", "Dropout", "LayerNorm", "Network", "Residual", "activations"]
+__all__ = [
+    "MLP",
+    "Activation",
+    "Dense",
+    "Dropout",
+    "LayerNorm",
+    "Network",
+    "Residual",
+    "activations",
+    "hyperparameters",
+    "with_hyperparameters",
+]

@@ -1,0 +1,61 @@
+"""Weighted sums of the limit kernels' derivatives by the hyperparameters, without the matrices of derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ntkfast.engine import gradient as engine
+from ntkfast.kernels.limit import _check_network
+from ntkfast.networks import Network
+
+__all__ = ["kernel_vjp"]
+
+
+def kernel_vjp(
+    net: Network, X, weights, Y=None, get: str = "ntk", *, dtype=None, n_threads=None, progress=None
+) -> np.ndarray:
+    """Σ_ij weights[i, j] ∂K(x_i, y_j)/∂p for every weight_std and bias_std p of the network.
+
+    The vector-Jacobian product of the kernel: the gradient of any function of the matrix K whose derivative by its
+    entries is `weights`. Each pair goes forwards and backwards through the layers once, whatever the number of
+    hyperparameters is; beside `weights` nothing of size n×m is read or kept.
+
+    Parameters
+    ----------
+    net, X, Y, dtype, n_threads, progress
+        As in `ntk`.
+    weights : array_like, shape (n, m)
+    get : {"ntk", "nngp"}
+        Which kernel.
+
+    Returns
+    -------
+    ndarray, shape (2L,)
+        In the order of `hyperparameters`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; an activation known by its Hermite series only jumps.
+    PrecisionError
+        A pair of points correlates more than the Hermite series of an activation serves: its derivatives are not
+        known there. Closed forms, polynomials and piecewise linear activations have them everywhere.
+
+    Notes
+    -----
+    At ρ = ±1 the derivative by ρ of a kinked activation's Σ̇ is infinite, and multiplies a change of ρ that is 0. Pairs
+    near it (1 - |ρ| = δ) are accurate to about ε/√δ; those that rounding cannot tell from it count as being there.
+    Kernels are even in bias_std: where it is 0 so is the derivative by it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, np.eye(2), get="nngp").round(3)
+    array([1.  , 0.2 , 1.02, 0.4 ])
+    """
+    _check_network(net)
+    if get not in engine.OUTPUTS:
+        raise ValueError(f"get: expected one of {', '.join(engine.OUTPUTS)}, got {get!r}")
+    return engine.weighted(net, X, weights, Y, get, dtype, n_threads, progress)

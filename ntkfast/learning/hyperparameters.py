@@ -1,0 +1,219 @@
+"""The log marginal likelihood of a network's kernel as a function of its hyperparameters, and its maximum."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from ntkfast.engine import progress as progress_bar
+from ntkfast.kernels.gradient import kernel_vjp
+from ntkfast.kernels.limit import kernels
+from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
+from ntkfast.networks import Network, hyperparameters, with_hyperparameters
+from ntkfast.networks.checks import positive_integer, positive_number
+
+__all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
+
+RANGE = 1e4  # how far a hyperparameter may go from where it starts, up or down
+KERNELS = ("nngp", "ntk")
+
+
+class FittedHyperparameters(NamedTuple):
+    """What `fit_hyperparameters` found.
+
+    network : Network, with the fitted weight_std and bias_std
+    noise : float, the variance
+    value : float, log p(y)
+    path : ndarray, log p(y) at the start and after every step
+    converged : bool
+    message : str, why it ended
+    """
+
+    network: Network
+    noise: float
+    value: float
+    path: np.ndarray
+    converged: bool
+    message: str
+
+
+def _check_kernel(kernel):
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+
+
+def network_likelihood(
+    net: Network, X, y, noise, kernel="nngp", *, dtype=None, n_threads=None, progress=False
+) -> MarginalLikelihood:
+    """log p(y) for f ~ GP(0, K), K the NNGP or NTK of the network on X, with its gradient by the hyperparameters.
+
+        ∂ log p(y)/∂p = Σ_ij W_ij ∂K_ij/∂p,    W = ½ (α αᵀ - (K + σ² I)⁻¹),    α = (K + σ² I)⁻¹ y
+
+    (Rasmussen and Williams 2006, equation 5.9). The sum is made while the program runs backwards (`kernel_vjp`): no
+    matrix ∂K/∂p is ever formed, and the cost hardly depends on how many hyperparameters there are.
+
+    Parameters
+    ----------
+    net : Network
+    X : array_like, shape (N, d)
+    y : array_like, shape (N,) or (N, outputs)
+    noise : float
+        σ² >= 0, the variance.
+    kernel : {"nngp", "ntk"}
+    dtype, n_threads, progress
+        As in `ntkfast.ntk`.
+
+    Returns
+    -------
+    MarginalLikelihood
+        Its gradient, shape (2L,), is in the order of `ntkfast.hyperparameters`.
+
+    Raises
+    ------
+    TypeError, ValueError, PrecisionError
+        As in `GaussianProcess` and `kernel_vjp`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from ntkfast.learning import network_likelihood
+    >>> found = network_likelihood(nf.MLP(depth=1), [[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], noise=0.5)
+    >>> round(found.value, 3), found.gradient.round(3), round(found.noise, 3)
+    (-4.338, array([1.5, 0. ]), 1.5)
+    """
+    _check_kernel(kernel)
+    options = {"dtype": dtype, "n_threads": n_threads, "progress": progress}
+    K = kernels(net, X, None, kernel, **options)
+    process = GaussianProcess(K, y, noise, overwrite=True)
+    value = process.log_marginal_likelihood()
+    del K
+    W = process.likelihood_gradient()
+    by_noise = float(W.diagonal().sum(dtype=np.float64))
+    return MarginalLikelihood(value, kernel_vjp(net, X, W, get=kernel, **options), by_noise)
+
+
+def fit_hyperparameters(
+    net: Network,
+    X,
+    y,
+    kernel: str = "nngp",
+    *,
+    noise: float = 0.1,
+    fixed=(),
+    max_steps: int = 100,
+    dtype=None,
+    n_threads=None,
+    progress=None,
+) -> FittedHyperparameters:
+    """Maximise the log marginal likelihood over every layer's weight_std and bias_std, and over the noise.
+
+    L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) over the logarithms of those that are > 0, with the exact gradient of
+    `network_likelihood`; each may change by a factor of 10⁴. A bias_std of 0 stays there, as the kernel is even in it.
+
+    Parameters
+    ----------
+    net : Network
+        Where to start.
+    X, y, dtype, n_threads
+        As in `network_likelihood`. float64 is worth its time here: in float32 the search ends where its steps drown in
+        rounding.
+    kernel : {"nngp", "ntk"}
+    noise : float
+        σ² > 0, the noise variance to start with.
+    fixed : sequence
+        What is not fitted: names out of "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
+        as (0, "bias_std").
+    max_steps : int
+        Of L-BFGS-B, each of which evaluates the likelihood about once.
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`; counts the steps.
+
+    Returns
+    -------
+    FittedHyperparameters
+
+    Raises
+    ------
+    TypeError, ValueError, PrecisionError
+        As in `network_likelihood`; nothing is left to fit.
+
+    Notes
+    -----
+    For a homogeneous activation (relu) and no biases only the product of all weight_std enters the NNGP: the maximum is
+    then a surface, and which point of it is found depends on the start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> from ntkfast.learning import fit_hyperparameters
+    >>> X = np.linspace(-2, 2, 20)[:, None]
+    >>> y = np.sin(2 * X[:, 0]) + 0.1 * (-1) ** np.arange(20)
+    >>> found = fit_hyperparameters(nf.MLP(depth=2, activation="erf", bias_std=0.5), X, y)
+    >>> found.converged, bool(found.value > found.path[0] + 10)
+    (True, True)
+    """
+    _check_kernel(kernel)
+    progress_bar.check(progress)
+    max_steps = positive_integer(max_steps, "max_steps")
+    start = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
+    free = _free(start, fixed)
+    values, seen, path = start.copy(), {}, []
+
+    def evaluate(logs):
+        """-log p(y)/N and its gradient by the logarithms."""
+        values.update(zip(free, np.exp(logs).tolist(), strict=True))
+        *stds, variance = values.values()
+        here = with_hyperparameters(net, stds)
+        found = network_likelihood(here, X, y, variance, kernel, dtype=dtype, n_threads=n_threads)
+        rates = dict(zip(values, [*found.gradient, found.noise], strict=True))
+        gradient = np.array([values[key] * rates[key] for key in free], dtype=float)
+        seen[logs.tobytes()] = found.value
+        path[:] = path or [found.value]
+        return -found.value / n_points, -gradient / n_points
+
+    n_points = max(len(X), 1)
+    first = np.log([start[key] for key in free])
+    bounds = [(log - np.log(RANGE), log + np.log(RANGE)) for log in first]
+    with progress_bar.reporter(progress, "fit") as report:
+
+        def after_step(logs):
+            path.append(seen[logs.tobytes()])
+            seen.clear()
+            if report is not None:
+                report(len(path) - 1, max_steps)
+
+        found = optimize.minimize(
+            evaluate,
+            first,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            callback=after_step,
+            options={"maxiter": max_steps},
+        )
+    values.update(zip(free, np.exp(found.x).tolist(), strict=True))
+    *stds, variance = values.values()
+    network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
+    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), str(found.message))
+
+
+def _free(start, fixed):
+    """The keys of those that are fitted."""
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    names = {"weight_std", "bias_std", "noise"}
+    for key in fixed:
+        if key not in names and key not in start:
+            raise ValueError(
+                f"fixed: expected 'weight_std', 'bias_std', 'noise' or keys of hyperparameters(net), got {key!r}"
+            )
+    free = [
+        key
+        for key, value in start.items()
+        if value > 0 and key not in fixed and not (isinstance(key, tuple) and key[1] in fixed)
+    ]
+    if not free:
+        raise ValueError("fixed: expected something left to fit, got nothing that is > 0 and not fixed")
+    return free

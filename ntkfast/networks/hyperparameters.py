@@ -1,0 +1,78 @@
+"""The hyperparameters of a network as numbers: weight_std and bias_std of every Dense layer, in order of appearance."""
+
+from dataclasses import replace
+
+from ntkfast.networks.network import Dense, Network, Residual
+
+__all__ = ["hyperparameters", "with_hyperparameters"]
+
+
+def _check_network(net):
+    if not isinstance(net, Network):
+        raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+
+
+def _dense(layers):
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from _dense(layer.layers)
+        elif isinstance(layer, Dense):
+            yield layer
+
+
+def hyperparameters(net: Network) -> dict:
+    """weight_std and bias_std of every `Dense`: (number of the Dense, name) -> value.
+
+    Every place in the network counts, also where one `Dense` value stands in several. The derivatives of kernels are in
+    this order.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.hyperparameters(nf.MLP(depth=2, bias_std=0.1))
+    {(0, 'weight_std'): 1.0, (0, 'bias_std'): 0.1, (1, 'weight_std'): 1.0, (1, 'bias_std'): 0.1}
+    """
+    _check_network(net)
+    return {
+        (k, name): getattr(dense, name)
+        for k, dense in enumerate(_dense(net.layers))
+        for name in ("weight_std", "bias_std")
+    }
+
+
+def with_hyperparameters(net: Network, values) -> Network:
+    """The network with other values, given in the order of `hyperparameters`.
+
+    Parameters
+    ----------
+    net : Network
+    values : iterable of float, 2L of them
+
+    Returns
+    -------
+    Network
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.with_hyperparameters(nf.MLP(depth=2), [2.0, 0.0, 3.0, 0.5]).layers[2]
+    Dense(weight_std=3.0, bias_std=0.5, weight_lr=1.0, bias_lr=1.0)
+    """
+    _check_network(net)
+    values = [value if isinstance(value, int) else float(value) for value in values]
+    if len(values) != 2 * net.depth:
+        raise ValueError(f"values: expected {2 * net.depth}, two for each Dense, got {len(values)}")
+    pairs = iter(zip(values[::2], values[1::2], strict=True))
+    return Network(_replaced(net.layers, pairs))
+
+
+def _replaced(layers, pairs):
+    result = []
+    for layer in layers:
+        if isinstance(layer, Residual):
+            layer = Residual(*_replaced(layer.layers, pairs), scale=layer.scale)
+        elif isinstance(layer, Dense):
+            weight_std, bias_std = next(pairs)
+            layer = replace(layer, weight_std=weight_std, bias_std=bias_std)
+        result.append(layer)
+    return result

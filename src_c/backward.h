@@ -1,0 +1,204 @@
+/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after gradient.h. */
+
+/* What an instruction leaves behind: theta before it and its partial derivatives; on the way back these give place to
+ * the derivatives by its layer's numbers and by log q1 and log q2. */
+typedef struct {
+    NF_T theta[NF_WIDTH];
+    union {
+        NF_(partials) of;
+        struct {
+            NF_T layer[4][NF_WIDTH], row[NF_WIDTH], column[NF_WIDTH];
+        } by;
+    };
+} NF_(step);
+
+typedef struct {
+    NF_T sigma[NF_WIDTH], theta[NF_WIDTH]; /* on the way back: the derivatives by them */
+    NF_T copies[NF_MAX_NESTING][2][NF_WIDTH];
+    NF_(step) step[];
+} NF_(tape);
+_Static_assert(sizeof(NF_(tape)) == NF_TAPE_HEAD * NF_WIDTH * sizeof(NF_T), "NF_TAPE_HEAD");
+_Static_assert(sizeof(NF_(step)) == NF_TAPE_STEP * NF_WIDTH * sizeof(NF_T), "NF_TAPE_STEP");
+
+static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF_T *col, NF_(tape) *tape)
+{
+    NF_T *restrict sigma = tape->sigma, *restrict theta = tape->theta;
+    int n_copies = 0;
+    for (int k = 0; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        NF_(step) *restrict step = &tape->step[k];
+        if (in->op == NF_PUSH) {
+            memcpy(tape->copies[n_copies++], sigma, 2 * sizeof tape->sigma); /* theta stands behind sigma */
+        } else if (in->op == NF_ADD) {
+            const NF_T scale = (NF_T)in->param[0], (*copy)[NF_WIDTH] = tape->copies[--n_copies];
+            NF_SIMD
+            for (int i = 0; i < NF_WIDTH; i++) {
+                sigma[i] = copy[0][i] + scale * sigma[i];
+                theta[i] = copy[1][i] + scale * theta[i];
+            }
+        }
+        NF_(partials_of)[in->op](in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
+        const NF_T a = (NF_T)in->layer[0], b = (NF_T)in->layer[1], c = (NF_T)in->layer[2], d = (NF_T)in->layer[3];
+        NF_SIMD
+        for (int i = 0; i < NF_WIDTH; i++) {
+            const NF_T value = step->of.value[i];
+            step->theta[i] = theta[i];
+            theta[i] = a * step->of.slope[i] * theta[i] + (c * value + d);
+            sigma[i] = a * value + b;
+        }
+    }
+}
+
+static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
+{
+    NF_T *restrict by_sigma = tape->sigma, *restrict by_theta = tape->theta;
+    int n_copies = 0;
+    for (int k = program->n - 1; k >= 0; k--) {
+        const nf_instr *in = &program->code[k];
+        NF_(step) *step = &tape->step[k];
+        const NF_T a = (NF_T)in->layer[0], c = (NF_T)in->layer[2];
+        NF_SIMD
+        for (int i = 0; i < NF_WIDTH; i++) {
+            const NF_T value = step->of.value[i], slope = step->of.slope[i], theta = step->theta[i];
+            const NF_T s = by_sigma[i], t = by_theta[i], by_value = a * s + c * t, by_slope = a * theta * t;
+            const NF_T price = step->of.price[i], bend = step->of.bend[i];
+            const NF_T row = by_value * step->of.value_row[i] + by_slope * step->of.slope_row[i];
+            const NF_T column = by_value * step->of.value_column[i] + by_slope * step->of.slope_column[i];
+            step->by.layer[0][i] = s * value + t * slope * theta;
+            step->by.layer[1][i] = s;
+            step->by.layer[2][i] = t * value;
+            step->by.layer[3][i] = t;
+            step->by.row[i] = row;
+            step->by.column[i] = column;
+            by_theta[i] = a * slope * t;
+            by_sigma[i] = by_value * price + by_slope * bend;
+        }
+        if (in->op == NF_ADD) {
+            const NF_T scale = (NF_T)in->param[0];
+            memcpy(tape->copies[n_copies++], by_sigma, 2 * sizeof tape->sigma);
+            NF_SIMD
+            for (int i = 0; i < NF_WIDTH; i++) {
+                by_sigma[i] *= scale;
+                by_theta[i] *= scale;
+            }
+        } else if (in->op == NF_PUSH) {
+            const NF_T(*copy)[NF_WIDTH] = tape->copies[--n_copies];
+            NF_SIMD
+            for (int i = 0; i < NF_WIDTH; i++) {
+                by_sigma[i] += copy[0][i];
+                by_theta[i] += copy[1][i];
+            }
+        }
+    }
+}
+
+/* The sum of a chunk, of which `count` lanes count, in double */
+static double NF_(sum_of)(NF_T *x, int count)
+{
+    enum { WAYS = 16 };
+    double sum[WAYS] = {0};
+    for (int i = count; i < NF_WIDTH; i++)
+        x[i] = 0;
+    for (int i = 0; i < NF_WIDTH; i += WAYS) {
+        NF_SIMD
+        for (int w = 0; w < WAYS; w++)
+            sum[w] += (double)x[i + w];
+    }
+    for (int half = WAYS / 2; half > 0; half /= 2) /* in pairs: one after the other each would wait for the last */
+        for (int w = 0; w < half; w++)
+            sum[w] += sum[w + half];
+    return sum[0];
+}
+
+/* Row i and columns j ... of the matrix: what the weights make of them is added to the sums. */
+static void NF_(add_up)(const nf_gradient *map, NF_(tape) *tape, int64_t i, int64_t j, int count)
+{
+    const nf_program *program = map->limit.program;
+    const int64_t row = i / map->tile, column = j / map->tile, n_columns = (map->m + map->tile - 1) / map->tile;
+    for (int k = 0; k < program->n; k++) {
+        NF_(step) *step = &tape->step[k];
+        double *layer = map->layers + ((row * n_columns + column) * program->n + k) * 4;
+        for (int p = 0; p < 4; p++)
+            layer[p] += NF_(sum_of)(step->by.layer[p], count);
+        if (program->code[k].n_rows == 0)
+            continue;
+        double *restrict by_column = map->by_column + (row * program->n + k) * map->m + j;
+        map->by_row[(column * program->n + k) * map->n + i] += NF_(sum_of)(step->by.row, count);
+        NF_SIMD
+        for (int l = 0; l < count; l++)
+            by_column[l] += (double)step->by.column[l];
+    }
+}
+
+/* The same place of the matrices of derivatives */
+static void NF_(write_out)(const nf_gradient *map, const NF_(tape) *tape, int64_t i, int64_t j, int count)
+{
+    const nf_program *program = map->limit.program;
+    for (int p = 0; p < map->n_parameters; p++) {
+        const NF_(step) *step = &tape->step[map->at[p]];
+        NF_T *restrict to = (NF_T *)map->matrices + (p * map->n + i) * map->m + j, rate[4];
+        for (int r = 0; r < 4; r++)
+            rate[r] = (NF_T)map->layer[4 * p + r];
+        NF_SIMD
+        for (int l = 0; l < count; l++)
+            to[l] = rate[0] * step->by.layer[0][l] + rate[1] * step->by.layer[1][l] +
+                    rate[2] * step->by.layer[2][l] + rate[3] * step->by.layer[3][l];
+        for (int k = map->at[p] + 1; k < program->n; k++) {
+            if (program->code[k].n_rows == 0)
+                continue;
+            const NF_(step) *later = &tape->step[k];
+            const NF_T of_row = (NF_T)map->of_row[((int64_t)p * program->n + k) * map->n + i];
+            const double *of_column = map->of_column + ((int64_t)p * program->n + k) * map->m + j;
+            NF_SIMD
+            for (int l = 0; l < count; l++)
+                to[l] += of_row * later->by.row[l] + (NF_T)of_column[l] * later->by.column[l];
+        }
+    }
+}
+
+static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner)
+{
+    const nf_limit *limit = &map->limit;
+    const int diagonal = limit->symmetric && tile->i0 == tile->j0;
+    NF_(tape) *tape = tile->work;
+    for (int i = first; i < last; i++) {
+        const NF_T *row = (const NF_T *)limit->rows.table + nf_table_at(limit->program, tile->i0 + i);
+        for (int j = 0; j < tile->nj; j += NF_LANES) {
+            const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
+            const NF_T *products = (const NF_T *)inner + (int64_t)i * tile->ld + j;
+            const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
+            const int here = diagonal && i >= j && i < j + NF_LANES; /* the diagonal has its own way: points.c */
+            NF_SIMD
+            for (int k = 0; k < NF_LANES; k++) {
+                tape->sigma[k] = products[k];
+                tape->theta[k] = 0;
+            }
+            if (here)
+                tape->sigma[i - j] = 0;
+            NF_(go_forward)(limit->program, row, col, tape);
+            NF_T *seed = map->output == NF_NTK ? tape->theta : tape->sigma;
+            NF_SIMD
+            for (int k = 0; k < NF_LANES; k++)
+                tape->sigma[k] = tape->theta[k] = 0;
+            if (map->weights) {
+                const int64_t ld = map->ld_weights, i_all = tile->i0 + i, j_all = tile->j0 + j;
+                const NF_T *weights = (const NF_T *)map->weights + i_all * ld + j_all;
+                for (int k = 0; k < count; k++)
+                    seed[k] = weights[k];
+                weights = (const NF_T *)map->weights + j_all * ld + i_all;
+                for (int k = 0; limit->symmetric && !diagonal && k < count; k++)
+                    seed[k] += weights[k * ld]; /* the pair (j, i) */
+                if (here)
+                    seed[i - j] = 0;
+            } else {
+                for (int k = 0; k < count; k++)
+                    seed[k] = 1;
+            }
+            NF_(go_back)(limit->program, tape);
+            if (map->weights)
+                NF_(add_up)(map, tape, tile->i0 + i, tile->j0 + j, count);
+            else
+                NF_(write_out)(map, tape, tile->i0 + i, tile->j0 + j, count);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+"""Derivatives of kernels and likelihoods by hyperparameters: against differences, 50 digits, and one another."""
+
+import itertools
+
+import catalogue
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import ntkfast as nf
+from ntkfast.learning import GaussianProcess, fit_hyperparameters, log_marginal_likelihood, network_likelihood
+
+A = nf.activations
+RNG = np.random.default_rng(3)
+X, Y = RNG.normal(size=(5, 4)), RNG.normal(size=(3, 4))
+STEPS, WEIGHTS = (-2, -1, 1, 2), np.array([1, -8, 8, -1]) / 12  # a central difference of fourth order
+
+
+def moved(net, p, step):
+    """Kernels are even in bias_std."""
+    values = list(nf.hyperparameters(net).values())
+    values[p] = abs(values[p] + step)
+    return nf.with_hyperparameters(net, values)
+
+
+def difference(function, net, p, h=1e-3):
+    return (
+        sum(weight * np.asarray(function(moved(net, p, step * h))) for step, weight in zip(STEPS, WEIGHTS, strict=True))
+        / h
+    )
+
+
+def check(net, X, Y=None, get=("nngp", "ntk"), exact=1e-12):
+    """Against differences, which know the kernel to `exact`, and weighted sums against the matrices."""
+    values, gradients = nf.kernels(net, X, Y, get, gradient=True)
+    assert_array_equal(values, nf.kernels(net, X, Y, get))
+    for p in range(2 * net.depth):
+        wanted = difference(lambda net: nf.kernels(net, X, Y, get), net, p)
+        for name, want in zip(get, wanted, strict=True):
+            atol = 1e-6 * np.abs(want).max() + 1e3 * exact * np.abs(getattr(values, name)).max()
+            assert_allclose(getattr(gradients, name)[p], want, rtol=0, atol=atol)
+    weights = RNG.normal(size=values[0].shape)
+    for name in get:
+        matrices = getattr(gradients, name)
+        scale = np.einsum("pij,ij->p", np.abs(matrices), np.abs(weights)).max()
+        found = nf.kernel_vjp(net, X, weights, Y, name)
+        assert_allclose(found, np.einsum("pij,ij->p", matrices, weights), rtol=0, atol=1e-9 * scale)
+
+
+def deep(activation):
+    return nf.Network(
+        [nf.Dense(1.1, 0.3), activation, nf.Dense(0.9, 0.2, weight_lr=0.5), activation, nf.Dense(1.2, 0.1)]
+    )
+
+
+# --- the kernels
+
+
+@pytest.mark.parametrize("other", [None, Y], ids=["symmetric", "rectangular"])
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+def test_against_differences(activation, other):
+    """Series are cut at 1e-10 or so, at a place that a step may move."""
+    check(deep(activation), X, other, exact=1e-12 if activation in catalogue.CLOSED else 1e-10)
+
+
+@pytest.mark.parametrize("activation", [A.relu(), A.leaky_relu(0.3), A.erf(1.25, 0.75, 0.5)], ids=repr)
+def test_against_fifty_digits(activation):
+    """Hyperparameters are dyadic, so that those at a distance of 2^-16 are exact floats."""
+    net = nf.Network([nf.Dense(1.25, 0.5), activation, nf.Dense(0.75, 0.25), activation, nf.Dense(1.5, 0.125)])
+    found = nf.kernels(net, X[:2], gradient=True).gradients
+    h = reference.mp.mpf(2) ** -16
+    for i, j in [(0, 0), (0, 1), (1, 1)]:
+        for p in range(6):
+            for name, field in (("nngp", "xy"), ("ntk", "ntk_xy")):
+                values = [getattr(reference.pair(moved(net, p, s * 2.0**-16), X[i], X[j]), field) for s in STEPS]
+                want = float((values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h))
+                assert getattr(found, name)[p, i, j] == pytest.approx(want, rel=1e-12, abs=1e-13)
+
+
+def layers():
+    std, bias = st.sampled_from([0.6, 1.0, 1.3]), st.sampled_from([0.0, 0.2])
+    rate = st.sampled_from([0.0, 1.0, 2.0])
+    dense = st.builds(nf.Dense, std, bias, weight_lr=rate, bias_lr=rate)
+    activation = st.sampled_from([A.relu(), A.erf(), A.gelu(), A.tanh(), A.hardtanh(), A.rbf(0.4)])
+    norm = st.sampled_from([[], [], [nf.LayerNorm()]])
+    mask = st.sampled_from([[], [], [nf.Dropout(0.3)]])
+    hidden = st.builds(lambda n, a, m, d: [*n, a, *m, d], norm, activation, mask, dense)
+    block = st.builds(lambda inner, s: [nf.Residual(*inner, scale=s)], hidden, st.sampled_from([0.5, 1.0]))
+    nested = st.builds(lambda a, b: [nf.Residual(nf.Residual(*a, scale=0.7), *b)], hidden, hidden)
+    some = st.lists(st.one_of(hidden, block, nested), min_size=1, max_size=3)
+    return st.builds(lambda first, rest, last: nf.Network([first, *itertools.chain(*rest), *last]), dense, some, hidden)
+
+
+@settings(max_examples=25, deadline=None)
+@given(net=layers(), rectangular=st.booleans())
+def test_any_network(net, rectangular):
+    check(net, X, Y if rectangular else None, exact=1e-10)
+
+
+@pytest.mark.parametrize(("n", "m"), [(300, None), (130, 129), (2, 700), (700, 1)])
+def test_tiles(n, m):
+    """Every part of a matrix of several rectangles, whatever the threads; the weights need no symmetry."""
+    net, rng = nf.MLP(3, "relu", 1.2, 0.1), np.random.default_rng(n)
+    X, Y = rng.normal(size=(n, 5)), None if m is None else rng.normal(size=(m, 5))
+    found = nf.kernels(net, X, Y, "ntk", gradient=True).gradients
+    weights = rng.normal(size=found.shape[1:])
+    sums = [nf.kernel_vjp(net, X, w, Y, n_threads=k) for k in (1, 3) for w in (weights, np.asfortranarray(weights))]
+    assert_allclose(
+        sums[0], np.einsum("pij,ij->p", found, weights), rtol=0, atol=1e-12 * np.abs(found).sum(axis=(1, 2)).max()
+    )
+    assert_array_equal(sums[0], sums[2])
+    assert_array_equal(sums[1], sums[3])
+    assert_allclose(sums[0], sums[1], rtol=1e-12, atol=1e-12 * np.abs(sums[0]).max())
+    assert_array_equal(found, nf.kernels(net, X, Y, "ntk", gradient=True, n_threads=3).gradients)
+    some = [0, n // 2, n - 1]
+    if m is None:
+        assert_array_equal(found, np.swapaxes(found, 1, 2))
+        few = nf.kernels(net, X[some], None, "ntk", gradient=True).gradients
+        assert_allclose(found[:, some][:, :, some], few, rtol=1e-12, atol=1e-13)
+    else:
+        few = nf.kernels(net, X[some], Y[:1], "ntk", gradient=True).gradients
+        assert_allclose(found[:, some, :1], few, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf", "gelu", "tanh", "hardtanh", "sin"])
+def test_float32(activation):
+    net, single = deep(A.get(activation)), X.astype("f4")
+    found, exact = (nf.kernels(net, single, dtype=dtype, gradient=True).gradients for dtype in (None, "f8"))
+    for one, two in zip(found, exact, strict=True):
+        assert one.dtype == np.float32
+        assert_allclose(one, two, atol=2e-5 * np.abs(two).max())
+    weights = np.ones((5, 5))
+    total = nf.kernel_vjp(net, single, weights)
+    assert total.dtype == np.float32
+    assert_allclose(total, nf.kernel_vjp(net, X, weights), rtol=1e-4, atol=1e-4)
+
+
+def test_duplicates_are_like_the_diagonal():
+    twice = np.vstack([X, X])
+    for name in ("relu", "abs", "hardtanh", "gelu"):
+        for found in nf.kernels(deep(A.get(name)), twice, gradient=True).gradients:
+            copies, diagonal = found[:, range(5), range(5, 10)], found[:, range(5), range(5)]
+            assert_allclose(copies, diagonal, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("distance", [2.0**-6, 2.0**-12, 2.0**-18])
+def test_near_duplicates(distance):
+    """ρ is known to ε, and dΘ to ε/√(1-ρ), where 1-ρ is about the distance squared."""
+    net = nf.Network([nf.Dense(1.25, 0.5), "relu", nf.Dense(0.75, 0.25), "relu", nf.Dense(1.5, 0.125)])
+    pair = np.array([[1.0, 0.5], [1.0, 0.5 + distance]])
+    found = nf.kernels(net, pair, get="ntk", gradient=True).gradients[:, 0, 1]
+    h = reference.mp.mpf(2) ** -40
+    for p in range(6):
+        values = [reference.pair(moved(net, p, s * 2.0**-40), *pair).ntk_xy for s in (-1, 1)]
+        assert found[p] == pytest.approx(float((values[1] - values[0]) / (2 * h)), rel=1e-14 / distance)
+
+
+def test_opposite_points_and_zero_rows():
+    """Without biases ρ stays at -1, and the point 0 has no variance: nothing is divided by it."""
+    points = np.array([[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0]])
+    net = nf.MLP(3, "leaky_relu", 1.3)
+    values, found = nf.kernels(net, points, gradient=True)
+    for value, gradient in zip(values, found, strict=True):
+        assert np.isfinite(gradient).all()
+        assert_array_equal(gradient[1::2], 0)
+        for p in (0, 2, 4):  # Σ is the product of all w², Θ is L times that
+            assert_allclose(gradient[p], 2 / 1.3 * value, rtol=1e-12, atol=1e-13)
+
+
+def test_series_end_where_no_derivative_is_known():
+    close = np.vstack([X, X[:1] * (1 + 1e-9)])
+    with pytest.raises(nf.PrecisionError, match=r"activation 'elu': derivatives .* \|ρ\| <= 0.\d+ for these variances"):
+        nf.kernel_vjp(deep(A.elu()), close, np.ones((6, 6)))
+    with pytest.raises(nf.PrecisionError, match="activation 'elu'"):
+        nf.kernels(deep(A.elu()), close, gradient=True)
+
+
+# --- names and values of hyperparameters
+
+
+def test_hyperparameters():
+    net = nf.Network([nf.Dense(2.0, 0.5), nf.Residual("relu", nf.Dense(3.0), scale=0.5), "erf", nf.Dense(4.0, 0.1)])
+    assert list(nf.hyperparameters(net).values()) == [2.0, 0.5, 3.0, 0.0, 4.0, 0.1]
+    assert list(nf.hyperparameters(net))[2:4] == [(1, "weight_std"), (1, "bias_std")]
+    changed = nf.with_hyperparameters(net, np.arange(1.0, 7.0))
+    assert list(nf.hyperparameters(changed).values()) == [1, 2, 3, 4, 5, 6]
+    assert nf.with_hyperparameters(changed, nf.hyperparameters(net).values()) == net
+
+
+# --- the likelihood
+
+TARGETS = np.sin(X.sum(axis=1))[:, None] + np.array([0.0, 0.3])
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_likelihood(kernel):
+    net = deep(A.relu())
+    found = network_likelihood(net, X, TARGETS, 0.2, kernel)
+    K, dK = nf.kernels(net, X, get=kernel, gradient=True)
+    by_matrices = log_marginal_likelihood(K, TARGETS, 0.2, dK)
+    assert found.value == by_matrices.value
+    assert_allclose(found.gradient, by_matrices.gradient, rtol=1e-11)
+    assert found.noise == pytest.approx(by_matrices.noise, rel=1e-12)
+    for p in range(6):
+        want = difference(lambda net: network_likelihood(net, X, TARGETS, 0.2, kernel).value, net, p)
+        assert found.gradient[p] == pytest.approx(want, rel=1e-8, abs=1e-8)
+
+
+def test_likelihood_gradient_is_symmetric():
+    gp = GaussianProcess(nf.nngp(deep(A.erf()), X), TARGETS, 0.1)
+    W = gp.likelihood_gradient()
+    assert_allclose(W, W.T, atol=1e-13)
+    inverse = np.linalg.inv(nf.nngp(deep(A.erf()), X) + 0.1 * np.eye(5))
+    assert_allclose(W, (gp.alpha @ gp.alpha.T - 2 * inverse) / 2, rtol=1e-10, atol=1e-12)
+
+
+POINTS = np.linspace(-2, 2, 25)[:, None]
+NOISY = np.sin(2 * POINTS[:, 0]) + 0.1 * np.random.default_rng(0).normal(size=25)
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_fit(kernel):
+    start, calls = nf.MLP(2, "erf", bias_std=0.5), []
+    found = fit_hyperparameters(start, POINTS, NOISY, kernel, progress=lambda done, total: calls.append((done, total)))
+    assert found.converged
+    assert "CONVERGENCE" in found.message
+    assert found.path[0] == network_likelihood(start, POINTS, NOISY, 0.1, kernel).value
+    assert (np.diff(found.path) >= 0).all()
+    assert found.value == pytest.approx(found.path[-1], rel=1e-12)
+    assert calls == [(k, 100) for k in range(1, len(found.path))]
+    there = network_likelihood(found.network, POINTS, NOISY, found.noise, kernel)
+    assert there.value == pytest.approx(found.value, rel=1e-10)
+    logs = there.gradient * list(nf.hyperparameters(found.network).values())
+    assert np.abs([*logs, there.noise * found.noise]).max() < 0.05  # of about 25 points
+    assert 0.003 < found.noise < 0.03  # 0.01 was put in
+
+
+def test_fixed_stays():
+    start = nf.MLP(2, "erf", bias_std=0.5)
+    found = fit_hyperparameters(start, POINTS, NOISY, fixed=["noise", "bias_std", (1, "weight_std")], max_steps=3)
+    before, after = nf.hyperparameters(start), nf.hyperparameters(found.network)
+    assert {key for key in before if before[key] != after[key]} == {(0, "weight_std")}
+    assert found.noise == 0.1
+    assert len(found.path) <= 4
+    without_bias = fit_hyperparameters(nf.MLP(2, "erf"), POINTS, NOISY, max_steps=2).network
+    assert nf.hyperparameters(without_bias)[0, "bias_std"] == 0
+
+
+JUMP = nf.Activation.from_function(lambda x: np.where(x > 0.3, np.tanh(x) + 1.0, np.tanh(x)), name="jump", kinks=[0.3])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 4))), ValueError, r"weights: expected shape \(5, 5\)"),
+        (lambda: nf.kernel_vjp(deep(A.relu()), X, [["a"] * 5] * 5), TypeError, "weights: expected real numbers"),
+        (
+            lambda: nf.kernel_vjp(deep(A.relu()), X, np.diag([1, 1, 1, np.nan, 1])),
+            ValueError,
+            r"weights: expected finite numbers, got nan at index \(3, 3\)",
+        ),
+        (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 3)), Y[:, :2]), ValueError, "Y: expected 4 features"),
+        (lambda: nf.kernel_vjp(A.relu(), X, np.ones((5, 5))), TypeError, "net: expected a Network"),
+        (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 5)), get="dot"), ValueError, "get: expected one of"),
+        (lambda: nf.kernels(deep(A.relu()), X, get="nngp_dot", gradient=True), ValueError, "get: with gradient=True"),
+        (lambda: nf.kernels(deep(JUMP), X, gradient=True), ValueError, "gradient: activation 'jump' jumps"),
+        (lambda: nf.hyperparameters("relu"), TypeError, "net: expected a Network"),
+        (
+            lambda: nf.with_hyperparameters(nf.MLP(2), [1.0]),
+            ValueError,
+            "values: expected 4, two for each Dense, got 1",
+        ),
+        (lambda: nf.with_hyperparameters(nf.MLP(1), [1.0, -1.0]), ValueError, "bias_std: expected a number >= 0"),
+        (lambda: network_likelihood(nf.MLP(2), X, TARGETS, 0.1, "rbf"), ValueError, "kernel: expected one of"),
+        (lambda: network_likelihood(nf.MLP(2), X, TARGETS[:3], 0.1), ValueError, r"y: expected shape \(5,\)"),
+        (lambda: fit_hyperparameters(nf.MLP(2), X, TARGETS, noise=0), ValueError, "noise: expected a number > 0"),
+        (lambda: fit_hyperparameters(nf.MLP(2), X, TARGETS, fixed=["w"]), ValueError, "fixed: .* got 'w'"),
+        (
+            lambda: fit_hyperparameters(nf.MLP(2), X, TARGETS, fixed=["weight_std", "noise"]),
+            ValueError,
+            "fixed: expected something left",
+        ),
+        (lambda: fit_hyperparameters(nf.MLP(2), X, TARGETS, max_steps=0), ValueError, "max_steps: expected an integer"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -2,7 +2,7 @@
 
 from ntkfast.plotting import COLOURS
 
-__all__ = ["COLOURS", "new_figure", "outside_legend"]
+__all__ = ["COLOURS", "legend_above", "new_figure"]
 
 
 def new_figure(width, height):
@@ -14,6 +14,6 @@ def new_figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def outside_legend(ax, **options):
-    """A legend above the axes, where it covers no data."""
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=2.2, **options)
+def legend_above(figure, ax, n_columns):
+    """One legend for all axes, of what is drawn in ax, above them: there it covers no data."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=n_columns)

@@ -70,7 +70,7 @@ def as_dict(data) -> dict:
 
 
 class Parts:
-    """The finished parts of a run, as files in a folder, so that a stopped run continues. Without a folder none is kept."""
+    """The finished parts of a run, as files in a folder: a stopped run continues. Without a folder none is kept."""
 
     def __init__(self, folder=None):
         self.folder = None if folder is None else Path(folder)

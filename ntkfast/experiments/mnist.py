@@ -50,7 +50,7 @@ class Regression:
         return float(np.mean(self.outputs.argmax(axis=1) == self.labels))
 
 
-def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None) -> Regression:
+def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None, say=None) -> Regression:
     """f(x) = Θ(x, X) (Θ(X, X) + r)⁻¹ y in float32, by Cholesky's factor in the memory of the Gram matrix.
 
     Beside 4 n² bytes (14.4 GB for all 60000) it takes 4 · 784 n of the images and some hundred MiB.
@@ -66,6 +66,8 @@ def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None) -> Regressio
         r over the mean of the diagonal of Θ: rounding in float32 makes a large Gram matrix indefinite without.
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
+    say : callable, optional
+        Gets a line of text with its time when a step is done.
 
     Returns
     -------
@@ -106,6 +108,8 @@ def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None) -> Regressio
         start = time.perf_counter()
         yield
         seconds[name] = time.perf_counter() - start
+        if say is not None:
+            say(f"{name:<32} {seconds[name]:8.1f} s")
 
     net = relu_network(depth)
     with step("kernel of the training images"):

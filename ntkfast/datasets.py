@@ -129,10 +129,12 @@ def download_mnist(folder=None) -> Path:
     except Exception as error:  # URLError, OpenMLError and others, by its version
         raise DataError(f"MNIST: could not be fetched from OpenML: {error}") from None
     images, labels = np.asarray(images).astype(np.uint8), np.asarray(labels).astype(np.uint8)
-    for prefix, rows in (("train", slice(60000)), ("t10k", slice(60000, None))):
+    first = 0
+    for prefix, n in PARTS.values():
+        rows, first = slice(first, first + n), first + n
         for name, array, axes in (("images-idx3", images[rows], (28, 28)), ("labels-idx1", labels[rows], ())):
             name = f"{prefix}-{name}-ubyte"
-            header = np.array([0x800 + 1 + len(axes), len(array), *axes], ">u4")
+            header = np.array([0x801 + len(axes), len(array), *axes], ">u4")  # 0x8: of bytes; then the number of axes
             content = header.tobytes() + array.tobytes()
             found = hashlib.sha256(content).hexdigest()
             if found != SHA256[name]:

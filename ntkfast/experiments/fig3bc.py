@@ -191,10 +191,10 @@ def _listed(values):
 
 
 def _first_below(t, values, level):
-    """When the values first reach the level, between two times by a straight line; inf if they do not."""
+    """When the values first reach the level, between two times by a straight line; the last time if they do not."""
     k = int(np.argmax(values <= level))
     if values[k] > level:
-        return np.inf
+        return t[-1]
     return np.interp(level, [values[k], values[k - 1]], [t[k], t[k - 1]])
 
 

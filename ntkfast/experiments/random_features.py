@@ -97,7 +97,7 @@ def findings(data: RandomFeatures):
             told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
         )
     apart = np.sqrt(np.mean(((ratio - 1) / relative) ** 2))
-    lines.append(within("these ratios minus 1, in standard errors", 0, 2.5, apart, f"about 1, {n} values"))
+    lines.append(within("these ratios minus 1, in standard errors", 0, 3, apart, f"about 1, {n} values"))
     return lines
 
 

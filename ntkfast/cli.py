@@ -141,7 +141,7 @@ def told():
 def add_figure(name, text):
     @paper.command(name, help=text)
     @paper_options
-    @click.option("--full/--quick", default=False, help="The paper's sizes (days), or small ones.  [default: quick]")
+    @click.option("--full/--quick", default=False, help="The paper's sizes (hours), or small ones.  [default: quick]")
     @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
     def command(out, full, data, download, seed, threads):
         from ntkfast import datasets
@@ -164,7 +164,7 @@ for name, text in {
     "fig2": "Figure 2: trained networks and the limit Gaussian.",
     "fig3": "Figure 3: principal components of MNIST, and training along one.",
     "theory": "The theorems and propositions, measured.",
-    "all": "All of these, in minutes; with --full in days.",
+    "all": "All of these: minutes; with --full about a day.",
 }.items():
     add_figure(name, text)
 

@@ -166,23 +166,20 @@ def test_power_law():
 # --- parts: what was done is not done again
 
 
-class Stop(Exception):
-    pass
-
-
 def stopper(after):
     calls = []
 
     def progress(done, total):
         calls.append(done)
         if len(calls) > after:
-            raise Stop
+            raise KeyboardInterrupt
 
     return progress
 
 
-def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "SAVE_EVERY", -1)
+@pytest.mark.parametrize("save_every", [-1, 300])
+def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch, save_every):
+    monkeypatch.setattr(running, "SAVE_EVERY", save_every)
     monkeypatch.setattr(running, "SEGMENT", 3)
     sizes = {"widths": (16, 20), "n_seeds": 2, "n": 6, "time": 20}
     whole = theorem2.run(**sizes)
@@ -192,7 +189,7 @@ def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch):
         try:
             again = theorem2.run(**sizes, parts=parts, progress=stopper(after))
             break
-        except Stop:
+        except KeyboardInterrupt:
             stops += 1
             assert list(parts.folder.iterdir())
     assert stops >= 2

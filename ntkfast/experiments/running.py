@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
-import tempfile
 import time
 import zipfile
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ from ntkfast.networks import MLP
 
 __all__ = ["Finding", "Parts", "Work", "below", "load", "near", "power_law", "save", "told", "trained", "within"]
 
-SAVE_EVERY = 120  # seconds between two savings of a network in training
+SAVE_EVERY = 300  # seconds between two savings of a network in training
 SEGMENT = 50  # steps after which training looks at the clock
 BIG = 4000  # width from which several BLAS threads pay; below, they cost more than they bring on a busy machine
 
@@ -46,13 +46,13 @@ def network(net, n_inputs, width, *key):
 def save(path, values: dict) -> None:
     """Write arrays, numbers and strings to an .npz file: complete, or not at all."""
     path = Path(path)
-    handle, beside = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("wb") as file:
             np.savez(file, **values)
-        os.replace(beside, path)
+        beside.replace(path)
     except BaseException:
-        os.unlink(beside)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -162,10 +162,13 @@ def _trained(f, X, y, at, observe, learning_rate, folder, name, report):
                 seen.append(observe(f))
                 continue
             steps = min(SEGMENT, at[len(seen)] - step)
-            start = step
-            run = train(
-                f, X, y, steps, learning_rate, progress=lambda done, _, start=start: report(start + done, at[-1])
-            )
+            shown = functools.partial(_shifted, report, step, at[-1])
+            try:
+                run = train(f, X, y, steps, learning_rate, progress=shown)
+            except KeyboardInterrupt:
+                if folder is not None:
+                    _save_state(folder, name, step, seen, f)
+                raise
             step, f = step + steps, run.network
             if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                 _save_state(folder, name, step, seen, f)
@@ -177,14 +180,19 @@ def _trained(f, X, y, at, observe, learning_rate, folder, name, report):
     return _stacked(seen)
 
 
+def _shifted(report, start, total, done, _):
+    report(start + done, total)
+
+
 def _stacked(seen):
     return {key: np.array([values[key] for values in seen]) for key in seen[0]} if seen else {}
 
 
 def _save_state(folder, name, step, seen, f):
     """The network first, under a name of its own: whenever this is stopped, the state names a network that is there."""
-    older = list(folder.glob(f"{name}.at-*"))
-    f.save(folder / f"{name}.at-{step}")
+    path = folder / f"{name}.at-{step}"
+    older = [other for other in folder.glob(f"{name}.at-*") if other != path]
+    f.save(path)
     save(folder / f"{name}.state.npz", {"step": step, "n_seen": len(seen), **_stacked(seen)})
     for path in older:
         path.unlink()

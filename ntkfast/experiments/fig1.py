@@ -25,7 +25,7 @@ from ntkfast.kernels.empirical import empirical_ntk
 
 __all__ = ["Figure1", "findings", "plot", "run"]
 
-QUICK = {"widths": (500, 2000), "n_seeds": 6, "n_initial": 48, "n_train": 40}
+QUICK = {"widths": (500, 2000), "n_seeds": 5, "n_initial": 48, "n_train": 40}
 FULL = {"widths": (500, 10000), "n_seeds": 10, "n_initial": 48, "n_train": 100}
 DEPTH, STEPS, GRID = 4, 200, 101
 
@@ -73,7 +73,7 @@ class Figure1:
 
 
 def run(
-    widths=(500, 2000), n_seeds=6, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=None, progress=None
+    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=None, progress=None
 ) -> Figure1:
     """Networks of depth 4 trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.
 

@@ -25,7 +25,7 @@ from ntkfast.learning import kernel_pca
 
 __all__ = ["Figure3bc", "findings", "plot", "run"]
 
-QUICK = {"widths": (100, 300, 1000), "learning_rates": (2.0, 5.0, 16.0)}
+QUICK = {"widths": (100, 300, 1000), "learning_rates": (4.0, 8.0, 20.0)}
 FULL = {"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)}
 TIME, AMPLITUDE = 4000, 0.5
 
@@ -59,7 +59,7 @@ class Figure3bc:
 
 
 def run(
-    data, widths=(100, 300, 1000), learning_rates=(2.0, 5.0, 16.0), n=POINTS, n_trials=2, time=TIME, n_times=40,
+    data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=TIME, n_times=40,
     *, seed=0, parts=None, progress=None,
 ) -> Figure3bc:  # fmt: skip
     """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).

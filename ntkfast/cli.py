@@ -1,5 +1,6 @@
-"""The command line: ntkfast info, demo, bench, accuracy."""
+"""The command line: ntkfast info, demo, bench, accuracy, paper."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -91,3 +92,104 @@ def accuracy():
     click.echo("|---|---|---|---|---|")
     for row in module.rows():
         click.echo(f"| {row.name} | {row.method} | {row.value:.0e} | {row.slope:.0e} | {row.diagonal:.0e} |")
+
+
+class Figures(click.Group):
+    """A group whose unknown commands are told in one line."""
+
+    def resolve_command(self, ctx, args):
+        if args[0] not in self.commands:
+            fail(f"paper: {args[0]} is unknown; the known ones are {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx):
+        return list(self.commands)
+
+
+@main.group(cls=Figures)
+def paper():
+    """The figures and statements of Jacot, Gabriel and Hongler (2018), with our numbers beside theirs."""
+
+
+def paper_options(command):
+    """The options that all commands of the group have."""
+    for option in (
+        threads,
+        click.option("--download", is_flag=True, help="Fetch MNIST from OpenML into that folder first."),
+        click.option("--data", type=click.Path(), help="Folder of the MNIST files.  [default: $NTKFAST_DATA]"),
+        click.option("--out", default="paper", show_default=True, type=click.Path(), help="Folder of the results."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def told():
+    """What can go wrong with files, memory and extras, in one line."""
+    from numpy.linalg import LinAlgError
+
+    from ntkfast.datasets import DataError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("ntkfast: stopped; the same command continues", err=True)
+        sys.exit(130)
+    except (DataError, ImportError, MemoryError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
+        fail(error)
+
+
+def add_figure(name, text):
+    @paper.command(name, help=text)
+    @paper_options
+    @click.option("--full/--quick", default=False, help="The paper's sizes (hours), or small ones.  [default: quick]")
+    @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+    def command(out, full, data, download, seed, threads):
+        from ntkfast import datasets
+        from ntkfast.experiments import paper as module
+
+        with told():
+            module.check_folder(out)
+            data = datasets.download_mnist(data) if download else data
+            found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=click.echo)
+        judged = [finding for _, finding in found if finding.ok is not None]
+        wrong = [(title, finding) for title, finding in found if finding.ok is False]
+        click.echo(f"{Path(out) / 'report.md'}: {len(judged) - len(wrong)} of {len(judged)} within their tolerance")
+        for title, f in wrong:
+            click.echo(f"out: {title}; {f.what}: expected {f.expected} ({f.tolerance}), found {f.found}")
+        sys.exit(1 if wrong else 0)
+
+
+for name, text in {
+    "fig1": "Figure 1: the tangent kernel of two widths before and after training.",
+    "fig2": "Figure 2: trained networks and the limit Gaussian.",
+    "fig3": "Figure 3: principal components of MNIST, and training along one.",
+    "theory": "The theorems and propositions, measured.",
+    "all": "All of these: minutes; with --full about a day.",
+}.items():
+    add_figure(name, text)
+
+
+@paper.command()
+@paper_options
+@click.option("--n", type=click.IntRange(min=10, max=60000), help="The first n training images.  [default: all 60000]")
+@click.option("--depth", default=4, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--ridge", default=1e-5, show_default=True, type=click.FloatRange(min=0), help="Over the mean of Θ(x, x)."
+)
+def mnist(n, depth, ridge, out, data, download, threads):
+    """Exact NTK regression on all of MNIST: one float32 Gram matrix of 14.4 GB, factored in place."""
+    from threadpoolctl import threadpool_limits
+
+    from ntkfast import datasets
+    from ntkfast.experiments import mnist as module
+    from ntkfast.experiments import paper, running
+
+    with told():
+        folder = paper.check_folder(out)
+        data = datasets.download_mnist(data) if download else data
+        train, test = datasets.mnist("train", data), datasets.mnist("test", data)
+        with threadpool_limits(threads):
+            result = module.run(train, test, n, depth, ridge, say=click.echo)
+        running.save(folder / "mnist.npz", running.as_dict(result))
+    click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")

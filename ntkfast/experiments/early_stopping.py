@@ -1,0 +1,130 @@
+"""Section 5 of the paper: directions of large eigenvalue are learned first, so that stopping early keeps noise out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.experiments.figures import COLOURS, new_figure
+from ntkfast.experiments.running import near, relu_network, told, within
+from ntkfast.kernels import ntk
+from ntkfast.learning import EarlyStopping, LeastSquaresFlow
+from ntkfast.plotting import plot_early_stopping
+
+__all__ = ["Stopping", "findings", "plot", "run"]
+
+QUICK = {}
+FULL = {"n": 1000, "n_validation": 4000}
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """What `run` finds; T times, N eigenvalues.
+
+    Attributes
+    ----------
+    t, loss : float
+        The best time to stop, and the validation loss there.
+    times, training_loss, validation_loss : ndarray, shape (T,)
+    eigenvalues : ndarray, shape (N,)
+        λ_i of K/N.
+    remaining : ndarray, shape (N,)
+        |⟨f_t - y, f^(i)⟩| over |⟨f_0 - y, f^(i)⟩| at that time, by steps of the flow itself.
+    noise : float
+        Standard deviation of the noise on the labels.
+    """
+
+    t: float
+    loss: float
+    times: np.ndarray
+    training_loss: np.ndarray
+    validation_loss: np.ndarray
+    eigenvalues: np.ndarray
+    remaining: np.ndarray
+    noise: float
+
+
+def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, progress=None) -> Stopping:
+    """The flow of infinite width on noisy labels of f*(x) = x1 + x2 x3, x from N(0, 1).
+
+    Parameters
+    ----------
+    n, n_validation, n_inputs : int
+        Points to train on and to validate (these without noise), and their number of coordinates, at least 3.
+    noise : float
+        Standard deviation of the noise on the labels.
+    seed : int
+    parts, progress
+        Not used: this takes seconds.
+
+    Returns
+    -------
+    Stopping
+
+    Examples
+    --------
+    >>> from ntkfast.experiments import early_stopping
+    >>> data = early_stopping.run(n=30, n_validation=50)
+    >>> bool(data.loss <= data.validation_loss[-1])
+    True
+    """
+    rng = np.random.default_rng([seed, 3])
+    net = relu_network(4)
+    X, V = rng.standard_normal((n, n_inputs)), rng.standard_normal((n_validation, n_inputs))
+    y = X[:, 0] + X[:, 1] * X[:, 2] + noise * rng.standard_normal(n)
+    flow = LeastSquaresFlow(ntk(net, X, progress=False), y)
+    found = flow.early_stopping(ntk(net, V, X, progress=False), V[:, 0] + V[:, 1] * V[:, 2])
+    # by the function on the data, which knows nothing of components
+    functions = flow.eigenfunctions(n)
+    stopped = flow.mean(found.t) - y
+    remaining = np.abs(functions.T @ stopped) / np.abs(functions.T @ y)
+    return Stopping(
+        found.t, found.loss, found.times, found.training_loss, found.validation_loss, flow.eigenvalues, remaining, noise
+    )
+
+
+def plot(data: Stopping):
+    """The losses against time, and what is learned of each component at the best time. Returns a matplotlib Figure."""
+    figure = new_figure(11, 4.5)
+    left, right = figure.subplots(1, 2)
+    plot_early_stopping(EarlyStopping(data.t, data.loss, data.times, data.training_loss, data.validation_loss), left)
+    right.semilogx(data.eigenvalues, 1 - data.remaining, ".", markersize=4, color=COLOURS[0], label="component $i$")
+    x = np.geomspace(data.eigenvalues[-1], data.eigenvalues[0], 200)
+    right.semilogx(x, -np.expm1(-x * data.t), color=COLOURS[1], linewidth=1, label=r"$1 - e^{-t\lambda}$")
+    right.set(xlabel=r"eigenvalue $\lambda_i$ of $K/N$", ylabel=f"share learned at $t = {data.t:.3g}$")
+    right.grid(True, alpha=0.3)
+    right.legend()
+    return figure
+
+
+def findings(data: Stopping):
+    """The gain of stopping early, and the order in which components are learned: a list of Finding."""
+    last = data.validation_loss[-1]  # t = ∞
+    lines = [
+        told("best time to stop", data.t),
+        told("validation loss ½ E(f_t - f*)² at t = 0, at the best time, at t = ∞",
+             f"{data.validation_loss[0]:.3g}, {data.loss:.3g}, {last:.3g}"),
+        within("validation loss at the best time over that at t = ∞", 0, 0.9, data.loss / last, "< 1"),
+    ]  # fmt: skip
+    exact = np.exp(-data.t * data.eigenvalues)
+    lines.append(
+        near(
+            "what remains of component i is exp(-tλ_i): largest difference",
+            0,
+            np.abs(data.remaining - exact).max(),
+            1e-6,
+        )
+    )
+    first = 1 - data.remaining
+    text = f"{first[0]:.3f}, {first[len(first) // 10]:.3f}, {first[len(first) // 2]:.3f}, {first[-1]:.3f}"
+    lines.append(told("share learned of components 1, N/10, N/2, N at the best time", text, "falls with λ"))
+    return lines
+
+
+def caption(data: Stopping):
+    return (
+        f"Training of infinite width on {len(data.eigenvalues)} labels with noise of standard deviation "
+        f"{data.noise:g}: left the losses (validation labels are without noise), right how much of each component is "
+        "learned at the best time to stop."
+    )

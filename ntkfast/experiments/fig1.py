@@ -1,0 +1,212 @@
+"""Figure 1 of the paper: the empirical tangent kernel on the circle, before and after training, for two widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
+from ntkfast.experiments.running import (
+    Parts,
+    below,
+    blas_threads,
+    circle,
+    near,
+    network,
+    power_law,
+    relu_network,
+    told,
+    trained,
+    working,
+)
+from ntkfast.kernels import ntk
+from ntkfast.kernels.empirical import empirical_ntk
+
+__all__ = ["Figure1", "findings", "plot", "run"]
+
+QUICK = {"widths": (500, 2000), "n_seeds": 5, "n_initial": 48, "n_train": 40}
+FULL = {"widths": (500, 10000), "n_seeds": 10, "n_initial": 48, "n_train": 100}
+DEPTH, STEPS, GRID = 4, 200, 101
+
+
+@dataclass(frozen=True)
+class Figure1:
+    """What `run` finds; W widths, S networks of each trained, I at initialisation, G angles, times 0 and 200.
+
+    Attributes
+    ----------
+    widths : ndarray, shape (W,)
+    gamma : ndarray, shape (G,)
+        Angles in [-π, π]; the one in the middle is 0.
+    limit : ndarray, shape (G,)
+        Θ⁴(x0, x) of infinite width.
+    kernels : ndarray, shape (W, S, 2, G)
+        Θ̂⁴(x0, x) at t = 0 and t = 200.
+    initial : ndarray, shape (W, I, G)
+        Θ̂⁴(x0, x) at t = 0 of more networks, for the variance: 10 hardly tell it.
+    traces : ndarray, shape (W, S, 2)
+        Mean of Θ̂⁴(x, x) over the circle.
+    n_train : int
+        Number of random inputs the networks were trained on.
+    """
+
+    widths: np.ndarray
+    gamma: np.ndarray
+    limit: np.ndarray
+    kernels: np.ndarray
+    initial: np.ndarray
+    traces: np.ndarray
+    n_train: int
+
+    @property
+    def inflation(self):
+        """tr Θ̂ at t = 200 over that at t = 0, (W, S)."""
+        return self.traces[:, :, 1] / self.traces[:, :, 0]
+
+    @property
+    def variance(self):
+        """The share of each network in the variance of Θ̂(x0, ·) at t = 0, the mean over the circle, (W, I)."""
+        n = self.initial.shape[1]
+        squares = np.square(self.initial - self.initial.mean(axis=1, keepdims=True)).mean(axis=2)
+        return squares * n / (n - 1)
+
+
+def run(
+    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=None, progress=None
+) -> Figure1:
+    """Networks of depth 4 trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.
+
+    Parameters
+    ----------
+    widths : sequence of int
+    n_seeds : int
+        Networks of each width that are trained, at least 2.
+    n_initial : int
+        Networks of each width that are looked at before training, at least 2.
+    n_train : int
+        Number of inputs; the paper does not give it.
+    steps : int
+        Of training; 200 in the paper.
+    seed : int
+    parts : Parts, optional
+        Where to keep networks that are done.
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`.
+
+    Returns
+    -------
+    Figure1
+
+    Examples
+    --------
+    >>> from ntkfast.experiments import fig1
+    >>> data = fig1.run(widths=(20, 40), n_seeds=2, n_initial=2, n_train=5, steps=3)
+    >>> data.kernels.shape
+    (2, 2, 2, 101)
+    """
+    parts = Parts() if parts is None else parts
+    net = relu_network(DEPTH)
+    gamma = np.linspace(-np.pi, np.pi, GRID)
+    points, middle = circle(gamma), GRID // 2
+    X = np.random.default_rng([seed, 1]).standard_normal((n_train, 2))
+    y = X[:, 0] * X[:, 1]
+
+    def observe(f):
+        K = empirical_ntk(f, points, progress=False)
+        return {"kernel": K[middle], "trace": np.trace(K) / GRID}
+
+    def look(width, k):
+        with blas_threads(width):
+            return {"kernel": empirical_ntk(network(net, 2, width, seed, k), points[middle : middle + 1], points)[0]}
+
+    kernels = np.empty((len(widths), n_seeds, 2, GRID))
+    initial = np.empty((len(widths), n_initial, GRID))
+    traces = np.empty((len(widths), n_seeds, 2))
+    # a training step is three passes over the inputs, a kernel two over the circle
+    costs = np.array([3 * steps * n_train * n_seeds, 2 * GRID * n_initial])
+    with working(progress, "figure 1", costs.sum() * np.square(widths).sum()) as work:
+        for i, width in enumerate(widths):
+            for k in range(n_seeds):
+                seen = trained(
+                    network(net, 2, width, seed, k), X, y, (0, steps), observe, parts=parts, name=f"n{width}-{k}",
+                    report=work.part(costs[0] / n_seeds * width**2),
+                )  # fmt: skip
+                kernels[i, k], traces[i, k] = seen["kernel"], seen["trace"]
+            for k in range(n_initial):
+                report = work.part(costs[1] / n_initial * width**2)
+                initial[i, k] = parts.get(f"start-n{width}-{k}", lambda w=width, k=k: look(w, k))["kernel"]
+                report(1, 1)
+    limit = ntk(net, points[middle : middle + 1], points, progress=False)[0]
+    limit[middle] = ntk(net, points[middle : middle + 1], progress=False)[0, 0]  # on the cusp: by the exact diagonal
+    return Figure1(np.array(widths), gamma, limit, kernels, initial, traces, n_train)
+
+
+def plot(data: Figure1):
+    """Every network's Θ̂⁴(x0, x) against γ, at both times, and the limit. Returns a matplotlib Figure."""
+    figure = new_figure(7.5, 5.2)
+    ax = figure.subplots()
+    colours = iter(COLOURS)
+    for i, width in enumerate(data.widths):
+        for j, t in enumerate((0, STEPS)):
+            colour = next(colours)
+            for k, curve in enumerate(data.kernels[i, :, j]):
+                label = f"$n = {width}$, $t = {t}$" if k == 0 else None
+                ax.plot(
+                    data.gamma,
+                    curve,
+                    color=colour,
+                    linewidth=0.9,
+                    alpha=0.6,
+                    label=label,
+                    linestyle="--" if j == 0 else "-",
+                )
+    ax.plot(data.gamma, data.limit, color="black", linewidth=2, label=r"$n = \infty$")
+    ax.set(xlim=(-np.pi, np.pi), ylim=(0.05, 0.40), xlabel=r"$\gamma$")
+    ax.set(ylabel=r"$\Theta^{(4)}(x_0, x)$,  $x = (\cos\gamma, \sin\gamma)$")
+    legend_above(figure, ax, 3)
+    return figure
+
+
+def findings(data: Figure1):
+    """The numbers of the figure beside the theory's: a list of Finding."""
+    middle = len(data.gamma) // 2
+    lines = [near("Θ⁴(x0, x0), limit kernel at γ = 0", 0.2825, data.limit[middle], 1e-12)]
+    for width, kernels, at_start, inflation in zip(
+        data.widths, data.kernels, data.initial, data.inflation, strict=True
+    ):
+        spread = at_start[:, middle].std(ddof=1)
+        tolerance = 3 * spread / np.sqrt(len(at_start)) + 1 / width  # the mean is off by O(1/n)
+        lines += [
+            near(
+                f"n = {width}: mean of Θ̂⁴(x0, x0) at t = 0", data.limit[middle], at_start[:, middle].mean(), tolerance
+            ),
+            told(f"n = {width}: standard deviation of Θ̂⁴(x0, x0) at t = 0", spread),
+            told(f"n = {width}: mean of Θ̂⁴(x0, x0) at t = {STEPS}", kernels[:, 1, middle].mean()),
+            told(f"n = {width}: standard deviation of Θ̂⁴(x0, x0) at t = {STEPS}", kernels[:, 1, middle].std(ddof=1)),
+            told(
+                f"n = {width}: inflation, tr Θ̂ at t = {STEPS} over t = 0",
+                f"{inflation.mean():.4f} (standard deviation {inflation.std(ddof=1):.4f})",
+                "> 1, more for narrow networks",
+            ),
+        ]
+    n = data.initial.shape[1]
+    means, errors = data.initial.mean(axis=1), data.initial.std(axis=1, ddof=1) / np.sqrt(n)
+    apart = np.abs(means[0] - means[-1]) / np.hypot(errors[0], errors[-1])
+    lines.append(
+        below("t = 0: distance of the means of the widths in standard errors, over the circle", 3, apart.mean())
+    )
+    # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
+    slope, error = power_law(data.widths, data.variance)
+    lines.append(near("variance of Θ̂⁴(x0, ·) at t = 0 ∝ n^s: s", -1, slope, 3 * error + 0.1))
+    slope, error = power_law(data.widths, data.inflation - 1)
+    lines.append(near("inflation - 1 ∝ n^s: s", -1, slope, 3 * error + 0.1))
+    return lines
+
+
+def caption(data: Figure1):
+    return (
+        f"Θ̂⁴(x0, x) of {data.kernels.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, before "
+        f"and after {STEPS} steps on f*(x) = x1 x2 at {data.n_train} inputs from N(0, 1); the paper has "
+        "n = 500 and 10000, 10 networks of each, and does not give the number of inputs."
+    )

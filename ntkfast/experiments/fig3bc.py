@@ -1,0 +1,199 @@
+"""Figures 3(b) and 3(c) of the paper: networks of several widths trained along a kernel principal component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.experiments.fig3a import DEPTH, POINTS, batch
+from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
+from ntkfast.experiments.running import (
+    Parts,
+    near,
+    network,
+    power_law,
+    relu_network,
+    told,
+    trained,
+    within,
+    working,
+)
+from ntkfast.finite import ntk_vector_product
+from ntkfast.kernels import ntk
+from ntkfast.learning import kernel_pca
+
+__all__ = ["Figure3bc", "findings", "plot", "run"]
+
+QUICK = {"widths": (100, 300, 1000), "learning_rates": (4.0, 8.0, 20.0)}
+FULL = {"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)}
+TIME, AMPLITUDE = 4000, 0.5
+
+
+@dataclass(frozen=True)
+class Figure3bc:
+    """What `run` finds; W widths, T trials of each, R times.
+
+    Attributes
+    ----------
+    widths : ndarray, shape (W,)
+    t : ndarray, shape (R,)
+    along : ndarray, shape (W, T, R)
+        ‖g_t‖, g_t the part of f_t - f* along f^(2), in ‖·‖_pin.
+    deviation : ndarray, shape (W, T, R)
+        ‖h_t‖, the rest.
+    rates : ndarray, shape (W, T, R)
+        ⟨f^(2), Θ̂_t f^(2)⟩/N: what takes the place of λ2 in a network.
+    eigenvalue : float
+        λ2 of the limit kernel.
+    learning_rates : ndarray, shape (W,)
+    """
+
+    widths: np.ndarray
+    t: np.ndarray
+    along: np.ndarray
+    deviation: np.ndarray
+    rates: np.ndarray
+    eigenvalue: float
+    learning_rates: np.ndarray
+
+
+def run(
+    data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=TIME, n_times=40,
+    *, seed=0, parts=None, progress=None,
+) -> Figure3bc:  # fmt: skip
+    """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).
+
+    Parameters
+    ----------
+    data : ntkfast.datasets.MNIST
+    widths : sequence of int
+    learning_rates : sequence of float
+        Of each width; 1 in the paper. Gradient descent follows the flow for rates well below 2/λ1, 44 at the start and
+        the less the more the kernel inflates, so that in wide networks fewer steps do.
+    n : int
+        Number of digits.
+    n_trials : int
+        Networks of each width.
+    time : float
+        How long.
+    n_times : int
+        How often to look.
+    seed, parts, progress
+        As in `ntkfast.experiments.fig1.run`.
+
+    Returns
+    -------
+    Figure3bc
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.datasets import MNIST
+    >>> from ntkfast.experiments import fig3bc
+    >>> rng = np.random.default_rng(0)
+    >>> noise = MNIST(rng.integers(0, 256, (90, 784), dtype=np.uint8), rng.integers(0, 10, 90, dtype=np.uint8))
+    >>> fig3bc.run(noise, widths=(20, 40), learning_rates=(2, 4), n=30, n_trials=1, time=40, n_times=2).t
+    array([ 0., 20., 40.])
+    """
+    parts = Parts() if parts is None else parts
+    net = relu_network(DEPTH)
+    X = batch(data, n, seed)[0]
+    pca = kernel_pca(ntk(net, X, progress=False), 2)
+    component = pca.eigenfunctions[:, 1]
+    t = np.linspace(0, time, n_times + 1)
+    shape = (len(widths), n_trials, len(t))
+    along, deviation, rates = np.empty(shape), np.empty(shape), np.empty(shape)
+
+    def observer(target):
+        def observe(f):
+            error = f(X)[:, 0].astype(float) - target
+            g = np.mean(error * component)
+            h = error - g * component
+            pushed = ntk_vector_product(f, X, component[:, None])[:, 0]
+            return {"g": abs(g), "h": np.sqrt(np.mean(h**2)), "rate": np.mean(component * pushed) / n}
+
+        return observe
+
+    costs = [
+        ((DEPTH - 2) * width**2 + X.shape[1] * width) / rate for width, rate in zip(widths, learning_rates, strict=True)
+    ]
+    with working(progress, "figure 3bc", n_trials * sum(costs)) as work:
+        for i, k in np.ndindex(shape[:2]):
+            f = network(net, X.shape[1], widths[i], seed, k)
+            rate = learning_rates[i]
+            target = f(X)[:, 0] + AMPLITUDE * component
+            steps = np.round(t / rate).astype(int)
+            seen = trained(
+                f, X, target, steps, observer(target), learning_rate=rate, parts=parts, name=f"n{widths[i]}-{k}",
+                report=work.part(costs[i]),
+            )  # fmt: skip
+            along[i, k], deviation[i, k], rates[i, k] = seen["g"], seen["h"], seen["rate"]
+    return Figure3bc(np.array(widths), t, along, deviation, rates, float(pca.eigenvalues[1]), np.array(learning_rates))
+
+
+def plot(data: Figure3bc):
+    """The deviation ‖h_t‖ and the decay ‖g_t‖ against t. Returns a matplotlib Figure."""
+    figure = new_figure(11, 4.6)
+    axes = figure.subplots(1, 2)
+    limit = (np.zeros_like(data.t), AMPLITUDE * np.exp(-data.eigenvalue * data.t))
+    for ax, curves, exact in zip(axes, (data.deviation, data.along), limit, strict=True):
+        for width, trials, colour in zip(data.widths, curves, COLOURS[1:], strict=False):
+            for k, curve in enumerate(trials):
+                ax.plot(data.t, curve, color=colour, linewidth=1.3, label=f"$n = {width}$" if k == 0 else None)
+        ax.plot(data.t, exact, color=COLOURS[0], linewidth=2.2, label=r"$n = \infty$", clip_on=False)
+        ax.set(xlim=(0, data.t[-1]), xlabel="$t$")
+    legend_above(figure, axes[0], 4)
+    axes[0].set(ylabel=r"deviation $\|h_t\|_{p^{in}}$", ylim=(0, None))
+    axes[1].set(ylabel=r"$\|g_t\|_{p^{in}}$ along the 2nd component", ylim=(0, 0.52))
+    return figure
+
+
+def findings(data: Figure3bc):
+    """How the networks approach the straight line as they get wider: a list of Finding."""
+    limit = AMPLITUDE * np.exp(-data.eigenvalue * data.t)
+    largest = data.deviation.max(axis=2)
+    apart = np.abs(data.along - limit).max(axis=2)
+    lines = [near("‖g_0‖", AMPLITUDE, data.along[:, :, 0].mean(), 1e-5)]
+    for width, h, g in zip(data.widths, largest, apart, strict=True):
+        lines.append(told(f"n = {width}: largest ‖h_t‖, both trials", _listed(h), "0 as n → ∞"))
+        lines.append(told(f"n = {width}: largest distance of ‖g_t‖ from 0.5 exp(-λ2 t)", _listed(g), "0 as n → ∞"))
+    # Θ̂ differs from Θ by O(1/√n), and with it the path
+    slope, error = power_law(data.widths, largest)
+    lines.append(near("largest ‖h_t‖ ∝ n^s: s", -0.5, slope, 3 * error + 0.15))
+    closer = apart[-1].mean() / apart[0].mean()
+    lines.append(within("distance of ‖g_t‖ from the limit, widest over narrowest", 0, 0.6, closer, "0 as n → ∞"))
+    half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along]).mean(axis=1)
+    exact = np.log(2) / data.eigenvalue
+    inflation = (data.rates[:, :, -1] / data.rates[:, :, 0]).mean(axis=1)
+    for width, time, rates, inflated in zip(data.widths, half, data.rates, inflation, strict=True):
+        lines += [
+            told(f"n = {width}: half-life of ‖g_t‖ over ln 2/λ2", time / exact, "→ 1"),
+            told(f"n = {width}: ⟨f^(2), Θ̂_0 f^(2)⟩/N over λ2", rates[:, 0].mean() / data.eigenvalue, "→ 1"),
+            told(f"n = {width}: inflation, the same at the end over that at t = 0", inflated, "→ 1"),
+        ]
+    faster, more = half[0] / half[-1], inflation[0] / inflation[-1]
+    lines.append(within("narrow networks converge faster: half-life, narrowest over widest", 0, 1, faster, "< 1"))
+    lines.append(within("their kernel inflates more: inflation, narrowest over widest", 1, np.inf, more, "> 1"))
+    return lines
+
+
+def _listed(values):
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _first_below(t, values, level):
+    """When the values first reach the level, between two times by a straight line; the last time if they do not."""
+    k = int(np.argmax(values <= level))
+    if values[k] > level:
+        return t[-1]
+    return np.interp(level, [values[k], values[k - 1]], [t[k], t[k - 1]])
+
+
+def caption(data: Figure3bc):
+    rates = ", ".join(f"{rate:g}" for rate in data.learning_rates)
+    return (
+        "Deviation h_t from the straight line, and decay g_t along the 2nd component, for networks of width n = "
+        f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), {data.along.shape[1]} trials each, "
+        f"learning rates {rates} (1 in the paper; the time t is steps times learning rate)."
+    )

@@ -1,0 +1,189 @@
+"""Runs experiments into a folder: data, figures, and one report of all that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import time
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from ntkfast import __version__
+from ntkfast.datasets import mnist
+from ntkfast.experiments.figures import new_figure
+from ntkfast.experiments.running import Parts, as_dict, load, save
+
+__all__ = ["FIGURES", "check_folder", "report", "run", "run_all"]
+
+FIGURES = {
+    "fig1": ("fig1",),
+    "fig2": ("fig2",),
+    "fig3": ("fig3a", "fig3bc"),
+    "theory": ("theorem1", "theorem2", "proposition1", "proposition2", "random_features", "early_stopping"),
+}
+FIGURES["all"] = tuple(name for names in FIGURES.values() for name in names)
+
+# name: title, what run returns, whether it wants the digits
+EXPERIMENTS = {
+    "fig1": ("Figure 1: convergence of the NTK", "Figure1", False),
+    "fig2": ("Figure 2: kernel regression", "Figure2", False),
+    "fig3a": ("Figure 3(a): kernel principal components of MNIST", "Figure3a", True),
+    "fig3bc": ("Figures 3(b), 3(c): convergence along a principal component", "Figure3bc", True),
+    "theorem1": ("Theorem 1: the NTK at initialisation", "Theorem1", False),
+    "theorem2": ("Theorem 2: the NTK during training", "Theorem2", False),
+    "proposition1": ("Proposition 1: outputs at initialisation", "Proposition1", False),
+    "proposition2": ("Proposition 2: positive definiteness", "Proposition2", False),
+    "random_features": ("Section 3.1: random features", "RandomFeatures", False),
+    "early_stopping": ("Section 5: early stopping", "Stopping", False),
+}
+
+
+def _module(name):
+    return importlib.import_module(f"ntkfast.experiments.{name}")
+
+
+def check_folder(out) -> Path:
+    """Make the folder if need be; OSError if nothing can be written there."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".ntkfast"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"--out: {out} cannot be written: {error.strerror}") from None
+    return out
+
+
+def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progress=None, say=print):
+    """Run the experiments of a figure (or "theory", or "all") and write the report of the folder.
+
+    Parameters
+    ----------
+    figure : str
+        One of FIGURES.
+    out : path-like
+        Made if it is not there.
+    data : path-like, optional
+        Folder of the MNIST files; default: what NTKFAST_DATA names.
+    threads : int, optional
+        Of BLAS and of the engine.
+    full, seed, progress, say
+        As in `run`.
+
+    Returns
+    -------
+    list of (title, Finding)
+        All that the report has.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    ntkfast.datasets.DataError
+        MNIST is needed and missing or damaged.
+    """
+    check_folder(out)
+    wanted = any(EXPERIMENTS[name][2] for name in FIGURES[figure])
+    digits = mnist("train", data) if wanted else None  # before the work, not after
+    with threadpool_limits(threads):
+        for name in FIGURES[figure]:
+            run(name, out, digits, full, seed, progress, say)
+    return report(out)
+
+
+def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> None:
+    """Run an experiment, or find its data in the folder, and write its data and figure there.
+
+    Data of the same sizes, seed and version are taken as they are; a run that was stopped continues.
+
+    Parameters
+    ----------
+    name : str
+        One of EXPERIMENTS.
+    out : path-like
+        A folder that is there.
+    data : ntkfast.datasets.MNIST, optional
+        For figure 3.
+    full : bool
+        The paper's sizes.
+    seed : int
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`.
+    say : callable
+        Gets a line of text when the experiment begins and when it is done.
+    """
+    new_figure(1, 1)  # matplotlib is missed before the work, not after
+    out, module = Path(out), _module(name)
+    title, kind, wants_data = EXPERIMENTS[name]
+    sizes = module.FULL if full else module.QUICK
+    settings = json.dumps({"version": __version__, "seed": seed, "full": full, **sizes})
+    path = out / f"{name}.npz"
+    found = load(path)
+    if found is not None and found.get("settings") == settings:
+        say(f"{title}: found in {path}; without that file it is run again")
+    else:
+        say(title)
+        arguments = (data,) if wants_data else ()
+        parts = Parts(out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}")
+        start = time.perf_counter()
+        result = module.run(*arguments, **sizes, seed=seed, parts=parts, progress=progress)
+        found = {**as_dict(result), "settings": settings, "seconds": time.perf_counter() - start}
+        save(path, found)
+        parts.discard()
+        if not any((out / "parts").iterdir()):
+            (out / "parts").rmdir()
+        say(f"  {found['seconds']:.0f} s")
+    figure = module.plot(_result(module, kind, found))
+    for suffix in ("png", "pdf"):
+        figure.savefig(out / f"{name}.{suffix}", dpi=150)
+
+
+def _result(module, kind, found):
+    kind = getattr(module, kind)
+    return kind(**{name: found[name] for name in kind.__dataclass_fields__})
+
+
+def report(out) -> list[tuple[str, object]]:
+    """Write report.md, of every experiment whose data are in the folder.
+
+    Parameters
+    ----------
+    out : path-like
+
+    Returns
+    -------
+    list of (title, Finding)
+    """
+    out, every = Path(out), []
+    lines = [
+        "# The experiments of Jacot, Gabriel and Hongler (2018)",
+        "",
+        f"ntkfast {__version__}. ReLU networks in NTK parametrisation, one output, w = 1, β = 0.1, full-batch gradient "
+        "descent on ½‖f - f*‖². A line without verdict claims nothing.",
+        "",
+    ]
+    for name, (title, kind, _) in EXPERIMENTS.items():
+        found = load(out / f"{name}.npz")
+        if found is None:
+            continue
+        module, settings = _module(name), json.loads(found["settings"])
+        result = _result(module, kind, found)
+        findings = module.findings(result)
+        every += [(title, finding) for finding in findings]
+        sizes = "the paper's sizes (--full)" if settings["full"] else "small sizes (--quick)"
+        lines += [f"## {title}", "", f"![{title}]({name}.png)", "", module.caption(result), ""]
+        lines += [f"Seed {settings['seed']}, {sizes}, {found['seconds']:.0f} s, the last run if it was stopped.", ""]
+        lines += ["| | paper or theory | here | tolerance | verdict |", "|---|---|---|---|---|"]
+        for f in findings:
+            verdict = {None: "", True: "ok", False: "**out**"}[f.ok]
+            lines.append(f"| {_cell(f.what)} | {_cell(f.expected)} | {_cell(f.found)} | {f.tolerance} | {verdict} |")
+        lines.append("")
+    (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    return every
+
+
+def _cell(text):
+    return text.replace("|", "\\|")

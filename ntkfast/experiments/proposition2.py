@@ -1,0 +1,157 @@
+"""Proposition 2 of the paper: on the sphere the limit kernel is positive definite, unless σ is a polynomial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from ntkfast.engine.progress import reporter
+from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
+from ntkfast.experiments.running import Finding, told
+from ntkfast.kernels import diagonal
+from ntkfast.learning import hermite_certificate, smallest_eigenvalue
+from ntkfast.networks import MLP, activations
+
+__all__ = ["Proposition2", "findings", "plot", "run"]
+
+QUICK = {}
+FULL = {"n": 400, "depths": (2, 3, 4, 5, 6, 8, 10)}
+NAMES = ("relu", "erf", "tanh", "gelu", "quadratic")
+BETA = 0.1
+
+
+def _activation(name):
+    return activations.polynomial((0.0, 1.0, 0.5)) if name == "quadratic" else activations.get(name)
+
+
+@dataclass(frozen=True)
+class Proposition2:
+    """What `run` finds; A activations, D depths.
+
+    Attributes
+    ----------
+    names : ndarray, shape (A,)
+        "quadratic" is the polynomial x + x²/2.
+    depths : ndarray, shape (D,)
+    n, n_inputs : int
+        Number of points on the sphere, and its dimension plus one.
+    eigenvalues, errors : ndarray, shape (A, D)
+        λ_min/λ_mean of Θ^L and the bound of its rounding error.
+    certified : ndarray, shape (A,)
+        Whether the Hermite coefficients of σ show a positive definite kernel.
+    """
+
+    names: np.ndarray
+    depths: np.ndarray
+    n: int
+    n_inputs: int
+    eigenvalues: np.ndarray
+    errors: np.ndarray
+    certified: np.ndarray
+
+
+def run(names=NAMES, depths=(2, 3, 4, 5, 6), n=100, n_inputs=3, *, seed=0, parts=None, progress=None) -> Proposition2:
+    """The smallest eigenvalue of Θ^L on random points of the unit sphere.
+
+    With a polynomial σ of degree p, Θ^L is one of degree p^(L-1) in x·x', so that its rank on the sphere of R³ is at
+    most (p^(L-1) + 1)², whatever the number of points.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Activations, "quadratic" among them.
+    depths : sequence of int
+    n, n_inputs : int
+        Number of points, and of coordinates.
+    seed, progress
+        As in `ntkfast.experiments.fig1.run`.
+    parts
+        Not used: this takes seconds.
+
+    Returns
+    -------
+    Proposition2
+
+    Examples
+    --------
+    >>> from ntkfast.experiments import proposition2
+    >>> data = proposition2.run(names=("relu", "quadratic"), depths=(2,), n=15)
+    >>> data.eigenvalues > data.errors
+    array([[ True],
+           [False]])
+    """
+    X = np.random.default_rng([seed, 2]).standard_normal((n, n_inputs))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    shape = (len(names), len(depths))
+    eigenvalues, errors = np.empty(shape), np.empty(shape)
+    with reporter(progress, "proposition 2") as report:
+        for done, (i, j) in enumerate(np.ndindex(shape)):
+            net = MLP(depths[j], _activation(names[i]), 1.0, BETA)
+            found = smallest_eigenvalue(net, X, progress=False)
+            mean = diagonal(net, X, progress=False).mean()
+            eigenvalues[i, j], errors[i, j] = found.value / mean, found.error / mean
+            if report is not None:
+                report(done + 1, eigenvalues.size)
+    variance = 1 / n_inputs  # w² |x|²/n_0 on the unit sphere
+    certified = [hermite_certificate(_activation(name), BETA, variance).certifies for name in names]
+    return Proposition2(np.array(names), np.array(depths), n, n_inputs, eigenvalues, errors, np.array(certified))
+
+
+def rank_bound(depth, n_inputs):
+    """The dimension of polynomials of degree 2^(depth-1) on the sphere of R^n_inputs, for σ of degree 2."""
+    degree, d = 2 ** (depth - 1), n_inputs
+    return comb(degree + d - 1, d - 1) + comb(degree + d - 2, d - 1)
+
+
+def plot(data: Proposition2):
+    """λ_min over the mean eigenvalue against depth, and where rounding ends what can be told. A matplotlib Figure."""
+    figure = new_figure(6.5, 4.8)
+    ax = figure.subplots()
+    floor = data.errors.max()
+    for name, values, colour, mark in zip(data.names, data.eigenvalues, COLOURS, "osv^D", strict=False):
+        label = r"$x + x^2/2$" if name == "quadratic" else name
+        ax.semilogy(data.depths, np.maximum(np.abs(values), 1e-19), mark + "-", color=colour, label=label)
+    ax.axhspan(1e-19, floor, color="0.9", zorder=0)
+    ax.text(data.depths[-1], floor, "zero to rounding ", ha="right", va="top", color="0.35")
+    ax.set(xlabel="depth $L$", ylabel=r"$|\lambda_{\min}|$ over the mean eigenvalue of $\Theta^{(L)}$", ylim=(1e-19, 1))
+    ax.set_xticks(data.depths)
+    legend_above(figure, ax, 5)
+    return figure
+
+
+def findings(data: Proposition2):
+    """Whether each kernel is positive definite, as it should be: a list of Finding."""
+    lines = []
+    for name, certified, values, errors in zip(data.names, data.certified, data.eigenvalues, data.errors, strict=True):
+        should = "no" if name == "quadratic" else "yes"
+        found = "yes" if certified else "no"
+        lines.append(
+            Finding(f"{name}: Hermite coefficients show a positive definite kernel", should, found, "", found == should)
+        )
+        for depth, value, error in zip(data.depths, values, errors, strict=True):
+            what = f"{name}, L = {depth}: λ_min over the mean eigenvalue"
+            bound = f"rounding {error:.1g}"
+            if name != "quadratic":
+                # fast decay of the spectrum of smooth σ may end below rounding: then nothing can be told
+                told_apart = abs(value) > error
+                ok = bool(value > error) if told_apart else None
+                lines.append(
+                    Finding(what, "> 0", f"{value:.2g}" + ("" if told_apart else " (0 to rounding)"), bound, ok)
+                )
+            elif rank_bound(depth, data.n_inputs) < data.n:
+                rank = rank_bound(depth, data.n_inputs)
+                lines.append(
+                    Finding(f"{what}, rank ≤ {rank} < {data.n}", "0", f"{value:.2g}", bound, bool(abs(value) <= error))
+                )
+            else:
+                lines.append(told(f"{what}, rank bound {rank_bound(depth, data.n_inputs)} ≥ {data.n}", f"{value:.2g}"))
+    return lines
+
+
+def caption(data: Proposition2):
+    return (
+        f"Smallest eigenvalue of Θ^L on {data.n} random points of the unit sphere of R^{data.n_inputs}, β = {BETA}. "
+        "A polynomial σ is the counterexample: its kernel has finite rank."
+    )

@@ -1,0 +1,108 @@
+"""Section 3.1 of the paper: the tangent kernel of a linear model of P random functions tends to their covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.experiments.figures import COLOURS, new_figure
+from ntkfast.experiments.running import circle, near, relu_network, told, within
+from ntkfast.kernels import ntk
+from ntkfast.learning import random_feature_convergence
+
+__all__ = ["RandomFeatures", "findings", "plot", "run"]
+
+QUICK = {}
+FULL = {"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100}
+
+
+@dataclass(frozen=True)
+class RandomFeatures:
+    """What `run` finds.
+
+    Attributes
+    ----------
+    P : ndarray, shape (n,)
+        Numbers of features.
+    errors : ndarray, shape (n, repeats)
+        ‖K̃ - K‖/‖K‖ in the Frobenius norm.
+    expected : ndarray, shape (n,)
+        Their root mean square in theory.
+    rate : float
+        Exponent of the root mean square as a power of P.
+    """
+
+    P: np.ndarray
+    errors: np.ndarray
+    expected: np.ndarray
+    rate: float
+
+
+def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, seed=0, parts=None, progress=None):
+    """Random functions with the covariance Θ⁴ on n points of the circle.
+
+    Parameters
+    ----------
+    P : sequence of int
+        Numbers of functions.
+    repeats : int
+        Models for each.
+    n : int
+        Number of points.
+    seed : int
+    parts, progress
+        Not used: this takes seconds.
+
+    Returns
+    -------
+    RandomFeatures
+
+    Examples
+    --------
+    >>> from ntkfast.experiments import random_features
+    >>> random_features.run(P=(10, 100), repeats=2, n=5).errors.shape
+    (2, 2)
+    """
+    K = ntk(relu_network(4), circle(2 * np.pi * np.arange(n) / n), progress=False)
+    found = random_feature_convergence(K, P, repeats, rng=seed)
+    return RandomFeatures(found.P, found.errors, found.expected, found.rate)
+
+
+def plot(data: RandomFeatures):
+    """The errors against P beside their root mean square in theory. Returns a matplotlib Figure."""
+    figure = new_figure(6, 4.5)
+    ax = figure.subplots()
+    for k, errors in enumerate(data.errors.T):
+        ax.loglog(data.P, errors, ".", color=COLOURS[5], markersize=4, label=None if k else "one model")
+    ax.loglog(data.P, np.sqrt((data.errors**2).mean(axis=1)), "o", color=COLOURS[1], label="root mean square")
+    ax.loglog(data.P, data.expected, color="black", linewidth=1, label=r"theory, $\propto P^{-1/2}$")
+    ax.set(xlabel="number of random functions $P$", ylabel=r"$\|\tilde K - K\|_F \,/\, \|K\|_F$")
+    ax.grid(True, which="major", alpha=0.3)
+    ax.legend()
+    return figure
+
+
+def findings(data: RandomFeatures):
+    """The exponent, and the size of the error: a list of Finding."""
+    n, repeats = data.errors.shape
+    squares = data.errors**2
+    relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(repeats)  # of a root mean square
+    ratio = np.sqrt(squares.mean(axis=1)) / data.expected
+    x = np.log(data.P) - np.log(data.P).mean()
+    error = np.sqrt(np.sum((x * relative) ** 2)) / (x @ x)
+    lines = [near("‖K̃ - K‖ ∝ P^s: s", -0.5, data.rate, 3 * error)]
+    for P, value, tolerance in zip(data.P, ratio, relative, strict=True):
+        lines.append(
+            told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
+        )
+    apart = np.sqrt(np.mean(((ratio - 1) / relative) ** 2))
+    lines.append(within("these ratios minus 1, in standard errors", 0, 3, apart, f"about 1, {n} values"))
+    return lines
+
+
+def caption(data: RandomFeatures):
+    return (
+        f"Tangent kernel of the linear model (1/√P) Σ θ_p f^(p) on points of the circle, f^(p) with covariance Θ⁴, "
+        f"{data.errors.shape[1]} models for each P."
+    )

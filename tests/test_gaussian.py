@@ -147,3 +147,13 @@ SINGULAR = np.ones((2, 2))
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_variance_of_mixed_kernels_is_refused():
+    """The diagonal of the NNGP with cross terms of the NTK explains less than nothing."""
+    net, X = nf.MLP(3, bias_std=0.1), np.random.default_rng(0).standard_normal((20, 3))
+    gp = GaussianProcess(nf.ntk(net, X[:12]), X[:12, 0], 0.1)
+    across = nf.ntk(net, X[12:], X[:12])
+    assert (gp.variance(across, nf.diagonal(net, X[12:])) > 0).all()
+    with pytest.raises(ValueError, match=r"K_t: .* of point .* less than what the data explain.*same kernel as K_xx"):
+        gp.variance(across, nf.diagonal(net, X[12:], get="nngp"))

@@ -158,3 +158,9 @@ def test_float32_and_arguments():
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("method", ["lapack", "lanczos", "power"])
+def test_a_kernel_of_zeros(method):
+    pca = kernel_pca(np.ones((60, 60)), 3, method, centered=True)
+    assert_allclose(pca.eigenvalues, 0, atol=1e-12)

@@ -39,7 +39,8 @@ def contraction(module, X, Y=None):
     with torch.no_grad():
         left = jacobian(X)
         right = left if Y is None else jacobian(Y)
-        return sum(torch.einsum("nap,mbp->nmab", left[name].flatten(2), right[name].flatten(2)) for name in left)
+        left, right = ({name: g.reshape(*g.shape[:2], -1) for name, g in side.items()} for side in (left, right))
+    return sum(torch.einsum("nap,mbp->nmab", left[name], right[name]) for name in left)
 
 
 def reduced(theta, outputs):
@@ -271,7 +272,19 @@ def conv():
     ).double()  # fmt: skip
 
 
-OTHERS = {  # module, points, names of the layers that are treated as linear
+class Scaled(nn.Module):
+    """A parameter without axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(D, K).double(), nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.scale * self.layer(x)
+
+
+OTHERS = {
+    "scalar": (Scaled, X, ["layer"]),  # module, points, names of the layers that are treated as linear
     "norms": (lambda: nn.Sequential(mlp(), nn.LayerNorm(K)).double(), X, ["0.0", "0.2", "0.4"]),
     "batch norm": (lambda: nn.Sequential(mlp(), nn.BatchNorm1d(K)).double().eval(), X, ["0.0", "0.2", "0.4"]),
     "conv": (conv, points(5, 36), ["5"]),

@@ -108,7 +108,7 @@ def columns(values, n, name, dtype, n_columns=None):
     if values.ndim not in (1, 2) or len(values) != n or not values.size:
         raise ValueError(f"{name}: expected shape ({n},) or ({n}, outputs), got {values.shape}")
     flat = values.ndim == 1
-    array = finite(np.asarray(values, dtype=dtype), name).reshape(n, -1)
+    array = finite(np.array(values, dtype=dtype), name).reshape(n, -1)  # a copy: what the caller does later is his
     if n_columns is not None and array.shape[1] != n_columns:
         raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {values.shape}")
     return array, flat

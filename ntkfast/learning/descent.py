@@ -14,7 +14,8 @@ from ntkfast.networks.checks import finite_number, positive_number
 
 __all__ = ["KernelFlow", "kernel_flow"]
 
-METHODS = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
+# Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
+METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
 
 
@@ -128,8 +129,8 @@ def kernel_flow(
     stop : float or callable, optional
         A loss at which to stop, or a function (t, f) that changes its sign there.
     method : str, optional
-        Of `scipy.integrate.solve_ivp`. Default: LSODA, which takes implicit steps where K makes the equation stiff;
-        above 4000 unknowns, whose Jacobian it would factor, DOP853.
+        RK45, RK23, Radau, BDF or LSODA of `scipy.integrate.solve_ivp`. Default: LSODA, which takes implicit steps
+        where K makes the equation stiff; above 4000 unknowns, whose Jacobian it would factor, RK45.
     rtol, atol : float
         Tolerances of a step: rtol relative to α, atol of f.
 
@@ -198,7 +199,7 @@ def kernel_flow(
         alpha, stopped = (lambda time: np.zeros(shape)), t[-1] > 0
         t = t[:1] * 0
     else:
-        method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "DOP853")
+        method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
         implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
         found = integrate.solve_ivp(
             slope,
@@ -263,7 +264,10 @@ def _event(stop, cost, function):
     if callable(stop):
 
         def event(time, state):
-            return stop(time, function(state))
+            value = stop(time, function(state))
+            if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not np.isfinite(value):
+                raise TypeError(f"stop: expected a function to a finite number that changes its sign, got {value!r}")
+            return value
     else:
         level = finite_number(stop, "stop")
         if cost is None:

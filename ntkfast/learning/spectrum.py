@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, lobpcg
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 
 from ntkfast.engine import arrays
 from ntkfast.learning import checks
@@ -218,11 +218,15 @@ def _lapack(K, k, centered):
 
 def _lanczos(product, start, k, tol, max_iterations):
     n, dtype = len(start), start.dtype
+    if not product(start[:, :1]).any():  # ARPACK fails on 0
+        return np.zeros(k, dtype), np.linalg.qr(start[:, :k])[0]
     operator = LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
     try:
         values, vectors = eigsh(operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations)
     except ArpackNoConvergence as error:
         raise _not_converged("lanczos", f"{len(error.eigenvalues)} of {k} components converged") from None
+    except ArpackError as error:
+        raise _not_converged("lanczos", str(error)) from None
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 

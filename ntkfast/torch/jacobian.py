@@ -65,7 +65,7 @@ def _fill(f, block, points, out, at_once):
             gradients, _ = f.jacobians(function, parameters, points[here])
             place, column = out[here, rows], 0
             for name, begin, end in block:
-                gradient = gradients[name].flatten(2)[..., begin:end]
+                gradient = gradients[name].reshape(*gradients[name].shape[:2], -1)[..., begin:end]  # scalars too
                 place[..., column : column + end - begin] = gradient.numpy()
                 column += end - begin
             yield place.shape[0] * place.shape[1]

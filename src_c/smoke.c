@@ -72,7 +72,10 @@ static void make_series(void)
 static const int duals[] = {NF_PIECEWISE_LINEAR, NF_ERF, NF_ARC_COSINE, NF_SINE, NF_EXPONENTIAL, NF_GAUSSIAN,
                             NF_POLYNOMIAL, NF_KINKS};
 
-/* First layer: sigma = x.x'/n_0 + beta^2, theta = that.  Hidden layers: one dual each, theta = theta dot + sigma. */
+/* Factors w^2 and beta^2 of the layers */
+static long double weight[DEPTH] = {1, 1, 1, 1}, bias[DEPTH] = {BETA2, BETA2, BETA2, BETA2};
+
+/* First layer: sigma = w^2 x.x'/n_0 + beta^2, theta = that.  Hidden layers: one dual each, theta = w^2 theta dot + sigma. */
 static nf_program make_program(nf_instr *code, int dual, int n_0)
 {
     static const long double params[NF_N_OPS][NF_MAX_PARAMS] = {
@@ -80,10 +83,12 @@ static nf_program make_program(nf_instr *code, int dual, int n_0)
         [NF_SINE] = {1.1L, 0.6L, 0.5L}, [NF_EXPONENTIAL] = {0.7L, 0.4L}, [NF_GAUSSIAN] = {1.1L, -0.6L},
     };
     nf_program p = {.code = code, .n = DEPTH, .last_dual = DEPTH - 1};
-    const long double scale = 1.0L / n_0;
-    code[0] = (nf_instr){.op = NF_AFFINE, .layer = {scale, BETA2, scale, BETA2}};
+    const long double scale = weight[0] / n_0;
+    code[0] = (nf_instr){.op = NF_AFFINE, .layer = {scale, bias[0], scale, bias[0]}};
     for (int k = 1; k < DEPTH; k++) {
-        code[k] = (nf_instr){.op = dual, .layer = {1, BETA2, 1, BETA2}, .row = p.n_rows, .n_rows = nf_ops[dual].n_rows};
+        code[k] = (nf_instr){.op = dual, .row = p.n_rows, .n_rows = nf_ops[dual].n_rows};
+        for (int l = 0; l < 4; l++)
+            code[k].layer[l] = l & 1 ? bias[k] : weight[k];
         memcpy(code[k].param, params[dual], sizeof params[dual]);
         if (dual == NF_POLYNOMIAL)
             code[k].data = &square, code[k].n_rows = 4;
@@ -130,13 +135,15 @@ static void expect(int dual, long double q1, long double q2, long double s, long
 /* out: NNGP, NTK, dot of the pair whose |x|^2, |y|^2, x.y are given; same: x is y */
 static void recursion(int dual, int n_0, long double xx, long double yy, long double xy, int same, long double *out)
 {
-    long double q1 = xx / n_0 + BETA2, q2 = yy / n_0 + BETA2, s = xy / n_0 + BETA2, t = s, unused, dot = 0;
+    const long double w = weight[0] / n_0;
+    long double q1 = w * xx + bias[0], q2 = w * yy + bias[0], s = w * xy + bias[0], t = s, unused, dot = 0;
     for (int k = 1; k < DEPTH; k++) {
         long double v1, v2, v;
         expect(dual, q1, q1, q1, &v1, &unused);
         expect(dual, q2, q2, q2, &v2, &unused);
         expect(dual, q1, q2, same ? q1 : s, &v, &dot);
-        q1 = v1 + BETA2, q2 = v2 + BETA2, s = v + BETA2;
+        q1 = weight[k] * v1 + bias[k], q2 = weight[k] * v2 + bias[k], s = weight[k] * v + bias[k];
+        dot *= weight[k];
         t = t * dot + s;
     }
     out[NF_NNGP] = s, out[NF_NTK] = t, out[NF_DOT] = dot;
@@ -415,6 +422,141 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
         free(a2), free(b2);
 }
 
+/* ---- derivatives ------------------------------------------------------------------------------------------ */
+
+enum { N_PARAMETERS = 2 * DEPTH }; /* w^2 and beta^2 of each layer */
+
+/* rates[p][k][i]: of log q of point i before instruction k; last[p][i]: of the kernel of i with itself */
+static void along(nf_dtype dtype, const nf_program *program, const side *s, int d, int output, double *rates,
+                  double *last)
+{
+    double *q = array(s->n);
+    long double *numbers = calloc((size_t)(program->n * NF_RATES) * (size_t)s->n, sizeof *numbers);
+    for (int64_t i = 0; i < s->n; i++)
+        q[i] = (double)inner(dtype, s->x, i * s->ld, s->x, i * s->ld, d);
+    nf_rates(program, s->n, q, numbers, 2);
+    for (int64_t i = 0; i < s->n; i++)
+        for (int p = 0; p < N_PARAMETERS; p++) {
+            long double by_q = 0, by_t = 0;
+            for (int k = 0; k < DEPTH; k++) {
+                const long double *at = numbers + k * NF_RATES * s->n + i, *layer = program->code[k].layer;
+                const long double rate = by_q / at[0], theta = at[s->n], value = at[2 * s->n], slope = at[3 * s->n];
+                rates[(p * DEPTH + k) * s->n + i] = (double)rate;
+                by_t = layer[0] * (by_t * slope + theta * rate * at[5 * s->n]) + layer[2] * rate * at[4 * s->n];
+                by_q = layer[0] * rate * at[4 * s->n];
+                if (p / 2 == k) {
+                    const long double over = k ? 1 : 1.0L / d;
+                    by_q += p & 1 ? 1 : over * value;
+                    by_t += p & 1 ? 1 : over * (theta * slope + value);
+                }
+            }
+            last[p * s->n + i] = (double)(output == NF_NTK ? by_t : by_q);
+        }
+    free(q), free(numbers);
+}
+
+static int drop(void *self, const nf_tile *tile, int first, int last)
+{
+    (void)self, (void)tile, (void)first, (void)last;
+    return 0;
+}
+
+static void go_back(nf_gradient *map, int threads)
+{
+    const nf_grid grid = {map->n, map->m, NF_LANES, map->limit.symmetric};
+    const nf_map back = {nf_limit_open, nf_gradient_rows, map, 0, nf_gradient_bytes(map->limit.program)};
+    const nf_status status = nf_run(&grid, map->limit.dtype, 1u << NF_NNGP, back, (nf_sink){drop, NULL}, NULL, threads);
+    check(status == NF_OK, "status", "gradient", map->n, map->m, threads);
+}
+
+/* Matrices of derivatives against differences of the scalar recursion, and weighted sums against the matrices */
+static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int output)
+{
+    nf_instr code[DEPTH];
+    const nf_program program = make_program(code, dual, DIMENSION);
+    side x = make_side(dtype, &program, n, DIMENSION, 1, 1), other = {0};
+    side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
+    const int64_t size = n * y->n, tiles_n = padded(n) / NF_LANES, tiles_m = padded(y->n) / NF_LANES;
+    const int64_t sizes[3] = {tiles_n * tiles_m * DEPTH * 4, tiles_m * DEPTH * n, tiles_n * DEPTH * y->n};
+    double *of_row = array(N_PARAMETERS * DEPTH * n), *of_column = array(N_PARAMETERS * DEPTH * y->n);
+    double *last = array(N_PARAMETERS * n), *unused = array(N_PARAMETERS * y->n), layer[N_PARAMETERS][4] = {{0}};
+    void *matrices = array(N_PARAMETERS * size), *weights = random_array(dtype, size, 7);
+    int at[N_PARAMETERS];
+    for (int p = 0; p < N_PARAMETERS; p++) {
+        at[p] = p / 2;
+        layer[p][p & 1] = layer[p][2 + (p & 1)] = p ? 1 : 1.0 / DIMENSION;
+    }
+    along(dtype, &program, &x, DIMENSION, output, of_row, last);
+    along(dtype, &program, y, DIMENSION, output, of_column, unused);
+    nf_gradient map = {
+        .limit = {.dtype = dtype, .program = &program, .d = DIMENSION, .symmetric = !m, .rows = {{x.x, x.ld}, x.table},
+                  .columns = {{y->x, y->ld}, y->table}, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64},
+        .output = output, .tile = NF_LANES, .n = n, .m = y->n, .n_parameters = N_PARAMETERS, .at = at,
+        .layer = &layer[0][0], .of_row = of_row, .of_column = of_column, .matrices = matrices};
+    go_back(&map, 2);
+
+    const long double h = 1e-5L;
+    long double error = 0, scale = 1, total[N_PARAMETERS] = {0}, size_of[N_PARAMETERS] = {0};
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < y->n; j++) {
+            const long double xx = inner(dtype, x.x, i * x.ld, x.x, i * x.ld, DIMENSION);
+            const long double yy = inner(dtype, y->x, j * y->ld, y->x, j * y->ld, DIMENSION);
+            const long double xy = inner(dtype, x.x, i * x.ld, y->x, j * y->ld, DIMENSION);
+            const int same = xx == yy && xy == xx, below = !m && j / NF_LANES < i / NF_LANES;
+            for (int p = 0; p < N_PARAMETERS; p++) {
+                long double up[NF_PLANES], down[NF_PLANES], *number = p & 1 ? &bias[p / 2] : &weight[p / 2];
+                const long double before = *number;
+                *number = before + h;
+                recursion(dual, DIMENSION, xx, yy, xy, same, up);
+                *number = before - h;
+                recursion(dual, DIMENSION, xx, yy, xy, same, down);
+                *number = before;
+                const long double want = (up[output] - down[output]) / (2 * h);
+                const double found = !m && i == j ? last[p * n + i]
+                                     : below      ? get(dtype, matrices, (p * n + j) * y->n + i)
+                                                  : get(dtype, matrices, (p * n + i) * y->n + j);
+                if (!(same && (m || i != j))) /* where rounding decides how far from 1 rho is */
+                    error = fmaxl(error, fabsl(found - want)), scale = fmaxl(scale, fabsl(want));
+                total[p] += get(dtype, weights, i * y->n + j) * found;
+                size_of[p] += fabsl(get(dtype, weights, i * y->n + j) * found);
+            }
+        }
+    const int holds = error <= scale * (dtype == NF_FLOAT32 ? 1e-4L : 1e-8L);
+    if (!holds)
+        printf("smoke: error %.3Lg of %.3Lg\n", error, scale);
+    check(holds, "derivatives", nf_ops[dual].name, n, m, 2);
+
+    double *sums[2][3];
+    map.weights = weights, map.ld_weights = y->n;
+    for (int t = 0; t < 2; t++) {
+        for (int k = 0; k < 3; k++)
+            sums[t][k] = array(sizes[k]);
+        map.layers = sums[t][0], map.by_row = sums[t][1], map.by_column = sums[t][2];
+        go_back(&map, t ? 3 : 1);
+    }
+    for (int k = 0; k < 3; k++)
+        check(!memcmp(sums[0][k], sums[1][k], (size_t)sizes[k] * sizeof(double)), "bits", "gradient", n, m, 3);
+    for (int p = 0; p < N_PARAMETERS; p++) {
+        long double sum = 0;
+        for (int64_t k = 0; k < sizes[0]; k++)
+            sum += k / 4 % DEPTH == at[p] ? layer[p][k % 4] * sums[0][0][k] : 0;
+        for (int64_t k = 0; k < sizes[1]; k++)
+            sum += sums[0][1][k] * of_row[p * DEPTH * n + k % (DEPTH * n)];
+        for (int64_t k = 0; k < sizes[2]; k++)
+            sum += sums[0][2][k] * of_column[p * DEPTH * y->n + k % (DEPTH * y->n)];
+        for (int64_t i = 0; !m && i < n; i++)
+            sum += get(dtype, weights, i * n + i) * last[p * n + i];
+        check(fabsl(sum - total[p]) <= (dtype == NF_FLOAT32 ? 1e-3L : 1e-7L) * (size_of[p] + 1e-9L), "sum",
+              nf_ops[dual].name, n, m, p);
+    }
+    for (int k = 0; k < 3; k++)
+        free(sums[0][k]), free(sums[1][k]);
+    free(of_row), free(of_column), free(last), free(unused), free(matrices), free(weights);
+    free_side(&x);
+    if (m)
+        free_side(&other);
+}
+
 /* Theta^4((1,0),(1,0)) of the ReLU network with beta = 0.1 and n_0 = 2, known on paper: with sigma_1 = 1/2 + beta^2,
  * sigma <- sigma/2 + beta^2 and theta <- theta/2 + sigma. */
 static void known_value(void)
@@ -449,6 +591,12 @@ int main(void)
             for (int k = 0; k < 4; k++) {
                 problem((nf_dtype)dtype, duals[d], sizes[k], 0);
                 problem((nf_dtype)dtype, duals[d], sizes[k], sizes[3 - k]);
+            }
+    for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
+        for (size_t d = 0; d < sizeof duals / sizeof *duals; d++)
+            for (int k = 0; k < 3; k++) {
+                gradient_problem((nf_dtype)dtype, duals[d], k == 2 ? 130 : 5, k ? 7 : 0, k == 1 ? NF_NNGP : NF_NTK);
+                gradient_problem((nf_dtype)dtype, duals[d], 140, 0, NF_NTK);
             }
     printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "made" : "passed", nf_isa_in_use()->name,
            nf_has_openmp() ? "on" : "off");

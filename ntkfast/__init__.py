@@ -88,3 +88,7 @@ def __getattr__(name):
     if name == "torch":
         return _import_module("ntkfast.torch")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "torch"})

@@ -17,7 +17,8 @@ __all__ = ["KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
 
 def _check_network(net):
     if not isinstance(net, Network):
-        raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+        hint = "; its own kernel is empirical_ntk, its Network .net" if hasattr(net, "net") else ""
+        raise TypeError(f"net: expected a Network, got {type(net).__name__}{hint}")
 
 
 def ntk(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progress=None) -> np.ndarray:

@@ -174,10 +174,10 @@ class Family:
     def _reach_and_terms(self, panels, dtype, gradient=False):
         weight = np.max([panel.weight for panel in panels], axis=0)
         rest = np.max([panel.rest for panel in panels], axis=0)
-        tolerance = np.full(2, TAIL[dtype, self.kinked])
+        tolerance = TAIL[dtype, self.kinked]
         if gradient:  # E φ'' φ'' and the like, as large as q E φ'²
             weight = np.vstack([weight, np.arange(N_TERMS) * weight[1]])
-            rest, tolerance = np.append(rest, N_TERMS * rest[1]), np.append(tolerance, GRADIENT_TAIL[dtype])
+            rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]
         return _terms(weight, rest, tolerance)
 
     def _check_closed_form(self, parameters, high, panel):
@@ -340,6 +340,7 @@ def _terms(weight, rest, tolerance):
     """How far the series reaches in |ρ|, and how many even and odd terms leave less than the tolerance of each series,
     of the value, the slope (and its derivative), up to the end of each bin of |ρ|. weight, rest: as in _Panel.
     """
+    tolerance = np.broadcast_to(tolerance, len(weight))
     powers = np.maximum(np.arange(N_TERMS) - np.arange(len(weight))[:, None], 0)
     reach = min(1.0, np.min((tolerance / 4 / np.maximum(rest, 1e-300)) ** (1 / (N_TERMS - 1))))
     terms = np.zeros((_core.BINS, 2), dtype=np.intc)

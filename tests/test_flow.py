@@ -218,6 +218,16 @@ def test_new_points_of_a_singular_kernel(singular):
     assert_allclose(p.flow.mean([1e9, 1e12, 1e20], p.ntk_tx), [exact] * 3, atol=1e-3)
 
 
+def test_the_null_space_does_not_grow():
+    """Three equal points with three targets: what is learned is their mean, at late times too."""
+    flow, late = LeastSquaresFlow(np.ones((3, 3)), [1.0, 2.0, 3.0], np.ones((3, 3))), [1e10, 1e14, 1e15, 1e16, np.inf]
+    for m in (1, 50):  # both orders of the products
+        assert_allclose(flow.mean(late, np.ones((m, 3))), 2, rtol=1e-12)
+    assert_allclose(flow.mean(1e14, np.ones((50, 3))), 2, rtol=1e-12)
+    assert_allclose(flow.variance(late, [[1.0, 1, 1]], [[1.0, 1, 1]], [1.0]), 0, atol=1e-14)
+    assert_allclose(flow.early_stopping([[1.0, 1, 1]], [2.0]).validation_loss[-1], 0, atol=1e-20)
+
+
 def test_kernel_of_zeros():
     flow = LeastSquaresFlow(np.zeros((2, 2)), [1.0, 2.0])
     assert_array_equal(flow.mean([0.0, 1.0, np.inf]), np.zeros((3, 2)))

@@ -1,5 +1,6 @@
 """Kernel gradient descent: the closed form and the solver against matrix exponentials, integration and plain loops."""
 
+import pickle
 import tracemalloc
 
 import mpmath
@@ -13,7 +14,7 @@ from scipy import integrate, linalg
 import ntkfast as nf
 from ntkfast import plotting
 from ntkfast.finite import losses
-from ntkfast.learning import LeastSquaresFlow, kernel_flow
+from ntkfast.learning import LeastSquaresFlow, descent, kernel_flow
 from ntkfast.learning import factor as factor_module
 
 N, M = 30, 7
@@ -670,6 +671,11 @@ def test_plots(problem):
         plotting.plot_percentiles(x, np.zeros((2, N)))
     with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
         plotting.plot_components(t, flow.components(t))
+    with pytest.raises(ValueError, match="eigenvalues: expected one for each of 3 components, got shape"):
+        plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues[:2])
+    for times in ([0.0], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match=f"t: expected 2 times as in percentiles, got {len(times)}"):
+            plotting.plot_percentiles(x, flow.percentiles([0.0, 1.0]), times)
 
 
 def test_many_unknowns_at_every_time():
@@ -683,6 +689,29 @@ def test_many_unknowns_at_every_time():
 def test_stop_must_be_a_number():
     with pytest.raises(TypeError, match="stop: expected a function to a finite number that changes its sign, got"):
         kernel_flow(np.eye(2), [1.0, 1.0], t=[5.0], stop=lambda t, f: bool(f[0, 0] > 0.5))
+
+
+@pytest.mark.parametrize("method", [None, "RK45", "Radau"])
+def test_a_direction_that_jumps(method, monkeypatch):
+    """At its jump no step is small enough: the solver must give up, not go on forever."""
+    monkeypatch.setattr(descent, "PATIENCE", 5000)
+    with pytest.raises(ArithmeticError, match=r"kernel_flow: the solver gave up at t = 0\.[567]"):
+        kernel_flow(np.eye(2), t=5.0, f0=[1.0, 0.3], direction=lambda t, f: np.sign(f), method=method)
+
+
+def test_times_are_no_booleans():
+    with pytest.raises(TypeError, match="t: expected real numbers, got dtype bool"):
+        LeastSquaresFlow(np.eye(2), [1.0, 1.0]).mean(True)
+
+
+def test_pickling(problem):
+    """After a Cholesky factor was made, and after an eigendecomposition."""
+    for t in (np.inf, 2.0):
+        exact = problem.flow.mean(t, problem.ntk_tx)
+        assert_array_equal(pickle.loads(pickle.dumps(problem.flow)).mean(t, problem.ntk_tx), exact)
+    for method, t in ((None, 3.0), ("RK45", 3.0), ("Radau", 3.0), (None, 0.0)):
+        path = kernel_flow(problem.ntk, problem.y, t=t, method=method)
+        assert_array_equal(pickle.loads(pickle.dumps(path)).at(t / 2), path.at(t / 2))
 
 
 def test_targets_are_copied():

@@ -68,15 +68,19 @@ def test_reasons():
     assert hermite_certificate("sigmoid").reason == "only 1 even coefficient: the kernel is odd but for a polynomial"
 
 
-@pytest.mark.parametrize("degree", [28, 40, 62, 63, 64])
+@pytest.mark.parametrize("degree", [28, 40, 63])
 def test_polynomials_of_high_degree(degree):
     """Known by their parameters: the coefficients are rounded, and may not end."""
     for activation in (A.hermite(degree), A.monomial(degree)):
         assert hermite_certificate(activation, 0.3).degree == degree
         assert hermite_certificate(activation, 0.3, n_terms=3).degree == degree
-    power = nf.Activation.from_function(lambda x: x**70, name="power")
-    assert hermite_certificate(power, 0.3).reason.startswith("cannot tell")
-    assert hermite_certificate(power, 0.3).certifies is False
+
+
+def test_a_function_too_steep_to_tell():
+    """The 64 coefficients of x^70 do not end, but it is a polynomial."""
+    found = hermite_certificate(nf.Activation.from_function(lambda x: x**70, name="power"), 0.3)
+    assert found.reason.startswith("cannot tell")
+    assert found.certifies is False
 
 
 @pytest.mark.parametrize("n_terms", [1, 2, 3, 8])
@@ -175,7 +179,7 @@ def test_points_that_are_not_parallel_are_not_named():
     tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), nf.nngp)
     constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), nf.nngp)
     near = sphere(5, 3)
-    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + [[1e-4, 0, 0]]]), nf.nngp)
+    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), nf.nngp)
     for found in (tiny, constant, near):
         assert not found.duplicates + found.antipodes + found.proportional
         assert "are" not in found.cause.split(":")[0].replace("no two points are parallel", "")

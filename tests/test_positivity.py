@@ -103,7 +103,14 @@ def test_no_polynomials_at_small_variance(activation, beta, variance):
         assert hermite_certificate(phi, beta, variance).degree is None
         alone = hermite_certificate(phi, 0.0, variance)
         assert alone.certifies is False
-        assert alone.reason.startswith("cannot tell: only")
+        assert alone.reason.startswith("cannot tell: phi is no polynomial, but few")
+
+
+def test_polynomials_at_small_variance():
+    for function, degree in ((lambda x: x**5 + x**2, 5), (lambda x: x**3 - x, 3), (lambda x: 2 + 0 * x, 0)):
+        phi = nf.Activation.from_function(function, name="given")
+        for beta, variance in ((0.0, 1.0), (0.1, 0.01), (1e-3, 1e-6)):
+            assert hermite_certificate(phi, beta, variance).degree == degree
 
 
 @pytest.mark.parametrize("activation", ["erf", "gelu", "exp"])

@@ -125,7 +125,7 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
         shown = "" if by_definition else f" of degree up to {max(above, default=0) if ended else n_looked - 3}"
         reason = f"phi is no polynomial{shown} and beta > 0"
     elif not pattern:
-        reason = f"cannot tell: only {nonzero.sum()} coefficients are above the noise, though phi is no polynomial"
+        reason = f"cannot tell: phi is no polynomial, but few coefficients are above the noise, {nonzero.sum()}"
     elif certifies:
         reason = "even and odd coefficients go on to the noise"
     else:
@@ -155,20 +155,27 @@ def _by_definition(activation):
 def _degree(activation, a, above, q, scale):
     """The degree of φ if it is a polynomial: the series that ends there then is φ, also far out; else None.
 
-    Far out is in standard deviations and, as these may be small, in x itself. The coefficients are known to the noise.
+    Far out is in standard deviations and, as these may be small, in x itself. The coefficients are known to a few times
+    the noise only, so that the last of those above it need not be the degree.
     """
-    degree = int(above[-1]) if len(above) else 0
-    if degree >= len(a) - 2:  # the coefficients do not end
+    if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
         return None
     x = np.array([1.0, 10.0, 100.0])
     z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
-    k = np.arange(degree + 1)
-    h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
-    terms = a[: degree + 1] * h
-    tolerance = 1e-9 * (np.abs(terms).sum(axis=1) + scale) + NOISE * scale * np.abs(h).sum(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
-        near = np.abs(activation(np.sqrt(q) * z) - terms.sum(axis=1)) <= tolerance
-    return degree if near.all() else None
+        exact = activation(np.sqrt(q) * z)
+    k = np.arange(max(above, default=0) + 1)
+    h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
+    terms = a[: len(k)] * h
+    for degree in above if len(above) else [0]:
+        some = slice(degree + 1)
+        tail = np.clip(np.abs(a[degree + 1 :]).max(), NOISE * scale / 1000, NOISE * scale)  # noise, of a polynomial
+        size, noise = np.abs(terms[:, some]).sum(axis=1) + scale, tail * np.abs(h[:, some]).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(exact - terms[:, some].sum(axis=1)) <= 1e-9 * size + 4 * noise
+        if near.all():
+            return int(degree)
+    return None
 
 
 def _steep(activation, degree):

@@ -209,6 +209,8 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
             f"percentiles: expected an odd number of levels for {x.size} points, got shape {np.shape(percentiles)}"
         )
     times = [None] * bands.shape[1] if t is None else np.atleast_1d(t)
+    if len(times) != bands.shape[1]:
+        raise ValueError(f"t: expected {bands.shape[1]} times as in percentiles, got {len(times)}")
     ax, middle = _axes(ax), len(bands) // 2
     for k, time in enumerate(times):
         colour = COLOURS[k % len(COLOURS)]
@@ -231,7 +233,7 @@ def plot_components(t, components, eigenvalues=None, ax=None):
     t : array_like, shape (T,)
     components : array_like, shape (T, n)
         As `LeastSquaresFlow.components` returns them, for one output; at most 6.
-    eigenvalues : array_like, shape (n,), optional
+    eigenvalues : array_like, shape (n,) or longer, optional
         λ_i, for the legend.
     ax : matplotlib Axes, optional
 
@@ -248,6 +250,10 @@ def plot_components(t, components, eigenvalues=None, ax=None):
     if components.ndim != 2 or len(components) != t.size or components.shape[1] > len(COLOURS):
         raise ValueError(
             f"components: expected {t.size} times and at most {len(COLOURS)} components, got shape {components.shape}"
+        )
+    if eigenvalues is not None and (np.ndim(eigenvalues) != 1 or len(eigenvalues) < components.shape[1]):
+        raise ValueError(
+            f"eigenvalues: expected one for each of {components.shape[1]} components, got shape {np.shape(eigenvalues)}"
         )
     ax = _axes(ax)
     for i, values in enumerate(components.T):

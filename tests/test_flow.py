@@ -1,5 +1,6 @@
 """Kernel gradient descent: the closed form and the solver against matrix exponentials, integration and plain loops."""
 
+import pickle
 import tracemalloc
 
 import mpmath
@@ -13,7 +14,7 @@ from scipy import integrate, linalg
 import ntkfast as nf
 from ntkfast import plotting
 from ntkfast.finite import losses
-from ntkfast.learning import LeastSquaresFlow, kernel_flow
+from ntkfast.learning import LeastSquaresFlow, descent, kernel_flow
 from ntkfast.learning import factor as factor_module
 
 N, M = 30, 7
@@ -216,6 +217,16 @@ def test_new_points_of_a_singular_kernel(singular):
     exact = p.ntk_tx @ np.linalg.pinv(p.ntk, rcond=1e-12, hermitian=True) @ p.y
     assert_allclose(p.flow.mean(np.inf, p.ntk_tx), exact, atol=1e-9)
     assert_allclose(p.flow.mean([1e9, 1e12, 1e20], p.ntk_tx), [exact] * 3, atol=1e-3)
+
+
+def test_the_null_space_does_not_grow():
+    """Three equal points with three targets: what is learned is their mean, at late times too."""
+    flow, late = LeastSquaresFlow(np.ones((3, 3)), [1.0, 2.0, 3.0], np.ones((3, 3))), [1e10, 1e14, 1e15, 1e16, np.inf]
+    for m in (1, 50):  # both orders of the products
+        assert_allclose(flow.mean(late, np.ones((m, 3))), 2, rtol=1e-12)
+    assert_allclose(flow.mean(1e14, np.ones((50, 3))), 2, rtol=1e-12)
+    assert_allclose(flow.variance(late, [[1.0, 1, 1]], [[1.0, 1, 1]], [1.0]), 0, atol=1e-14)
+    assert_allclose(flow.early_stopping([[1.0, 1, 1]], [2.0]).validation_loss[-1], 0, atol=1e-20)
 
 
 def test_kernel_of_zeros():
@@ -660,6 +671,11 @@ def test_plots(problem):
         plotting.plot_percentiles(x, np.zeros((2, N)))
     with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
         plotting.plot_components(t, flow.components(t))
+    with pytest.raises(ValueError, match="eigenvalues: expected one for each of 3 components, got shape"):
+        plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues[:2])
+    for times in ([0.0], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match=f"t: expected 2 times as in percentiles, got {len(times)}"):
+            plotting.plot_percentiles(x, flow.percentiles([0.0, 1.0]), times)
 
 
 def test_many_unknowns_at_every_time():
@@ -673,6 +689,29 @@ def test_many_unknowns_at_every_time():
 def test_stop_must_be_a_number():
     with pytest.raises(TypeError, match="stop: expected a function to a finite number that changes its sign, got"):
         kernel_flow(np.eye(2), [1.0, 1.0], t=[5.0], stop=lambda t, f: bool(f[0, 0] > 0.5))
+
+
+@pytest.mark.parametrize("method", [None, "RK45", "Radau"])
+def test_a_direction_that_jumps(method, monkeypatch):
+    """At its jump no step is small enough: the solver must give up, not go on forever."""
+    monkeypatch.setattr(descent, "PATIENCE", 5000)
+    with pytest.raises(ArithmeticError, match=r"kernel_flow: the solver gave up at t = 0\.[567]"):
+        kernel_flow(np.eye(2), t=5.0, f0=[1.0, 0.3], direction=lambda t, f: np.sign(f), method=method)
+
+
+def test_times_are_no_booleans():
+    with pytest.raises(TypeError, match="t: expected real numbers, got dtype bool"):
+        LeastSquaresFlow(np.eye(2), [1.0, 1.0]).mean(True)
+
+
+def test_pickling(problem):
+    """After a Cholesky factor was made, and after an eigendecomposition."""
+    for t in (np.inf, 2.0):
+        exact = problem.flow.mean(t, problem.ntk_tx)
+        assert_array_equal(pickle.loads(pickle.dumps(problem.flow)).mean(t, problem.ntk_tx), exact)
+    for method, t in ((None, 3.0), ("RK45", 3.0), ("Radau", 3.0), (None, 0.0)):
+        path = kernel_flow(problem.ntk, problem.y, t=t, method=method)
+        assert_array_equal(pickle.loads(pickle.dumps(path)).at(t / 2), path.at(t / 2))
 
 
 def test_targets_are_copied():

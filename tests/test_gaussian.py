@@ -1,5 +1,7 @@
 """Gaussian processes with a given kernel: against plain inverses, loops, differences and 50 digits."""
 
+import pickle
+
 import mpmath
 import numpy as np
 import pytest
@@ -157,3 +159,11 @@ def test_variance_of_mixed_kernels_is_refused():
     assert (gp.variance(across, nf.diagonal(net, X[12:])) > 0).all()
     with pytest.raises(ValueError, match=r"K_t: .* of point .* less than what the data explain.*same kernel as K_xx"):
         gp.variance(across, nf.diagonal(net, X[12:], get="nngp"))
+
+
+def test_pickling():
+    K = np.array([[2.0, 1.0], [1.0, 3.0]])
+    process = GaussianProcess(K, [1.0, 2.0], noise=0.1)
+    again = pickle.loads(pickle.dumps(process))
+    assert_array_equal(again.mean(K), process.mean(K))
+    assert_array_equal(again.variance(K, np.diag(K)), process.variance(K, np.diag(K)))

@@ -68,6 +68,51 @@ def test_reasons():
     assert hermite_certificate("sigmoid").reason == "only 1 even coefficient: the kernel is odd but for a polynomial"
 
 
+@pytest.mark.parametrize("degree", [28, 40, 63])
+def test_polynomials_of_high_degree(degree):
+    """Known by their parameters: the coefficients are rounded, and may not end."""
+    for activation in (A.hermite(degree), A.monomial(degree)):
+        assert hermite_certificate(activation, 0.3).degree == degree
+        assert hermite_certificate(activation, 0.3, n_terms=3).degree == degree
+
+
+def test_a_function_too_steep_to_tell():
+    """The 64 coefficients of x^70 do not end, but it is a polynomial."""
+    found = hermite_certificate(nf.Activation.from_function(lambda x: x**70, name="power"), 0.3)
+    assert found.reason.startswith("cannot tell")
+    assert found.certifies is False
+
+
+@pytest.mark.parametrize("n_terms", [1, 2, 3, 8])
+def test_few_terms_change_no_answer(n_terms):
+    for name in ("relu", "tanh", "exp", "identity"):
+        for beta in (0.0, 0.3):
+            few, many = hermite_certificate(name, beta, n_terms=n_terms), hermite_certificate(name, beta)
+            assert (few.certifies, few.reason, few.degree) == (many.certifies, many.reason, many.degree)
+            assert_allclose(few.coefficients, many.coefficients[:n_terms], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("activation", "beta", "variance"),
+    [("exp", 1e-3, 1e-6), ("hardsigmoid", 0.01, 1e-4), ("hardtanh", 0.05, 0.0025), ("sin", 1e-3, 1e-6)],
+)
+def test_no_polynomials_at_small_variance(activation, beta, variance):
+    given = A.get(activation)
+    for phi in (given, nf.Activation.from_function(given.function, name="the same")):
+        assert hermite_certificate(phi, beta, variance).certifies is True
+        assert hermite_certificate(phi, beta, variance).degree is None
+        alone = hermite_certificate(phi, 0.0, variance)
+        assert alone.certifies is False
+        assert alone.reason.startswith("cannot tell: phi is no polynomial, but few")
+
+
+def test_polynomials_at_small_variance():
+    for function, degree in ((lambda x: x**5 + x**2, 5), (lambda x: x**3 - x, 3), (lambda x: 2 + 0 * x, 0)):
+        phi = nf.Activation.from_function(function, name="given")
+        for beta, variance in ((0.0, 1.0), (0.1, 0.01), (1e-3, 1e-6)):
+            assert hermite_certificate(phi, beta, variance).degree == degree
+
+
 @pytest.mark.parametrize("activation", ["erf", "gelu", "exp"])
 @pytest.mark.parametrize(("beta", "variance"), [(0.0, 1.0), (0.4, 0.5), (1.0, 0.2)])
 def test_coefficients_are_those_of_the_kernel(activation, beta, variance):
@@ -134,6 +179,19 @@ def test_other_causes():
     rank = smallest_eigenvalue(nf.MLP(depth=2, activation="identity"), sphere(9, 3))
     assert not rank.positive_definite
     assert rank.cause.startswith("no two points")
+
+
+def test_points_that_are_not_parallel_are_not_named():
+    bias = nf.MLP(depth=2, bias_std=1.0)
+    tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), nf.nngp)
+    constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), nf.nngp)
+    near = sphere(5, 3)
+    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), nf.nngp)
+    for found in (tiny, constant, near):
+        assert not found.duplicates + found.antipodes + found.proportional
+        assert "are" not in found.cause.split(":")[0].replace("no two points are parallel", "")
+    assert not tiny.positive_definite
+    assert not constant.positive_definite
 
 
 # --- random features

@@ -106,6 +106,19 @@ def test_a_singular_kernel():
     assert_allclose(kernel_pca(low, 4).extend(low), kernel_pca(low, 4).eigenfunctions, atol=1e-10)
 
 
+@pytest.mark.parametrize(("kernel", "centered"), [(np.zeros((3, 3)), False), (np.ones((3, 3)), True)])
+def test_no_variance(kernel, centered):
+    pca = kernel_pca(kernel, 2, centered=centered)
+    assert pca.trace == 0
+    assert_array_equal(pca.explained, 0)
+
+
+@pytest.mark.parametrize("trace", [0, -1.0])
+def test_trace_of_an_operator_is_positive(trace):
+    with pytest.raises(ValueError, match="trace: expected a number > 0"):
+        kernel_pca(aslinearoperator(K), 2, trace=trace)
+
+
 def test_float32_and_arguments():
     single = K.astype("f4")
     for method in METHODS:

@@ -116,7 +116,10 @@ def columns(values, n, name, dtype, n_columns=None):
 
 def times(t, name="t", infinite=True):
     """t as a 1-D float64 array of numbers >= 0, and whether it came as one number."""
-    array = real(t, name).astype(np.float64)
+    array = real(t, name)
+    if array.dtype.kind == "b":
+        raise TypeError(f"{name}: expected real numbers, got dtype bool")
+    array = array.astype(np.float64)
     if array.ndim > 1 or not array.size:
         raise ValueError(f"{name}: expected a number or a list of numbers, got shape {array.shape}")
     good = array >= 0 if infinite else (array >= 0) & np.isfinite(array)

@@ -17,6 +17,7 @@ __all__ = ["KernelFlow", "kernel_flow"]
 # Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
 METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
+PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def kernel_flow(
     TypeError, ValueError
         An argument is not as described; the message names it.
     ArithmeticError
-        The solver gave up: the flow diverges, or the tolerances are too small.
+        The solver gave up: the flow diverges, the cost or direction jumps, or the tolerances are too small.
 
     Examples
     --------
@@ -180,6 +181,7 @@ def kernel_flow(
         return -d / n
 
     def slope(time, state):
+        patience(time)
         pull = velocity(time, function(state)).ravel()
         return pull if gamma is None else np.concatenate([state[size:], pull - gamma * state[size:]])
 
@@ -190,13 +192,14 @@ def kernel_flow(
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
 
+    patience = _Patience(t[-1])
     separable = direction is None and isinstance(loss, str)  # else the solver takes differences of its own
     events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))
     initial = np.zeros(n_unknowns)
     if t[-1] == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
-        alpha, stopped = (lambda time: np.zeros(shape)), t[-1] > 0
+        alpha, stopped = _Path(None, shape), t[-1] > 0
         t = t[:1] * 0
     else:
         method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
@@ -217,9 +220,7 @@ def kernel_flow(
         stopped = found.status == 1
         if stopped:
             t = np.append(t[t < found.t[-1]], found.t[-1])
-
-        def alpha(time):
-            return found.sol(time)[:size].reshape(shape)
+        alpha = _Path(found.sol, shape)
 
     path = np.array([alpha(time) for time in t])
     f = f0 + K @ path
@@ -278,6 +279,36 @@ def _event(stop, cost, function):
 
     event.terminal = True
     return [event]
+
+
+@dataclass(frozen=True)
+class _Path:
+    """α at any time, from the solver's interpolation; a class as closures cannot be pickled."""
+
+    solution: Callable | None  # None: it stays 0
+    shape: tuple[int, int]
+
+    def __call__(self, time):
+        if self.solution is None:
+            return np.zeros(self.shape)
+        return self.solution(time)[: self.shape[0] * self.shape[1]].reshape(self.shape)
+
+
+class _Patience:
+    """Counts evaluations, and gives up where they no longer take the flow on."""
+
+    def __init__(self, last):
+        self.share, self.mark, self.count = last / 1000, 0.0, 0
+
+    def __call__(self, time):
+        self.count += 1
+        if time > self.mark + self.share:
+            self.mark, self.count = time, 0
+        if self.count > PATIENCE:
+            raise ArithmeticError(
+                f"kernel_flow: the solver gave up at t = {time:.6g}: {PATIENCE} evaluations took it no further; the "
+                "cost or direction may jump there, or the flow be stiff: try method='Radau', or larger rtol and atol"
+            )
 
 
 def _watch():

@@ -28,13 +28,15 @@ class Cholesky:
     def __init__(self, half, diagonal):
         self.half = half  # (n, n), Fortran order
         self._diagonal = diagonal  # of K
-        self._solve, self._half_solve = linalg.get_lapack_funcs(("potrs", "trtrs"), (half,))
+
+    def _lapack(self, name):  # not kept: LAPACK's functions cannot be pickled
+        return linalg.get_lapack_funcs(name, (self.half,))
 
     def solve(self, B):
-        return self._solve(self.half, B, lower=1)[0]
+        return self._lapack("potrs")(self.half, B, lower=1)[0]
 
     def half_solve(self, B):
-        return self._half_solve(self.half, B, lower=1)[0]
+        return self._lapack("trtrs")(self.half, B, lower=1)[0]
 
     def log_determinant(self):
         return 2 * np.log(self.half.diagonal().astype(np.float64)).sum()
@@ -42,8 +44,7 @@ class Cholesky:
     def inverse(self):
         """K⁻¹, symmetric, (n, n)."""
         memory.require(self.half.nbytes, "the inverse of the kernel")
-        (potri,) = linalg.get_lapack_funcs(("potri",), (self.half,))
-        inverse = potri(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
+        inverse = self._lapack("potri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
         mirror(inverse)
         return inverse
 

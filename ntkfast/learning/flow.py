@@ -94,7 +94,8 @@ class LeastSquaresFlow:
 
     The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is the limit t/N of
     (1 - e^{-tλ})/(Nλ), until t times N eps λ_1 reaches 1: from there on rounding leaves nothing known of it, and it is
-    left out. At t = inf that is the solution of least norm.
+    left out. At t = inf that is the solution of least norm. Where κ has a part in the null space of up to N eps ‖κ‖
+    only, as every kernel function has, that part is rounding and counts as 0.
 
     Examples
     --------
@@ -230,6 +231,15 @@ class LeastSquaresFlow:
             null = np.where(time.t * e.floor < self._n, time.t / self._n, 0)[:, None]
         return np.where(moves, learned(time, e.values / self._n) / np.where(moves, e.values, 1), null)
 
+    def _along(self, ntk_tx):
+        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding."""
+        e = self._decomposed()
+        left = ntk_tx @ e.vectors
+        null = left[:, : np.count_nonzero(e.values == 0)]
+        rounding = self._n * np.finfo(self._dtype).eps * np.linalg.norm(ntk_tx, axis=1)
+        null[np.linalg.norm(null, axis=1) <= rounding] = 0  # else t/N times it would grow
+        return left
+
     def _reaches(self, time, B, ntk_tx):
         """A_t B, (T, m, q)."""
         found = self._factored(time)
@@ -237,8 +247,9 @@ class LeastSquaresFlow:
             return np.broadcast_to(ntk_tx @ found.solve(B), (len(time.t), len(ntk_tx), B.shape[1])).copy()
         e = self._decomposed()
         coefficients, weights = e.vectors.T @ B, self._weights(time)
-        if len(ntk_tx) <= len(time.t) * B.shape[1]:  # the cheaper order
-            return self._spread(ntk_tx @ e.vectors, weights, coefficients)
+        null = weights[:, e.values == 0].any()
+        if null or len(ntk_tx) <= len(time.t) * B.shape[1]:  # the cheaper order, unless the null space takes part
+            return self._spread(self._along(ntk_tx), weights, coefficients)
         return ntk_tx @ self._spread(e.vectors, weights, coefficients)
 
     # --- the function
@@ -318,7 +329,7 @@ class LeastSquaresFlow:
         if W is None:
             left, weights = e.vectors, remaining(time, e.values / self._n)
         else:
-            left, weights = ntk_tx @ e.vectors, self._weights(time)
+            left, weights = self._along(ntk_tx), self._weights(time)
         for weight in weights.astype(self._dtype):
             product = (left * weight) @ coefficients
             yield product if W is None else W - product
@@ -617,7 +628,7 @@ class LeastSquaresFlow:
         if f0_v is not None:
             y_v = y_v - checks.columns(f0_v, len(ntk_vx), "f0_v", self._dtype, self._y.shape[1])[0]
         e = self._decomposed()
-        coefficients, left = e.vectors.T @ self._start(f0), ntk_vx @ e.vectors
+        coefficients, left = e.vectors.T @ self._start(f0), self._along(ntk_vx)
 
         def validation(t):
             error = self._spread(left, self._weights(Flow(t)), coefficients) - y_v

@@ -20,7 +20,10 @@ from ntkfast.networks.checks import non_negative_number, positive_integer, posit
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
 NOISE = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
-PARALLEL = 1e-7  # two features count as parallel up to this 1 - |cos|: half the digits, for kernels with a cusp
+PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|: what kernel entries are known to
+DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
+TERMS = 64  # coefficients that decide on the pattern, at least
+FEW = 8  # a pattern is none below this many
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,16 @@ class HermiteCertificate:
     Attributes
     ----------
     certifies : bool
-        Whether the coefficients show the pattern of a positive definite kernel.
+        Whether φ is no polynomial and β > 0, or else the coefficients show the pattern of a positive definite kernel.
+        False too where nothing can be told.
     reason : str
-        Why, in words.
+        What was found, in words.
     coefficients : ndarray, shape (n_terms,)
         b_k of Σ²(x, x') = β² + Σ_k b_k ρ^k, ρ the cosine of the angle of x and x'.
     noise : float
         b_k up to here count as 0.
     n_even, n_odd : int
-        How many b_k of each parity are above.
+        How many of these b_k of each parity are above.
     degree : int or None
         Of φ if it is a polynomial, else None.
     """
@@ -72,8 +76,8 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     variance : float
         w² |x|²/n_0 > 0, what the weights give the first layer on the sphere; 1 for inputs of norm √n_0.
     n_terms : int
-        Coefficients to look at. Finitely many can show a pattern, not prove it: a parity counts as infinite if it still
-        has coefficients above the noise in the second half of those that any parity has.
+        Coefficients to return; at least 64 are looked at. Finitely many can show a pattern, not prove it: a parity
+        counts as infinite if it still has coefficients above the noise in the second half of those that any parity has.
 
     Returns
     -------
@@ -93,43 +97,92 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     beta, variance = non_negative_number(beta, "beta"), positive_number(variance, "variance")
     n_terms = positive_integer(n_terms, "n_terms")
     q = variance + beta**2
-    a = activation.hermite_coefficients(q, n_terms)
+    n_looked = max(n_terms, TERMS)
+    a = activation.hermite_coefficients(q, n_looked)
     scale = np.sqrt(activation.dual(q, q, q))
     above = np.flatnonzero(np.abs(a) > NOISE * scale)
-    degree = _degree(activation, a, above, q, scale)
+    by_definition, degree = _by_definition(activation)
+    if not by_definition:
+        degree = _degree(activation, a, above, q, scale)
     # (s ρ + 1 - s)^k for s = variance/q: b_j = Σ_k a_k² C(k, j) s^j (1-s)^{k-j}
-    k = np.arange(n_terms)
+    k = np.arange(n_looked)
     share, n, rest = variance / q, k[:, None], np.maximum(k[:, None] - k, 0)
     log_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
     binomial = np.tril(np.exp(log_binomial + special.xlogy(k, share) + special.xlog1py(rest, -share)))
     b = binomial.T @ np.where(np.abs(a) > NOISE * scale, a, 0) ** 2
     noise = (NOISE * scale) ** 2
     nonzero = b > noise
-    n_even, n_odd = int(nonzero[::2].sum()), int(nonzero[1::2].sum())
     last = [max((j for j in np.flatnonzero(nonzero) if j % 2 == parity), default=-1) for parity in (0, 1)]
-    certifies = degree is None and (beta > 0 or min(last) >= max(last) / 2)
+    pattern = max(last) >= FEW
+    ended = len(above) == 0 or above[-1] < n_looked - 2
+    beyond = not (by_definition or ended) and _steep(activation, n_looked)
+    certifies = degree is None and not beyond and (beta > 0 or (pattern and min(last) >= max(last) / 2))
     if degree is not None:
         reason = f"phi is a polynomial of degree {degree}: the kernel has finite rank"
+    elif beyond:
+        reason = f"cannot tell: phi may be a polynomial of degree {n_looked - 2} or more, as steep as it is"
+    elif beta > 0:
+        shown = "" if by_definition else f" of degree up to {max(above, default=0) if ended else n_looked - 3}"
+        reason = f"phi is no polynomial{shown} and beta > 0"
+    elif not pattern:
+        reason = f"cannot tell: phi is no polynomial, but few coefficients are above the noise, {nonzero.sum()}"
     elif certifies:
-        reason = "phi is no polynomial and beta > 0" if beta else "even and odd coefficients go on to the noise"
+        reason = "even and odd coefficients go on to the noise"
     else:
-        rare, other, count = ("even", "odd", n_even) if last[0] < last[1] else ("odd", "even", n_odd)
+        rare, other = ("even", "odd") if last[0] < last[1] else ("odd", "even")
+        count = int(nonzero[int(rare == "odd") :: 2].sum())
         reason = f"only {count} {rare} coefficient{'s' * (count != 1)}: the kernel is {other} but for a polynomial"
         reason = f"no {rare} coefficients: the kernel is {other}" if count == 0 else reason
-    return HermiteCertificate(certifies, reason, b, noise, n_even, n_odd, degree)
+    n_even, n_odd = (int(nonzero[parity:n_terms:2].sum()) for parity in (0, 1))
+    return HermiteCertificate(bool(certifies), reason, b[:n_terms], noise, n_even, n_odd, degree)
+
+
+def _by_definition(activation):
+    """Whether its parameters tell if φ is a polynomial; if it is, its degree, else None."""
+    kind, values = activation.instruction
+    if kind == "polynomial":
+        return True, int(max(np.flatnonzero(values), default=0))
+    if kind == "piecewise_linear":  # the slopes on both sides of 0
+        return True, int(values[0] != 0) if values[0] == values[1] else None
+    if kind == "kinks":
+        _, slope, kinks = values
+        return True, None if any(jump for _, jump in kinks) else int(slope != 0)
+    # none of the library's others is one, unless a parameter is 0 (of sines and error functions, but the last)
+    numbers = values[:2] if kind in ("sine", "erf") else [value for _, value in activation.parameters]
+    return activation.source is None and bool(np.all(numbers)), None
 
 
 def _degree(activation, a, above, q, scale):
-    """The degree of φ if it is a polynomial: the series that ends there then is φ, also far out; else None."""
-    degree = int(above[-1]) if len(above) else 0
-    if degree >= len(a) - 2:  # the coefficients do not end
+    """The degree of φ if it is a polynomial: the series that ends there then is φ, also far out; else None.
+
+    Far out is in standard deviations and, as these may be small, in x itself. The coefficients are known to a few times
+    the noise only, so that the last of those above it need not be the degree.
+    """
+    if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
         return None
-    z = np.linspace(-12, 12, 25)
-    k = np.arange(degree + 1)
-    terms = a[: degree + 1] * eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
-    size = np.abs(terms).sum(axis=1) + scale
-    far = np.abs(activation(np.sqrt(q) * z) - terms.sum(axis=1)) > 1e-9 * size
-    return None if far.any() else degree
+    x = np.array([1.0, 10.0, 100.0])
+    z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = activation(np.sqrt(q) * z)
+    k = np.arange(max(above, default=0) + 1)
+    h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
+    terms = a[: len(k)] * h
+    for degree in above if len(above) else [0]:
+        some = slice(degree + 1)
+        tail = np.clip(np.abs(a[degree + 1 :]).max(), NOISE * scale / 1000, NOISE * scale)  # noise, of a polynomial
+        size, noise = np.abs(terms[:, some]).sum(axis=1) + scale, tail * np.abs(h[:, some]).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(exact - terms[:, some].sum(axis=1)) <= 1e-9 * size + 4 * noise
+        if near.all():
+            return int(degree)
+    return None
+
+
+def _steep(activation, degree):
+    """Whether φ grows far out as a polynomial of half this degree or more does."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        near, far = np.abs(activation(np.array([[-1e2, 1e2], [-1e3, 1e3]])))
+        return bool((far > 10 ** (degree / 2) * near).any() or not np.isfinite(far).all())
 
 
 @dataclass(frozen=True)
@@ -145,8 +198,9 @@ class SmallestEigenvalue:
     positive_definite : bool
         value > error. If not, the matrix is singular as far as can be known.
     duplicates, antipodes, proportional : list of (int, int)
-        Pairs of points whose features are parallel, each of which makes the matrix singular: x_i = x_j, x_i = -x_j
-        (only where the kernel is even or odd), or x_i proportional to x_j (only where it is homogeneous).
+        If the matrix is singular, pairs of points that are parallel to √eps and whose features are so to rounding, each
+        of which makes it singular: x_i = x_j, x_i = -x_j (only where the kernel is even or odd), or x_i proportional
+        to x_j (only where it is homogeneous).
     zero : list of int
         Points whose kernel with themselves is 0.
     cause : str
@@ -195,22 +249,20 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     'points 0 and 2 are antipodes, which an odd kernel cannot tell apart but for the sign'
     """
     K = kernel(net, X, dtype=np.float64, **options)
-    X, n = np.asarray(X, dtype=np.float64), len(K)
+    n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))  # at least λ_max
     error = float(n * (np.finfo(float).eps * norm + 1e-13 * K.diagonal().max()))
+    positive = value > error
     pairs = {"duplicates": [], "antipodes": [], "proportional": []}
     odd = False
-    for i, j in _parallel(K):
-        size = np.abs(X[[i, j]]).max()
-        if np.abs(X[i] - X[j]).max() <= PARALLEL * size:
-            pairs["duplicates"].append((i, j))
-        elif np.abs(X[i] + X[j]).max() <= PARALLEL * size:
-            pairs["antipodes"].append((i, j))
+    X = np.asarray(X, dtype=np.float64).reshape(n, -1)
+    for i, j in [] if positive else _parallel(K):
+        kind = _relation(X[i], X[j])
+        if kind is not None:
+            pairs[kind].append((i, j))
+        if kind == "antipodes":
             odd = bool(K[i, j] < 0)
-        else:
-            pairs["proportional"].append((i, j))
-    positive = value > error
     zero = [int(i) for i in np.flatnonzero(K.diagonal() == 0)]
     cause = "" if positive else _cause(pairs, odd, zero)
     return SmallestEigenvalue(value, error, positive, **pairs, zero=zero, cause=cause)
@@ -227,6 +279,21 @@ def _parallel(K):
     return found
 
 
+def _relation(x, y):
+    """What makes the features of two points parallel, or None if the points themselves are not."""
+    size, other = np.abs(x).max(), np.abs(y).max()
+    if size == 0 or other == 0:
+        return "duplicates" if size == other else None
+    x, y, ratio = x / size, y / other, size / other  # of length up to √d, whatever the scale
+    length = np.linalg.norm(x)
+    gap, sum_ = np.linalg.norm(x - y), np.linalg.norm(x + y)
+    if min(gap, sum_) > DIRECTION * length:
+        return None
+    if abs(ratio - 1) > DIRECTION:
+        return "proportional"
+    return "duplicates" if gap < sum_ else "antipodes"
+
+
 def _cause(pairs, odd, zero):
     texts = {
         "duplicates": "are the same",
@@ -240,4 +307,4 @@ def _cause(pairs, odd, zero):
             (i, j), more = pairs[kind][0], len(pairs[kind]) - 1
             others = f" (and {more} more pair{'s' * (more > 1)})" if more else ""
             causes.append(f"points {i} and {j} {text}{others}")
-    return "; ".join(causes) or "no two points have parallel features: the features of the points are dependent"
+    return "; ".join(causes) or "no two points are parallel: the features of more points than two are dependent"

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator
 from ntkfast.engine import arrays
 from ntkfast.learning import checks
 from ntkfast.learning.factor import fix_signs, fortran
-from ntkfast.networks.checks import finite_number, positive_integer, positive_number
+from ntkfast.networks.checks import positive_integer, positive_number
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
@@ -51,10 +51,10 @@ class KernelPCA:
 
     @property
     def explained(self):
-        """λ_i/tr(K/N), the share of each component in the variance, (k,)."""
+        """λ_i/tr(K/N), the share of each component in the variance, (k,); 0 if there is none."""
         if self.trace is None:
             raise ValueError("trace: an operator does not tell it; give kernel_pca trace= for explained shares")
-        return self.eigenvalues / self.trace
+        return self.eigenvalues / self.trace if self.trace > 0 else np.zeros_like(self.eigenvalues)
 
     def extend(self, K_tx):
         """The eigenfunctions at new points (Nyström): f^(i)(x) = (1/(N λ_i)) Σ_j K(x, x_j) f^(i)(x_j).
@@ -109,7 +109,7 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
         Residual at which iterations stop, relative to λ_1. float32 stops at 1e-5 at least.
     max_iterations : int
     trace : float, optional
-        tr K of an operator, for `explained`.
+        tr K > 0 of an operator, for `explained`.
 
     Returns
     -------
@@ -200,9 +200,11 @@ def _trace(K, trace, is_operator, centered):
         return None
     if trace is not None and not is_operator:
         raise TypeError("trace: expected it with an operator only, got it with a matrix")
-    total = finite_number(trace, "trace") if is_operator else float(K.diagonal().sum(dtype=np.float64))
+    total = positive_number(trace, "trace") if is_operator else float(K.diagonal().sum(dtype=np.float64))
     if centered:
-        total -= float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
+        mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
+        eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps
+        total = total - mean if total - mean > n * eps * total else 0.0  # no variance but rounding
     return total / n
 
 

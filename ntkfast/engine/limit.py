@@ -68,7 +68,7 @@ def _prepare(program, x, squared_norms, name, get, dtype, n_threads, with_table=
     state = _core.start(program, squared_norms)
     table = _core.points(program, state, 0, len(program), dtype, n_threads, with_table, report)
     diagonals, peaks = state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
-    for output in {"nngp", *get}:  # Σ is on every way
+    for output in dict.fromkeys(("nngp", *get)):  # Σ is on every way
         arrays.require_fitting(peaks[output], dtype, name)
     return _Side(x, table, diagonals)
 

@@ -1,7 +1,8 @@
 /* gradient.h: partial derivatives of the duals, and the program backwards over one row of a chunk.
  *
- * Included once per precision, after program.h; on the diagonal (points.c) one lane wide.  A dual's derivatives at a pair, all at fixed other arguments of
- * (q1, q2, c): `price` is that of the value by c, which differs from the slope where phi jumps.
+ * Included once per precision, after program.h; on the diagonal (points.c) one lane wide.  Derivatives of a dual at a
+ * pair, all at fixed other arguments of (q1, q2, c): `price` is that of the value by c, which differs from the slope
+ * where phi jumps.
  *
  * What is infinite at |rho| = 1 counts as 0 there: it multiplies the change of rho, and a point that correlates with
  * another perfectly goes on to do so.

@@ -7,16 +7,22 @@ from ntkfast.engine import memory
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def as_points(X, name, n_features=None):
-    """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
-    if np.ma.isMaskedArray(X):
+def real(values, name, what="an array of numbers"):
+    """values as an array of real numbers, its dtype and layout as they came."""
+    if np.ma.isMaskedArray(values):
         raise TypeError(f"{name}: expected an array without mask, got a masked array")
     try:
-        array = np.asarray(X)
+        array = np.asarray(values)
     except ValueError as error:  # ragged nested lists
-        raise ValueError(f"{name}: expected a 2-D array, got {type(X).__name__} that is not one ({error})") from None
+        raise ValueError(f"{name}: expected {what}, got {type(values).__name__} that is not one ({error})") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
+
+
+def as_points(X, name, n_features=None):
+    """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
+    array = real(X, name, "a 2-D array")
     if array.ndim != 2:
         hint = f"; one point is {name}.reshape(1, -1)" if array.ndim == 1 else ""
         raise ValueError(f"{name}: expected a 2-D array (n_points, n_features), got shape {array.shape}{hint}")

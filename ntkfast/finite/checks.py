@@ -2,24 +2,12 @@
 
 import numpy as np
 
-
-def real_array(values, name):
-    """values as an array of real numbers."""
-    if np.ma.isMaskedArray(values):
-        raise TypeError(f"{name}: expected an array without mask, got a masked array")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # ragged nested lists
-        kind = type(values).__name__
-        raise ValueError(f"{name}: expected an array of numbers, got {kind} that is not one ({error})") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return array
+from ntkfast.engine import arrays
 
 
 def finite_array(values, name, dtype):
     """values as a C-contiguous array of finite numbers of this dtype."""
-    array = real_array(values, name)
+    array = arrays.real(values, name)
     require(np.isfinite(array), array, name, "finite numbers")
     with np.errstate(over="ignore"):
         converted = np.asarray(array, dtype, order="C")

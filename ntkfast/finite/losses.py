@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
-from ntkfast.finite.checks import finite_array, real_array, require
+from ntkfast.engine import arrays
+from ntkfast.finite.checks import finite_array, require
 
 __all__ = ["NAMES", "get"]
 
@@ -109,7 +110,7 @@ def _own(loss, y, shape, dtype):
         result = loss(f, y)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"loss: expected the function to return (C, d), got {type(result).__name__}")
-        value, d = real_array(result[0], "loss: C"), real_array(result[1], "loss: d")
+        value, d = arrays.real(result[0], "loss: C"), arrays.real(result[1], "loss: d")
         if value.shape != () or d.shape != shape:
             raise ValueError(
                 f"loss: expected the function to return a number and an array of shape {shape}, "
@@ -125,7 +126,7 @@ def _mean(terms):
 
 
 def _targets(y, shape, dtype):
-    y = real_array(y, "y")
+    y = arrays.real(y, "y")
     if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
         also = f" or {shape[:1]}" if shape[1] == 1 else ""
         raise ValueError(f"y: expected shape {shape}{also}, got {y.shape}")
@@ -137,7 +138,7 @@ def _probabilities(y, shape, dtype):
     n, k = shape
     if k < 2:
         raise ValueError(f"loss: expected at least 2 outputs for softmax, got {k}; 'logistic' is for one")
-    y = real_array(y, "y")
+    y = arrays.real(y, "y")
     if y.ndim == 1:
         if y.shape != (n,):
             raise ValueError(f"y: expected {n} class labels, or shape {shape}, got shape {y.shape}")

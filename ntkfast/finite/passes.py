@@ -233,9 +233,9 @@ def require_derivatives(f):
             )
 
 
-def blocks(f, n, n_derivatives=1):
+def blocks(f, n):
     """Slices of n points whose passes take about PASS_BYTES each."""
-    per_point = f.weights[0].itemsize * (2 + n_derivatives) * sum(map(len, f.weights))
+    per_point = f.weights[0].itemsize * 3 * sum(map(len, f.weights))
     size = max(1, min(n, PASS_BYTES // per_point))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from ntkfast.engine import memory
+from ntkfast.engine import arrays, memory
 from ntkfast.finite import blas, losses, passes
-from ntkfast.finite.checks import finite_array, real_array
+from ntkfast.finite.checks import finite_array
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.networks.checks import non_negative_integer, non_negative_number, positive_number
@@ -323,11 +323,11 @@ def _split(f, flat):
     """Views of (..., n_parameters) as lists of weights (..., n_out, n_in) and biases (..., n_out) or None."""
     weights, biases, start = [], [], 0
     for weight, bias in zip(f.weights, f.biases, strict=True):
-        for arrays, array in ((weights, weight), (biases, bias)):
+        for parts, array in ((weights, weight), (biases, bias)):
             if array is None:
-                arrays.append(None)
+                parts.append(None)
                 continue
-            arrays.append(flat[..., start : start + array.size].reshape(*flat.shape[:-1], *array.shape))
+            parts.append(flat[..., start : start + array.size].reshape(*flat.shape[:-1], *array.shape))
             start += array.size
     return weights, biases
 
@@ -344,14 +344,14 @@ def _pull_back(f, tape, cotangent, weights, biases, with_rates=True):
 
 def _per_output(f, X, values, name):
     shape = (len(X), f.n_outputs)
-    values = real_array(values, name)
+    values = arrays.real(values, name)
     if f.n_outputs == 1 and values.ndim == 1:
         return _vector(values, name, shape[:1], f.dtype).reshape(shape)
     return _vector(values, name, shape, f.dtype)
 
 
 def _vector(values, name, shape, dtype):
-    values = real_array(values, name)
+    values = arrays.real(values, name)
     if values.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
     return finite_array(values, name, dtype)

@@ -12,7 +12,7 @@ from ntkfast.engine import arrays, memory
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import blas, losses, passes
-from ntkfast.finite.checks import finite_array, real_array
+from ntkfast.finite.checks import finite_array
 from ntkfast.finite.divergence import DivergenceError, Watch
 from ntkfast.finite.network import FiniteNetwork, _generator
 from ntkfast.finite.norms import largest_eigenvalue, operator_norm
@@ -238,7 +238,7 @@ def max_learning_rate(K) -> float:
     >>> max_learning_rate([[2.0, 0.0], [0.0, 1.0]])
     2.0
     """
-    K = real_array(K, "K")
+    K = arrays.real(K, "K")
     if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or K.shape[-2] != K.shape[-1] or not K.size:
         raise ValueError(f"K: expected shape (N, N) or (N, N, k, k), got {K.shape}")
     n_points = len(K)
@@ -283,7 +283,7 @@ def _cost(loss, direction, y, shape, dtype):
         raise TypeError(f"direction: expected a function, got {type(direction).__name__}")
 
     def along(step, outputs):
-        d = real_array(direction(step, outputs, y), "direction: d")
+        d = arrays.real(direction(step, outputs, y), "direction: d")
         if d.shape != shape:
             raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
         return 0.0, np.ascontiguousarray(d, dtype=dtype)

@@ -12,19 +12,6 @@ def blocks(n):
     return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
-def real(value, name):
-    """value as an array of real numbers."""
-    if np.ma.isMaskedArray(value):
-        raise TypeError(f"{name}: expected an array without mask, got a masked array")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # ragged nested lists
-        raise ValueError(f"{name}: expected an array, got {type(value).__name__} that is not one ({error})") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return array
-
-
 def finite(array, name):
     """The array; raise for its first entry that is not finite."""
     bad = np.argwhere(~np.isfinite(array))
@@ -40,7 +27,7 @@ def symmetric(K, name, n=None):
     Entries may differ from their mirror images by √eps of the diagonal, as those of kernels do that a library computes
     twice; one triangle counts then.
     """
-    K = real(K, name)
+    K = arrays.real(K, name)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
         raise ValueError(f"{name}: expected a square matrix, got shape {K.shape}")
     if n is not None and len(K) != n:
@@ -95,7 +82,7 @@ def not_definite(name, smallest, what, rounding=0.0):
 
 def matrix(K, name, shape, dtype):
     """K as a finite matrix of this dtype; None in the shape stands for any size."""
-    K = real(K, name)
+    K = arrays.real(K, name)
     if K.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, K.shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name}: expected shape ({wanted}), got {K.shape}")
@@ -104,7 +91,7 @@ def matrix(K, name, shape, dtype):
 
 def columns(values, n, name, dtype, n_columns=None):
     """values, shape (n,) or (n, k), as (n, k), and whether they came as (n,)."""
-    values = real(values, name)
+    values = arrays.real(values, name)
     if values.ndim not in (1, 2) or len(values) != n or not values.size:
         raise ValueError(f"{name}: expected shape ({n},) or ({n}, outputs), got {values.shape}")
     flat = values.ndim == 1
@@ -116,7 +103,7 @@ def columns(values, n, name, dtype, n_columns=None):
 
 def times(t, name="t", infinite=True):
     """t as a 1-D float64 array of numbers >= 0, and whether it came as one number."""
-    array = real(t, name)
+    array = arrays.real(t, name)
     if array.dtype.kind == "b":
         raise TypeError(f"{name}: expected real numbers, got dtype bool")
     array = array.astype(np.float64)

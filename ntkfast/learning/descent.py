@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import integrate
 
+from ntkfast.engine import arrays
 from ntkfast.finite import losses
 from ntkfast.learning import checks
 from ntkfast.networks.checks import finite_number, positive_number
@@ -175,7 +176,7 @@ def kernel_flow(
     def velocity(time, f):
         if direction is None:
             return -cost(f)[1] / n
-        d = checks.real(direction(time, f), "direction")
+        d = arrays.real(direction(time, f), "direction")
         if d.shape != shape:
             raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
         return -d / n

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, optimize, special
 
-from ntkfast.engine import memory
+from ntkfast.engine import arrays, memory
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Flow, Steps, learned, remaining
 from ntkfast.learning.factor import cholesky, eigen, factor
@@ -178,7 +178,7 @@ class LeastSquaresFlow:
                 raise TypeError("learning_rate: expected together with steps, got it with t")
             t, scalar = checks.times(t)
             return Flow(t), scalar
-        m = checks.real(steps, "steps")
+        m = arrays.real(steps, "steps")
         if m.dtype.kind not in "iu":
             raise TypeError(f"steps: expected integers, got dtype {m.dtype}")
         m, scalar = checks.times(m, "steps")

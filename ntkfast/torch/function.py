@@ -133,14 +133,7 @@ def _tensor(X, name):
     """An array-like as a tensor of its own."""
     import torch
 
-    if np.ma.isMaskedArray(X):
-        raise TypeError(f"{name}: expected an array without mask, got a masked array")
-    try:
-        array = np.asarray(X)
-    except ValueError as error:  # ragged nested lists
-        raise ValueError(f"{name}: expected an array, got {type(X).__name__} that is not one ({error})") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    array = arrays.real(X, name)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

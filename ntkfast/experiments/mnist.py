@@ -118,7 +118,7 @@ def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None, say=None) ->
     with step("Cholesky factor"):
         diagonal = K.reshape(-1)[:: n + 1]
         diagonal += np.float32(ridge * diagonal.mean(dtype=float))
-        factor = cholesky(K, overwrite=True, rcond=0.0)
+        factor = cholesky(K, overwrite=True, rcond=0.0, progress=progress)
         if factor is None:
             raise np.linalg.LinAlgError(
                 f"the kernel of {n} images is not positive definite in float32; give a ridge larger than {ridge:g}"

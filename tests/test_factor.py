@@ -1,0 +1,66 @@
+"""Cholesky's factor of a large matrix, tile by tile: LAPACK's numbers, and the matrix as it was when it fails."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from ntkfast.learning import factor
+
+N = 37
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(factor, "AT_ONCE", 0)
+    monkeypatch.setattr(factor, "TILE", 8)
+
+
+@pytest.fixture(params=[np.float32, np.float64])
+def K(request):
+    half = np.random.default_rng(0).normal(size=(N, N + 5))
+    K = half @ half.T / N + np.eye(N)
+    return ((K + K.T) / 2).astype(request.param)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_factor_is_that_of_lapack(K, order, overwrite):
+    given = K.copy(order=order)
+    made = factor.cholesky(given, overwrite=overwrite)
+    # each entry is off by at most about N eps of the largest of the diagonal's roots (Higham 2002, theorem 10.3)
+    tolerance = N * np.finfo(K.dtype).eps * np.sqrt(K.max())
+    assert_allclose(np.tril(made.half), np.linalg.cholesky(K), rtol=0, atol=tolerance)
+    assert np.shares_memory(made.half, given) == overwrite
+    if not overwrite:
+        assert_array_equal(given, K)
+    assert_array_equal(made.matrix(), K)
+
+
+def test_a_clean_factor_has_zeros_above_its_diagonal(K):
+    assert_array_equal(np.triu(factor.cholesky(K, clean=True).half, 1), 0)
+
+
+@pytest.mark.parametrize("where", [3, 20, N - 1])
+def test_an_indefinite_matrix_is_as_it_was(K, where):
+    K[where, where] = -1
+    given = K.copy()
+    assert factor.cholesky(given, overwrite=True) is None
+    assert_array_equal(given, K)
+
+
+def test_an_interrupt_leaves_the_matrix_as_it_was(K):
+    def interrupt(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    given = K.copy()
+    with pytest.raises(KeyboardInterrupt):
+        factor.cholesky(given, overwrite=True, progress=interrupt)
+    assert_array_equal(given, K)
+
+
+def test_progress_counts_the_products_of_tiles(K):
+    seen = []
+    factor.cholesky(K, progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (35, 35)  # 5 columns of tiles: 5·1 + 4·2 + 3·3 + 2·4 + 1·5

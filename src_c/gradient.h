@@ -315,15 +315,34 @@ static void NF_(polynomial_partials)(NF_PARTIALS)
     NF_(sums_partials)(in, row, col, sigma, p);
 }
 
-/* Beyond the reach there are no tables of derivatives: near_field leaves a note of it, since there is none at all. */
+/* The point's 1/sqrt(q), a_0, and as above q da_0/dq = a_2/sqrt(2), from its numbers */
+static nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
+{
+    const double half = sqrt(0.5);
+    return terms->even ? (nf_near_point){numbers[0], numbers[2 * NF_NEXT], half * numbers[3 * NF_NEXT]}
+                       : (nf_near_point){numbers[0], 0, 0};
+}
+
+/* Beyond the reach the tables are differentiated.  They hang on (q1, q2, theta): at fixed c, with c_theta = -sin(theta)
+ * sqrt(q1 q2) for rho > 0, the derivatives by log q are less those by c times c/2. */
 static void NF_(series_partials)(NF_PARTIALS)
 {
     const nf_terms *terms = in->data;
+    nf_near sum[2];
     NF_(sums_partials)(in, row, col, sigma, p);
     for (int i = 0; i < NF_WIDTH; i++) {
-        double unused[2];
-        if (NF_ABS_RHO(i) > (NF_T)terms->reach)
-            near_field(in, (nf_near_point){row[0], 0}, (nf_near_point){col[i], 0}, 1, &unused[0], &unused[1]);
+        const double r = NF_ABS_RHO(i), sine = sqrt((1 - r) * (1 + r)), sign = copysign(1.0, (double)sigma[i]);
+        const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
+        if (!(r > terms->reach) || !near_panels(1, in->data, x, y, sign * r, sum))
+            continue;
+        const double bend = sine > 0 ? -sign * sum[1].theta / sine * x.inverse * y.inverse : 0, half = 0.5 * sigma[i];
+        p->value[i] = (NF_T)sum[0].of;
+        p->slope[i] = p->price[i] = (NF_T)sum[1].of;
+        p->bend[i] = (NF_T)bend;
+        p->value_row[i] = (NF_T)(sum[0].row - half * sum[1].of);
+        p->value_column[i] = (NF_T)(sum[0].column - half * sum[1].of);
+        p->slope_row[i] = (NF_T)(sum[1].row - half * bend);
+        p->slope_column[i] = (NF_T)(sum[1].column - half * bend);
     }
 }
 

@@ -17,9 +17,9 @@ enum { NEAR_ORDER = 16 };
 #undef NEAR_T
 #undef NEAR_
 
-/* 1/sqrt(q) and E phi */
+/* 1/sqrt(q), E phi and its derivative by log q */
 typedef struct {
-    double inverse, mean;
+    double inverse, mean, mean_rate;
 } nf_near_point;
 
 /* Below the lowest panel phi(x) - phi(0) goes like sqrt(q), unless phi jumps at 0. */
@@ -39,22 +39,29 @@ static int panel_of(const nf_panels *phi, double q, double *xi)
     return panel;
 }
 
-static void chebyshev(int n, double x, double *t)
+/* T_k(x), k < n, and their derivatives */
+static void chebyshev(int n, double x, double *t, double *rate)
 {
-    double before = x;
-    t[0] = 1;
+    t[0] = 1, rate[0] = 0;
     for (int k = 1; k < n; k++) {
-        t[k] = k == 1 ? x : 2 * x * t[k - 1] - before;
-        before = t[k - 1];
+        t[k] = k == 1 ? x : 2 * x * t[k - 1] - t[k - 2];
+        rate[k] = k == 1 ? 1 : 2 * (t[k - 1] + x * rate[k - 1]) - rate[k - 2];
     }
 }
 
-static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, double rho, double *value,
-                       double *slope)
+/* A dual, and its derivatives by log q1, theta = arccos |rho| and log q2 at fixed others */
+typedef struct {
+    double of, row, theta, column;
+} nf_near;
+
+/* The tables at a pair: sum[0] is E[phi phi], sum[1] is E[phi' phi'].  rates, a constant for the compiler: whether the
+ * derivatives are wanted.  0: there is no table, and nothing is changed. */
+static inline __attribute__((always_inline)) int near_panels(const int rates, const nf_panels *phi, nf_near_point x,
+                                                             nf_near_point y, double rho, nf_near *sum)
 {
     const int r = phi->degree_near, m = phi->degree_theta;
     const double theta = 2 * asin(sqrt(0.5 * (1 - fabs(rho))));
-    double xi1, xi2, t1[NF_MAX_NEAR], t2[NF_MAX_NEAR], t[NF_MAX_NEAR], sum[2] = {0};
+    double xi1, xi2, t1[NF_MAX_NEAR], t2[NF_MAX_NEAR], t[NF_MAX_NEAR], d1[NF_MAX_NEAR], d2[NF_MAX_NEAR], d[NF_MAX_NEAR];
     const int p1 = panel_of(phi, 1 / (x.inverse * x.inverse), &xi1);
     const int p2 = panel_of(phi, 1 / (y.inverse * y.inverse), &xi2);
     const double *block = phi->near ? phi->near[((rho < 0) * phi->n + p1) * phi->n + p2] : NULL;
@@ -66,25 +73,45 @@ static int near_panels(const nf_panels *phi, nf_near_point x, nf_near_point y, d
     while (k + 1 < phi->n_theta && theta > phi->edge[k + 1])
         k++;
     block += (int64_t)k * r * 2 * m * r;
-    chebyshev(r, xi1, t1);
-    chebyshev(r, xi2, t2);
-    chebyshev(m, (2 * theta - phi->edge[k] - phi->edge[k + 1]) / (phi->edge[k + 1] - phi->edge[k]), t);
+    const double width = phi->edge[k + 1] - phi->edge[k];
+    chebyshev(r, xi1, t1, d1);
+    chebyshev(r, xi2, t2, d2);
+    chebyshev(m, (2 * theta - phi->edge[k] - phi->edge[k + 1]) / width, t, d);
+    sum[0] = sum[1] = (nf_near){0};
     for (int i = 0; i < r; i++)
         for (int w = 0; w < 2; w++) {
-            double inner[NF_MAX_NEAR] = {0};
+            double inner[NF_MAX_NEAR] = {0}, turned[NF_MAX_NEAR] = {0};
             const double *from = block + ((int64_t)i * 2 + w) * m * r;
             for (int l = 0; l < m; l++)
-                for (int j = 0; j < r; j++)
+                for (int j = 0; j < r; j++) {
                     inner[j] += t[l] * from[l * r + j];
-            for (int j = 0; j < r; j++)
-                sum[w] += t1[i] * t2[j] * inner[j];
+                    if (rates)
+                        turned[j] += d[l] * from[l * r + j];
+                }
+            for (int j = 0; j < r; j++) {
+                sum[w].of += t1[i] * t2[j] * inner[j];
+                if (rates) {
+                    sum[w].row += d1[i] * t2[j] * inner[j];
+                    sum[w].column += t1[i] * d2[j] * inner[j];
+                    sum[w].theta += t1[i] * t2[j] * turned[j];
+                }
+            }
         }
     const double s1 = shrink_of(phi, x.inverse), s2 = shrink_of(phi, y.inverse);
-    *value = sum[0];
-    *slope = sum[1];
+    const double by_log = phi->per_unit / log(2), zero = phi->zero[0], m1 = x.mean - zero, m2 = y.mean - zero;
+    for (int w = 0; w < 2 && rates; w++) {
+        sum[w].row *= s1 < 1 ? 0 : by_log;
+        sum[w].column *= s2 < 1 ? 0 : by_log;
+        sum[w].theta *= 2 / width;
+    }
     if (s1 < 1 || s2 < 1) { /* phi(u) = zero + s1 (phi(u/s1) - zero), and so phi(v) */
-        const double zero = phi->zero[0], m1 = x.mean - zero, m2 = y.mean - zero;
-        *value = zero * (zero + m1 + m2) + s1 * s2 * (sum[0] - zero * (zero + m1 / s1 + m2 / s2));
+        nf_near *value = &sum[0];
+        value->of = zero * (zero + m1 + m2) + s1 * s2 * (value->of - zero * (zero + m1 / s1 + m2 / s2));
+        if (rates) {
+            value->row = s1 < 1 ? (value->of - zero * y.mean) / 2 : zero * x.mean_rate + s2 * (value->row - zero * x.mean_rate);
+            value->column =
+                s2 < 1 ? (value->of - zero * x.mean) / 2 : zero * y.mean_rate + s1 * (value->column - zero * y.mean_rate);
+        }
     }
     return 1;
 }
@@ -99,7 +126,12 @@ static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, doub
             near_kinks_double(in->data, x.inverse, y.inverse, rho, value, slope);
         return 1;
     }
-    return in->op == NF_SERIES && near_panels(in->data, x, y, rho, value, slope);
+    nf_near sum[2];
+    if (in->op != NF_SERIES || !near_panels(0, in->data, x, y, rho, sum))
+        return 0;
+    *value = sum[0].of;
+    *slope = sum[1].of;
+    return 1;
 }
 
 /* Of a piecewise linear phi, with s1 = std of u, by Price's theorem and by parts: the kinks t_i with jumps c_i give

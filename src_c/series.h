@@ -144,8 +144,8 @@ static void NF_(series)(NF_ARGS)
     if (top > (NF_T)terms->reach) {
         for (int i = 0; i < NF_WIDTH; i++) {
             double exact[2];
-            const nf_near_point x = {row[0], terms->even ? row[2 * NF_NEXT] : 0};
-            const nf_near_point y = {col[i], terms->even ? col[2 * NF_NEXT + i] : 0};
+            const nf_near_point x = {row[0], terms->even ? row[2 * NF_NEXT] : 0, 0};
+            const nf_near_point y = {col[i], terms->even ? col[2 * NF_NEXT + i] : 0, 0};
             if (!(fabs(rho[i]) > (NF_T)terms->reach) || !near_field(in, x, y, rho[i], &exact[0], &exact[1]))
                 continue;
             value[i] = (NF_T)exact[0];

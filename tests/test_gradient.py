@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
+from ntkfast.engine import series
 from ntkfast.learning import GaussianProcess, fit_hyperparameters, log_marginal_likelihood, network_likelihood
 
 A = nf.activations
@@ -170,12 +171,44 @@ def test_opposite_points_and_zero_rows():
             assert_allclose(gradient[p], 2 / 1.3 * value, rtol=1e-12, atol=1e-13)
 
 
-def test_series_end_where_no_derivative_is_known():
-    close = np.vstack([X, X[:1] * (1 + 1e-9)])
-    with pytest.raises(nf.PrecisionError, match=r"activation 'elu': derivatives .* \|ρ\| <= 0.\d+ for these variances"):
-        nf.kernel_vjp(deep(A.elu()), close, np.ones((6, 6)))
-    with pytest.raises(nf.PrecisionError, match="activation 'elu'"):
-        nf.kernels(deep(A.elu()), close, gradient=True)
+def close_points():
+    """Pairs with |ρ| from 0.91 to 1, of either sign and unequal lengths; a duplicate and its opposite."""
+    rng = np.random.default_rng(1)
+    x, away = rng.normal(size=4), rng.normal(size=4)
+    away -= away @ x / (x @ x) * x
+    angles = np.array([0, 1e-6, 1e-3, 0.1, 0.3, 0.42])[:, None]
+    points = (np.cos(angles) * x + np.sin(angles) * away) * np.array([1, 1, 0.7, 1.5, 3, 1])[:, None]
+    return np.vstack([points, points[:1], -points[[0, 2, 4]]])
+
+
+HARD_SWISH = nf.Activation.from_function(lambda x: x * np.clip(x + 3, 0, 6) / 6)
+CLOSE = [A.elu(), A.selu(), A.celu(0.5), A.softsign(), nf.Activation.from_function(lambda x: np.tanh(3 * x + 1) + x)]
+
+
+@pytest.mark.parametrize("activation", CLOSE, ids=["elu", "selu", "celu", "softsign", "from_function"])
+@pytest.mark.parametrize("rectangular", [False, True], ids=["symmetric", "rectangular"])
+def test_close_pairs_beyond_the_reach_of_the_series(activation, rectangular):
+    points = close_points()
+    check(deep(activation), points, points[::-1] if rectangular else None, exact=1e-10)
+
+
+def test_tables_and_series_have_the_same_derivatives(monkeypatch):
+    """softplus's series reaches to |ρ| = 1 here; its tables, known to 1e-11, are differentiated once: by 2/h and 13²."""
+    points, net = close_points() / 2, deep(A.softplus())
+    by_series = nf.kernels(net, points, gradient=True).gradients
+    whole = series.Family._reach_and_terms
+    monkeypatch.setattr(series.Family, "_reach_and_terms", lambda *args: (0.9, whole(*args)[1]))
+    by_tables = nf.kernels(net, points, gradient=True).gradients
+    for found, wanted in zip(by_tables, by_series, strict=True):
+        assert not np.array_equal(found, wanted)
+        assert_allclose(found, wanted, rtol=0, atol=1e-8 * np.abs(wanted).max())
+
+
+def test_no_derivative_near_1_where_kinks_allow_no_table():
+    close, net = np.vstack([X, X[:1] * (1 + 1e-9)]), deep(HARD_SWISH)
+    for call in (lambda: nf.kernel_vjp(net, close, np.ones((6, 6))), lambda: nf.kernels(net, close, gradient=True)):
+        with pytest.raises(nf.PrecisionError, match=r"kinks away from 0 allow no table.* pairs with \|ρ\| > 0.\d+"):
+            call()
 
 
 # --- names and values of hyperparameters

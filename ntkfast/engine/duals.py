@@ -44,7 +44,7 @@ def dual(act: Activation, q1, q2, c):
     if varies:
         q = np.concatenate(flat[:2])
         q = q[q > 0]
-        arguments = act, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), float
+        arguments = act, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), float, False
         program.bind(0, series.data(*arguments))
     value, slope = _core.dual(program, *flat)
     while missing := program.missing():

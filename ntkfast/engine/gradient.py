@@ -19,16 +19,13 @@ FLOPS_PER_LAYER = 4 * limit.FLOPS_PER_LAYER
 
 @dataclass
 class _Problem:
-    """A program with the points on both sides, and the parameters as C wants them.
+    """A network's code, the points on both sides, and the parameters as C wants them.
 
     at: the instruction whose layer a parameter belongs to.  layer (parameters, 4): the rates of that layer's numbers.
     """
 
     code: Code
-    program: _core.Program
-    bound: dict
-    sides: list  # of limit._Side, one if symmetric
-    norms: list
+    loaded: list  # of (name, points, squared norms), one if symmetric
     at: np.ndarray
     layer: np.ndarray
     dtype: np.dtype
@@ -36,28 +33,37 @@ class _Problem:
 
     @property
     def symmetric(self):
-        return len(self.sides) == 1
+        return len(self.loaded) == 1
 
     @property
     def shape(self):
-        return len(self.sides[0].x), len(self.sides[-1].x)
-
-    @property
-    def arguments(self):
-        x, y = self.sides[0], self.sides[-1]
-        return self.program, x.x, x.table, y.x, y.table, self.symmetric
+        return len(self.loaded[0][1]), len(self.loaded[-1][1])
 
     @property
     def tile(self):
-        flops = 2 * self.sides[0].x.shape[1] + FLOPS_PER_LAYER * len(self.code.dense)
+        flops = 2 * self.loaded[0][1].shape[1] + FLOPS_PER_LAYER * len(self.code.dense)
         return limit.tile_size(*self.shape, flops, self.dtype.itemsize)
 
-    def along(self, side):
+    def arguments(self, program, outputs):
+        """What every call of C begins with."""
+        sides = [
+            limit._prepare(program, points, squares, name, outputs, self.dtype, self.n_threads)
+            for name, points, squares in self.loaded
+        ]
+        x, y = sides[0], sides[-1]
+        return program, x.x, x.table, y.x, y.table, self.symmetric
+
+    def with_tables(self, run):
+        """run(program), see `limit.with_tables`."""
+        norms = [squares for _, _, squares in self.loaded]
+        return limit.with_tables(run, self.code, norms, self.dtype, self.n_threads, gradient=True)
+
+    def along(self, program, norms):
         """The rates of log q before each instruction, a list of arrays (parameters that come before it, n); those of
         Σ(x, x) and Θ(x, x), each (parameters, n).
         """
-        numbers = _core.rates(self.program, self.norms[side], self.n_threads).astype(float)
-        all_by_q = np.zeros((len(self.at), len(self.norms[side])))
+        numbers = _core.rates(program, norms, self.n_threads).astype(float)
+        all_by_q = np.zeros((len(self.at), len(norms)))
         all_by_theta, copies, rates = all_by_q.copy(), [], []
         for k, (name, parameters, layer) in enumerate(self.code.instructions):
             a, c = float(layer[0]), float(layer[2])
@@ -81,18 +87,8 @@ class _Problem:
             all_by_theta[before:after] = da * theta * slope + dc * value + dd
         return rates, (all_by_q, all_by_theta)
 
-    def check_reach(self):
-        """Raise if a pair lies where no derivative is known."""
-        for k in self.program.missing():
-            activation, low, high = self.bound[k]
-            reach = series.gradient_reach(activation, low, high, self.dtype)
-            raise series.PrecisionError(
-                f"activation {activation.name!r}: derivatives by hyperparameters come from its Hermite series, which "
-                f"serves |ρ| <= {reach:.4f} for these variances; a pair of points is closer"
-            )
 
-
-def _problem(net, X, Y, dtype, n_threads, outputs):
+def _problem(net, X, Y, dtype, n_threads):
     n_threads = threads.resolve(n_threads)
     x_given = arrays.as_points(X, "X")
     y_given = x_given if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
@@ -107,13 +103,7 @@ def _problem(net, X, Y, dtype, n_threads, outputs):
     loaded = [("X", *limit._load(x_given, "X", dtype, n_threads))]
     if not limit._same_points(x_given, y_given):
         loaded.append(("Y", *limit._load(y_given, "Y", dtype, n_threads)))
-    norms = [squares for _, _, squares in loaded]
-    program, bound = limit._bind(code, norms, dtype, n_threads, gradient=True)
-    sides = [
-        limit._prepare(program, points, squares, name, outputs, dtype, n_threads) for name, points, squares in loaded
-    ]
-    at, layer = _parameters(code)
-    return _Problem(code, program, bound, sides, norms, at, layer, dtype, n_threads)
+    return _Problem(code, loaded, *_parameters(code), dtype, n_threads)
 
 
 def _parameters(code):
@@ -131,18 +121,20 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
     """Σ_ij weights[i, j] ∂K[i, j]/∂p for every hyperparameter p."""
     progress.check(show)
     output = _core.OUTPUTS.index(get)
-    problem = _problem(net, X, Y, dtype, n_threads, (get,))
+    problem = _problem(net, X, Y, dtype, n_threads)
     weights = _check_weights(weights, problem)
+
+    def run(program):
+        arguments = problem.arguments(program, (get,))
+        return program, *_core.weighted_gradient(*arguments, output, weights, problem.tile, problem.n_threads, report)
+
     with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {get}") as report:
-        layers, *by_points = _core.weighted_gradient(
-            *problem.arguments, output, weights, problem.tile, problem.n_threads, report
-        )
-    problem.check_reach()
+        program, layers, *by_points = problem.with_tables(run)
     total = np.einsum("pr,pr->p", problem.layer, layers[problem.at])
     if problem.symmetric:
         by_points = [sum(by_points)]
-    for side, by_point in enumerate(by_points):
-        rates, diagonals = problem.along(side)
+    for (_, _, norms), by_point in zip(problem.loaded, by_points, strict=True):
+        rates, diagonals = problem.along(program, norms)
         for rate, weight in zip(rates, by_point, strict=True):
             total[: len(rate)] += rate @ weight
         if problem.symmetric:
@@ -155,27 +147,27 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
 def matrices(net: Network, X, Y, get, dtype, n_threads, show):
     """∂K/∂p (parameters, n, m) of each output in get."""
     progress.check(show)
-    problem = _problem(net, X, Y, dtype, n_threads, get)
+    problem = _problem(net, X, Y, dtype, n_threads)
     shape = (len(problem.at), *problem.shape)
     memory.require(
         len(get) * int(np.prod(shape)) * problem.dtype.itemsize,
         f"X: the derivatives, {len(get)} x {' x '.join(map(str, shape))} {problem.dtype},",
     )
-    rates, diagonals = [], []
-    for side, points in enumerate(problem.sides):
-        all_rates = np.zeros((len(problem.at), len(problem.code.instructions), len(points.x)))
-        of_points, of_outputs = problem.along(side)
-        for k, rate in enumerate(of_points):
-            all_rates[: len(rate), k] = rate
-        rates.append(all_rates)
-        diagonals.append(of_outputs)
-    results = []
-    with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
-        for name in get:
-            output, out = _core.OUTPUTS.index(name), np.empty(shape, problem.dtype)
+    results = [np.empty(shape, problem.dtype) for _ in get]
+
+    def run(program):
+        """Fill the results; the rates of the diagonal's outputs, if symmetric."""
+        arguments, rates = problem.arguments(program, get), []
+        for _, points, norms in problem.loaded:
+            all_rates = np.zeros((len(problem.at), len(problem.code.instructions), len(points)))
+            of_points, of_outputs = problem.along(program, norms)
+            for k, rate in enumerate(of_points):
+                all_rates[: len(rate), k] = rate
+            rates.append(all_rates)
+        for name, out in zip(get, results, strict=True):
             _core.gradient_matrices(
-                *problem.arguments,
-                output,
+                *arguments,
+                _core.OUTPUTS.index(name),
                 problem.at,
                 problem.layer,
                 rates[0],
@@ -185,12 +177,15 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
                 problem.n_threads,
                 report,
             )
-            problem.check_reach()
-            if problem.symmetric:
-                for matrix, diagonal in zip(out, diagonals[0][output], strict=True):
-                    _mirror(matrix, problem.tile)
-                    np.fill_diagonal(matrix, diagonal)
-            results.append(out)
+        return of_outputs
+
+    with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
+        diagonals = problem.with_tables(run)
+    if problem.symmetric:
+        for name, out in zip(get, results, strict=True):
+            for matrix, diagonal in zip(out, diagonals[_core.OUTPUTS.index(name)], strict=True):
+                _mirror(matrix, problem.tile)
+                np.fill_diagonal(matrix, diagonal)
     return results
 
 

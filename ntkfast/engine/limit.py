@@ -47,7 +47,7 @@ def _load(array, name, dtype, n_threads):
 
 def _bind(code, all_norms, dtype, n_threads, gradient=False):
     """The program of the code, its series bound to data for the variances that these points have where they meet them;
-    instruction -> (activation, low, high), what each is bound to. gradient: data that derivatives can be made of.
+    instruction -> the arguments of `series.data`. gradient: data that derivatives can be made of.
     """
     program, bound, done = code.program(), {}, 0
     states = [_core.start(program, norms) for norms in all_norms] if code.series else []
@@ -58,9 +58,8 @@ def _bind(code, all_norms, dtype, n_threads, gradient=False):
         q = np.concatenate([state[0] for state in states])
         q = np.asarray(q[(q > 0) & np.isfinite(q)], dtype=float)
         q = q[(q > 0) & np.isfinite(q)]
-        arguments = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0))
-        program.bind(k, series.data(*arguments, dtype, gradient))
-        bound[k] = arguments
+        bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), dtype, gradient
+        program.bind(k, series.data(*bound[k]))
     return program, bound
 
 
@@ -136,20 +135,29 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
         planes = [None if plane is None else plane.T for plane in planes]
     flops = 2 * x_given.shape[1] + FLOPS_PER_LAYER * net.depth
     tile = tile_size(*shape, flops, len(get) * dtype.itemsize)
+
+    def fill(program):
+        sides = [_prepare(program, points, norms, name, get, dtype, n_threads) for name, points, norms in loaded]
+        x, y = (sides[-1], sides[0]) if swap else (sides[0], sides[-1])
+        with np.errstate(over="ignore"):  # of an output that was not asked for
+            diagonals = x.diagonals.astype(dtype) if symmetric else None
+        _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
+
     with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
-        while True:
-            program, bound = _bind(code, [norms for _, _, norms in loaded], dtype, n_threads)
-            sides = [_prepare(program, points, norms, name, get, dtype, n_threads) for name, points, norms in loaded]
-            x, y = (sides[-1], sides[0]) if swap else (sides[0], sides[-1])
-            with np.errstate(over="ignore"):  # of an output that was not asked for
-                diagonals = x.diagonals.astype(dtype) if symmetric else None
-            _core.limit(program, x.x, x.table, y.x, y.table, diagonals, planes, tile, n_threads, report)
-            missing = program.missing()
-            if not missing:
-                break
-            for k, pairs in missing.items():  # tables near |ρ| = 1 are made when a pair needs them: all is done again
-                series.make_tables(*bound[k], dtype, pairs, n_threads)
+        with_tables(fill, code, [norms for _, _, norms in loaded], dtype, n_threads)
     return results
+
+
+def with_tables(run, code, norms, dtype, n_threads, gradient=False):
+    """run(program), again and again until no pair lacks a table near |ρ| = 1: they are made when a pair needs them."""
+    while True:
+        program, bound = _bind(code, norms, dtype, n_threads, gradient)
+        result = run(program)
+        missing = program.missing()
+        if not missing:
+            return result
+        for k, pairs in missing.items():
+            series.make_tables(*bound[k], pairs, n_threads)
 
 
 def diagonals(net, X, get, out, dtype, n_threads, show):

@@ -64,18 +64,12 @@ class _Panel:
     error: float  # of the interpolation in log q, relative to the diagonal
 
 
-def data(activation: Activation, low: float, high: float, dtype, gradient: bool = False) -> _core.Series:
+def data(activation: Activation, low: float, high: float, dtype, gradient: bool) -> _core.Series:
     """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far.
 
-    gradient: as many terms as the derivatives by ρ and q need, and no tables, since these have none.
+    gradient: as many terms as the derivatives by ρ and q need.
     """
     return _family(activation).data(low, high, np.dtype(dtype), gradient)
-
-
-def gradient_reach(activation: Activation, low: float, high: float, dtype) -> float:
-    """The largest |ρ| that the data for derivatives serves."""
-    family = _family(activation)
-    return family._reach_and_terms(family._resolved(low, high)[2], np.dtype(dtype), True)[0]
 
 
 def jumping(activation: Activation) -> bool:
@@ -83,9 +77,9 @@ def jumping(activation: Activation) -> bool:
     return activation.instruction[0] == "series" and _family(activation).slopes
 
 
-def make_tables(activation: Activation, low: float, high: float, dtype, pairs, n_threads: int) -> None:
-    """Make the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them after `data`."""
-    _family(activation).make_tables(low, high, np.dtype(dtype), pairs, n_threads)
+def make_tables(activation: Activation, low: float, high: float, dtype, gradient: bool, pairs, n_threads: int) -> None:
+    """Make the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them with what `data` gave."""
+    _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
 
 _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
@@ -115,7 +109,7 @@ class Family:
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
 
-    def data(self, low, high, dtype, gradient=False):
+    def data(self, low, high, dtype, gradient):
         name, parameters = self.activation.instruction
         if name == "polynomial":
             return _polynomial(parameters)
@@ -140,15 +134,15 @@ class Family:
             result.panels(first, self.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
             numbers = range(first, last + 1)
             blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
-            if not gradient and any(block is not None for block in blocks):
+            if any(block is not None for block in blocks):
                 result.near(blocks, self.edges)
             return result
 
-    def make_tables(self, low, high, dtype, pairs, n_threads):
+    def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
         with self._lock:
             if any(self.activation.kinks):
                 _, _, panels = self._resolved(low, high)
-                reach, _ = self._reach_and_terms(panels, dtype)
+                reach, _ = self._reach_and_terms(panels, dtype, gradient)
                 rest = max(panel.rest.max() for panel in panels)
                 raise PrecisionError(
                     f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it "
@@ -171,7 +165,7 @@ class Family:
             self.edges = np.concatenate([[0], self.edges[1:2] / 2, self.edges[1:]])
             self._near = {}
 
-    def _reach_and_terms(self, panels, dtype, gradient=False):
+    def _reach_and_terms(self, panels, dtype, gradient):
         weight = np.max([panel.weight for panel in panels], axis=0)
         rest = np.max([panel.rest for panel in panels], axis=0)
         tolerance = TAIL[dtype, self.kinked]

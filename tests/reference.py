@@ -42,6 +42,8 @@ def dual(activation, q1, q2, c, m):
         s = 2 * b * b
         root = m.sqrt(1 + s * (q1 + q2) + s * s * rest)  # √D, its product multiplied out
         return 2 * a * a / m.pi * m.atan2(s * c, root) + k * k, 2 * a * a * s / (m.pi * root)
+    if m is DIGITS:
+        return closed_form(activation, q1, q2, c)
     raise NotImplementedError(name)
 
 

@@ -41,7 +41,7 @@ def check(net, X, Y=None, get=("nngp", "ntk"), exact=1e-12):
     for p in range(2 * net.depth):
         wanted = difference(lambda net: nf.kernels(net, X, Y, get), net, p)
         for name, want in zip(get, wanted, strict=True):
-            atol = 1e-6 * np.abs(want).max() + 1e3 * exact * np.abs(getattr(values, name)).max()
+            atol = 1e-9 * np.abs(want).max() + 1e3 * exact * np.abs(getattr(values, name)).max()
             assert_allclose(getattr(gradients, name)[p], want, rtol=0, atol=atol)
     weights = RNG.normal(size=values[0].shape)
     for name in get:
@@ -67,7 +67,9 @@ def test_against_differences(activation, other):
     check(deep(activation), X, other, exact=1e-12 if activation in catalogue.CLOSED else 1e-10)
 
 
-@pytest.mark.parametrize("activation", [A.relu(), A.leaky_relu(0.3), A.erf(1.25, 0.75, 0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "activation", [act for act in catalogue.CLOSED if act != A.step() and act != A.sign()], ids=repr
+)
 def test_against_fifty_digits(activation):
     """Hyperparameters are dyadic, so that those at a distance of 2^-16 are exact floats."""
     net = nf.Network([nf.Dense(1.25, 0.5), activation, nf.Dense(0.75, 0.25), activation, nf.Dense(1.5, 0.125)])
@@ -193,7 +195,7 @@ def test_close_pairs_beyond_the_reach_of_the_series(activation, rectangular):
 
 
 def test_tables_and_series_have_the_same_derivatives(monkeypatch):
-    """softplus's series reaches to |ρ| = 1 here; its tables, known to 1e-11, are differentiated once: by 2/h and 13²."""
+    """softplus's series reaches to |ρ| = 1 here; its tables, known to 1e-11, lose 13² · 2/h in a derivative."""
     points, net = close_points() / 2, deep(A.softplus())
     by_series = nf.kernels(net, points, gradient=True).gradients
     whole = series.Family._reach_and_terms
@@ -291,10 +293,11 @@ JUMP = nf.Activation.from_function(lambda x: np.where(x > 0.3, np.tanh(x) + 1.0,
         (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 4))), ValueError, r"weights: expected shape \(5, 5\)"),
         (lambda: nf.kernel_vjp(deep(A.relu()), X, [["a"] * 5] * 5), TypeError, "weights: expected real numbers"),
         (
-            lambda: nf.kernel_vjp(deep(A.relu()), X, np.diag([1, 1, 1, np.nan, 1])),
+            lambda: nf.kernel_vjp(deep(A.relu()), X, np.asfortranarray(np.where(np.eye(5, k=2)[1], np.nan, [[1]] * 5))),
             ValueError,
-            r"weights: expected finite numbers, got nan at index \(3, 3\)",
+            r"weights: expected finite numbers, got nan at index \(0, 3\)",
         ),
+        (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ma.ones((5, 5))), TypeError, "weights: .* masked"),
         (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 3)), Y[:, :2]), ValueError, "Y: expected 4 features"),
         (lambda: nf.kernel_vjp(A.relu(), X, np.ones((5, 5))), TypeError, "net: expected a Network"),
         (lambda: nf.kernel_vjp(deep(A.relu()), X, np.ones((5, 5)), get="dot"), ValueError, "get: expected one of"),

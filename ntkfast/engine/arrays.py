@@ -20,6 +20,15 @@ def real(values, name, what="an array of numbers"):
     return array
 
 
+def finite(array, name):
+    """The array; raise for its first entry that is not finite."""
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = tuple(int(k) for k in bad[0])
+        raise ValueError(f"{name}: expected finite numbers, got {array[place]} at index {place}")
+    return array
+
+
 def as_points(X, name, n_features=None):
     """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
     array = real(X, name, "a 2-D array")

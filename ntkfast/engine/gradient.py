@@ -122,7 +122,8 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
     progress.check(show)
     output = _core.OUTPUTS.index(get)
     problem = _problem(net, X, Y, dtype, n_threads)
-    weights = _check_weights(weights, problem)
+    given = arrays.real(weights, "weights")
+    weights = _check_weights(given, problem)
 
     def run(program):
         arguments = problem.arguments(program, (get,))
@@ -140,7 +141,7 @@ def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
         if problem.symmetric:
             total += diagonals[output] @ weights.diagonal()
     if not np.isfinite(total).all():
-        _require_finite(weights)
+        arrays.finite(given, "weights")
     return total.astype(problem.dtype)
 
 
@@ -202,19 +203,8 @@ def _check_weights(weights, problem):
     """weights as a matrix of the working dtype with contiguous rows; transposed if the kernel is symmetric and that is
     contiguous.
     """
-    given = np.asarray(weights)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"weights: expected real numbers, got dtype {given.dtype}")
-    if given.shape != problem.shape:
-        raise ValueError(f"weights: expected shape {problem.shape} as the kernel's, got {given.shape}")
-    if problem.symmetric and given.flags.f_contiguous:
-        given = given.T
-    return np.ascontiguousarray(given, dtype=problem.dtype)
-
-
-def _require_finite(weights):
-    """Raise for the first weight that is not finite."""
-    bad = np.argwhere(~np.isfinite(weights))
-    if len(bad):
-        place = tuple(int(k) for k in bad[0])
-        raise ValueError(f"weights: expected finite numbers, got {weights[place]} at index {place}")
+    if weights.shape != problem.shape:
+        raise ValueError(f"weights: expected shape {problem.shape} as the kernel's, got {weights.shape}")
+    if problem.symmetric and weights.flags.f_contiguous:
+        weights = weights.T
+    return np.ascontiguousarray(weights, dtype=problem.dtype)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
+from ntkfast.engine import arrays
 from ntkfast.engine import progress as progress_bar
 from ntkfast.kernels.gradient import kernel_vjp
 from ntkfast.kernels.limit import kernels
@@ -17,6 +18,7 @@ from ntkfast.networks.checks import positive_integer, positive_number
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # how far a hyperparameter may go from where it starts, up or down
+FAR = 1e3  # above the cost of the start: where K + σ² I is singular to rounding
 KERNELS = ("nngp", "ntk")
 
 
@@ -27,7 +29,7 @@ class FittedHyperparameters(NamedTuple):
     noise : float, the variance
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every step
-    converged : bool
+    converged : bool, whether that is a maximum, with nothing at an end of its range
     message : str, why it ended
     """
 
@@ -87,9 +89,8 @@ def network_likelihood(
     options = {"dtype": dtype, "n_threads": n_threads, "progress": progress}
     K = kernels(net, X, None, kernel, **options)
     process = GaussianProcess(K, y, noise, overwrite=True)
-    value = process.log_marginal_likelihood()
-    del K
-    W = process.likelihood_gradient()
+    value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
+    del K, process  # the factor stands in the memory of K
     by_noise = float(W.diagonal().sum(dtype=np.float64))
     return MarginalLikelihood(value, kernel_vjp(net, X, W, get=kernel, **options), by_noise)
 
@@ -160,28 +161,31 @@ def fit_hyperparameters(
     max_steps = positive_integer(max_steps, "max_steps")
     start = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
-    values, seen, path = start.copy(), {}, []
+    values, path, n_points = start.copy(), [], len(arrays.as_points(X, "X"))
 
     def evaluate(logs):
         """-log p(y)/N and its gradient by the logarithms."""
         values.update(zip(free, np.exp(logs).tolist(), strict=True))
         *stds, variance = values.values()
         here = with_hyperparameters(net, stds)
-        found = network_likelihood(here, X, y, variance, kernel, dtype=dtype, n_threads=n_threads)
+        try:
+            found = network_likelihood(here, X, y, variance, kernel, dtype=dtype, n_threads=n_threads)
+        except np.linalg.LinAlgError:
+            if not path:
+                raise
+            return FAR - path[0] / n_points, np.zeros(len(free))  # a wall for the line search
         rates = dict(zip(values, [*found.gradient, found.noise], strict=True))
         gradient = np.array([values[key] * rates[key] for key in free], dtype=float)
-        seen[logs.tobytes()] = found.value
-        path[:] = path or [found.value]
+        if not path:
+            path.append(found.value)
         return -found.value / n_points, -gradient / n_points
 
-    n_points = max(len(X), 1)
     first = np.log([start[key] for key in free])
-    bounds = [(log - np.log(RANGE), log + np.log(RANGE)) for log in first]
+    low, high = first - np.log(RANGE), first + np.log(RANGE)
     with progress_bar.reporter(progress, "fit") as report:
 
-        def after_step(logs):
-            path.append(seen[logs.tobytes()])
-            seen.clear()
+        def after_step(intermediate_result):
+            path.append(-n_points * intermediate_result.fun)
             if report is not None:
                 report(len(path) - 1, max_steps)
 
@@ -190,14 +194,17 @@ def fit_hyperparameters(
             first,
             jac=True,
             method="L-BFGS-B",
-            bounds=bounds,
+            bounds=np.column_stack([low, high]),
             callback=after_step,
             options={"maxiter": max_steps},
         )
+    at_end = [str(key) for key, log, a, b in zip(free, found.x, low, high, strict=True) if not a < log < b]
+    message = found.message + ("; at an end of its range: " + ", ".join(at_end) if at_end else "")
     values.update(zip(free, np.exp(found.x).tolist(), strict=True))
     *stds, variance = values.values()
     network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
-    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), str(found.message))
+    converged = bool(found.success) and not at_end
+    return FittedHyperparameters(network, variance, value, np.array(path), converged, message)
 
 
 def _free(start, fixed):

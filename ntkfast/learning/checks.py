@@ -18,8 +18,13 @@ def blocks(n):
 
 
 def largest(dtype):
-    """The size up to which numbers are taken: their squares, and those of their inverses, fit dtype."""
-    return np.sqrt(np.finfo(dtype).max) / 2
+    """The size up to which numbers are taken: the squares of a million of them add to what fits dtype."""
+    return np.sqrt(np.finfo(dtype).max) / 2**10
+
+
+def smallest(dtype):
+    """The size from which on the largest entry of a kernel is taken: its square is a normal number."""
+    return np.sqrt(np.finfo(dtype).tiny)
 
 
 def finite(array, name):
@@ -101,9 +106,9 @@ def symmetric(K, name, n=None):
         raise ValueError(
             f"{name}: expected a symmetric matrix, got {K[i, j]} at ({i}, {j}) and {K[j, i]} at ({j}, {i})"
         )
-    if 0 < size < 1 / largest(K.dtype):
+    if 0 < size < smallest(K.dtype):
         raise ValueError(
-            f"{name}: expected 0 everywhere, or a largest entry of at least {1 / largest(K.dtype):.1e} in {K.dtype}, "
+            f"{name}: expected 0 everywhere, or a largest entry of at least {smallest(K.dtype):.1e} in {K.dtype}, "
             f"got {size}; scale the data"
         )
     return K

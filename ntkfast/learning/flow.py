@@ -116,8 +116,8 @@ class LeastSquaresFlow:
     One eigendecomposition, made when it is first needed, serves all times. t = inf alone takes a Cholesky factor
     instead if K is positive definite beyond rounding. Calls from several threads wait for one another.
 
-    Numbers are taken up to where their squares fit the dtype (7e153 in float64, 9e18 in float32), and a kernel from the
-    inverse of that on: beyond, as where a result overflows, a ValueError says so.
+    Numbers are taken as far as sums of their squares fit the dtype, up to 1e151 in float64 and 2e16 in float32, and
+    kernels from 2e-154 and 1e-19 on: beyond, and where a result overflows, a ValueError says so.
 
     The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is the limit t/N of
     (1 - e^{-tλ})/(Nλ), until t times N eps λ_1 reaches 1: from there on rounding leaves nothing known of it, and it is

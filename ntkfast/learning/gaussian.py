@@ -262,7 +262,7 @@ def quantiles(levels):
     return special.ndtri(p / 100)
 
 
-def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False):
+def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=False):
     """The log marginal likelihood of a Gaussian process, and its derivatives.
 
         ∂ log p(y)/∂p = ½ tr((α αᵀ - K_σ⁻¹) ∂K/∂p)
@@ -271,7 +271,7 @@ def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False)
 
     Parameters
     ----------
-    K, y, noise, overwrite
+    K_xx, y, noise, overwrite
         As in `GaussianProcess`.
     gradients : sequence of array_like, shape (N, N), optional
         ∂K/∂p for each parameter p of the kernel; may be empty.
@@ -289,6 +289,6 @@ def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False)
     >>> log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
     array([1.5])
     """
-    process = GaussianProcess(K, y, noise, overwrite=overwrite)
+    process = GaussianProcess(K_xx, y, noise, overwrite=overwrite)
     value = process.log_marginal_likelihood()
     return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

@@ -105,8 +105,9 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     if q == np.inf:
         raise ValueError(f"beta: expected variance + beta² within float64, got {variance:.6g} and {beta:.6g}")
     n_looked = max(n_terms, TERMS)
-    a = activation.hermite_coefficients(q, n_looked)
-    scale = np.sqrt(activation.dual(q, q, q))
+    with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
+        a = activation.hermite_coefficients(q, n_looked)
+        scale = np.sqrt(activation.dual(q, q, q))
     above = np.flatnonzero(np.abs(a) > NOISE * scale)
     by_definition, degree = _by_definition(activation)
     if not by_definition:
@@ -168,8 +169,8 @@ def _degree(activation, a, above, q, scale):
     if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
         return None
     x = np.array([1.0, 10.0, 100.0])
-    z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
     with np.errstate(over="ignore", invalid="ignore"):
+        z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
         exact = activation(np.sqrt(q) * z)
     k = np.arange(max(above, default=0) + 1)
     h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)

@@ -302,6 +302,8 @@ def plot_early_stopping(stopping, ax=None):
     if t.size and t[0] <= stopping.t <= t[-1]:
         ax.axvline(stopping.t, color="0.5", linewidth=1, linestyle="--")
         ax.plot(stopping.t, stopping.loss, "o", color="black", label=f"smallest, at t = {stopping.t:.3g}", zorder=3)
+    elif np.isinf(stopping.t):
+        ax.axhline(stopping.loss, color="0.5", linewidth=1, linestyle="--", label=r"smallest, at $t = \infty$")
     low, high = stopping.validation_loss.min(), max(stopping.validation_loss.max(), stopping.training_loss.max())
     if low > 0:
         ax.set_ylim(low / 100, 2 * high)  # the training loss goes on to 0

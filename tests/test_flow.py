@@ -752,11 +752,12 @@ def flow_of(**arguments):
         (flow_of(f0=[0.0, 0.0], y=K), ValueError, r"f0: expected 2 outputs as in y, got shape \(2,\)"),
         (flow_of(progress="yes"), TypeError, "progress: expected None, True, False or a callable, got str"),
         (flow_of(K=-K, t=1e4), ArithmeticError, "gave up at t = .*as where a flow diverges"),
+        (flow_of(direction=lambda t, f: f * np.nan), ArithmeticError, "not finite, .* cost or direction is not finite"),
         (flow_of(t=1e-300), ArithmeticError, "gave up at t = 0: its steps no longer change the time, .*tiny t"),
         (
             flow_of(K=1e100 * K, method="Radau"),
             ArithmeticError,
-            "its numbers went beyond float64, .*the kernel is huge",
+            "its numbers are not finite, .*the kernel is huge",
         ),
         (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
         (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
@@ -800,6 +801,8 @@ def test_plots(problem):
     stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
     ax = plotting.plot_early_stopping(stopping)
     assert ax.lines[-1].get_xdata()[0] == stopping.t
+    forever = plotting.plot_early_stopping(FLOW.early_stopping(K, [1.0, 2.0]))
+    assert forever.get_legend().get_texts()[-1].get_text() == r"smallest, at $t = \infty$"
     with pytest.raises(ValueError, match="percentiles: expected an odd number of levels for 30 points"):
         plotting.plot_percentiles(x, np.zeros((2, N)))
     with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):

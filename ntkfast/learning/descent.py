@@ -19,7 +19,9 @@ __all__ = ["KernelFlow", "kernel_flow"]
 # Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
 METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
-BEYOND = "its numbers went beyond float64, as where a flow diverges or the kernel is huge"
+INFINITE = (
+    "its numbers are not finite, as where a flow diverges, the kernel is huge, or a cost or direction is not finite"
+)
 SMALL = "its steps no longer change the time, as where a flow diverges or jumps, or at a tiny t, rtol or atol"
 PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
 
@@ -153,8 +155,8 @@ def kernel_flow(
     TypeError, ValueError
         An argument is not as described; the message names it.
     ArithmeticError
-        The solver gave up, and what it saw: numbers beyond float64, as of a flow that diverges, or steps that no longer
-        change the time, as at a jump of the cost or direction or at tolerances that are too small.
+        The solver gave up, and what it saw: numbers that are not finite, as of a flow that diverges, or steps that no
+        longer change the time, as at a jump of the cost or direction or at tolerances that are too small.
 
     Examples
     --------
@@ -231,7 +233,7 @@ def kernel_flow(
             except ValueError as error:
                 if "infs or NaNs" not in str(error):  # what SciPy says before it factors a matrix
                     raise
-                raise ArithmeticError(f"kernel_flow: the solver gave up: {BEYOND}") from None
+                raise ArithmeticError(f"kernel_flow: the solver gave up: {INFINITE}") from None
         if not found.success:
             raise ArithmeticError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
         stopped = found.status == 1
@@ -336,7 +338,7 @@ def _watch(report, end):
 
     def event(time, state):
         if time == last[0] or not np.isfinite(state).all():
-            why = SMALL if np.isfinite(state).all() else BEYOND
+            why = SMALL if np.isfinite(state).all() else INFINITE
             raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {why}")
         last[0] = time
         if report is not None:

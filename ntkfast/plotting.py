@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ntkfast.learning import checks
+
 __all__ = [
     "plot_components",
     "plot_convergence",
@@ -37,8 +39,10 @@ def plot_spectrum(eigenvalues, ax=None):
     -------
     matplotlib Axes
     """
-    ax = _axes(ax)
     eigenvalues = np.asarray(eigenvalues)
+    if eigenvalues.ndim != 1:
+        raise ValueError(f"eigenvalues: expected shape (n,), got {eigenvalues.shape}")
+    ax = _axes(ax)
     positive = eigenvalues > 0
     ax.loglog(np.arange(1, len(eigenvalues) + 1)[positive], eigenvalues[positive], ".", markersize=3, color="#0072b2")
     ax.set(xlabel="rank $i$", ylabel=r"eigenvalue $\lambda_i$ of $K/N$", title="Spectrum")
@@ -63,8 +67,10 @@ def plot_plane(components, labels, ax=None):
     -------
     matplotlib Axes
     """
-    ax = _axes(ax)
     components, labels = np.asarray(components), np.asarray(labels)
+    if labels.ndim != 1 or components.shape != (len(labels), 2):
+        raise ValueError(f"components: expected shape (n, 2) for n labels, got {components.shape} and {labels.shape}")
+    ax = _axes(ax)
     for k, label in enumerate(np.unique(labels)):
         x, y = components[labels == label].T
         ax.plot(x, y, linestyle="none", marker=f"${label}$", markersize=5, color=f"C{k}", alpha=0.7, label=f"{label}")
@@ -179,16 +185,18 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 
 
 def plot_percentiles(x, percentiles, t=None, ax=None):
-    """The function f_t(x) of random networks along a line of points: its median, and a band of percentiles around it.
+    """A random function along a line of points: its median, and a band of percentiles around it.
 
-    The paper's figure 2 is that of the 10th, 50th and 90th percentile at t = inf.
+    The paper's figure 2 is that of f_t(x) of random networks, the 10th, 50th and 90th percentile at t = inf. The
+    posterior of a Gaussian process is drawn in the same way.
 
     Parameters
     ----------
     x : array_like, shape (m,)
         Where the points are on that line, ascending: an angle, say.
     percentiles : array_like, shape (levels, m) or (levels, T, m)
-        As `LeastSquaresFlow.percentiles` returns them, levels ascending and odd in number.
+        As `LeastSquaresFlow.percentiles` and `GaussianProcess.percentiles` return them for one output, levels ascending
+        and odd in number.
     t : float or array_like, shape (T,), optional
         The times, for the legend.
     ax : matplotlib Axes, optional
@@ -199,8 +207,8 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
 
     Raises
     ------
-    ValueError
-        The shapes are not these.
+    TypeError, ValueError
+        The shapes are not these, or the levels not in ascending order.
     """
     x, bands = np.asarray(x), np.asarray(percentiles)
     bands = bands[:, None] if bands.ndim == 2 else bands
@@ -208,7 +216,9 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
         raise ValueError(
             f"percentiles: expected an odd number of levels for {x.size} points, got shape {np.shape(percentiles)}"
         )
-    times = [None] * bands.shape[1] if t is None else np.atleast_1d(t)
+    if (np.diff(bands, axis=0) < 0).any():
+        raise ValueError("percentiles: expected levels in ascending order, got some above the next")
+    times = [None] * bands.shape[1] if t is None else checks.times(t)[0]
     if len(times) != bands.shape[1]:
         raise ValueError(f"t: expected {bands.shape[1]} times as in percentiles, got {len(times)}")
     ax, middle = _axes(ax), len(bands) // 2
@@ -218,9 +228,10 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
             ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0)
         name = None if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
         ax.plot(x, bands[middle, k], color=colour, linewidth=1.8, label=name)
-    ax.set(xlabel="$x$", ylabel="$f_t(x)$", title="Random initial functions during training")
+    ax.set(xlabel="$x$", ylabel="$f(x)$", title="Percentiles of the function")
     ax.grid(True, alpha=0.3)
     if t is not None:
+        ax.set(ylabel="$f_t(x)$", title="Random initial functions during training")
         ax.legend()
     return ax
 
@@ -243,10 +254,10 @@ def plot_components(t, components, eigenvalues=None, ax=None):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         The shapes are not these.
     """
-    t, components = np.asarray(t), np.abs(np.asarray(components))
+    t, components = checks.times(t)[0], np.abs(np.asarray(components))
     if components.ndim != 2 or len(components) != t.size or components.shape[1] > len(COLOURS):
         raise ValueError(
             f"components: expected {t.size} times and at most {len(COLOURS)} components, got shape {components.shape}"
@@ -258,7 +269,9 @@ def plot_components(t, components, eigenvalues=None, ax=None):
     ax = _axes(ax)
     for i, values in enumerate(components.T):
         name = f"$i = {i + 1}$" + ("" if eigenvalues is None else rf", $\lambda_{i + 1}$ = {eigenvalues[i]:.3g}")
-        ax.semilogy(t, values, color=COLOURS[i], linewidth=1.8, label=name)
+        ax.plot(t, values, color=COLOURS[i], linewidth=1.8, label=name)
+    if components.any():  # else there is nothing that a logarithmic axis could show
+        ax.set_yscale("log")
     ax.set(xlabel="time $t$", ylabel=r"$|\langle f_t - f^*, f^{(i)} \rangle_{p^{in}}|$")
     ax.set_title("Convergence along the principal components")
     ax.grid(True, which="major", alpha=0.3)
@@ -281,11 +294,16 @@ def plot_early_stopping(stopping, ax=None):
     ax = _axes(ax)
     drawn = (stopping.times > 0) & np.isfinite(stopping.times)
     t = stopping.times[drawn]
-    ax.loglog(t, stopping.training_loss[drawn], color=COLOURS[0], linewidth=1.8, label="training points")
-    ax.loglog(t, stopping.validation_loss[drawn], color=COLOURS[1], linewidth=1.8, label="validation points")
+    losses = stopping.training_loss[drawn], stopping.validation_loss[drawn]
+    for k, name in enumerate(("training points", "validation points")):
+        ax.semilogx(t, losses[k], color=COLOURS[k], linewidth=1.8, label=name)
+    if np.any(losses):  # else there is nothing that a logarithmic axis could show
+        ax.set_yscale("log")
     if t.size and t[0] <= stopping.t <= t[-1]:
         ax.axvline(stopping.t, color="0.5", linewidth=1, linestyle="--")
         ax.plot(stopping.t, stopping.loss, "o", color="black", label=f"smallest, at t = {stopping.t:.3g}", zorder=3)
+    elif np.isinf(stopping.t):
+        ax.axhline(stopping.loss, color="0.5", linewidth=1, linestyle="--", label=r"smallest, at $t = \infty$")
     low, high = stopping.validation_loss.min(), max(stopping.validation_loss.max(), stopping.training_loss.max())
     if low > 0:
         ax.set_ylim(low / 100, 2 * high)  # the training loss goes on to 0

@@ -113,10 +113,10 @@ def closed_form(activation, q1, q2, c):
     """E[φφ] and E[φ'φ'] at 50 digits, from the table in the literature (MATH section 4), for exact q1, q2, c."""
     q1, q2, c = mp.mpf(q1), mp.mpf(q2), mp.mpf(c)
     name, parameters = activation.instruction
-    p = q1 * q2
-    if c * c > p * (1 - mp.mpf(2) ** -52):  # at the ends
-        c = mp.sign(c) * mp.sqrt(p)
     with mp.workdps(80):
+        p = q1 * q2
+        if c * c > p * (1 - mp.mpf(2) ** -52):  # at the ends
+            c = mp.sign(c) * mp.sqrt(p)
         return FORMULAS[name](q1, q2, c, p, *parameters)
 
 

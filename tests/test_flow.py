@@ -1,6 +1,7 @@
 """Kernel gradient descent: the closed form and the solver against matrix exponentials, integration and plain loops."""
 
 import pickle
+import threading
 import tracemalloc
 
 import mpmath
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import integrate, linalg
+from scipy import integrate, linalg, sparse
 
 import ntkfast as nf
 from ntkfast import plotting
 from ntkfast.finite import losses
-from ntkfast.learning import LeastSquaresFlow, descent, kernel_flow
+from ntkfast.learning import GaussianProcess, LeastSquaresFlow, descent, kernel_flow
 from ntkfast.learning import factor as factor_module
 
 N, M = 30, 7
@@ -183,6 +184,12 @@ def test_many_tiny_steps():
         with mpmath.workdps(50):
             exact = 1 - (1 - mpmath.mpf(rate) * 3) ** steps
             assert abs(flow.mean(None, [[3.0]], steps=steps, learning_rate=rate)[0] / exact - 1) < 1e-12
+
+
+@pytest.mark.parametrize("steps", [2**53, 2**53 + 1, 2**63 + 1, 2**64 - 1])
+def test_steps_keep_their_parity(steps):
+    """At the largest learning rate (1 - ηλ)^m is (-1)^m for ever."""
+    assert LeastSquaresFlow([[2.0]], [1.0]).mean(steps=steps, learning_rate=1.0)[0] == 2 * (steps % 2)
 
 
 def test_a_learning_rate_that_diverges(problem):
@@ -361,7 +368,107 @@ def test_early_stopping(problem):
     assert start.t == pytest.approx(found.t, rel=1e-3)
 
 
+def test_early_stopping_at_the_ends():
+    """A loss that falls to the end: inf; one that never moves: 0; one whose minimum lies before or after the grid."""
+    flow = LeastSquaresFlow(np.diag([2.0, 0.2]), [1.0, 1.0])
+    for targets in ([1.0, 1.0], [2.0, 2.0]):
+        found = flow.early_stopping(np.diag([2.0, 0.2]), targets)
+        assert found.t == np.inf
+        assert found.loss == found.validation_loss[-1]
+    assert flow.early_stopping(np.diag([2.0, 0.2]), [1.0, 1.0], t=[1.0, 1e4, 1e5, np.inf]).t == np.inf
+    assert flow.early_stopping(np.diag([2.0, 0.2]), [1.0, 1.0], t=[1.0, 1e4, 1e5]).t == 1e4  # the first of equals
+    assert flow.early_stopping(np.zeros((2, 2)), [1.0, 1.0]).t == 0
+    assert flow.early_stopping(np.diag([2.0, 0.2]), [-1.0, -1.0]).t == 0
+    for part in (1e-5, 0.003, 0.0099, 0.0101, 0.5):  # of a new point like the first: e^{-t} of its error remains
+        found = flow.early_stopping([[2.0, 0.0]], [part])
+        assert found.t == pytest.approx(-np.log1p(-part), rel=1e-4)
+        assert found.loss <= found.validation_loss.min()
+    assert LeastSquaresFlow(np.zeros((2, 2)), [1.0, 1.0]).early_stopping(np.zeros((1, 2)), [1.0]).t == 0
+
+
 # --- memory and precision
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["problem", "singular"])
+@pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
+def test_units(scale, name, request):
+    """In other units of the kernel, of time and of the targets all is the same, as the equations have it."""
+    p = request.getfixturevalue(name)
+    new, times = (p.ntk_tx, p.nngp_tx, p.nngp_tt), np.array([0.0, 3.0, 1e4, np.inf])
+    unit = 1e100
+    flow = LeastSquaresFlow(scale * p.ntk, unit * p.y, scale * p.nngp)
+    scaled = tuple(scale * K for K in new)
+    assert_allclose(flow.mean(times / scale) / unit, p.flow.mean(times), atol=1e-10)
+    assert_allclose(flow.mean(times / scale, scaled[0]) / unit, p.flow.mean(times, p.ntk_tx), atol=1e-8)
+    assert_allclose(flow.covariance(times / scale, *scaled) / scale, p.flow.covariance(times, *new), atol=1e-8)
+    assert_allclose(flow.loss(times / scale) / unit**2, p.flow.loss(times), atol=1e-10)
+    assert_allclose(flow.null_space_part() / unit, p.flow.null_space_part(), atol=1e-10)
+    y_v = p.flow.mean(30.0, p.ntk_tx)
+    stop = flow.early_stopping(scaled[0], unit * y_v).t * scale
+    assert stop == pytest.approx(p.flow.early_stopping(p.ntk_tx, y_v).t, rel=1e-5)
+    assert_array_equal(np.isfinite(flow.samples([1e-300, 1e300], 2, 0)), True)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-18, 1e16])
+def test_units_in_float32(scale):
+    """Two blocks of equal points, and a new point that lies partly in the null space: norms of rows fit."""
+    K, cross, scale = np.ones((40, 40), "f4"), np.ones((2, 40), "f4"), np.float32(scale)
+    K[:20, :20] += 0.5
+    cross[1, 1:] = 0
+    times = np.array([1.0, 100.0, np.inf])
+    flow, scaled = LeastSquaresFlow(K, np.arange(40.0)), LeastSquaresFlow(scale * K, np.arange(40.0))
+    assert_allclose(scaled.mean(times / scale, scale * cross), flow.mean(times, cross), rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_the_dtype_are_refused():
+    for call, words in (
+        (
+            lambda: LeastSquaresFlow(1e300 * K, [1.0, 2.0]),
+            r"ntk_xx: expected numbers up to 1.3e\+151 in float64, got 2e\+300",
+        ),
+        (
+            lambda: LeastSquaresFlow(1e-300 * K, [1.0, 2.0]),
+            "ntk_xx: expected 0 everywhere, or a largest entry of at least",
+        ),
+        (lambda: LeastSquaresFlow(K, [1.0, -1e300]), r"y: expected numbers up to 1.3e\+151 in float64, got -1e\+300"),
+        (lambda: LeastSquaresFlow(K.astype("f4"), [1.0, 1e300]), "y: expected finite numbers in float32, got inf"),
+        (
+            lambda: LeastSquaresFlow(1e-150 * K, [1.0, 1e150]).mean(np.inf, 1e150 * K),
+            "mean: the result overflows float64",
+        ),
+        (lambda: LeastSquaresFlow(0 * K, [1.0, 1e150]).mean(1e200, K), "mean: the result overflows float64"),
+        (lambda: kernel_flow(1e300 * K, [1.0, 2.0], t=1.0), "K: expected numbers up to"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_threads(problem, overwrite):
+    """Between a Cholesky factor and an eigendecomposition in the same memory, from eight threads at once."""
+    p, found, errors = problem, {}, []
+    times = [np.inf, 3.0, [1.0, np.inf], np.inf] * 2
+    for _ in range(20):
+        flow, barrier = LeastSquaresFlow(p.ntk.copy(), p.y, overwrite=overwrite), threading.Barrier(len(times))
+
+        def run(k, flow=flow, barrier=barrier):
+            barrier.wait()
+            try:
+                found[k] = flow.mean(times[k], p.ntk_tx)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=run, args=(k,)) for k in range(len(times))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        for k, t in enumerate(times):
+            assert_allclose(found[k], p.flow.mean(t, p.ntk_tx), atol=1e-10)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -440,7 +547,7 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalu
         (lambda: LeastSquaresFlow(K * [[1, 1], [1, np.nan]], [1.0, 2.0]), ValueError, r"ntk_xx: .* nan at .*\(1, 1\)"),
         (lambda: LeastSquaresFlow(K + 0j, [1.0, 2.0]), TypeError, "ntk_xx: expected real numbers, got dtype complex"),
         (lambda: LeastSquaresFlow(K, [1.0]), ValueError, r"y: expected shape \(2,\) or \(2, outputs\), got \(1,\)"),
-        (lambda: LeastSquaresFlow(K, [1.0, np.inf]), ValueError, "y: expected finite numbers, got inf"),
+        (lambda: LeastSquaresFlow(K, [1.0, np.inf]), ValueError, "y: expected finite numbers in float64, got inf"),
         (lambda: LeastSquaresFlow(K, ["a", "b"]), TypeError, "y: expected real numbers"),
         (lambda: LeastSquaresFlow(K, [1.0, 2.0], np.eye(3)), ValueError, r"nngp_xx: expected shape \(2, 2\)"),
         (lambda: LeastSquaresFlow(K, [1.0, 2.0], K, overwrite=True), ValueError, "nngp_xx: .*overwritten"),
@@ -469,7 +576,7 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalu
         (
             lambda: FLOW.mean(1.0, [[1.0, np.nan]]),
             ValueError,
-            r"ntk_tx: expected finite numbers, got nan at .*\(0, 1\)",
+            r"ntk_tx: expected finite numbers in float64, got nan at .*\(0, 1\)",
         ),
         (lambda: FLOW.mean(1.0, K, f0=[1.0, 2.0]), TypeError, "f0_t: expected the initial function there too"),
         (lambda: FLOW.mean(1.0, K, f0_t=[1.0, 2.0]), TypeError, "f0: expected the initial function there too"),
@@ -481,6 +588,22 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalu
         (lambda: FLOW.variance(1.0, K, K, K), ValueError, r"nngp_t: expected shape \(2,\), got \(2, 2\)"),
         (lambda: FLOW.samples(1.0, 0), ValueError, "n: expected an integer >= 1"),
         (lambda: FLOW.percentiles(1.0, (0, 50)), ValueError, r"levels: expected a list of numbers in \(0, 100\)"),
+        (lambda: FLOW.percentiles(1.0, 50), ValueError, r"levels: .* in \(0, 100\), got 50"),
+        (lambda: FLOW.percentiles(1.0, []), ValueError, r"levels: .* in \(0, 100\), got \[\]"),
+        (lambda: FLOW.samples(1.0, rng="seed"), TypeError, "rng: expected None, an integer or .*, got str"),
+        (
+            lambda: FLOW.samples(1.0, 10**400),
+            ValueError,
+            "n: expected an integer up to 2147483647, got one of 1329 bits",
+        ),
+        (lambda: FLOW.mean(10**400), TypeError, "t: expected real numbers"),
+        (lambda: FLOW.mean(steps=2**64, learning_rate=1.0), TypeError, "steps: expected real numbers"),
+        (lambda: FLOW.mean(1.0, sparse.csr_array(K)), TypeError, "ntk_tx: expected a dense array, got a csr_array"),
+        (
+            lambda: LeastSquaresFlow(sparse.csr_matrix(K), [1.0, 2.0]),
+            TypeError,
+            "ntk_xx: .* got a csr_matrix; ntk_xx.to",
+        ),
         (lambda: FLOW.early_stopping(K, [1.0]), ValueError, r"y_v: expected shape \(2,\)"),
         (lambda: FLOW.early_stopping(K, [1.0, 2.0], f0=[0.0, 0.0]), TypeError, "f0_v: expected the initial function"),
     ],
@@ -625,6 +748,17 @@ def flow_of(**arguments):
         (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
         (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
         (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which tells"),
+        (flow_of(f0=np.zeros((2, 3))), ValueError, r"f0: expected 1 outputs as in y, got shape \(2, 3\)"),
+        (flow_of(f0=[0.0, 0.0], y=K), ValueError, r"f0: expected 2 outputs as in y, got shape \(2,\)"),
+        (flow_of(progress="yes"), TypeError, "progress: expected None, True, False or a callable, got str"),
+        (flow_of(K=-K, t=1e4), ArithmeticError, "gave up at t = .*as where a flow diverges"),
+        (flow_of(direction=lambda t, f: f * np.nan), ArithmeticError, "not finite, .* cost or direction is not finite"),
+        (flow_of(t=1e-300), ArithmeticError, "gave up at t = 0: its steps no longer change the time, .*tiny t"),
+        (
+            flow_of(K=1e100 * K, method="Radau"),
+            ArithmeticError,
+            "its numbers are not finite, .*the kernel is huge",
+        ),
         (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
         (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
         (flow_of(t=[2.0, 1.0]), ValueError, "t: expected times in ascending order"),
@@ -667,15 +801,66 @@ def test_plots(problem):
     stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
     ax = plotting.plot_early_stopping(stopping)
     assert ax.lines[-1].get_xdata()[0] == stopping.t
+    forever = plotting.plot_early_stopping(FLOW.early_stopping(K, [1.0, 2.0]))
+    assert forever.get_legend().get_texts()[-1].get_text() == r"smallest, at $t = \infty$"
     with pytest.raises(ValueError, match="percentiles: expected an odd number of levels for 30 points"):
         plotting.plot_percentiles(x, np.zeros((2, N)))
     with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
         plotting.plot_components(t, flow.components(t))
     with pytest.raises(ValueError, match="eigenvalues: expected one for each of 3 components, got shape"):
         plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues[:2])
+    with pytest.raises(ValueError, match="percentiles: expected levels in ascending order"):
+        plotting.plot_percentiles(x, flow.percentiles(1.0, (90, 50, 10)))
+    for draw in (
+        lambda t: plotting.plot_percentiles(x, flow.percentiles([0.0, 1.0]), t),
+        lambda t: plotting.plot_components(t, flow.components([0.0, 1.0], 3)),
+    ):
+        with pytest.raises(ValueError, match=r"t: expected a number or a list of numbers, got shape \(2, 1\)"):
+            draw([[0.0], [1.0]])
     for times in ([0.0], [0.0, 1.0, 2.0]):
         with pytest.raises(ValueError, match=f"t: expected 2 times as in percentiles, got {len(times)}"):
             plotting.plot_percentiles(x, flow.percentiles([0.0, 1.0]), times)
+
+
+def test_plot_of_a_gaussian_process(problem):
+    p = problem
+    process = GaussianProcess(p.nngp, p.y[:, 0], 0.1)
+    bands = process.percentiles(p.nngp_tx, np.diagonal(p.nngp_tt))
+    ax = plotting.plot_percentiles(np.arange(M), bands)
+    assert_array_equal(ax.lines[0].get_ydata(), bands[1])
+    assert (ax.get_ylabel(), ax.get_title()) == ("$f(x)$", "Percentiles of the function")
+
+
+@pytest.mark.filterwarnings("error")
+def test_plots_of_nothing(tmp_path):
+    """Targets of 0 and their losses of 0 have no logarithm."""
+    flow = LeastSquaresFlow(K, [0.0, 0.0])
+    for ax in (
+        plotting.plot_components([0.0, 1.0], flow.components([0.0, 1.0])),
+        plotting.plot_early_stopping(flow.early_stopping(K, [0.0, 0.0])),
+    ):
+        ax.figure.savefig(tmp_path / "plot.png")
+        assert ax.get_yscale() == "linear"
+
+
+def test_short_reprs(problem):
+    p = problem
+    assert repr(p.flow) == "LeastSquaresFlow(N=30, outputs=2, float64)"
+    assert repr(FLOW) == "LeastSquaresFlow(N=2, float64)"
+    found = p.flow.early_stopping(p.ntk_tx, p.f0_t)
+    assert repr(found).endswith("times=float64(202,), training_loss=float64(202,), validation_loss=float64(202,))")
+    path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0])
+    assert repr(path).startswith("KernelFlow(t=float64(2,), f=float64(2, 30, 2), alpha=")
+    run = nf.train(nf.FiniteNetwork.init(NET, 4, 5, rng=0), sphere(6, 4), np.ones(6), steps=2)
+    assert "losses=float64(3,), steps=int64(1,), movement=float64(1,), outputs=None" in repr(run)
+
+
+def test_progress_of_a_flow():
+    seen = []
+    kernel_flow(K, [1.0, 2.0], t=5.0, progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[0] == (0, 100)
+    assert seen[-1] == (100, 100)
 
 
 def test_many_unknowns_at_every_time():

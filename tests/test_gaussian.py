@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 import ntkfast as nf
 from ntkfast.learning import GaussianProcess, LeastSquaresFlow, log_marginal_likelihood
@@ -101,6 +102,37 @@ def test_value_and_gradient_to_50_digits():
         assert abs(found.gradient[0] / gradient - 1) < 1e-12
 
 
+def test_gradient_matrices_may_have_no_diagonal():
+    off, half = np.array([[0.0, 1.0], [1.0 + 1e-15, 0.0]]), np.array([[2.0, 0.5], [0.5, 1.0]])
+    given = log_marginal_likelihood(half, [1.0, 2.0], 0.1, [off]).gradient[0]
+    values = [log_marginal_likelihood(half + s * 1e-4 * off, [1.0, 2.0], 0.1) for s in STEPS]
+    assert given == pytest.approx(WEIGHTS @ values / 12e-4, rel=1e-8)
+
+
+def test_percentiles():
+    gp, across, prior = GaussianProcess(K, Y, 0.1), K_TX, np.diagonal(K_TT)
+    low, middle, high = gp.percentiles(across, prior, (2.5, 50, 97.5))
+    assert_allclose(middle, gp.mean(across), atol=1e-14)
+    deviation = np.sqrt(gp.variance(across, prior))[:, None] + 0 * middle
+    assert_allclose(high - middle, 1.959963984540054 * deviation, rtol=1e-12)
+    assert_allclose(middle - low, high - middle, rtol=1e-12)
+    assert GaussianProcess(K, Y[:, 0], 0.1).percentiles(across, prior).shape == (3, M)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-140, 1e140])
+def test_units(scale):
+    """K in other units, and y in those of its root: nothing changes but by factors."""
+    root, gp = np.sqrt(scale), GaussianProcess(K, Y, 0.1)
+    scaled = GaussianProcess(scale * K, root * Y, scale * 0.1)
+    assert_allclose(scaled.mean(scale * K_TX) / root, gp.mean(K_TX), atol=1e-10)
+    assert_allclose(scaled.covariance(scale * K_TX, scale * K_TT) / scale, gp.covariance(K_TX, K_TT), atol=1e-10)
+    assert_allclose(scaled.leave_one_out().variance / scale, gp.leave_one_out().variance, rtol=1e-10)
+    assert_allclose(scaled.likelihood_gradient() * scale, gp.likelihood_gradient(), atol=1e-8)
+    jacobian = Y.size * np.log(root)  # of the targets' unit
+    assert scaled.log_marginal_likelihood() == pytest.approx(gp.log_marginal_likelihood() - jacobian, rel=1e-10)
+
+
 def test_float32_and_memory():
     gp = GaussianProcess(K.astype("f4"), Y, 0.1)
     assert gp.mean(K_TX).dtype == gp.covariance(K_TX, K_TT).dtype == gp.leave_one_out().variance.dtype == np.float32
@@ -135,6 +167,16 @@ SINGULAR = np.ones((2, 2))
             ValueError,
             r"K_xx \+ noise I: .* is -0.5; .* than 0.5 ",
         ),
+        (lambda: GaussianProcess(np.zeros((2, 2)), [1, 2]), ValueError, "K_xx: .* is 0; a ridge .* than 0 makes it so"),
+        (lambda: GaussianProcess(K, Y, 1e200), ValueError, r"K_xx \+ noise I: expected numbers up to 1.3e\+151"),
+        (lambda: GaussianProcess(K.astype("f4"), Y, 1e40), ValueError, r"K_xx \+ noise I: expected finite .* float32"),
+        (
+            lambda: GaussianProcess(1e-150 * np.eye(2), [1e150, 0], 0).likelihood_gradient(),
+            ValueError,
+            "overflows float",
+        ),
+        (lambda: GaussianProcess(K, Y, 10**400), ValueError, "noise: expected a finite number"),
+        (lambda: GaussianProcess(sparse.csr_array(K), Y), TypeError, "K_xx: expected a dense array, got a csr_array"),
         (lambda: GaussianProcess([[1, 2]], [1, 2]), ValueError, "K_xx: expected a square matrix"),
         (lambda: GaussianProcess([[1, 2], [0, 1]], [1, 2]), ValueError, "K_xx: expected a symmetric matrix"),
         (lambda: GaussianProcess(K, Y[:3]), ValueError, r"y: expected shape \(25,\) or \(25, outputs\), got \(3, 2\)"),

@@ -63,9 +63,17 @@ def test_certificate(activation, without_bias, n_even, n_odd):
 
 
 def test_reasons():
-    assert hermite_certificate("tanh").reason == "no even coefficients: the kernel is odd"
-    assert hermite_certificate("abs").reason == "no odd coefficients: the kernel is even"
-    assert hermite_certificate("sigmoid").reason == "only 1 even coefficient: the kernel is odd but for a polynomial"
+    noise = "above the noise: to rounding, the kernel is"
+    assert hermite_certificate("tanh").reason == f"no even coefficients {noise} odd"
+    assert hermite_certificate("abs").reason == f"no odd coefficients {noise} even"
+    assert hermite_certificate("sigmoid").reason == f"only 1 even coefficient {noise} odd but for a polynomial"
+
+
+def test_small_variances_claim_no_more_than_rounding_shows():
+    """Both parities of elu go on, but at this variance all even coefficients but two are below the noise."""
+    found = hermite_certificate("elu", variance=1e-12)
+    assert not found.certifies
+    assert found.reason.startswith("only 2 even coefficients above the noise: to rounding, ")
 
 
 @pytest.mark.parametrize("degree", [28, 40, 63])
@@ -133,14 +141,14 @@ def sphere(n, d, seed=0):
     return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("kernel", [nf.ntk, nf.nngp])
+@pytest.mark.parametrize("kernel", ["ntk", "nngp"])
 def test_positive_on_the_sphere(kernel):
     X = sphere(60, 4)
     net = nf.MLP(depth=3, bias_std=0.1)
     found = smallest_eigenvalue(net, X, kernel)
     assert found.positive_definite
     assert found.cause == ""
-    assert abs(found.value - np.linalg.eigvalsh(kernel(net, X))[0]) <= found.error < 1e-9
+    assert abs(found.value - np.linalg.eigvalsh(nf.kernels(net, X, None, kernel))[0]) <= found.error < 1e-9
     assert not found.duplicates
     assert not found.antipodes
 
@@ -153,6 +161,20 @@ def test_duplicates():
     assert found.cause == "points 7 and 300 are the same (and 1 more pair)"
 
 
+def test_many_copies():
+    """Each copy once, with the first of its kind: not every pair of them."""
+    X, n = sphere(3, 4), 400
+    found = smallest_eigenvalue(
+        nf.MLP(depth=2, activation="erf"), np.vstack([X, *[X[1]] * n, *[-X[2]] * 2, X[2]]), "nngp"
+    )
+    assert found.duplicates == [(1, 3 + k) for k in range(n)] + [(2, n + 5)]
+    assert found.antipodes == [(2, n + 3), (2, n + 4)]
+    assert found.cause.startswith(
+        f"points 1 and 3 are the same (and {n} more pairs); points 2 and {n + 3} are antipodes"
+    )
+    assert len(repr(found)) < 500
+
+
 @pytest.mark.parametrize(
     ("activation", "beta", "singular", "word"),
     [("erf", 0.0, True, "odd"), ("abs", 0.0, True, "even"), ("erf", 0.3, False, ""), ("elu", 0.0, False, "")],
@@ -160,7 +182,7 @@ def test_duplicates():
 def test_antipodes_where_they_matter(activation, beta, singular, word):
     X = sphere(12, 4)
     net = nf.MLP(depth=2, activation=activation, bias_std=beta)
-    found = smallest_eigenvalue(net, np.vstack([X, -X[:1]]), nf.nngp)
+    found = smallest_eigenvalue(net, np.vstack([X, -X[:1]]), "nngp")
     assert found.antipodes == ([(0, 12)] if singular else [])
     assert found.positive_definite != singular
     assert word in found.cause
@@ -183,10 +205,10 @@ def test_other_causes():
 
 def test_points_that_are_not_parallel_are_not_named():
     bias = nf.MLP(depth=2, bias_std=1.0)
-    tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), nf.nngp)
-    constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), nf.nngp)
+    tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), "nngp")
+    constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), "nngp")
     near = sphere(5, 3)
-    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), nf.nngp)
+    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), "nngp")
     for found in (tiny, constant, near):
         assert not found.duplicates + found.antipodes + found.proportional
         assert "are" not in found.cause.split(":")[0].replace("no two points are parallel", "")
@@ -228,6 +250,12 @@ def test_rate():
     assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.35)
 
 
+def test_progress_counts_features():
+    seen = []
+    random_feature_convergence(np.eye(2), (2, 5), 2, rng=0, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 14), (4, 14), (9, 14), (14, 14)]
+
+
 def test_features_of_a_singular_kernel():
     model = random_feature_model(np.ones((3, 3)), 4, rng=0)
     assert_allclose(model.features[0], model.features[1])
@@ -240,6 +268,13 @@ def test_features_of_a_singular_kernel():
         (lambda: hermite_certificate("relu", -1), ValueError, "beta: expected a number >= 0"),
         (lambda: hermite_certificate("relu", 0, 0), ValueError, "variance: expected a number > 0"),
         (lambda: hermite_certificate("relu", n_terms=0), ValueError, "n_terms: expected an integer >= 1"),
+        (lambda: hermite_certificate("relu", 1e200), ValueError, "beta: expected variance . beta² within float64"),
+        (lambda: hermite_certificate("relu", n_terms=3000), ValueError, "n_terms: expected an integer up to 2048"),
+        (lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], "ntks"), ValueError, "kernel: expected one of nngp, ntk, got"),
+        (lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], nf.ntk), ValueError, "kernel: .* nngp, ntk, got function"),
+        (lambda: random_feature_model(np.eye(2), 10**400), ValueError, "P: expected an integer up to 2147483647, got"),
+        (lambda: random_feature_model(np.eye(2), 2, rng="a"), TypeError, "rng: expected None, an integer or"),
+        (lambda: random_feature_convergence(np.eye(2), progress=3), TypeError, "progress: expected None, True"),
         (lambda: smallest_eigenvalue(3, [[1.0]]), TypeError, "net: expected a Network"),
         (lambda: smallest_eigenvalue(nf.MLP(2), [1.0]), ValueError, "X: expected a 2-D array"),
         (lambda: random_feature_model(nf.MLP(2), 3), TypeError, "X: expected points together with a network"),

@@ -156,6 +156,9 @@ def test_float32_and_arguments():
         (lambda: kernel_pca(aslinearoperator(K), 1).explained, ValueError, "trace: an operator does not tell it"),
         (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected it with an operator only"),
         (lambda: kernel_pca(K, 1, "qr"), ValueError, "method: expected one of auto, lapack, lanczos, lobpcg, power"),
+        (lambda: kernel_pca(K, 1, rng="a"), TypeError, "rng: expected None, an integer or .*, got str"),
+        (lambda: kernel_pca(K, 1, max_iterations=10**400), ValueError, "max_iterations: expected an integer up to"),
+        (lambda: kernel_pca(1e300 * K, 1), ValueError, "K: expected numbers up to"),
         (lambda: kernel_pca(K, 1, tol=0), ValueError, "tol: expected a number > 0"),
         (lambda: kernel_pca(K, 1).extend(K[:, :2]), ValueError, r"K_tx: expected shape \(any, 120\)"),
         *(

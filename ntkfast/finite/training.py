@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import arrays, memory
+from ntkfast.engine import arrays, memory, reprs
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import blas, losses, passes
@@ -93,6 +93,8 @@ class Run:
     ntk: np.ndarray | None = None
     ntk_distance: np.ndarray | None = None
 
+    __repr__ = reprs.short
+
 
 def train(
     f: FiniteNetwork,
@@ -144,6 +146,10 @@ def train(
     Returns
     -------
     Run
+        The trained network, and what was measured on the way: `network`, the trained copy of f; `losses`, shape
+        (steps + 1,), the cost before every step and after the last (None with a direction); and of the R recorded
+        steps (only the last, without a record) `steps` and `movement`, shape (R,), and as far as the record asks for
+        them `outputs`, shape (R, M, n_outputs), `ntk`, shape (R, M, M), and `ntk_distance`, shape (R,).
 
     Raises
     ------

@@ -1,9 +1,14 @@
 """Checks of kernel matrices, targets and times. Every message names the argument, what was expected and what came."""
 
+import contextlib
+
 import numpy as np
+from scipy import sparse
 
 from ntkfast.engine import arrays
+from ntkfast.networks.checks import positive_integer
 
+KERNELS = ("nngp", "ntk")
 BLOCK = 256  # rows and columns looked at together: nothing of size N×N beside the matrix
 
 
@@ -12,41 +17,100 @@ def blocks(n):
     return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
+def largest(dtype):
+    """The size up to which numbers are taken: the squares of a million of them add to what fits dtype."""
+    return np.sqrt(np.finfo(dtype).max) / 2**10
+
+
+def smallest(dtype):
+    """The size from which on the largest entry of a kernel is taken: its square is a normal number."""
+    return np.sqrt(np.finfo(dtype).tiny)
+
+
 def finite(array, name):
-    """The array; raise for its first entry that is not finite."""
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        place = tuple(int(k) for k in bad[0])
-        raise ValueError(f"{name}: expected finite numbers, got {array[place]} at index {place}")
-    return array
+    """The array; raise for its first entry that is not finite, or too large to compute with."""
+    limit = largest(array.dtype)
+    if not array.size or (array.min() >= -limit and array.max() <= limit):
+        return array
+    place = tuple(int(k) for k in np.argwhere(~(np.abs(array) <= limit))[0])
+    what, hint = (
+        (f"numbers up to {limit:.1e}", "; scale the data") if np.isfinite(array[place]) else ("finite numbers", "")
+    )
+    raise ValueError(f"{name}: expected {what} in {array.dtype}, got {array[place]} at index {place}{hint}")
+
+
+@contextlib.contextmanager
+def overflow(what):
+    """Gives a function that returns the result it gets, or raises if that is not finite; warns of nothing else."""
+
+    def fits(result):
+        if not np.isfinite(result).all():
+            raise ValueError(
+                f"{what}: the result overflows {np.asarray(result).dtype}; scale the kernel or the targets"
+            )
+        return result
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield fits
+
+
+def count(value, name, most=2**31 - 1):
+    """value as an integer from 1 to most."""
+    value = positive_integer(value, name)
+    if value > most:
+        got = value if value < 2**63 else f"one of {value.bit_length()} bits"
+        raise ValueError(f"{name}: expected an integer up to {most}, got {got}")
+    return value
+
+
+def kernel(name):
+    """Raise unless it is the name of a kernel."""
+    if not isinstance(name, str) or name not in KERNELS:
+        got = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {got}")
+
+
+def _real(K, name):
+    if sparse.issparse(K):
+        raise TypeError(f"{name}: expected a dense array, got a {type(K).__name__}; {name}.toarray() is one")
+    return arrays.real(K, name)
 
 
 def symmetric(K, name, n=None):
     """K as a symmetric float32 or float64 array (n, n), not copied if it is one.
 
-    Entries may differ from their mirror images by √eps of the diagonal, as those of kernels do that a library computes
+    Entries may differ from their mirror images by √eps of the largest, as those of kernels do that a library computes
     twice; one triangle counts then.
     """
-    K = arrays.real(K, name)
+    K = _real(K, name)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
         raise ValueError(f"{name}: expected a square matrix, got shape {K.shape}")
     if n is not None and len(K) != n:
         raise ValueError(f"{name}: expected shape ({n}, {n}) as of the other arguments, got {K.shape}")
     K = np.asarray(K, dtype=arrays.working_dtype(None, K))
-    tolerance = np.sqrt(np.finfo(K.dtype).eps) * np.abs(K.diagonal()).max()
+    size, worst, place = 0.0, 0.0, (0, 0)
     parts = blocks(len(K))
     for k, rows in enumerate(parts):
         for columns in parts[k:]:
-            with np.errstate(invalid="ignore"):
-                gap = np.abs(K[rows, columns] - K[columns, rows].T)
-            if gap.max() <= tolerance:
-                continue
-            finite(K, name)
-            i, j = np.unravel_index(gap.argmax(), gap.shape)
-            i, j = i + rows.start, j + columns.start
-            raise ValueError(
-                f"{name}: expected a symmetric matrix, got {K[i, j]} at ({i}, {j}) and {K[j, i]} at ({j}, {i})"
-            )
+            block = K[rows, columns]
+            with np.errstate(over="ignore", invalid="ignore"):
+                gap = np.abs(block - K[columns, rows].T)
+            size = max(size, block.max(), -block.min())
+            if not gap.max() <= worst:  # a NaN too
+                worst, (i, j) = gap.max(), np.unravel_index(gap.argmax(), gap.shape)
+                place = int(i) + rows.start, int(j) + columns.start
+            if not (np.isfinite(worst) and size <= largest(K.dtype)):
+                finite(K, name)
+    if worst > np.sqrt(np.finfo(K.dtype).eps) * size:
+        i, j = place
+        raise ValueError(
+            f"{name}: expected a symmetric matrix, got {K[i, j]} at ({i}, {j}) and {K[j, i]} at ({j}, {i})"
+        )
+    if 0 < size < smallest(K.dtype):
+        raise ValueError(
+            f"{name}: expected 0 everywhere, or a largest entry of at least {smallest(K.dtype):.1e} in {K.dtype}, "
+            f"got {size}; scale the data"
+        )
     return K
 
 
@@ -76,17 +140,19 @@ def semi_definite(eigenvalues, name):
 def not_definite(name, smallest, what, rounding=0.0):
     return (
         f"{name}: expected a positive {what} matrix, its smallest eigenvalue is {smallest:.3g}; a ridge on the "
-        f"diagonal larger than {max(-smallest, rounding):.2g} makes it so"
+        f"diagonal larger than {max(0, -smallest, rounding):.2g} makes it so"
     )
 
 
 def matrix(K, name, shape, dtype):
     """K as a finite matrix of this dtype; None in the shape stands for any size."""
-    K = arrays.real(K, name)
+    K = _real(K, name)
     if K.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, K.shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name}: expected shape ({wanted}), got {K.shape}")
-    return finite(np.asarray(K, dtype=dtype), name)
+    with np.errstate(over="ignore"):  # beyond float32: reported as not finite
+        K = np.asarray(K, dtype=dtype)
+    return finite(K, name)
 
 
 def columns(values, n, name, dtype, n_columns=None):
@@ -95,7 +161,9 @@ def columns(values, n, name, dtype, n_columns=None):
     if values.ndim not in (1, 2) or len(values) != n or not values.size:
         raise ValueError(f"{name}: expected shape ({n},) or ({n}, outputs), got {values.shape}")
     flat = values.ndim == 1
-    array = finite(np.array(values, dtype=dtype), name).reshape(n, -1)  # a copy: what the caller does later is his
+    with np.errstate(over="ignore"):
+        array = np.array(values, dtype=dtype)  # a copy: what the caller does later is his
+    array = finite(array, name).reshape(n, -1)
     if n_columns is not None and array.shape[1] != n_columns:
         raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {values.shape}")
     return array, flat

@@ -20,7 +20,7 @@ class Flow:
 class Steps:
     """m steps of gradient descent with learning rate η: what remains is (1-ηλ)^m."""
 
-    m: np.ndarray  # (T,)
+    m: np.ndarray  # (T,), integers
     learning_rate: float
 
     @property

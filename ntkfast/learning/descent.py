@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import integrate
 
-from ntkfast.engine import arrays
+from ntkfast.engine import arrays, reprs
+from ntkfast.engine import progress as progress_bar
 from ntkfast.finite import losses
 from ntkfast.learning import checks
 from ntkfast.networks.checks import finite_number, positive_number
@@ -18,6 +19,10 @@ __all__ = ["KernelFlow", "kernel_flow"]
 # Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
 METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
+INFINITE = (
+    "its numbers are not finite, as where a flow diverges, the kernel is huge, or a cost or direction is not finite"
+)
+SMALL = "its steps no longer change the time, as where a flow diverges or jumps, or at a tiny t, rtol or atol"
 PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
 
 
@@ -47,6 +52,8 @@ class KernelFlow:
     _alpha_at: Callable = field(repr=False)
     _K: np.ndarray = field(repr=False)
     _f0: np.ndarray = field(repr=False)
+
+    __repr__ = reprs.short
 
     def at(self, t):
         """f_t on the data at any time up to the last one, by the solver's interpolation.
@@ -103,6 +110,7 @@ def kernel_flow(
     method=None,
     rtol=1e-8,
     atol=1e-8,
+    progress=None,
 ):
     """Kernel gradient descent on any differentiable cost, or along a training direction, from f_0.
 
@@ -135,6 +143,8 @@ def kernel_flow(
         where K makes the equation stiff; above 4000 unknowns, whose Jacobian it would factor, RK45.
     rtol, atol : float
         Tolerances of a step: rtol relative to α, atol of f.
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`; counts hundredths of the last time.
 
     Returns
     -------
@@ -145,7 +155,8 @@ def kernel_flow(
     TypeError, ValueError
         An argument is not as described; the message names it.
     ArithmeticError
-        The solver gave up: the flow diverges, the cost or direction jumps, or the tolerances are too small.
+        The solver gave up, and what it saw: numbers that are not finite, as of a flow that diverges, or steps that no
+        longer change the time, as at a jump of the cost or direction or at tolerances that are too small.
 
     Examples
     --------
@@ -166,6 +177,7 @@ def kernel_flow(
         raise ValueError(f"t: expected times in ascending order, got {t.tolist() if t.size < 9 else 'others'}")
     gamma = None if momentum is None else positive_number(momentum, "momentum")
     rtol, atol = positive_number(rtol, "rtol"), positive_number(atol, "atol")
+    progress_bar.check(progress)
     if method is not None and method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     size, shape = f0.size, f0.shape
@@ -205,17 +217,23 @@ def kernel_flow(
     else:
         method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
         implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
-        found = integrate.solve_ivp(
-            slope,
-            (0, t[-1]),
-            initial,
-            method=method,
-            dense_output=True,
-            events=[_watch(), *events],
-            rtol=rtol,
-            atol=atol / norm if norm > 0 else atol,  # of α: K takes it to at most atol of f
-            **implicit,
-        )
+        with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
+            try:
+                found = integrate.solve_ivp(
+                    slope,
+                    (0, t[-1]),
+                    initial,
+                    method=method,
+                    dense_output=True,
+                    events=[_watch(report, t[-1]), *events],
+                    rtol=rtol,
+                    atol=atol / norm if norm > 0 else atol,  # of α: K takes it to at most atol of f
+                    **implicit,
+                )
+            except ValueError as error:
+                if "infs or NaNs" not in str(error):  # what SciPy says before it factors a matrix
+                    raise
+                raise ArithmeticError(f"kernel_flow: the solver gave up: {INFINITE}") from None
         if not found.success:
             raise ArithmeticError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
         stopped = found.status == 1
@@ -238,7 +256,9 @@ def _start(y, loss, direction, f0, n):
     if y is None and direction is None:
         raise TypeError("y: expected targets, or a direction instead of them, got neither")
     if f0 is not None:
-        f0, flat = checks.columns(f0, n, "f0", np.float64)
+        shaped = y is not None and isinstance(loss, str) and loss != "softmax"
+        k = checks.columns(y, n, "y", np.float64)[0].shape[1] if shaped else None
+        f0, flat = checks.columns(f0, n, "f0", np.float64, k)
     elif y is None or (isinstance(loss, str) and loss == "softmax" and np.ndim(y) == 1):
         raise TypeError("f0: expected the initial function, which tells the number of outputs, got None")
     else:
@@ -312,14 +332,17 @@ class _Patience:
             )
 
 
-def _watch():
+def _watch(report, end):
     """No event, but called after every step: LSODA goes on forever where its steps get too small to change the time."""
     last = [-1.0]
 
     def event(time, state):
         if time == last[0] or not np.isfinite(state).all():
-            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: the flow diverges there")
+            why = SMALL if np.isfinite(state).all() else INFINITE
+            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {why}")
         last[0] = time
+        if report is not None:
+            report(int(100 * min(time / end, 1)), 100)
         return 1.0
 
     return event

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import memory
+from ntkfast.engine import memory, reprs
+from ntkfast.engine import progress as progress_bar
+from ntkfast.finite.network import _generator
 from ntkfast.kernels import ntk
 from ntkfast.learning import checks
 from ntkfast.learning.factor import factor
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer
 
 __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergence", "random_feature_model"]
 
@@ -31,6 +32,8 @@ class RandomFeatureModel:
 
     features: np.ndarray
     theta: np.ndarray
+
+    __repr__ = reprs.short
 
     def __call__(self, theta=None):
         """F_θ on the points, (N,), at initialisation by default."""
@@ -97,7 +100,7 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
         K = ntk(K, X)
     elif X is not None:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
-    P, rng = positive_integer(P, "P"), np.random.default_rng(rng)
+    P, rng = checks.count(P, "P"), _generator(rng)
     root = factor(checks.symmetric(K, "K"), "K")
     return RandomFeatureModel(_draw(root, P, rng), rng.standard_normal(P))
 
@@ -128,8 +131,10 @@ class FeatureConvergence:
     rate: float
     expected: np.ndarray
 
+    __repr__ = reprs.short
 
-def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None) -> FeatureConvergence:
+
+def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, progress=None) -> FeatureConvergence:
     """Measure the rate at which tangent kernels of random features tend to K.
 
     Parameters
@@ -140,6 +145,8 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None) ->
     repeats : int
         Models for each.
     rng : None, int or numpy.random.Generator
+    progress : bool or callable, optional
+        As in `ntkfast.ntk`; counts the features.
 
     Returns
     -------
@@ -153,18 +160,26 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None) ->
     -0.5
     """
     K = checks.symmetric(K, "K")
-    P = [positive_integer(p, f"P[{k}]") for k, p in enumerate(P)]
+    progress_bar.check(progress)
+    P = [checks.count(p, f"P[{k}]") for k, p in enumerate(P)]
     if len(set(P)) < 2:
         raise ValueError(f"P: expected two different numbers at least, got {P}")
-    repeats, rng, root = positive_integer(repeats, "repeats"), np.random.default_rng(rng), factor(K, "K")
-    norm, trace = np.linalg.norm(K), np.trace(K)
-    if norm == 0:
+    size = np.abs(K).max()
+    if size == 0:
         raise ValueError("K: expected a kernel that is not 0 everywhere, got zeros")
-    errors = np.empty((len(P), repeats))
-    for k, p in enumerate(P):
-        for repeat in range(repeats):
-            features = _draw(root, p, rng)
-            errors[k, repeat] = np.linalg.norm(features @ features.T / p - K) / norm
+    K = K / size  # all that is measured is relative
+    repeats, rng, root = checks.count(repeats, "repeats"), _generator(rng), factor(K, "K")
+    norm, trace = np.linalg.norm(K), np.trace(K)
+    memory.require(8 * len(P) * repeats, "errors")
+    errors, done = np.empty((len(P), repeats)), 0
+    with progress_bar.reporter(progress, "random features") as report:
+        for k, p in enumerate(P):
+            for repeat in range(repeats):
+                features = _draw(root, p, rng)
+                errors[k, repeat] = np.linalg.norm(features @ features.T / p - K) / norm
+                done += p
+                if report is not None:
+                    report(done, sum(P) * repeats)
     rms = np.sqrt((errors**2).mean(axis=1))
     rate = float(np.polyfit(np.log(P), np.log(rms), 1)[0])
     return FeatureConvergence(np.array(P), errors, rate, np.sqrt((norm**2 + trace**2) / P) / norm)

@@ -6,15 +6,19 @@ e^{-tλ}, or (1-ηλ)^m after m steps, is what remains of the error, and one min
 
 from __future__ import annotations
 
+import functools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize, special
+from scipy import linalg, optimize
 
-from ntkfast.engine import arrays, memory
+from ntkfast.engine import arrays, memory, reprs
+from ntkfast.finite.network import _generator
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Flow, Steps, learned, remaining
 from ntkfast.learning.factor import cholesky, eigen, factor
+from ntkfast.learning.gaussian import quantiles
 from ntkfast.networks.checks import positive_integer, positive_number
 
 __all__ = ["EarlyStopping", "LeastSquaresFlow"]
@@ -27,6 +31,19 @@ def _squares(coefficients):
     return np.square(coefficients, dtype=np.float64).sum(axis=1)
 
 
+def _public(method):
+    """Decorator: one call at a time, as a decomposition takes away what another call reads; overflow is an error."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        with self._lock, checks.overflow(method.__name__) as fits:
+            result = method(self, *args, **kwargs)
+            fits(result.validation_loss if isinstance(result, EarlyStopping) else result)
+        return result
+
+    return call
+
+
 @dataclass(frozen=True)
 class EarlyStopping:
     """What `LeastSquaresFlow.early_stopping` finds.
@@ -34,7 +51,8 @@ class EarlyStopping:
     Attributes
     ----------
     t, loss : float
-        The time of the smallest validation loss, and that loss. t is 0 or inf if that is where it is smallest.
+        The time of the smallest validation loss, and that loss. Of losses that are equal to rounding that at t = 0
+        counts, else that at inf: a loss that falls to the end gives inf.
     times : ndarray, shape (T,)
         The times that were looked at, ascending.
     training_loss, validation_loss : ndarray, shape (T,)
@@ -46,6 +64,8 @@ class EarlyStopping:
     times: np.ndarray
     training_loss: np.ndarray
     validation_loss: np.ndarray
+
+    __repr__ = reprs.short
 
 
 class LeastSquaresFlow:
@@ -89,8 +109,15 @@ class LeastSquaresFlow:
 
     Notes
     -----
+    Which kernels: for a network with all layers trained, K is its NTK (ntk_xx, ntk_tx: `ntkfast.ntk`), along which it
+    learns, and Σ its NNGP kernel (nngp_xx, nngp_tx, nngp_tt: `ntkfast.nngp`), the covariance that it starts from.
+    `ntkfast.kernels` makes both in one pass, as in the example.
+
     One eigendecomposition, made when it is first needed, serves all times. t = inf alone takes a Cholesky factor
-    instead if K is positive definite beyond rounding.
+    instead if K is positive definite beyond rounding. Calls from several threads wait for one another.
+
+    Numbers are taken as far as sums of their squares fit the dtype, up to 1e151 in float64 and 2e16 in float32, and
+    kernels from 2e-154 and 1e-19 on: beyond, and where a result overflows, a ValueError says so.
 
     The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is the limit t/N of
     (1 - e^{-tλ})/(Nλ), until t times N eps λ_1 reaches 1: from there on rounding leaves nothing known of it, and it is
@@ -102,16 +129,19 @@ class LeastSquaresFlow:
     >>> import numpy as np
     >>> import ntkfast as nf
     >>> from ntkfast.learning import LeastSquaresFlow
-    >>> X, y = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([1.0, 0.0, 2.0])
-    >>> nngp, ntk = nf.kernels(nf.MLP(depth=3, bias_std=0.1), X)
-    >>> flow = LeastSquaresFlow(ntk, y, nngp)
+    >>> net = nf.MLP(depth=3, bias_std=0.1)
+    >>> X, y, T = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([1.0, 0.0, 2.0]), np.array([[0.6, 0.8]])
+    >>> data, new = nf.kernels(net, X), nf.kernels(net, T, X)
+    >>> flow = LeastSquaresFlow(data.ntk, y, data.nngp)
     >>> flow.mean(np.inf)
     array([1., 0., 2.])
     >>> flow.loss([0.0, 10.0, 100.0]).round(3)
     array([0.833, 0.067, 0.   ])
-    >>> new = nf.kernels(nf.MLP(depth=3, bias_std=0.1), [[0.6, 0.8]], X)
     >>> flow.mean(np.inf, new.ntk).round(3)
     array([0.244])
+    >>> flow.variance([0.0, np.inf], new.ntk, new.nngp, nf.diagonal(net, T, "nngp")).round(3)
+    array([[0.143],
+           [0.018]])
     """
 
     def __init__(self, ntk_xx, y, nngp_xx=None, *, overwrite=False):
@@ -125,6 +155,7 @@ class LeastSquaresFlow:
         self._y, self._flat = checks.columns(y, self._n, "y", self._dtype)
         self._nngp = None if nngp_xx is None else checks.symmetric(nngp_xx, "nngp_xx", self._n)
         self._cholesky = self._eigen = self._root = None
+        self._lock = threading.RLock()
         self._definite = True  # until a Cholesky factorisation says otherwise
 
     # --- the factors
@@ -158,9 +189,20 @@ class LeastSquaresFlow:
             self._root = factor(self._nngp.astype(self._dtype, copy=False), "nngp_xx")
         return self._root
 
+    def __repr__(self):
+        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
+        return f"LeastSquaresFlow(N={self._n}{outputs}, {self._dtype})"
+
+    def __getstate__(self):
+        return {**vars(self), "_lock": None}  # a lock cannot be pickled
+
+    def __setstate__(self, state):
+        vars(self).update(state, _lock=threading.RLock())
+
     @property
     def eigenvalues(self):
-        return self._decomposed().values[::-1] / self._n
+        with self._lock:
+            return self._decomposed().values[::-1] / self._n
 
     @property
     def largest_learning_rate(self):
@@ -181,7 +223,7 @@ class LeastSquaresFlow:
         m = arrays.real(steps, "steps")
         if m.dtype.kind not in "iu":
             raise TypeError(f"steps: expected integers, got dtype {m.dtype}")
-        m, scalar = checks.times(m, "steps")
+        scalar = checks.times(m, "steps")[1]  # not its float64, where large odd numbers are even
         if learning_rate is None:
             raise TypeError("learning_rate: expected a number together with steps, got None")
         rate = positive_number(learning_rate, "learning_rate")
@@ -190,7 +232,7 @@ class LeastSquaresFlow:
                 f"learning_rate: expected at most 2/λ_1 = {self.largest_learning_rate:.6g}, beyond which gradient "
                 f"descent diverges, got {rate:.6g}"
             )
-        return Steps(m, rate), scalar
+        return Steps(np.atleast_1d(m), rate), scalar
 
     def _start(self, f0):
         """y - f_0 on the data, (N, k)."""
@@ -254,6 +296,7 @@ class LeastSquaresFlow:
 
     # --- the function
 
+    @_public
     def mean(self, t=None, ntk_tx=None, f0=None, f0_t=None, *, steps=None, learning_rate=None):
         """f_t from a given f_0, or its mean over random f_0 of mean 0.
 
@@ -345,6 +388,7 @@ class LeastSquaresFlow:
         ntk_tx = self._cross(ntk_tx)
         return ntk_tx, checks.matrix(nngp_tx, "nngp_tx", ntk_tx.shape, self._dtype)
 
+    @_public
     def covariance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_tt=None, *, steps=None, learning_rate=None):
         """The covariance of f_t for random f_0, the same for every output.
 
@@ -387,6 +431,7 @@ class LeastSquaresFlow:
         W = self._initial().half_solve(nngp_tx.T)
         return checks.symmetric(nngp_tt, "nngp_tt", len(nngp_tx)).astype(self._dtype, copy=False) - W.T @ W
 
+    @_public
     def variance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_t=None, *, steps=None, learning_rate=None):
         """The diagonal of `covariance`, without the matrix.
 
@@ -421,6 +466,7 @@ class LeastSquaresFlow:
         result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviation(time, ntk_tx, nngp_tx)])
         return result[0] if scalar else result
 
+    @_public
     def percentiles(
         self, t=None, levels=(10, 50, 90), ntk_tx=None, nngp_tx=None, nngp_t=None, *, steps=None, learning_rate=None
     ):
@@ -445,14 +491,13 @@ class LeastSquaresFlow:
                [0.632],
                [1.104]])
         """
-        levels, _ = checks.columns(levels, np.size(levels), "levels", np.float64)
-        if levels.shape[1] != 1 or not ((levels > 0) & (levels < 100)).all():
-            raise ValueError(f"levels: expected a list of numbers in (0, 100), got {levels.tolist()}")
+        levels = quantiles(levels)
         spread = np.sqrt(self.variance(t, ntk_tx, nngp_tx, nngp_t, steps=steps, learning_rate=learning_rate))
         mean = self.mean(t, ntk_tx, steps=steps, learning_rate=learning_rate)
         spread = spread if self._flat else spread[..., None]
-        return np.stack([mean + special.ndtri(p / 100) * spread for p in levels[:, 0]]).astype(self._dtype)
+        return np.stack([mean + q * spread for q in levels]).astype(self._dtype)
 
+    @_public
     def samples(
         self, t=None, n=1, rng=None, ntk_tx=None, nngp_tx=None, nngp_tt=None, *, steps=None, learning_rate=None
     ):
@@ -477,9 +522,11 @@ class LeastSquaresFlow:
         (2, 3, 2)
         """
         time, scalar = self._time(t, steps, learning_rate)
-        n, rng = positive_integer(n, "n"), np.random.default_rng(rng)
+        n, rng = checks.count(n, "n"), _generator(rng)
         ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         root, k = self._initial(), self._y.shape[1]
+        m = self._n if ntk_tx is None else len(ntk_tx)
+        memory.require(n * k * (3 * self._n + len(time.t) * m) * self._dtype.itemsize, "the samples")
         z = rng.standard_normal((root.half.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), root.half @ z
         if ntk_tx is None:
@@ -495,6 +542,7 @@ class LeastSquaresFlow:
 
     # --- the cost, along the eigenfunctions
 
+    @_public
     def loss(self, t=None, f0=None, *, steps=None, learning_rate=None):
         """C(f_t) = ½‖f_t - y‖²_pin on the data, summed over outputs.
 
@@ -519,6 +567,7 @@ class LeastSquaresFlow:
         """From the squares of the coefficients in the eigenvectors, (n,)."""
         return remaining(time, self._decomposed().values / self._n) ** 2 @ squares / (2 * self._n)
 
+    @_public
     def expected_loss(self, t=None, *, steps=None, learning_rate=None):
         """The mean of `loss` over random f_0: C(mean_t) + (outputs/2N) tr e^{-tΠ} Σ e^{-tΠ}.
 
@@ -533,6 +582,7 @@ class LeastSquaresFlow:
             loss = self._loss(time, _squares(vectors.T @ self._y) + k * _squares(vectors.T @ F))
         return float(loss[0]) if scalar else loss
 
+    @_public
     def eigenfunctions(self, n):
         """The first n eigenfunctions f^(i) of K/N on the data, orthonormal in ⟨f, g⟩ = (1/N) Σ_j f(x_j) g(x_j), (N, n).
 
@@ -541,6 +591,7 @@ class LeastSquaresFlow:
         n = min(positive_integer(n, "n"), self._n)
         return self._decomposed().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
 
+    @_public
     def components(self, t=None, n=None, f0=None, *, steps=None, learning_rate=None):
         """The error along the eigenfunctions, ⟨f_t - y, f^(i)⟩_pin, which decays like e^{-tλ_i}.
 
@@ -571,6 +622,7 @@ class LeastSquaresFlow:
         remains = remaining(time, e.values[first] / self._n)
         return self._shaped((remains[:, :, None] * coefficients).astype(self._dtype), scalar)
 
+    @_public
     def null_space_part(self, f0=None):
         """Δ⁰ of the paper, the part of y - f_0 in the null space of K: training never removes it.
 
@@ -593,6 +645,7 @@ class LeastSquaresFlow:
         null = e.vectors[:, : np.count_nonzero(e.values == 0)]
         return self._shaped(null @ (null.T @ error), False)
 
+    @_public
     def early_stopping(self, ntk_vx, y_v, f0=None, f0_v=None, t=None):
         """The time of the smallest validation loss ½ mean_j ‖f_t(x_j) - y_j‖².
 
@@ -605,7 +658,7 @@ class LeastSquaresFlow:
             As f0 and f0_t in `mean`.
         t : array_like, shape (T,), optional
             Times to choose from. Default: 0, inf and 200 times in geometric progression from 0.01/λ_1 to 100/λ_n, λ_n
-            the smallest positive eigenvalue, and then a search between the neighbours of the best.
+            the smallest positive eigenvalue, and then a search between the neighbours of the best, unless it is inf.
 
         Returns
         -------
@@ -641,15 +694,21 @@ class LeastSquaresFlow:
         else:
             times = np.sort(checks.times(t)[0])
         losses = validation(times)
-        best = int(losses.argmin())
+        roots = np.sqrt(losses)
+        rounding = np.sqrt(self._n) * np.finfo(self._dtype).eps * roots.max()
+        equal, best = roots <= roots.min() + rounding, int(losses.argmin())
+        if equal[-1] and np.isinf(times[-1]):
+            best = len(times) - 1
+        if equal[0] and times[0] == 0:
+            best = 0
         stop, loss = float(times[best]), float(losses[best])
-        if t is None and 1 < best < len(times) - 2:
+        if t is None and len(times) > 2 and np.isfinite(stop):
+            low, high = times[max(best - 1, 0)], min(times[best + 1], 100 * times[-2])
+            scale = np.log(high / low) if low > 0 else None  # geometric as the grid is; from 0 on linear
+            at = lambda s: low * np.exp(s * scale) if low > 0 else high * s  # noqa: E731
             found = optimize.minimize_scalar(
-                lambda s: validation(np.exp([s]))[0],
-                bounds=np.log(times[[best - 1, best + 1]]),
-                method="bounded",
-                options={"xatol": 1e-8},
+                lambda s: validation(np.array([at(s)]))[0], bounds=(0, 1), method="bounded", options={"xatol": 1e-8}
             )
-            if found.fun < loss:
-                stop, loss = float(np.exp(found.x)), float(found.fun)
+            if np.sqrt(found.fun) < np.sqrt(loss) - (rounding if best == 0 else 0):
+                stop, loss = float(at(found.x)), float(found.fun)
         return EarlyStopping(stop, loss, times, self._loss(Flow(times), _squares(coefficients)), losses)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
+from ntkfast.engine import arrays, reprs
 from ntkfast.learning import checks
 from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
 from ntkfast.networks.checks import non_negative_number
@@ -22,6 +24,8 @@ class LeaveOneOut(NamedTuple):
     mean: np.ndarray
     variance: np.ndarray
 
+    __repr__ = reprs.short
+
 
 class MarginalLikelihood(NamedTuple):
     """log p(y), its derivative by each parameter of the kernel, shape (p,), and by the noise variance."""
@@ -29,6 +33,8 @@ class MarginalLikelihood(NamedTuple):
     value: float
     gradient: np.ndarray
     noise: float
+
+    __repr__ = reprs.short
 
 
 class GaussianProcess:
@@ -39,8 +45,12 @@ class GaussianProcess:
         E f(x) = K(x, X) α,    cov = K(x, x') - K(x, X) K_σ⁻¹ K(X, x')
 
     (Rasmussen and Williams 2006, equations 2.23 and 2.24). The mean is kernel ridge regression: it minimises
-    Σ_i (f(x_i) - y_i)² + σ² ‖f‖²_K. With Σ for K it is inference with the infinitely wide network, only its last layer
-    trained; with Θ the mean is that of training all layers, with early stopping replaced by the ridge.
+    Σ_i (f(x_i) - y_i)² + σ² ‖f‖²_K.
+
+    Which kernel: the NNGP kernel Σ (`ntkfast.nngp`), the prior of an infinitely wide network, for Bayesian inference
+    with it; at σ² = 0 training its last layer alone from random parameters samples from that. With the NTK Θ
+    (`ntkfast.ntk`) the mean is that of training all layers, with early stopping replaced by the ridge, but the variance
+    is not: for that `LeastSquaresFlow` pairs Θ with Σ. K_xx, K_tx, K_tt and K_t must be of one kernel.
 
     Parameters
     ----------
@@ -60,8 +70,9 @@ class GaussianProcess:
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or K + σ² I is not positive definite beyond rounding; the message says what its
-        smallest eigenvalue is.
+        An argument is not as described.
+    numpy.linalg.LinAlgError
+        K + σ² I is not positive definite beyond rounding; the message says what its smallest eigenvalue is.
 
     Examples
     --------
@@ -75,6 +86,9 @@ class GaussianProcess:
     array([0.035])
     >>> gp.variance(nf.nngp(net, T, X), nf.diagonal(net, T, "nngp")).round(4)
     array([0.0261])
+    >>> ridge = GaussianProcess(nf.ntk(net, X), [1.0, 0.0, 2.0], noise=0.01)
+    >>> ridge.mean(nf.ntk(net, T, X)).round(3)
+    array([0.086])
     """
 
     def __init__(self, K_xx, y, noise=0.0, *, overwrite=False):
@@ -85,14 +99,21 @@ class GaussianProcess:
         self._n = len(K)
         self._y, self._flat = checks.columns(y, self._n, "y", K.dtype)
         self._noise = non_negative_number(noise, "noise")
-        np.fill_diagonal(K, K.diagonal() + K.dtype.type(self._noise))
+        with np.errstate(over="ignore"):
+            diagonal = K.diagonal() + np.array(self._noise, K.dtype)
+        np.fill_diagonal(K, checks.finite(diagonal, "K_xx + noise I"))
         # noise is there to make an ill-conditioned K harmless: only what rounding cannot tell from singular is refused
         self._factor = cholesky(K, overwrite=True, rcond=np.finfo(K.dtype).eps)
         if self._factor is None:
             name = "K_xx + noise I" if self._noise else "K_xx"
             rounding = self._n * np.finfo(K.dtype).eps * np.abs(K.diagonal()).max()
-            raise ValueError(checks.not_definite(name, smallest_eigenvalue(K), "definite", rounding))
-        self._alpha = self._factor.solve(self._y)
+            raise np.linalg.LinAlgError(checks.not_definite(name, smallest_eigenvalue(K), "definite", rounding))
+        with checks.overflow("alpha") as fits:
+            self._alpha = fits(self._factor.solve(self._y))
+
+    def __repr__(self):
+        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
+        return f"GaussianProcess(N={self._n}{outputs}, noise={self._noise:.6g}, {self._y.dtype})"
 
     @property
     def alpha(self):
@@ -106,7 +127,9 @@ class GaussianProcess:
 
     def mean(self, K_tx):
         """The posterior mean at new points, from K(x, X) of shape (m, N): (m,) or (m, outputs)."""
-        return self._shaped(self._cross(K_tx) @ self._alpha)
+        K_tx = self._cross(K_tx)
+        with checks.overflow("mean") as fits:
+            return self._shaped(fits(K_tx @ self._alpha))
 
     def covariance(self, K_tx, K_tt):
         """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
@@ -122,7 +145,8 @@ class GaussianProcess:
         """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        C = prior - W.T @ W
+        with checks.overflow("covariance") as fits:
+            C = fits(prior - W.T @ W)
         return (C + C.T) / 2
 
     def variance(self, K_tx, K_t):
@@ -131,7 +155,8 @@ class GaussianProcess:
         prior, flat = checks.columns(K_t, W.shape[1], "K_t", W.dtype)
         if not flat:
             raise ValueError(f"K_t: expected shape ({W.shape[1]},), got {np.shape(K_t)}")
-        variance = prior[:, 0] - np.einsum("ij,ij->j", W, W)
+        with np.errstate(over="ignore"):
+            variance = prior[:, 0] - np.einsum("ij,ij->j", W, W)
         worst = int(variance.argmin())
         if variance[worst] < -1e-3 * np.abs(prior).max():  # far beyond rounding
             raise ValueError(
@@ -139,6 +164,35 @@ class GaussianProcess:
                 "diagonal of the same kernel as K_xx?"
             )
         return np.maximum(variance, 0)
+
+    def percentiles(self, K_tx, K_t, levels=(10, 50, 90)):
+        """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
+
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+        K_t : array_like, shape (m,)
+            As in `variance`.
+        levels : sequence of float
+            In (0, 100).
+
+        Returns
+        -------
+        ndarray, shape (levels, m) or (levels, m, outputs)
+            Of one output it is what `ntkfast.plotting.plot_percentiles` draws.
+
+        Examples
+        --------
+        >>> from ntkfast.learning import GaussianProcess
+        >>> GaussianProcess([[1.0]], [1.0]).percentiles([[0.6]], [1.0]).round(3)
+        array([[-0.425],
+               [ 0.6  ],
+               [ 1.625]])
+        """
+        levels = quantiles(levels)
+        mean, spread = self.mean(K_tx), np.sqrt(self.variance(K_tx, K_t))
+        spread = spread if self._flat else spread[:, None]
+        return np.stack([mean + q * spread for q in levels]).astype(mean.dtype)
 
     def leave_one_out(self):
         """Each target predicted from the N - 1 others, without a loop: mean y - α/d and variance 1/d, d = diag K_σ⁻¹.
@@ -155,13 +209,15 @@ class GaussianProcess:
         >>> GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
         array([1. , 0.5])
         """
-        d = self._factor.inverse().diagonal()
-        return LeaveOneOut(self._shaped(self._y - self._alpha / d[:, None]), 1 / d)
+        with checks.overflow("leave_one_out") as fits:
+            d = fits(self._factor.inverse().diagonal())
+            return LeaveOneOut(self._shaped(fits(self._y - self._alpha / d[:, None])), 1 / d)
 
     def log_marginal_likelihood(self):
         """log p(y) = -½ yᵀα - ½ log det K_σ - N/2 log 2π, summed over outputs."""
         k = self._y.shape[1]
-        fit = np.einsum("ij,ij->", self._y, self._alpha, dtype=np.float64)
+        with checks.overflow("log_marginal_likelihood") as fits:
+            fit = fits(np.einsum("ij,ij->", self._y, self._alpha, dtype=np.float64))
         return float(-(fit + k * (self._factor.log_determinant() + self._n * np.log(2 * np.pi))) / 2)
 
     def likelihood_gradient(self):
@@ -182,21 +238,32 @@ class GaussianProcess:
                [0.5 , 0.25]])
         """
         W = self._factor.inverse()
-        W *= -0.5 * self._y.shape[1]
-        for rows in checks.blocks(self._n):
-            W[rows] += self._alpha[rows] @ (0.5 * self._alpha.T)
+        with checks.overflow("likelihood_gradient") as fits:
+            W *= -0.5 * self._y.shape[1]
+            for rows in checks.blocks(self._n):
+                W[rows] += self._alpha[rows] @ (0.5 * self._alpha.T)
+                fits(W[rows])
         return W
 
     def _gradient(self, derivatives):
         W, result = self.likelihood_gradient(), []
         for p, dK in enumerate(derivatives):
             dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
-            parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)]
-            result.append(sum(parts))
+            with checks.overflow(f"gradient[{p}]") as fits:
+                parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)]
+                result.append(fits(sum(parts)))
         return np.array(result), float(W.diagonal().sum(dtype=np.float64))
 
 
-def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False):
+def quantiles(levels):
+    """Φ⁻¹(p/100) for each p of levels."""
+    p = arrays.real(levels, "levels").astype(np.float64)
+    if p.ndim != 1 or not p.size or not ((p > 0) & (p < 100)).all():
+        raise ValueError(f"levels: expected a list of numbers in (0, 100), got {p.tolist()}")
+    return special.ndtri(p / 100)
+
+
+def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=False):
     """The log marginal likelihood of a Gaussian process, and its derivatives.
 
         ∂ log p(y)/∂p = ½ tr((α αᵀ - K_σ⁻¹) ∂K/∂p)
@@ -205,7 +272,7 @@ def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False)
 
     Parameters
     ----------
-    K, y, noise, overwrite
+    K_xx, y, noise, overwrite
         As in `GaussianProcess`.
     gradients : sequence of array_like, shape (N, N), optional
         ∂K/∂p for each parameter p of the kernel; may be empty.
@@ -223,6 +290,6 @@ def log_marginal_likelihood(K, y, noise=0.0, gradients=None, *, overwrite=False)
     >>> log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
     array([1.5])
     """
-    process = GaussianProcess(K, y, noise, overwrite=overwrite)
+    process = GaussianProcess(K_xx, y, noise, overwrite=overwrite)
     value = process.log_marginal_likelihood()
     return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

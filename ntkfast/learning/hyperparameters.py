@@ -7,19 +7,19 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from ntkfast.engine import arrays
+from ntkfast.engine import arrays, reprs
 from ntkfast.engine import progress as progress_bar
 from ntkfast.kernels.gradient import kernel_vjp
 from ntkfast.kernels.limit import kernels
+from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
 from ntkfast.networks import Network, hyperparameters, with_hyperparameters
-from ntkfast.networks.checks import positive_integer, positive_number
+from ntkfast.networks.checks import positive_number
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # how far a hyperparameter may go from where it starts, up or down
 FAR = 1e3  # above the cost of the start: where K + σ² I is singular to rounding
-KERNELS = ("nngp", "ntk")
 
 
 class FittedHyperparameters(NamedTuple):
@@ -40,10 +40,7 @@ class FittedHyperparameters(NamedTuple):
     converged: bool
     message: str
 
-
-def _check_kernel(kernel):
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+    __repr__ = reprs.short
 
 
 def network_likelihood(
@@ -85,7 +82,7 @@ def network_likelihood(
     >>> round(found.value, 3), found.gradient.round(3), round(found.noise, 3)
     (-4.338, array([1.5, 0. ]), 1.5)
     """
-    _check_kernel(kernel)
+    checks.kernel(kernel)
     options = {"dtype": dtype, "n_threads": n_threads, "progress": progress}
     K = kernels(net, X, None, kernel, **options)
     process = GaussianProcess(K, y, noise, overwrite=True)
@@ -156,9 +153,9 @@ def fit_hyperparameters(
     >>> found.converged, bool(found.value > found.path[0] + 10)
     (True, True)
     """
-    _check_kernel(kernel)
+    checks.kernel(kernel)
     progress_bar.check(progress)
-    max_steps = positive_integer(max_steps, "max_steps")
+    max_steps = checks.count(max_steps, "max_steps")
     start = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
     values, path, n_points = start.copy(), [], len(arrays.as_points(X, "X"))

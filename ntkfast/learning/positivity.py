@@ -11,11 +11,12 @@ import numpy as np
 from scipy import special
 from scipy.special import eval_hermitenorm, gammaln
 
-from ntkfast.kernels import ntk
+from ntkfast.engine import reprs
+from ntkfast.kernels import kernels
 from ntkfast.learning import checks
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
 from ntkfast.networks import Network, activations
-from ntkfast.networks.checks import non_negative_number, positive_integer, positive_number
+from ntkfast.networks.checks import non_negative_number, positive_number
 
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
@@ -24,6 +25,7 @@ PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|: what ke
 DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
 TERMS = 64  # coefficients that decide on the pattern, at least
 FEW = 8  # a pattern is none below this many
+KINDS = ("duplicates", "antipodes", "proportional")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class HermiteCertificate:
         Whether φ is no polynomial and β > 0, or else the coefficients show the pattern of a positive definite kernel.
         False too where nothing can be told.
     reason : str
-        What was found, in words.
+        What was found, in words; no more than can be known: a coefficient below the noise may be 0 or not.
     coefficients : ndarray, shape (n_terms,)
         b_k of Σ²(x, x') = β² + Σ_k b_k ρ^k, ρ the cosine of the angle of x and x'.
     noise : float
@@ -54,6 +56,8 @@ class HermiteCertificate:
     n_even: int
     n_odd: int
     degree: int | None
+
+    __repr__ = reprs.short
 
 
 def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> HermiteCertificate:
@@ -76,8 +80,9 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     variance : float
         w² |x|²/n_0 > 0, what the weights give the first layer on the sphere; 1 for inputs of norm √n_0.
     n_terms : int
-        Coefficients to return; at least 64 are looked at. Finitely many can show a pattern, not prove it: a parity
-        counts as infinite if it still has coefficients above the noise in the second half of those that any parity has.
+        Coefficients to return, at most 2048; at least 64 are looked at. Finitely many can show a pattern, not prove it:
+        a parity counts as infinite if it still has coefficients above the noise in the second half of those that any
+        parity has.
 
     Returns
     -------
@@ -89,17 +94,20 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     >>> hermite_certificate("relu", beta=0.1).certifies
     True
     >>> hermite_certificate("relu").reason
-    'only 1 odd coefficient: the kernel is even but for a polynomial'
+    'only 1 odd coefficient above the noise: to rounding, the kernel is even but for a polynomial'
     >>> hermite_certificate("identity", beta=0.1).reason
     'phi is a polynomial of degree 1: the kernel has finite rank'
     """
     activation = activations.get(activation)
     beta, variance = non_negative_number(beta, "beta"), positive_number(variance, "variance")
-    n_terms = positive_integer(n_terms, "n_terms")
-    q = variance + beta**2
+    n_terms = checks.count(n_terms, "n_terms", 2048)
+    q = variance + beta * beta
+    if q == np.inf:
+        raise ValueError(f"beta: expected variance + beta² within float64, got {variance:.6g} and {beta:.6g}")
     n_looked = max(n_terms, TERMS)
-    a = activation.hermite_coefficients(q, n_looked)
-    scale = np.sqrt(activation.dual(q, q, q))
+    with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
+        a = activation.hermite_coefficients(q, n_looked)
+        scale = np.sqrt(activation.dual(q, q, q))
     above = np.flatnonzero(np.abs(a) > NOISE * scale)
     by_definition, degree = _by_definition(activation)
     if not by_definition:
@@ -131,8 +139,8 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     else:
         rare, other = ("even", "odd") if last[0] < last[1] else ("odd", "even")
         count = int(nonzero[int(rare == "odd") :: 2].sum())
-        reason = f"only {count} {rare} coefficient{'s' * (count != 1)}: the kernel is {other} but for a polynomial"
-        reason = f"no {rare} coefficients: the kernel is {other}" if count == 0 else reason
+        some = f"only {count} {rare} coefficient{'s' * (count != 1)}" if count else f"no {rare} coefficients"
+        reason = f"{some} above the noise: to rounding, the kernel is {other}{' but for a polynomial' * (count > 0)}"
     n_even, n_odd = (int(nonzero[parity:n_terms:2].sum()) for parity in (0, 1))
     return HermiteCertificate(bool(certifies), reason, b[:n_terms], noise, n_even, n_odd, degree)
 
@@ -161,8 +169,8 @@ def _degree(activation, a, above, q, scale):
     if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
         return None
     x = np.array([1.0, 10.0, 100.0])
-    z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
     with np.errstate(over="ignore", invalid="ignore"):
+        z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
         exact = activation(np.sqrt(q) * z)
     k = np.arange(max(above, default=0) + 1)
     h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
@@ -198,9 +206,9 @@ class SmallestEigenvalue:
     positive_definite : bool
         value > error. If not, the matrix is singular as far as can be known.
     duplicates, antipodes, proportional : list of (int, int)
-        If the matrix is singular, pairs of points that are parallel to √eps and whose features are so to rounding, each
-        of which makes it singular: x_i = x_j, x_i = -x_j (only where the kernel is even or odd), or x_i proportional
-        to x_j (only where it is homogeneous).
+        If the matrix is singular, pairs i < j of points that are parallel to √eps and whose features are so to
+        rounding, each of which makes it singular: x_i = x_j, x_i = -x_j (only where the kernel is even or odd), or x_i
+        proportional to x_j (only where it is homogeneous). Each j stands once, with the first such i.
     zero : list of int
         Points whose kernel with themselves is 0.
     cause : str
@@ -216,8 +224,10 @@ class SmallestEigenvalue:
     zero: list[int]
     cause: str
 
+    __repr__ = reprs.short
 
-def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigenvalue:
+
+def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEigenvalue:
     """The smallest eigenvalue of the kernel on given points, an error bound, and what makes it 0 if it is.
 
     Proposition 2 of the paper says that on a sphere it is positive for depth >= 2, unless φ is a polynomial, if all
@@ -228,10 +238,9 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     ----------
     net : Network
     X : array_like, shape (N, d)
-    kernel : callable
-        `ntkfast.ntk` or `ntkfast.nngp`.
+    kernel : {"ntk", "nngp"}
     **options
-        For the kernel: n_threads, progress.
+        For `ntkfast.kernels`: n_threads, progress.
 
     Returns
     -------
@@ -248,50 +257,39 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     >>> smallest_eigenvalue(nf.MLP(depth=3, activation="erf"), X[:3]).cause
     'points 0 and 2 are antipodes, which an odd kernel cannot tell apart but for the sign'
     """
-    K = kernel(net, X, dtype=np.float64, **options)
+    checks.kernel(kernel)
+    K = kernels(net, X, None, kernel, dtype=np.float64, **options)
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))  # at least λ_max
     error = float(n * (np.finfo(float).eps * norm + 1e-13 * K.diagonal().max()))
     positive = value > error
-    pairs = {"duplicates": [], "antipodes": [], "proportional": []}
-    odd = False
-    X = np.asarray(X, dtype=np.float64).reshape(n, -1)
-    for i, j in [] if positive else _parallel(K):
-        kind = _relation(X[i], X[j])
-        if kind is not None:
-            pairs[kind].append((i, j))
-        if kind == "antipodes":
-            odd = bool(K[i, j] < 0)
+    pairs = {kind: [] for kind in KINDS}
+    if not positive:
+        _parallel(K, np.asarray(X, dtype=np.float64), pairs)
     zero = [int(i) for i in np.flatnonzero(K.diagonal() == 0)]
+    odd = any(K[pair] < 0 for pair in pairs["antipodes"])
     cause = "" if positive else _cause(pairs, odd, zero)
     return SmallestEigenvalue(value, error, positive, **pairs, zero=zero, cause=cause)
 
 
-def _parallel(K):
-    """Pairs i < j with |K_ij| = √(K_ii K_jj) to rounding."""
-    size = np.sqrt(np.maximum(K.diagonal(), 0))
-    found = []
-    for rows in checks.blocks(len(K)):
-        product = size[rows, None] * size[rows.start :]
-        near = (product > 0) & (np.abs(K[rows, rows.start :]) >= (1 - PARALLEL) * product)
-        found += [(int(i) + rows.start, int(j) + rows.start) for i, j in np.argwhere(near) if i < j]
-    return found
-
-
-def _relation(x, y):
-    """What makes the features of two points parallel, or None if the points themselves are not."""
-    size, other = np.abs(x).max(), np.abs(y).max()
-    if size == 0 or other == 0:
-        return "duplicates" if size == other else None
-    x, y, ratio = x / size, y / other, size / other  # of length up to √d, whatever the scale
-    length = np.linalg.norm(x)
-    gap, sum_ = np.linalg.norm(x - y), np.linalg.norm(x + y)
-    if min(gap, sum_) > DIRECTION * length:
-        return None
-    if abs(ratio - 1) > DIRECTION:
-        return "proportional"
-    return "duplicates" if gap < sum_ else "antipodes"
+def _parallel(K, X, pairs):
+    """Add to pairs, by kind, those i < j with |K_ij| = √(K_ii K_jj) to rounding whose points are parallel too."""
+    features, size = np.sqrt(np.maximum(K.diagonal(), 0)), np.abs(X).max(axis=1)
+    size[size == 0] = 1
+    X = X / size[:, None]  # of length up to √d, whatever the scale
+    named = np.zeros(len(K), dtype=bool)
+    for i in range(len(K)):
+        product = features[i] * features[i + 1 :]
+        near = (product > 0) & (np.abs(K[i, i + 1 :]) >= (1 - PARALLEL) * product) & ~named[i + 1 :]
+        j = i + 1 + np.flatnonzero(near)
+        gap, sum_ = np.linalg.norm(X[j] - X[i], axis=1), np.linalg.norm(X[j] + X[i], axis=1)
+        parallel = np.minimum(gap, sum_) <= DIRECTION * np.linalg.norm(X[i])
+        kind = np.where(np.abs(size[i] / size[j] - 1) > DIRECTION, 2, np.where(gap < sum_, 0, 1))
+        kind[gap == sum_] = 0  # both are the origin
+        for other, which in zip(j[parallel].tolist(), kind[parallel].tolist(), strict=True):
+            pairs[KINDS[which]].append((i, other))
+            named[other] = True
 
 
 def _cause(pairs, odd, zero):

@@ -9,10 +9,11 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 
-from ntkfast.engine import arrays
+from ntkfast.engine import arrays, reprs
+from ntkfast.finite.network import _generator
 from ntkfast.learning import checks
 from ntkfast.learning.factor import fix_signs, fortran
-from ntkfast.networks.checks import positive_integer, positive_number
+from ntkfast.networks.checks import positive_number
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
@@ -48,6 +49,8 @@ class KernelPCA:
     centered: bool
     method: str
     _means: np.ndarray = field(repr=False)  # (1/N) 1ᵀ K f^(i), if centered
+
+    __repr__ = reprs.short
 
     @property
     def explained(self):
@@ -93,7 +96,8 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     Parameters
     ----------
     K : array_like or scipy.sparse.linalg.LinearOperator, shape (N, N)
-        Symmetric, positive semi-definite. float32 gives float32 results, everything else float64.
+        Symmetric, positive semi-definite; of that only the components that are asked for are looked at, so that a
+        negative eigenvalue is found for certain with all N. float32 gives float32 results, everything else float64.
     n_components : int
         k <= N; below N for an operator.
     method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
@@ -138,14 +142,14 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     is_operator = isinstance(K, LinearOperator)
     K = _operator(K) if is_operator else checks.symmetric(K, "K")
     n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
-    k = positive_integer(n_components, "n_components")
+    k = checks.count(n_components, "n_components")
     if k > n - is_operator:
         raise ValueError(f"n_components: expected at most {n - is_operator} for {n} points, got {k}")
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     tol = max(positive_number(tol, "tol"), 1e-5 if dtype == arrays.DTYPES[0] else 0)
-    max_iterations = positive_integer(max_iterations, "max_iterations")
-    rng = np.random.default_rng(rng)
+    max_iterations = checks.count(max_iterations, "max_iterations")
+    rng = _generator(rng)
     if method == "auto":
         small = not is_operator and (n <= SMALL or k > n / 10)
         method = "lapack" if small else "lanczos"

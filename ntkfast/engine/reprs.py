@@ -1,0 +1,22 @@
+"""Short reprs: what holds arrays shows their shapes, not pages of numbers."""
+
+import dataclasses
+
+import numpy as np
+
+
+def short(self):
+    """A __repr__ for dataclasses and named tuples: arrays by dtype and shape, long lists by their length."""
+    if dataclasses.is_dataclass(self):
+        names = [field.name for field in dataclasses.fields(self) if field.repr]
+    else:
+        names = self._fields
+    return f"{type(self).__name__}({', '.join(f'{name}={_shown(getattr(self, name))}' for name in names)})"
+
+
+def _shown(value):
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}"
+    if isinstance(value, list) and len(value) > 3:
+        return f"list of {len(value)}"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -15,7 +15,7 @@ import ntkfast as nf
 from ntkfast import plotting
 from ntkfast.finite import losses
 from ntkfast.learning import LeastSquaresFlow, descent, kernel_flow
-from ntkfast.learning import factor as factor_module
+from ntkfast.learning import flow as flow_module
 
 N, M = 30, 7
 NET = nf.MLP(depth=3, activation="relu", bias_std=0.1)
@@ -135,9 +135,15 @@ def test_shapes(problem):
     assert flat.variance([1.0, 2.0]).shape == (2, N)
 
 
+def counted(monkeypatch, place, name):
+    """A list that gets the keywords of every call of place.name."""
+    calls, function = [], getattr(place, name)
+    monkeypatch.setattr(place, name, lambda *args, **kwargs: calls.append(kwargs) or function(*args, **kwargs))
+    return calls
+
+
 def test_one_decomposition_serves_everything(problem, monkeypatch):
-    calls, eigh = [], linalg.eigh
-    monkeypatch.setattr(factor_module.linalg, "eigh", lambda *args, **kwargs: calls.append(1) or eigh(*args, **kwargs))
+    calls = counted(monkeypatch, linalg, "eigh")
     p = problem
     for t in (1.0, [2.0, np.inf], np.inf):
         p.flow.mean(t, p.ntk_tx)
@@ -146,6 +152,22 @@ def test_one_decomposition_serves_everything(problem, monkeypatch):
     p.flow.components(2.0)
     p.flow.early_stopping(p.ntk_tx, p.f0_t)
     assert len(calls) == 1
+    p.flow.samples(1.0, 1, 0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    assert [call["driver"] for call in calls] == ["evr"] * 2  # syevd's work overflows LAPACK's integers at N = 32767
+
+
+def test_one_cholesky_factor_serves_forever(problem, monkeypatch):
+    p = problem
+    of_ntk, of_nngp = (counted(monkeypatch, flow_module, name) for name in ("cholesky", "factor"))
+    eigen = counted(monkeypatch, linalg, "eigh")
+    for _ in range(2):
+        p.flow.mean(np.inf)
+        p.flow.mean(np.inf, p.ntk_tx)
+        p.flow.covariance(np.inf)
+        p.flow.covariance([np.inf] * 2, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+        p.flow.variance(np.inf, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt))
+        p.flow.loss(np.inf)
+    assert (len(of_ntk), len(of_nngp), len(eigen)) == (1, 1, 0)
 
 
 # --- discrete steps
@@ -188,7 +210,10 @@ def test_many_tiny_steps():
 def test_a_learning_rate_that_diverges(problem):
     largest = problem.flow.largest_learning_rate
     assert largest == pytest.approx(2 / np.linalg.eigvalsh(problem.pi)[-1])
-    assert np.isfinite(problem.flow.mean(steps=10**6, learning_rate=largest)).all()
+    values, vectors = np.linalg.eigh(problem.pi)
+    remains = vectors @ np.diag((1 - 2 * values / values[-1]) ** 10**6) @ vectors.T  # the first component alternates
+    exact = problem.y - remains @ problem.y
+    assert_allclose(problem.flow.mean(steps=10**6, learning_rate=largest), exact, atol=1e-9)  # 10**6 eps
     with pytest.raises(ValueError, match=rf"learning_rate: expected at most 2/λ_1 = {largest:.6g}, .*diverges"):
         problem.flow.mean(steps=1, learning_rate=1.0001 * largest)
 
@@ -215,8 +240,37 @@ def test_new_points_of_a_singular_kernel(singular):
     """At t = inf it is the solution of least norm; on the way there nothing grows without bound."""
     p = singular
     exact = p.ntk_tx @ np.linalg.pinv(p.ntk, rcond=1e-12, hermitian=True) @ p.y
-    assert_allclose(p.flow.mean(np.inf, p.ntk_tx), exact, atol=1e-9)
-    assert_allclose(p.flow.mean([1e9, 1e12, 1e20], p.ntk_tx), [exact] * 3, atol=1e-3)
+    assert_allclose(p.flow.mean([1e9, 1e12, 1e20, np.inf], p.ntk_tx), [exact] * 4, atol=1e-11)
+
+
+def test_near_duplicates():
+    """K cannot tell points at distance 1e-9 apart, κ can: what it says of their difference must not grow with t."""
+    rng = np.random.default_rng(0)
+    X = sphere(40, 4)
+    X = np.vstack([X, X[:20], X[20:] + 1e-9 * sphere(20, 4, seed=1)])
+    flow, ntk_tx = LeastSquaresFlow(nf.ntk(NET, X), rng.normal(size=80)), nf.ntk(NET, sphere(4, 4, seed=2), X)
+    assert np.count_nonzero(flow.eigenvalues == 0) == 40
+    late = flow.mean([1e9, 1e12, 1e16, np.inf], ntk_tx)
+    assert_allclose(late[:3], [late[3]] * 3, atol=1e-12)
+    assert_allclose(flow.mean(1e7, ntk_tx), late[3], atol=1e-4)  # t/N 1e-10 ‖y‖, as κ differs by 1e-10
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("noise", [1e-12, 1e-9])
+def test_noise_of_the_kernel_is_not_learned(noise, seed):
+    """A kernel of rank 3 plus a symmetric E: eigenvalues of either sign up to ‖E‖ are noise, and κ has them too."""
+    rng = np.random.default_rng(seed)
+    F, F_t, y = (rng.normal(size=shape) for shape in ((20, 3), (5, 3), 20))
+    E = rng.normal(size=(20, 20))
+    E = (E + E.T) * noise / np.linalg.norm(E + E.T, 2) * np.linalg.norm(F, 2) ** 2
+    flow = LeastSquaresFlow(F @ F.T + E, y)
+    assert np.count_nonzero(flow.eigenvalues) == 3
+    least_norm = F_t @ np.linalg.lstsq(F, y, rcond=None)[0]
+    late = flow.mean([1e5, 1e7, 1e9, 1e13, np.inf], F_t @ F.T)
+    condition = np.linalg.cond(F) ** 2
+    assert_allclose(late, [least_norm] * 5, atol=10 * condition * noise + 1e-12)
+    shifted = LeastSquaresFlow(F @ F.T - noise * np.eye(20), y)
+    assert_allclose(shifted.mean([1e5, 1e13], F_t @ F.T), [least_norm] * 2, atol=10 * condition * noise + 1e-12)
 
 
 def test_the_null_space_does_not_grow():
@@ -496,7 +550,7 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
     noisy = K + 1e-12 * np.random.default_rng(0).normal(size=K.shape)
     assert_allclose(LeastSquaresFlow(noisy, X[:, 0]).mean(5.0), LeastSquaresFlow(K, X[:, 0]).mean(5.0), atol=1e-9)
     low_rank = X @ X.T - 1e-11 * np.eye(20)
-    assert np.isfinite(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf)).all()
+    assert_allclose(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf), X[:, 0], atol=1e-13)  # a target in its range
 
 
 # --- any cost, any direction: the differential equation

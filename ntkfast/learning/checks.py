@@ -60,17 +60,20 @@ def in_place(K, name):
 
 
 def semi_definite(eigenvalues, name):
-    """Eigenvalues (ascending) as they came, those within rounding of 0 as 0; raise if one is negative beyond that.
+    """Eigenvalues (ascending), those up to a floor as 0, that floor, and the noise; raise if one is below -√eps of the
+    largest.
 
-    Within rounding: up to N eps of the largest, the backward error of the decomposition. Down to -√eps of it the
-    eigenvalue counts as 0 too: that much comes from kernel entries that are known to half the digits only, as those of
-    near duplicates are.
+    The floor is N eps of the largest, the backward error of the decomposition. Kernel entries may be known to less, to
+    half of their digits for near duplicates: as far as that made eigenvalues negative, it made others positive. Twice
+    the most negative one is the noise, and a floor if it is more.
     """
     largest = max(eigenvalues[-1], 0)
     eps = np.finfo(eigenvalues.dtype).eps
     if eigenvalues[0] < -np.sqrt(eps) * largest:
         raise ValueError(not_definite(name, eigenvalues[0], "semi-definite"))
-    return np.where(eigenvalues > len(eigenvalues) * eps * largest, eigenvalues, 0)
+    noise = max(-2 * eigenvalues[0], 0)
+    floor = max(len(eigenvalues) * eps * largest, noise)
+    return np.where(eigenvalues > floor, eigenvalues, 0), floor, noise
 
 
 def not_definite(name, smallest, what, rounding=0.0):

@@ -75,15 +75,16 @@ class LeastSquaresFlow:
     Attributes
     ----------
     eigenvalues : ndarray, shape (N,)
-        λ_i of K/N, largest first. Up to N eps of the largest they count as 0 and are returned so.
+        λ_i of K/N, largest first. Up to N eps of the largest, and up to twice the most negative one in absolute value,
+        which tells how noisy K is, they count as 0 and are returned so.
     largest_learning_rate : float
         2/λ_1. Discrete gradient descent diverges beyond.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described; the message names it. A matrix that is not positive semi-definite beyond
-        rounding is found when it is first decomposed.
+        An argument is not as described; the message names it. A matrix that is not positive semi-definite (an
+        eigenvalue is below -√eps of the largest) is found when it is first decomposed.
     MemoryError
         A copy or the eigenvectors do not fit into memory.
 
@@ -93,9 +94,11 @@ class LeastSquaresFlow:
     instead if K is positive definite beyond rounding.
 
     The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is the limit t/N of
-    (1 - e^{-tλ})/(Nλ), until t times N eps λ_1 reaches 1: from there on rounding leaves nothing known of it, and it is
-    left out. At t = inf that is the solution of least norm. Where κ has a part in the null space of up to N eps ‖κ‖
-    only, as every kernel function has, that part is rounding and counts as 0.
+    (1 - e^{-tλ})/(Nλ), until t √eps λ_1 reaches 1: entries of near duplicates are known to half of their digits, which
+    may hide an eigenvalue of this size, so that from there on nothing is known of it, and it is left out. At t = inf
+    that is the solution of least norm. Where κ has a part in the null space of up to N eps ‖κ‖ only, or of what the
+    noise of K explains, ‖E‖ (1 + ‖κ K⁻¹‖) with ‖E‖ <= twice the most negative eigenvalue, that part counts as 0: a
+    kernel function has none.
 
     Examples
     --------
@@ -227,16 +230,22 @@ class LeastSquaresFlow:
         """(1 - e^{-tλ})/(Nλ), (T, n); see the notes of the class on the null space."""
         e = self._decomposed()
         moves = e.values > 0
+        hidden = max(e.floor, np.sqrt(np.finfo(self._dtype).eps) * e.values[-1])
         with np.errstate(invalid="ignore"):  # inf · 0
-            null = np.where(time.t * e.floor < self._n, time.t / self._n, 0)[:, None]
+            null = np.where(time.t * hidden < self._n, time.t / self._n, 0)[:, None]
         return np.where(moves, learned(time, e.values / self._n) / np.where(moves, e.values, 1), null)
 
     def _along(self, ntk_tx):
-        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding."""
+        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding and noise.
+
+        Noise: of a kernel function κ = a K for some weights a; with K + E for K, κ v = -a E v in the null space.
+        """
         e = self._decomposed()
         left = ntk_tx @ e.vectors
-        null = left[:, : np.count_nonzero(e.values == 0)]
+        null, moving = np.split(left, [np.count_nonzero(e.values == 0)], axis=1)
         rounding = self._n * np.finfo(self._dtype).eps * np.linalg.norm(ntk_tx, axis=1)
+        if e.noise:
+            rounding += e.noise * (1 + np.linalg.norm(moving / e.values[null.shape[1] :], axis=1))
         null[np.linalg.norm(null, axis=1) <= rounding] = 0  # else t/N times it would grow
         return left
 

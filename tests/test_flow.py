@@ -13,6 +13,7 @@ from scipy import integrate, linalg
 
 import ntkfast as nf
 from ntkfast import plotting
+from ntkfast.engine import memory
 from ntkfast.finite import losses
 from ntkfast.learning import LeastSquaresFlow, descent, kernel_flow
 from ntkfast.learning import flow as flow_module
@@ -367,6 +368,18 @@ def test_percentiles(problem):
     assert_allclose(middle - low, high - middle, rtol=1e-12)
 
 
+def test_kernels_that_do_not_belong_together(problem):
+    """The covariance of f_0 given as Σ at new points, and as Θ on the data and between them."""
+    p = problem
+    flow = LeastSquaresFlow(p.ntk, p.y, p.ntk)
+    words = ".* of point .* less than what the data explain.*kernel as nngp_xx"
+    with pytest.raises(ValueError, match=f"nngp_t: {words}"):
+        flow.variance(1.0, p.ntk_tx, p.ntk_tx, np.diagonal(p.nngp_tt))
+    for get in (flow.covariance, lambda *matrices: flow.samples(1.0, 1, 0, *matrices[1:])):
+        with pytest.raises(ValueError, match=f"nngp_tt: {words}"):
+            get(1.0, p.ntk_tx, p.ntk_tx, p.nngp_tt)
+
+
 # --- the cost
 
 
@@ -441,11 +454,27 @@ def test_overwrite_of_a_singular_kernel(singular):
     assert_allclose(flow.mean(np.inf, p.ntk_tx), p.flow.mean(np.inf, p.ntk_tx), atol=1e-9)
 
 
-def test_a_kernel_that_was_overwritten_in_vain():
+@pytest.mark.parametrize("t", [1.0, np.inf])
+def test_a_kernel_that_was_overwritten_in_vain(t):
     flow = LeastSquaresFlow(np.array([[1.0, 2.0], [2.0, 1.0]]), [1.0, 2.0], overwrite=True)
-    for words in ("smallest eigenvalue is -1", "ntk_xx: was overwritten by a decomposition that failed"):
-        with pytest.raises(ValueError, match=words):
-            flow.mean(1.0)
+    with pytest.raises(ValueError, match="smallest eigenvalue is -1"):
+        flow.mean(t)
+    for again in (1.0, np.inf):
+        with pytest.raises(ValueError, match="ntk_xx: was overwritten by a decomposition that failed"):
+            flow.mean(again)
+
+
+def test_a_kernel_that_was_not_overwritten_for_want_of_memory(problem, monkeypatch):
+    def require(n_bytes, what, hint=""):
+        raise MemoryError(what)
+
+    flow = LeastSquaresFlow(problem.ntk.copy(), problem.y, overwrite=True)
+    flow.mean(np.inf)
+    monkeypatch.setattr(memory, "require", require)
+    with pytest.raises(MemoryError, match="the eigenvectors"):
+        flow.mean(1.0)
+    monkeypatch.undo()
+    assert_allclose(flow.mean(1.0), problem.flow.mean(1.0), atol=1e-13)
 
 
 def test_arguments_are_left_alone(problem):

@@ -104,6 +104,33 @@ def columns(values, n, name, dtype, n_columns=None):
     return array, flat
 
 
+def variances(values, name, n):
+    """values as a float64 array of shape (n,)."""
+    array, flat = columns(values, n, name, np.float64)
+    if not flat:
+        raise ValueError(f"{name}: expected shape ({n},), got {np.shape(values)}")
+    return array[:, 0]
+
+
+def unexplained(prior, W, name, seen):
+    """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: what data leave of a (co)variance.
+
+    Raise where they explain more than there is, far beyond rounding: the kernels do not belong together then.
+    """
+    total = prior.diagonal() if prior.ndim == 2 else prior
+    rest = total - np.einsum("ij,ij->j", W, W)
+    worst = int(rest.argmin())
+    if rest[worst] < -1e-3 * np.abs(total).max():
+        raise ValueError(
+            f"{name}: {total[worst]:.6g} of point {worst} is less than what the data explain of it; is it of the same "
+            f"kernel as {seen}?"
+        )
+    if prior.ndim == 1:
+        return np.maximum(rest, 0)
+    C = prior - W.T @ W
+    return (C + C.T) / 2
+
+
 def times(t, name="t", infinite=True):
     """t as a 1-D float64 array of numbers >= 0, and whether it came as one number."""
     array = arrays.real(t, name)

@@ -68,7 +68,7 @@ class LeastSquaresFlow:
     y : array_like, shape (N,) or (N, outputs)
         Targets. Results have an axis of outputs if y has one.
     nngp_xx : array_like, shape (N, N), optional
-        Σ on the data, for random f_0.
+        Σ on the data, for random f_0. Kept like ntk_xx.
     overwrite : bool
         Work in the memory of ntk_xx: its contents are lost, and nothing of its size is needed beside it at t = inf.
 
@@ -134,22 +134,27 @@ class LeastSquaresFlow:
 
     def _decomposed(self):
         if self._eigen is None:
-            if self._K is None:
-                raise ValueError("ntk_xx: was overwritten by a decomposition that failed")
+            K = self._kernel()
             if self._cholesky is not None and self._overwrite:
                 self._cholesky.matrix()  # K stands in its place again
-            K, self._cholesky = self._K, None
+            self._cholesky = None
+            memory.require(K.nbytes, "the eigenvectors")  # while K is whole
             if self._overwrite:
                 self._K = None
             self._eigen, self._K = eigen(K, "ntk_xx", overwrite=self._overwrite), None
         return self._eigen
+
+    def _kernel(self):
+        if self._K is None:
+            raise ValueError("ntk_xx: was overwritten by a decomposition that failed")
+        return self._K
 
     def _factored(self, time):
         """The Cholesky factor if it can serve all of these times, else None."""
         if self._eigen is not None or not np.isinf(time.t).all() or not self._definite:
             return None
         if self._cholesky is None:
-            self._cholesky = cholesky(self._K, overwrite=self._overwrite)
+            self._cholesky = cholesky(self._kernel(), overwrite=self._overwrite)
             self._definite = self._cholesky is not None
         return self._cholesky
 
@@ -211,6 +216,7 @@ class LeastSquaresFlow:
     def _spread(self, left, weights, coefficients):
         """left diag(w_t) coefficients for all t: left (m, n), weights (T, n), coefficients (n, q) → (T, m, q)."""
         m, q = len(left), coefficients.shape[1]
+        memory.require(len(weights) * m * q * self._dtype.itemsize, "the function at all times")
         result = np.empty((len(weights), m, q), dtype=self._dtype)
         together = max(1, CHUNK // (max(m, self._n) * q))
         for start in range(0, len(weights), together):
@@ -320,14 +326,13 @@ class LeastSquaresFlow:
 
     # --- random initial functions
 
-    def _deviation(self, time, ntk_tx, nngp_tx):
+    def _deviation(self, time, ntk_tx, W):
         """For each t the matrix M with f_t - mean_t = M z + r for z ~ N(0, I), r independent of the data, (m, rank).
 
         f_0 = F z on the data with F Fᵀ = Σ(X, X), and W z + r at new points with W = Σ(x, X) F⁻ᵀ; so M = e^{-tΠ} F or
         W - A_t F. Squares of M lose nothing of positivity to rounding, however large A_t is.
         """
         F = self._initial().half
-        W = None if ntk_tx is None else self._initial().half_solve(nngp_tx.T).T
         found = self._factored(time)
         if found:
             M = np.zeros_like(F) if W is None else W - ntk_tx @ found.solve(F)
@@ -344,15 +349,18 @@ class LeastSquaresFlow:
             yield product if W is None else W - product
 
     def _random(self, ntk_tx, nngp_tx, nngp_tt, name):
-        """The matrices of the new points, checked: all or none."""
+        """K(x, X), W of `_deviation`, and the (co)variance of r: of new points all matrices or none."""
         given = {"ntk_tx": ntk_tx, "nngp_tx": nngp_tx, name: nngp_tt}
         missing = [key for key, value in given.items() if value is None]
         if len(missing) == 3:
-            return None, None
+            return None, None, 0
         if missing:
             raise TypeError(f"{missing[0]}: expected a matrix together with the others of the new points, got None")
         ntk_tx = self._cross(ntk_tx)
-        return ntk_tx, checks.matrix(nngp_tx, "nngp_tx", ntk_tx.shape, self._dtype)
+        nngp_tx = checks.matrix(nngp_tx, "nngp_tx", ntk_tx.shape, self._dtype)
+        prior = (checks.symmetric if name == "nngp_tt" else checks.variances)(nngp_tt, name, len(ntk_tx))
+        W = self._initial().half_solve(nngp_tx.T)
+        return ntk_tx, W.T, checks.unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx")
 
     def covariance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_tt=None, *, steps=None, learning_rate=None):
         """The covariance of f_t for random f_0, the same for every output.
@@ -381,20 +389,14 @@ class LeastSquaresFlow:
                [0.112, 0.368]])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         m = self._n if ntk_tx is None else len(ntk_tx)
-        rest = 0 if ntk_tx is None else self._unseen(nngp_tx, nngp_tt)
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "the covariance")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
-        for k, M in enumerate(self._deviation(time, ntk_tx, nngp_tx)):
+        for k, M in enumerate(self._deviation(time, ntk_tx, W)):
             C = rest + M @ M.T
             result[k] = (C + C.T) / 2
         return result[0] if scalar else result
-
-    def _unseen(self, nngp_tx, nngp_tt):
-        """The covariance of f_0 at new points, given f_0 on the data."""
-        W = self._initial().half_solve(nngp_tx.T)
-        return checks.symmetric(nngp_tt, "nngp_tt", len(nngp_tx)).astype(self._dtype, copy=False) - W.T @ W
 
     def variance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_t=None, *, steps=None, learning_rate=None):
         """The diagonal of `covariance`, without the matrix.
@@ -418,16 +420,8 @@ class LeastSquaresFlow:
         array([0.135, 0.368])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_t, "nngp_t")
-        if ntk_tx is None:
-            rest = np.zeros(self._n, dtype=self._dtype)
-        else:
-            W = self._initial().half_solve(nngp_tx.T)
-            prior, flat = checks.columns(nngp_t, len(ntk_tx), "nngp_t", self._dtype)
-            if not flat:
-                raise ValueError(f"nngp_t: expected shape ({len(ntk_tx)},), got {np.shape(nngp_t)}")
-            rest = np.maximum(prior[:, 0] - np.einsum("ij,ij->j", W, W), 0)
-        result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviation(time, ntk_tx, nngp_tx)])
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_t, "nngp_t")
+        result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviation(time, ntk_tx, W)])
         return result[0] if scalar else result
 
     def percentiles(
@@ -487,16 +481,17 @@ class LeastSquaresFlow:
         """
         time, scalar = self._time(t, steps, learning_rate)
         n, rng = positive_integer(n, "n"), np.random.default_rng(rng)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         root, k = self._initial(), self._y.shape[1]
         z = rng.standard_normal((root.half.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), root.half @ z
         if ntk_tx is None:
             f = y - self._remains(time, y - f0)
         else:
-            values, vectors = linalg.eigh(self._unseen(nngp_tx, nngp_tt), driver="evr", check_finite=False)
+            memory.require(2 * rest.nbytes, "a factor of the covariance at the new points")
+            values, vectors = linalg.eigh(rest, driver="evr", check_finite=False)
             unseen = vectors * np.sqrt(np.maximum(values, 0))
-            f0_t = root.half_solve(nngp_tx.T).T @ z
+            f0_t = W @ z
             f0_t += unseen @ rng.standard_normal((len(unseen), n * k)).astype(self._dtype)
             f = f0_t + self._reaches(time, y - f0, ntk_tx)
         f = f.reshape(len(time.t), -1, n, k).transpose(0, 2, 1, 3)

@@ -122,23 +122,13 @@ class GaussianProcess:
         """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        C = prior - W.T @ W
-        return (C + C.T) / 2
+        return checks.unexplained(prior, W, "K_tt", "K_xx")
 
     def variance(self, K_tx, K_t):
         """The diagonal of `covariance`, from K(x, x) of shape (m,): `diagonal` of the same kernel as K_xx."""
         W = self._factor.half_solve(self._cross(K_tx).T)
-        prior, flat = checks.columns(K_t, W.shape[1], "K_t", W.dtype)
-        if not flat:
-            raise ValueError(f"K_t: expected shape ({W.shape[1]},), got {np.shape(K_t)}")
-        variance = prior[:, 0] - np.einsum("ij,ij->j", W, W)
-        worst = int(variance.argmin())
-        if variance[worst] < -1e-3 * np.abs(prior).max():  # far beyond rounding
-            raise ValueError(
-                f"K_t: {prior[worst, 0]:.6g} of point {worst} is less than what the data explain of it; is it the "
-                "diagonal of the same kernel as K_xx?"
-            )
-        return np.maximum(variance, 0)
+        prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
+        return checks.unexplained(prior, W, "K_t", "K_xx")
 
     def leave_one_out(self):
         """Each target predicted from the N - 1 others, without a loop: mean y - α/d and variance 1/d, d = diag K_σ⁻¹.

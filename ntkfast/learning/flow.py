@@ -527,6 +527,12 @@ class LeastSquaresFlow:
         """The mean of `loss` over random f_0: C(mean_t) + (outputs/2N) tr e^{-tΠ} Σ e^{-tΠ}.
 
         Parameters, result and errors are those of `loss`.
+
+        Examples
+        --------
+        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> LeastSquaresFlow([[1.0]], [1.0], nngp_xx=[[3.0]]).expected_loss([0.0, 1.0]).round(3)
+        array([2.   , 0.271])
         """
         time, scalar = self._time(t, steps, learning_rate)
         F = self._initial().half

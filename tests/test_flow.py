@@ -503,6 +503,16 @@ def test_float32(problem):
         assert_allclose(got, exact, atol=2e-3)
 
 
+def test_memory_is_asked_for_first(problem, monkeypatch):
+    p = problem
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    with pytest.raises(MemoryError, match="the function at all times needs 0"):
+        p.flow.mean(np.ones(200_000), f0=p.f0)
+    K = np.eye(3000, dtype="f4")
+    with pytest.raises(MemoryError, match="the kernel in float64 needs 0"):
+        kernel_flow(K, K[0], t=1.0)
+
+
 # --- bad input
 
 K = np.array([[2.0, 1.0], [1.0, 2.0]])
@@ -587,18 +597,18 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 
 
-@pytest.mark.parametrize("method", [None, "RK45", "BDF", "Radau"])
+@pytest.mark.parametrize("method", [None, *descent.METHODS])
 def test_kernel_flow_of_least_squares(problem, method):
+    """Every step may be wrong by a tolerance: 100 of them are what the steps to t = 50 add up to."""
     p = problem
-    loose = method in ("BDF", "Radau")  # low order: at tight tolerances they take forever
-    tolerances = {"rtol": 1e-8, "atol": 1e-8} if loose else TIGHT
-    path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, **tolerances)
-    atol = 1e-5 if loose else 1e-9
-    assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
-    beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
-    assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
-    assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=max(atol, 1e-8))
-    assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
+    for tolerance in (1e-6, 1e-10):
+        path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, rtol=tolerance, atol=tolerance)
+        atol = 100 * tolerance
+        assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
+        beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
+        assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
+        assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=atol)
+        assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
 
 
 def cubic(f, y):
@@ -623,7 +633,7 @@ def test_the_cost_decreases_as_the_paper_says(problem, loss):
     y = COSTS[loss](np.random.default_rng(0))
     cost = losses.get(loss, y, (N, 2))
     path = kernel_flow(p.ntk, y, loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
-    assert np.all(np.diff(path.loss) < 1e-12)
+    assert np.all(np.diff(path.loss) < 0)
     for t in (0.5, 10.0):
         h = 0.01
         slope = (
@@ -643,7 +653,7 @@ def test_a_stiff_flow_against_a_fine_one(singular, loss):
     y = {"logistic": rng.choice([-1, 1], size=(35, 2)), "softmax": rng.integers(0, 2, 35), "huber": 3 * p.y}[loss]
     stiff = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0)
     fine = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0, method="RK45", **TIGHT)
-    assert_allclose(stiff.f, fine.f, atol=1e-5)
+    assert_allclose(stiff.f, fine.f, atol=2e-6)  # some 200 steps that matter, each to 1e-8
 
 
 def test_direction(problem):
@@ -710,7 +720,7 @@ def flow_of(**arguments):
         (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which tells"),
         (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
         (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
-        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected times in ascending order"),
+        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected strictly ascending times, got 2 and then 1 at index 1"),
         (flow_of(direction=3), TypeError, "direction: expected a function"),
         (flow_of(direction=lambda t, f: f.T), ValueError, r"direction: .* shape \(2, 1\), got \(1, 2\)"),
         (flow_of(momentum=0), ValueError, "momentum: expected a number > 0"),
@@ -721,14 +731,19 @@ def flow_of(**arguments):
         (
             flow_of(direction=lambda t, f: -(f**3) - 1, t=100.0),
             ArithmeticError,
-            "kernel_flow: the solver gave up at t = ",
+            "kernel_flow: the solver gave up at t = 0.80",
+        ),
+        (
+            flow_of(direction=lambda t, f: -f - 1, t=1e4),
+            ArithmeticError,
+            "kernel_flow: the solver gave up at t = 47.*: the flow diverges there",
         ),
         (lambda: flow_of()().at(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
         (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\)"),
     ],
 )
 def test_bad_input_of_kernel_flow(call, error, words):
-    with pytest.raises(error, match=words):
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(error, match=words):  # of a flow that diverges
         call()
 
 

@@ -80,12 +80,13 @@ def test_figure_2_limits_are_the_flow_at_infinity():
     points, X = running.circle(data.gamma), running.circle(data.data_gamma)
     net = running.relu_network(4)
     A = np.linalg.solve(nf.ntk(net, X), nf.ntk(net, X, points)).T  # Θ(x, X) Θ(X, X)⁻¹
-    np.testing.assert_allclose(data.mean, A @ data.targets, atol=1e-10)
+    low, mean, high = data.percentiles
+    np.testing.assert_allclose(mean, A @ data.targets, atol=1e-10)
     S = nf.nngp(net, X, points)
     covariance = nf.nngp(net, points) + A @ nf.nngp(net, X) @ A.T - A @ S - S.T @ A.T
-    np.testing.assert_allclose(data.deviation**2, covariance.diagonal(), atol=1e-10)
+    np.testing.assert_allclose(((high - low) / 2.5631031310892007) ** 2, covariance.diagonal(), atol=1e-10)
     # the kernels of a wide network are near the limit's, 1/√n times a few
-    assert np.abs(data.wide_mean - data.mean).max() < 5 / np.sqrt(2000)
+    assert np.abs(data.wide_percentiles - data.percentiles).max() < 5 / np.sqrt(2000)
     assert np.abs(data.errors).max() < 0.1
 
 

@@ -14,9 +14,10 @@ from scipy import integrate, linalg, sparse
 
 import ntkfast as nf
 from ntkfast import plotting
+from ntkfast.engine import memory
 from ntkfast.finite import losses
 from ntkfast.learning import GaussianProcess, LeastSquaresFlow, descent, kernel_flow
-from ntkfast.learning import factor as factor_module
+from ntkfast.learning import flow as flow_module
 
 N, M = 30, 7
 NET = nf.MLP(depth=3, activation="relu", bias_std=0.1)
@@ -136,9 +137,15 @@ def test_shapes(problem):
     assert flat.variance([1.0, 2.0]).shape == (2, N)
 
 
+def counted(monkeypatch, place, name):
+    """A list that gets the keywords of every call of place.name."""
+    calls, function = [], getattr(place, name)
+    monkeypatch.setattr(place, name, lambda *args, **kwargs: calls.append(kwargs) or function(*args, **kwargs))
+    return calls
+
+
 def test_one_decomposition_serves_everything(problem, monkeypatch):
-    calls, eigh = [], linalg.eigh
-    monkeypatch.setattr(factor_module.linalg, "eigh", lambda *args, **kwargs: calls.append(1) or eigh(*args, **kwargs))
+    calls = counted(monkeypatch, linalg, "eigh")
     p = problem
     for t in (1.0, [2.0, np.inf], np.inf):
         p.flow.mean(t, p.ntk_tx)
@@ -147,6 +154,22 @@ def test_one_decomposition_serves_everything(problem, monkeypatch):
     p.flow.components(2.0)
     p.flow.early_stopping(p.ntk_tx, p.f0_t)
     assert len(calls) == 1
+    p.flow.samples(1.0, 1, 0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    assert [call["driver"] for call in calls] == ["evr"] * 2  # syevd's work overflows LAPACK's integers at N = 32767
+
+
+def test_one_cholesky_factor_serves_forever(problem, monkeypatch):
+    p = problem
+    of_ntk, of_nngp = (counted(monkeypatch, flow_module, name) for name in ("cholesky", "factor"))
+    eigen = counted(monkeypatch, linalg, "eigh")
+    for _ in range(2):
+        p.flow.mean(np.inf)
+        p.flow.mean(np.inf, p.ntk_tx)
+        p.flow.covariance(np.inf)
+        p.flow.covariance([np.inf] * 2, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+        p.flow.variance(np.inf, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt))
+        p.flow.loss(np.inf)
+    assert (len(of_ntk), len(of_nngp), len(eigen)) == (1, 1, 0)
 
 
 # --- discrete steps
@@ -195,7 +218,10 @@ def test_steps_keep_their_parity(steps):
 def test_a_learning_rate_that_diverges(problem):
     largest = problem.flow.largest_learning_rate
     assert largest == pytest.approx(2 / np.linalg.eigvalsh(problem.pi)[-1])
-    assert np.isfinite(problem.flow.mean(steps=10**6, learning_rate=largest)).all()
+    values, vectors = np.linalg.eigh(problem.pi)
+    remains = vectors @ np.diag((1 - 2 * values / values[-1]) ** 10**6) @ vectors.T  # the first component alternates
+    exact = problem.y - remains @ problem.y
+    assert_allclose(problem.flow.mean(steps=10**6, learning_rate=largest), exact, atol=1e-9)  # 10**6 eps
     with pytest.raises(ValueError, match=rf"learning_rate: expected at most 2/λ_1 = {largest:.6g}, .*diverges"):
         problem.flow.mean(steps=1, learning_rate=1.0001 * largest)
 
@@ -222,8 +248,37 @@ def test_new_points_of_a_singular_kernel(singular):
     """At t = inf it is the solution of least norm; on the way there nothing grows without bound."""
     p = singular
     exact = p.ntk_tx @ np.linalg.pinv(p.ntk, rcond=1e-12, hermitian=True) @ p.y
-    assert_allclose(p.flow.mean(np.inf, p.ntk_tx), exact, atol=1e-9)
-    assert_allclose(p.flow.mean([1e9, 1e12, 1e20], p.ntk_tx), [exact] * 3, atol=1e-3)
+    assert_allclose(p.flow.mean([1e9, 1e12, 1e20, np.inf], p.ntk_tx), [exact] * 4, atol=1e-11)
+
+
+def test_near_duplicates():
+    """K cannot tell points at distance 1e-9 apart, κ can: what it says of their difference must not grow with t."""
+    rng = np.random.default_rng(0)
+    X = sphere(40, 4)
+    X = np.vstack([X, X[:20], X[20:] + 1e-9 * sphere(20, 4, seed=1)])
+    flow, ntk_tx = LeastSquaresFlow(nf.ntk(NET, X), rng.normal(size=80)), nf.ntk(NET, sphere(4, 4, seed=2), X)
+    assert np.count_nonzero(flow.eigenvalues == 0) == 40
+    late = flow.mean([1e9, 1e12, 1e16, np.inf], ntk_tx)
+    assert_allclose(late[:3], [late[3]] * 3, atol=1e-12)
+    assert_allclose(flow.mean(1e7, ntk_tx), late[3], atol=1e-4)  # t/N 1e-10 ‖y‖, as κ differs by 1e-10
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("noise", [1e-12, 1e-9])
+def test_noise_of_the_kernel_is_not_learned(noise, seed):
+    """A kernel of rank 3 plus a symmetric E: eigenvalues of either sign up to ‖E‖ are noise, and κ has them too."""
+    rng = np.random.default_rng(seed)
+    F, F_t, y = (rng.normal(size=shape) for shape in ((20, 3), (5, 3), 20))
+    E = rng.normal(size=(20, 20))
+    E = (E + E.T) * noise / np.linalg.norm(E + E.T, 2) * np.linalg.norm(F, 2) ** 2
+    flow = LeastSquaresFlow(F @ F.T + E, y)
+    assert np.count_nonzero(flow.eigenvalues) == 3
+    least_norm = F_t @ np.linalg.lstsq(F, y, rcond=None)[0]
+    late = flow.mean([1e5, 1e7, 1e9, 1e13, np.inf], F_t @ F.T)
+    condition = np.linalg.cond(F) ** 2
+    assert_allclose(late, [least_norm] * 5, atol=10 * condition * noise + 1e-12)
+    shifted = LeastSquaresFlow(F @ F.T - noise * np.eye(20), y)
+    assert_allclose(shifted.mean([1e5, 1e13], F_t @ F.T), [least_norm] * 2, atol=10 * condition * noise + 1e-12)
 
 
 def test_the_null_space_does_not_grow():
@@ -318,6 +373,18 @@ def test_percentiles(problem):
     sd = np.sqrt(p.flow.variance(3.0, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt)))[:, None]
     assert_allclose(high - middle, 1.2815515655446004 * sd + 0 * high, rtol=1e-12)
     assert_allclose(middle - low, high - middle, rtol=1e-12)
+
+
+def test_kernels_that_do_not_belong_together(problem):
+    """The covariance of f_0 given as Σ at new points, and as Θ on the data and between them."""
+    p = problem
+    flow = LeastSquaresFlow(p.ntk, p.y, p.ntk)
+    words = ".* of point .* less than what the data explain.*kernel as nngp_xx"
+    with pytest.raises(ValueError, match=f"nngp_t: {words}"):
+        flow.variance(1.0, p.ntk_tx, p.ntk_tx, np.diagonal(p.nngp_tt))
+    for get in (flow.covariance, lambda *matrices: flow.samples(1.0, 1, 0, *matrices[1:])):
+        with pytest.raises(ValueError, match=f"nngp_tt: {words}"):
+            get(1.0, p.ntk_tx, p.ntk_tx, p.nngp_tt)
 
 
 # --- the cost
@@ -494,11 +561,27 @@ def test_overwrite_of_a_singular_kernel(singular):
     assert_allclose(flow.mean(np.inf, p.ntk_tx), p.flow.mean(np.inf, p.ntk_tx), atol=1e-9)
 
 
-def test_a_kernel_that_was_overwritten_in_vain():
+@pytest.mark.parametrize("t", [1.0, np.inf])
+def test_a_kernel_that_was_overwritten_in_vain(t):
     flow = LeastSquaresFlow(np.array([[1.0, 2.0], [2.0, 1.0]]), [1.0, 2.0], overwrite=True)
-    for words in ("smallest eigenvalue is -1", "ntk_xx: was overwritten by a decomposition that failed"):
-        with pytest.raises(ValueError, match=words):
-            flow.mean(1.0)
+    with pytest.raises(ValueError, match="smallest eigenvalue is -1"):
+        flow.mean(t)
+    for again in (1.0, np.inf):
+        with pytest.raises(ValueError, match="ntk_xx: was overwritten by a decomposition that failed"):
+            flow.mean(again)
+
+
+def test_a_kernel_that_was_not_overwritten_for_want_of_memory(problem, monkeypatch):
+    def require(n_bytes, what, hint=""):
+        raise MemoryError(what)
+
+    flow = LeastSquaresFlow(problem.ntk.copy(), problem.y, overwrite=True)
+    flow.mean(np.inf)
+    monkeypatch.setattr(memory, "require", require)
+    with pytest.raises(MemoryError, match="the eigenvectors"):
+        flow.mean(1.0)
+    monkeypatch.undo()
+    assert_allclose(flow.mean(1.0), problem.flow.mean(1.0), atol=1e-13)
 
 
 def test_arguments_are_left_alone(problem):
@@ -525,6 +608,16 @@ def test_float32(problem):
     ):
         assert got.dtype == np.float32
         assert_allclose(got, exact, atol=2e-3)
+
+
+def test_memory_is_asked_for_first(problem, monkeypatch):
+    p = problem
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    with pytest.raises(MemoryError, match="the function at all times needs 0"):
+        p.flow.mean(np.ones(200_000), f0=p.f0)
+    K = np.eye(3000, dtype="f4")
+    with pytest.raises(MemoryError, match="the kernel in float64 needs 0"):
+        kernel_flow(K, K[0], t=1.0)
 
 
 # --- bad input
@@ -619,7 +712,7 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
     noisy = K + 1e-12 * np.random.default_rng(0).normal(size=K.shape)
     assert_allclose(LeastSquaresFlow(noisy, X[:, 0]).mean(5.0), LeastSquaresFlow(K, X[:, 0]).mean(5.0), atol=1e-9)
     low_rank = X @ X.T - 1e-11 * np.eye(20)
-    assert np.isfinite(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf)).all()
+    assert_allclose(LeastSquaresFlow(low_rank, X[:, 0]).mean(np.inf), X[:, 0], atol=1e-13)  # a target in its range
 
 
 # --- any cost, any direction: the differential equation
@@ -627,18 +720,18 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 
 
-@pytest.mark.parametrize("method", [None, "RK45", "BDF", "Radau"])
+@pytest.mark.parametrize("method", [None, *descent.METHODS])
 def test_kernel_flow_of_least_squares(problem, method):
+    """Every step may be wrong by a tolerance: 100 of them are what the steps to t = 50 add up to."""
     p = problem
-    loose = method in ("BDF", "Radau")  # low order: at tight tolerances they take forever
-    tolerances = {"rtol": 1e-8, "atol": 1e-8} if loose else TIGHT
-    path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, **tolerances)
-    atol = 1e-5 if loose else 1e-9
-    assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
-    beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
-    assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
-    assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=max(atol, 1e-8))
-    assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
+    for tolerance in (1e-6, 1e-10):
+        path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, rtol=tolerance, atol=tolerance)
+        atol = 100 * tolerance
+        assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
+        beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
+        assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
+        assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=atol)
+        assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
 
 
 def cubic(f, y):
@@ -663,7 +756,7 @@ def test_the_cost_decreases_as_the_paper_says(problem, loss):
     y = COSTS[loss](np.random.default_rng(0))
     cost = losses.get(loss, y, (N, 2))
     path = kernel_flow(p.ntk, y, loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
-    assert np.all(np.diff(path.loss) < 1e-12)
+    assert np.all(np.diff(path.loss) < 0)
     for t in (0.5, 10.0):
         h = 0.01
         slope = (
@@ -683,7 +776,7 @@ def test_a_stiff_flow_against_a_fine_one(singular, loss):
     y = {"logistic": rng.choice([-1, 1], size=(35, 2)), "softmax": rng.integers(0, 2, 35), "huber": 3 * p.y}[loss]
     stiff = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0)
     fine = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0, method="RK45", **TIGHT)
-    assert_allclose(stiff.f, fine.f, atol=1e-5)
+    assert_allclose(stiff.f, fine.f, atol=2e-6)  # some 200 steps that matter, each to 1e-8
 
 
 def test_direction(problem):
@@ -761,7 +854,7 @@ def flow_of(**arguments):
         ),
         (flow_of(t=-1.0), ValueError, "t: expected finite numbers >= 0, got -1"),
         (flow_of(t=np.inf), ValueError, "t: expected finite numbers >= 0, got inf"),
-        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected times in ascending order"),
+        (flow_of(t=[2.0, 1.0]), ValueError, "t: expected strictly ascending times, got 2 and then 1 at index 1"),
         (flow_of(direction=3), TypeError, "direction: expected a function"),
         (flow_of(direction=lambda t, f: f.T), ValueError, r"direction: .* shape \(2, 1\), got \(1, 2\)"),
         (flow_of(momentum=0), ValueError, "momentum: expected a number > 0"),
@@ -772,14 +865,19 @@ def flow_of(**arguments):
         (
             flow_of(direction=lambda t, f: -(f**3) - 1, t=100.0),
             ArithmeticError,
-            "kernel_flow: the solver gave up at t = ",
+            "kernel_flow: the solver gave up at t = 0.80",
+        ),
+        (
+            flow_of(direction=lambda t, f: -f - 1, t=1e4),
+            ArithmeticError,
+            "kernel_flow: the solver gave up at t = 47.*: its numbers are not finite",
         ),
         (lambda: flow_of()().at(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
         (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\)"),
     ],
 )
 def test_bad_input_of_kernel_flow(call, error, words):
-    with pytest.raises(error, match=words):
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(error, match=words):  # of a flow that diverges
         call()
 
 

@@ -242,12 +242,25 @@ def test_training_the_parameters_is_the_flow_of_their_kernel():
     assert_allclose(model.flow(y).mean(steps=50, learning_rate=0.5, f0=model()), model(theta), atol=1e-12)
 
 
+def test_features_in_float32():
+    model = random_feature_model(nf.ntk(nf.MLP(depth=3), sphere(5, 3)).astype("f4"), 10, rng=0)
+    for array in (model.features, model.theta, model(), model(np.ones(10)), model.kernel()):
+        assert array.dtype == np.float32
+    assert model.flow(np.ones(5)).mean(1.0, f0=model()).dtype == np.float32
+
+
 def test_rate():
     K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
     found = random_feature_convergence(K, (100, 400, 1600, 6400), 20, rng=0)
     assert found.errors.shape == (4, 20)
     assert found.rate == pytest.approx(-0.5, abs=0.08)
-    assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.35)
+
+
+def test_mean_square_of_the_error_of_features():
+    """(‖K‖² + (tr K)²)/P exactly, for Gaussian features; 400 models tell their mean square to some 10 %."""
+    K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
+    found = random_feature_convergence(K, (50, 100), 400, rng=0)
+    assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.1)
 
 
 def test_progress_counts_features():

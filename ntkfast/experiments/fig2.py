@@ -48,11 +48,11 @@ class Figure2:
         Angles of the training points, and f* there.
     errors : ndarray, shape (W, S, 4)
         f_θ(T) - f* there.
-    mean, deviation : ndarray, shape (G,)
-        Of the limit Gaussian at t = ∞.
+    percentiles : ndarray, shape (3, G)
+        The 10th, 50th and 90th of the limit Gaussian at t = ∞.
     wide : int
         Width of the network that stands for the limit, as in the paper.
-    wide_mean, wide_deviation : ndarray, shape (G,)
+    wide_percentiles : ndarray, shape (3, G)
         The same from the kernels of that network.
     """
 
@@ -62,11 +62,9 @@ class Figure2:
     data_gamma: np.ndarray
     targets: np.ndarray
     errors: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    percentiles: np.ndarray
     wide: int
-    wide_mean: np.ndarray
-    wide_deviation: np.ndarray
+    wide_percentiles: np.ndarray
 
 
 def run(
@@ -137,20 +135,18 @@ def run(
                 )  # fmt: skip
                 outputs[i, k], errors[i, k] = seen["f"][0], seen["error"][0]
         found = parts.get("wide", wide_kernels)
-    mean, deviation = _limit(*kernels(net, every, progress=False), y)
-    wide_mean, wide_deviation = _limit(found["nngp"].astype(float), found["ntk"].astype(float), y)
     return Figure2(
-        np.array(widths), gamma, outputs, np.asarray(data_gamma, dtype=float), y, errors, mean, deviation, wide,
-        wide_mean, wide_deviation,
+        np.array(widths), gamma, outputs, np.asarray(data_gamma, dtype=float), y, errors,
+        _limit(*kernels(net, every, progress=False), y), wide,
+        _limit(found["nngp"].astype(float), found["ntk"].astype(float), y),
     )  # fmt: skip
 
 
 def _limit(nngp, ntk, y):
-    """Mean and standard deviation at t = ∞ from the kernels on the training points and, after them, the grid."""
+    """Percentiles at t = ∞ from the kernels on the training points and, after them, the grid."""
     n = len(y)
     flow = LeastSquaresFlow(ntk[:n, :n], y, nngp[:n, :n])
-    mean = flow.mean(np.inf, ntk[n:, :n])
-    return mean, np.sqrt(flow.variance(np.inf, ntk[n:, :n], nngp[n:, :n], nngp.diagonal()[n:]))
+    return flow.percentiles(np.inf, LEVELS, ntk[n:, :n], nngp[n:, :n], nngp.diagonal()[n:])
 
 
 def plot(data: Figure2):
@@ -158,17 +154,16 @@ def plot(data: Figure2):
     figure = new_figure(4.8 * len(data.widths), 5)
     axes = np.atleast_1d(figure.subplots(1, len(data.widths), sharey=True))
     limits = {
-        "$n = \\infty$": (data.mean, data.deviation, "black", "-"),
-        f"by a network of $n = {data.wide}$": (data.wide_mean, data.wide_deviation, COLOURS[1], "--"),
+        "$n = \\infty$": (data.percentiles, "black", "-"),
+        f"by a network of $n = {data.wide}$": (data.wide_percentiles, COLOURS[1], "--"),
     }
     for ax, width, outputs in zip(axes, data.widths, data.outputs, strict=True):
         for k, curve in enumerate(outputs):
             ax.plot(data.gamma, curve, color=COLOURS[5], linewidth=1, label=None if k else "trained networks")
-        for name, (mean, deviation, colour, style) in limits.items():
-            for level in LEVELS:
+        for name, (percentiles, colour, style) in limits.items():
+            for level, curve in zip(LEVELS, percentiles, strict=True):
                 wide = 2 if level == 50 else 1.2
                 label = f"10th, 50th, 90th percentile, {name}" if level == 50 else None
-                curve = mean + ndtri(level / 100) * deviation
                 ax.plot(data.gamma, curve, style, color=colour, linewidth=wide, label=label)
         ax.plot(data.data_gamma, data.targets, "o", color="black", markersize=6, label="training points", zorder=4)
         ax.set(xlim=(-np.pi, np.pi), xlabel=r"$\gamma$", title=f"$n = {width}$")
@@ -180,10 +175,12 @@ def plot(data: Figure2):
 def findings(data: Figure2):
     """The numbers of the figure: a list of Finding."""
     lines = []
-    seen = data.deviation > 0.1 * data.deviation.max()  # away from the training points, where all is 0
+    low, mean, high = data.percentiles
+    deviation = (high - low) / (ndtri(LEVELS[2] / 100) - ndtri(LEVELS[0] / 100))
+    seen = deviation > 0.1 * deviation.max()  # away from the training points, where all is 0
     n_seeds = data.outputs.shape[1]
     for width, outputs, errors in zip(data.widths, data.outputs, data.errors, strict=True):
-        z = (outputs[:, seen] - data.mean[seen]) / data.deviation[seen]
+        z = (outputs[:, seen] - mean[seen]) / deviation[seen]
         for level in LEVELS:
             quantile = ndtri(level / 100)
             # of the empirical quantile of independent samples: √(p(1-p)/S)/φ(z_p)
@@ -206,9 +203,7 @@ def findings(data: Figure2):
         spread = np.sqrt(np.mean(z**2))
         lines.append(told(f"n = {width}: spread around the limit's mean over the limit's", spread, "about 1"))
         lines.append(below(f"n = {width}: largest |f - f*| on the training points", 0.02, np.abs(errors).max(), "0"))
-    for level in LEVELS:
-        quantile = ndtri(level / 100)
-        apart = data.wide_mean - data.mean + quantile * (data.wide_deviation - data.deviation)
+    for level, apart in zip(LEVELS, data.wide_percentiles - data.percentiles, strict=True):
         lines.append(
             below(
                 f"limit's {level}th percentile by a network of n = {data.wide} and exact: largest difference",

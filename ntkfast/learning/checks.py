@@ -124,17 +124,20 @@ def in_place(K, name):
 
 
 def semi_definite(eigenvalues, name):
-    """Eigenvalues (ascending) as they came, those within rounding of 0 as 0; raise if one is negative beyond that.
+    """Eigenvalues (ascending), those up to a floor as 0, that floor, and the noise; raise if one is below -√eps of the
+    largest.
 
-    Within rounding: up to N eps of the largest, the backward error of the decomposition. Down to -√eps of it the
-    eigenvalue counts as 0 too: that much comes from kernel entries that are known to half the digits only, as those of
-    near duplicates are.
+    The floor is N eps of the largest, the backward error of the decomposition. Kernel entries may be known to less, to
+    half of their digits for near duplicates: as far as that made eigenvalues negative, it made others positive. Twice
+    the most negative one is the noise, and a floor if it is more.
     """
     largest = max(eigenvalues[-1], 0)
     eps = np.finfo(eigenvalues.dtype).eps
     if eigenvalues[0] < -np.sqrt(eps) * largest:
         raise ValueError(not_definite(name, eigenvalues[0], "semi-definite"))
-    return np.where(eigenvalues > len(eigenvalues) * eps * largest, eigenvalues, 0)
+    noise = max(-2 * eigenvalues[0], 0)
+    floor = max(len(eigenvalues) * eps * largest, noise)
+    return np.where(eigenvalues > floor, eigenvalues, 0), floor, noise
 
 
 def not_definite(name, smallest, what, rounding=0.0):
@@ -167,6 +170,35 @@ def columns(values, n, name, dtype, n_columns=None):
     if n_columns is not None and array.shape[1] != n_columns:
         raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {values.shape}")
     return array, flat
+
+
+def variances(values, name, n):
+    """values as a float64 array of shape (n,)."""
+    array, flat = columns(values, n, name, np.float64)
+    if not flat:
+        raise ValueError(f"{name}: expected shape ({n},), got {np.shape(values)}")
+    return array[:, 0]
+
+
+def unexplained(prior, W, name, seen):
+    """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: what data leave of a (co)variance.
+
+    Raise where they explain more than there is, far beyond rounding: the kernels do not belong together then.
+    """
+    total = prior.diagonal() if prior.ndim == 2 else prior
+    with np.errstate(over="ignore"):
+        rest = total - np.einsum("ij,ij->j", W, W)
+    worst = int(rest.argmin())
+    if rest[worst] < -1e-3 * np.abs(total).max():
+        raise ValueError(
+            f"{name}: {total[worst]:.6g} of point {worst} is less than what the data explain of it; is it of the same "
+            f"kernel as {seen}?"
+        )
+    if prior.ndim == 1:
+        return np.maximum(rest, 0)
+    with overflow("covariance") as fits:
+        C = fits(prior - W.T @ W)
+    return (C + C.T) / 2
 
 
 def times(t, name="t", infinite=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import integrate
 
-from ntkfast.engine import arrays, reprs
+from ntkfast.engine import arrays, memory, reprs
 from ntkfast.engine import progress as progress_bar
 from ntkfast.finite import losses
 from ntkfast.learning import checks
@@ -24,6 +24,7 @@ INFINITE = (
 )
 SMALL = "its steps no longer change the time, as where a flow diverges or jumps, or at a tiny t, rtol or atol"
 PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
+STILL = 100  # at one time; LSODA goes on forever where its steps get too small to change it
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,14 @@ def kernel_flow(
     Parameters
     ----------
     K : array_like, shape (N, N)
-        Symmetric. That it is positive semi-definite is not checked: that would cost more than the flow.
+        Symmetric. That it is positive semi-definite is not checked: that would cost more than the flow. Kept for `at`,
+        not copied if it is float64: leave it as it is. Everything is computed and returned in float64.
     y : array_like, shape (N,) or (N, outputs), optional
         Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
         A callable gets (f, y), f of shape (N, outputs), and returns (C, N ∂C/∂f).
     t : float or array_like, shape (T,)
-        Times to return, ascending, >= 0 (one number: T = 1). The flow starts at time 0.
+        Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
     direction : callable, optional
         d(t, f) for f of shape (N, outputs), an array of that shape, with the sign of d above. Then the loss is recorded
         if y is given, but not followed.
@@ -171,10 +173,16 @@ def kernel_flow(
     K = checks.symmetric(K, "K")
     n = len(K)
     cost, f0, flat = _start(y, loss, direction, f0, n)
-    K = K.astype(np.float64, copy=False)
+    if K.dtype != np.float64:
+        memory.require(8 * K.size, "the kernel in float64")
+        K = K.astype(np.float64)
     t, _ = checks.times(t, infinite=False)
-    if (np.diff(t) <= 0).any():
-        raise ValueError(f"t: expected times in ascending order, got {t.tolist() if t.size < 9 else 'others'}")
+    back = np.flatnonzero(np.diff(t) <= 0)
+    if len(back):
+        raise ValueError(
+            f"t: expected strictly ascending times, got {t[back[0]]:.6g} and then {t[back[0] + 1]:.6g} at index "
+            f"{back[0] + 1}"
+        )
     gamma = None if momentum is None else positive_number(momentum, "momentum")
     rtol, atol = positive_number(rtol, "rtol"), positive_number(atol, "atol")
     progress_bar.check(progress)
@@ -194,7 +202,7 @@ def kernel_flow(
         return -d / n
 
     def slope(time, state):
-        patience(time)
+        patience(time, state)
         pull = velocity(time, function(state)).ravel()
         return pull if gamma is None else np.concatenate([state[size:], pull - gamma * state[size:]])
 
@@ -205,7 +213,6 @@ def kernel_flow(
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
 
-    patience = _Patience(t[-1])
     separable = direction is None and isinstance(loss, str)  # else the solver takes differences of its own
     events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
@@ -218,6 +225,7 @@ def kernel_flow(
         method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
         implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
         with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
+            patience = _Patience(t[-1], STILL if separable else STILL + 2 * n_unknowns, report)
             try:
                 found = integrate.solve_ivp(
                     slope,
@@ -225,7 +233,7 @@ def kernel_flow(
                     initial,
                     method=method,
                     dense_output=True,
-                    events=[_watch(report, t[-1]), *events],
+                    events=events,
                     rtol=rtol,
                     atol=atol / norm if norm > 0 else atol,  # of α: K takes it to at most atol of f
                     **implicit,
@@ -318,31 +326,25 @@ class _Path:
 class _Patience:
     """Counts evaluations, and gives up where they no longer take the flow on."""
 
-    def __init__(self, last):
+    def __init__(self, last, most_at_once, report):
+        self.last, self.report = last, report
         self.share, self.mark, self.count = last / 1000, 0.0, 0
+        self.most_at_once, self.time, self.at_once = most_at_once, 0.0, 0
 
-    def __call__(self, time):
-        self.count += 1
-        if time > self.mark + self.share:
-            self.mark, self.count = time, 0
+    def __call__(self, time, state):
+        if not np.isfinite(state).all():
+            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {INFINITE}")
+        self.count = 0 if time > self.mark + self.share else self.count + 1
+        if self.count == 0:
+            self.mark = time
+            if self.report is not None:
+                self.report(int(100 * min(time / self.last, 1)), 100)
+        self.at_once = self.at_once + 1 if time == self.time else 0
+        self.time = time
+        if self.at_once > self.most_at_once:
+            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {SMALL}")
         if self.count > PATIENCE:
             raise ArithmeticError(
                 f"kernel_flow: the solver gave up at t = {time:.6g}: {PATIENCE} evaluations took it no further; the "
                 "cost or direction may jump there, or the flow be stiff: try method='Radau', or larger rtol and atol"
             )
-
-
-def _watch(report, end):
-    """No event, but called after every step: LSODA goes on forever where its steps get too small to change the time."""
-    last = [-1.0]
-
-    def event(time, state):
-        if time == last[0] or not np.isfinite(state).all():
-            why = SMALL if np.isfinite(state).all() else INFINITE
-            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {why}")
-        last[0] = time
-        if report is not None:
-            report(int(100 * min(time / end, 1)), 100)
-        return 1.0
-
-    return event

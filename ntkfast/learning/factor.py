@@ -145,6 +145,7 @@ class Eigen:
     values: np.ndarray  # (n,)
     vectors: np.ndarray  # (n, n)
     floor: float  # eigenvalues up to here count as 0
+    noise: float  # 2-norm of what seems to be wrong in K; 0 if no eigenvalue is negative
 
     def solve(self, B):
         inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)
@@ -170,8 +171,8 @@ def eigen(K, name, *, overwrite=False):
     memory.require(K.nbytes, "the eigenvectors")
     values, vectors = linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
     fix_signs(vectors)
-    values = checks.semi_definite(values, name)
-    return Eigen(values, vectors, len(values) * np.finfo(values.dtype).eps * values[-1])
+    values, floor, noise = checks.semi_definite(values, name)
+    return Eigen(values, vectors, floor, noise)
 
 
 def fix_signs(vectors):

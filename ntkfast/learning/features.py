@@ -27,7 +27,7 @@ class RandomFeatureModel:
     features : ndarray, shape (N, P)
         The functions f^(p) on the points.
     theta : ndarray, shape (P,)
-        The parameters at initialisation, iid N(0, 1).
+        The parameters at initialisation, iid N(0, 1). float32 as all else if K is so, else float64.
     """
 
     features: np.ndarray
@@ -37,15 +37,18 @@ class RandomFeatureModel:
 
     def __call__(self, theta=None):
         """F_θ on the points, (N,), at initialisation by default."""
-        theta = self.theta if theta is None else checks.matrix([theta], "theta", (1, len(self.theta)), float)[0]
-        return self.features @ theta / np.sqrt(len(theta))
+        shape, dtype = (1, len(self.theta)), self.theta.dtype
+        theta = self.theta if theta is None else checks.matrix([theta], "theta", shape, dtype)[0]
+        return self.features @ theta / np.sqrt(self.features.dtype.type(len(theta)))
 
     def kernel(self):
         """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, (N, N): it does not depend on θ."""
         return self.features @ self.features.T / self.features.shape[1]
 
     def flow(self, y):
-        """Gradient descent on θ for the least-squares cost, as the flow of the tangent kernel; its f0 is F, or 0.
+        """Gradient descent on θ for the least-squares cost, as the flow of the tangent kernel.
+
+        It starts where it is told to: at F with mean(t, f0=model()), else at 0.
 
         Parameters
         ----------
@@ -82,6 +85,8 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
     ------
     TypeError, ValueError
         An argument is not as described; K is not positive semi-definite.
+    MemoryError
+        The features do not fit into memory.
 
     Examples
     --------
@@ -102,7 +107,8 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
     P, rng = checks.count(P, "P"), _generator(rng)
     root = factor(checks.symmetric(K, "K"), "K")
-    return RandomFeatureModel(_draw(root, P, rng), rng.standard_normal(P))
+    features = _draw(root, P, rng)
+    return RandomFeatureModel(features, rng.standard_normal(P).astype(features.dtype))
 
 
 def _draw(root, P, rng):
@@ -151,6 +157,13 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, pr
     Returns
     -------
     FeatureConvergence
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; K is 0 or not positive semi-definite.
+    MemoryError
+        The features do not fit into memory.
 
     Examples
     --------

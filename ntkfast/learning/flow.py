@@ -88,22 +88,23 @@ class LeastSquaresFlow:
     y : array_like, shape (N,) or (N, outputs)
         Targets. Results have an axis of outputs if y has one.
     nngp_xx : array_like, shape (N, N), optional
-        Σ on the data, for random f_0.
+        Σ on the data, for random f_0. Kept like ntk_xx.
     overwrite : bool
         Work in the memory of ntk_xx: its contents are lost, and nothing of its size is needed beside it at t = inf.
 
     Attributes
     ----------
     eigenvalues : ndarray, shape (N,)
-        λ_i of K/N, largest first. Up to N eps of the largest they count as 0 and are returned so.
+        λ_i of K/N, largest first. Up to N eps of the largest, and up to twice the most negative one in absolute value,
+        which tells how noisy K is, they count as 0 and are returned so.
     largest_learning_rate : float
         2/λ_1. Discrete gradient descent diverges beyond.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described; the message names it. A matrix that is not positive semi-definite beyond
-        rounding is found when it is first decomposed.
+        An argument is not as described; the message names it. A matrix that is not positive semi-definite (an
+        eigenvalue is below -√eps of the largest) is found when it is first decomposed.
     MemoryError
         A copy or the eigenvectors do not fit into memory.
 
@@ -120,9 +121,11 @@ class LeastSquaresFlow:
     kernels from 2e-154 and 1e-19 on: beyond, and where a result overflows, a ValueError says so.
 
     The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is the limit t/N of
-    (1 - e^{-tλ})/(Nλ), until t times N eps λ_1 reaches 1: from there on rounding leaves nothing known of it, and it is
-    left out. At t = inf that is the solution of least norm. Where κ has a part in the null space of up to N eps ‖κ‖
-    only, as every kernel function has, that part is rounding and counts as 0.
+    (1 - e^{-tλ})/(Nλ), until t √eps λ_1 reaches 1: entries of near duplicates are known to half of their digits, which
+    may hide an eigenvalue of this size, so that from there on nothing is known of it, and it is left out. At t = inf
+    that is the solution of least norm. Where κ has a part in the null space of up to N eps ‖κ‖ only, or of what the
+    noise of K explains, ‖E‖ (1 + ‖κ K⁻¹‖) with ‖E‖ <= twice the most negative eigenvalue, that part counts as 0: a
+    kernel function has none.
 
     Examples
     --------
@@ -162,22 +165,27 @@ class LeastSquaresFlow:
 
     def _decomposed(self):
         if self._eigen is None:
-            if self._K is None:
-                raise ValueError("ntk_xx: was overwritten by a decomposition that failed")
+            K = self._kernel()
             if self._cholesky is not None and self._overwrite:
                 self._cholesky.matrix()  # K stands in its place again
-            K, self._cholesky = self._K, None
+            self._cholesky = None
+            memory.require(K.nbytes, "the eigenvectors")  # while K is whole
             if self._overwrite:
                 self._K = None
             self._eigen, self._K = eigen(K, "ntk_xx", overwrite=self._overwrite), None
         return self._eigen
+
+    def _kernel(self):
+        if self._K is None:
+            raise ValueError("ntk_xx: was overwritten by a decomposition that failed")
+        return self._K
 
     def _factored(self, time):
         """The Cholesky factor if it can serve all of these times, else None."""
         if self._eigen is not None or not np.isinf(time.t).all() or not self._definite:
             return None
         if self._cholesky is None:
-            self._cholesky = cholesky(self._K, overwrite=self._overwrite)
+            self._cholesky = cholesky(self._kernel(), overwrite=self._overwrite)
             self._definite = self._cholesky is not None
         return self._cholesky
 
@@ -250,6 +258,7 @@ class LeastSquaresFlow:
     def _spread(self, left, weights, coefficients):
         """left diag(w_t) coefficients for all t: left (m, n), weights (T, n), coefficients (n, q) → (T, m, q)."""
         m, q = len(left), coefficients.shape[1]
+        memory.require(len(weights) * m * q * self._dtype.itemsize, "the function at all times")
         result = np.empty((len(weights), m, q), dtype=self._dtype)
         together = max(1, CHUNK // (max(m, self._n) * q))
         for start in range(0, len(weights), together):
@@ -269,16 +278,22 @@ class LeastSquaresFlow:
         """(1 - e^{-tλ})/(Nλ), (T, n); see the notes of the class on the null space."""
         e = self._decomposed()
         moves = e.values > 0
+        hidden = max(e.floor, np.sqrt(np.finfo(self._dtype).eps) * e.values[-1])
         with np.errstate(invalid="ignore"):  # inf · 0
-            null = np.where(time.t * e.floor < self._n, time.t / self._n, 0)[:, None]
+            null = np.where(time.t * hidden < self._n, time.t / self._n, 0)[:, None]
         return np.where(moves, learned(time, e.values / self._n) / np.where(moves, e.values, 1), null)
 
     def _along(self, ntk_tx):
-        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding."""
+        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding and noise.
+
+        Noise: of a kernel function κ = a K for some weights a; with K + E for K, κ v = -a E v in the null space.
+        """
         e = self._decomposed()
         left = ntk_tx @ e.vectors
-        null = left[:, : np.count_nonzero(e.values == 0)]
+        null, moving = np.split(left, [np.count_nonzero(e.values == 0)], axis=1)
         rounding = self._n * np.finfo(self._dtype).eps * np.linalg.norm(ntk_tx, axis=1)
+        if e.noise:
+            rounding += e.noise * (1 + np.linalg.norm(moving / e.values[null.shape[1] :], axis=1))
         null[np.linalg.norm(null, axis=1) <= rounding] = 0  # else t/N times it would grow
         return left
 
@@ -354,14 +369,13 @@ class LeastSquaresFlow:
 
     # --- random initial functions
 
-    def _deviation(self, time, ntk_tx, nngp_tx):
+    def _deviation(self, time, ntk_tx, W):
         """For each t the matrix M with f_t - mean_t = M z + r for z ~ N(0, I), r independent of the data, (m, rank).
 
         f_0 = F z on the data with F Fᵀ = Σ(X, X), and W z + r at new points with W = Σ(x, X) F⁻ᵀ; so M = e^{-tΠ} F or
         W - A_t F. Squares of M lose nothing of positivity to rounding, however large A_t is.
         """
         F = self._initial().half
-        W = None if ntk_tx is None else self._initial().half_solve(nngp_tx.T).T
         found = self._factored(time)
         if found:
             M = np.zeros_like(F) if W is None else W - ntk_tx @ found.solve(F)
@@ -378,15 +392,18 @@ class LeastSquaresFlow:
             yield product if W is None else W - product
 
     def _random(self, ntk_tx, nngp_tx, nngp_tt, name):
-        """The matrices of the new points, checked: all or none."""
+        """K(x, X), W of `_deviation`, and the (co)variance of r: of new points all matrices or none."""
         given = {"ntk_tx": ntk_tx, "nngp_tx": nngp_tx, name: nngp_tt}
         missing = [key for key, value in given.items() if value is None]
         if len(missing) == 3:
-            return None, None
+            return None, None, 0
         if missing:
             raise TypeError(f"{missing[0]}: expected a matrix together with the others of the new points, got None")
         ntk_tx = self._cross(ntk_tx)
-        return ntk_tx, checks.matrix(nngp_tx, "nngp_tx", ntk_tx.shape, self._dtype)
+        nngp_tx = checks.matrix(nngp_tx, "nngp_tx", ntk_tx.shape, self._dtype)
+        prior = (checks.symmetric if name == "nngp_tt" else checks.variances)(nngp_tt, name, len(ntk_tx))
+        W = self._initial().half_solve(nngp_tx.T)
+        return ntk_tx, W.T, checks.unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx")
 
     @_public
     def covariance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_tt=None, *, steps=None, learning_rate=None):
@@ -416,20 +433,14 @@ class LeastSquaresFlow:
                [0.112, 0.368]])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         m = self._n if ntk_tx is None else len(ntk_tx)
-        rest = 0 if ntk_tx is None else self._unseen(nngp_tx, nngp_tt)
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "the covariance")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
-        for k, M in enumerate(self._deviation(time, ntk_tx, nngp_tx)):
+        for k, M in enumerate(self._deviation(time, ntk_tx, W)):
             C = rest + M @ M.T
             result[k] = (C + C.T) / 2
         return result[0] if scalar else result
-
-    def _unseen(self, nngp_tx, nngp_tt):
-        """The covariance of f_0 at new points, given f_0 on the data."""
-        W = self._initial().half_solve(nngp_tx.T)
-        return checks.symmetric(nngp_tt, "nngp_tt", len(nngp_tx)).astype(self._dtype, copy=False) - W.T @ W
 
     @_public
     def variance(self, t=None, ntk_tx=None, nngp_tx=None, nngp_t=None, *, steps=None, learning_rate=None):
@@ -454,16 +465,8 @@ class LeastSquaresFlow:
         array([0.135, 0.368])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_t, "nngp_t")
-        if ntk_tx is None:
-            rest = np.zeros(self._n, dtype=self._dtype)
-        else:
-            W = self._initial().half_solve(nngp_tx.T)
-            prior, flat = checks.columns(nngp_t, len(ntk_tx), "nngp_t", self._dtype)
-            if not flat:
-                raise ValueError(f"nngp_t: expected shape ({len(ntk_tx)},), got {np.shape(nngp_t)}")
-            rest = np.maximum(prior[:, 0] - np.einsum("ij,ij->j", W, W), 0)
-        result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviation(time, ntk_tx, nngp_tx)])
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_t, "nngp_t")
+        result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviation(time, ntk_tx, W)])
         return result[0] if scalar else result
 
     @_public
@@ -523,7 +526,7 @@ class LeastSquaresFlow:
         """
         time, scalar = self._time(t, steps, learning_rate)
         n, rng = checks.count(n, "n"), _generator(rng)
-        ntk_tx, nngp_tx = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
+        ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         root, k = self._initial(), self._y.shape[1]
         m = self._n if ntk_tx is None else len(ntk_tx)
         memory.require(n * k * (3 * self._n + len(time.t) * m) * self._dtype.itemsize, "the samples")
@@ -532,9 +535,10 @@ class LeastSquaresFlow:
         if ntk_tx is None:
             f = y - self._remains(time, y - f0)
         else:
-            values, vectors = linalg.eigh(self._unseen(nngp_tx, nngp_tt), driver="evr", check_finite=False)
+            memory.require(2 * rest.nbytes, "a factor of the covariance at the new points")
+            values, vectors = linalg.eigh(rest, driver="evr", check_finite=False)
             unseen = vectors * np.sqrt(np.maximum(values, 0))
-            f0_t = root.half_solve(nngp_tx.T).T @ z
+            f0_t = W @ z
             f0_t += unseen @ rng.standard_normal((len(unseen), n * k)).astype(self._dtype)
             f = f0_t + self._reaches(time, y - f0, ntk_tx)
         f = f.reshape(len(time.t), -1, n, k).transpose(0, 2, 1, 3)
@@ -572,6 +576,12 @@ class LeastSquaresFlow:
         """The mean of `loss` over random f_0: C(mean_t) + (outputs/2N) tr e^{-tΠ} Σ e^{-tΠ}.
 
         Parameters, result and errors are those of `loss`.
+
+        Examples
+        --------
+        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> LeastSquaresFlow([[1.0]], [1.0], nngp_xx=[[3.0]]).expected_loss([0.0, 1.0]).round(3)
+        array([2.   , 0.271])
         """
         time, scalar = self._time(t, steps, learning_rate)
         F = self._initial().half

@@ -145,25 +145,13 @@ class GaussianProcess:
         """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        with checks.overflow("covariance") as fits:
-            C = fits(prior - W.T @ W)
-        return (C + C.T) / 2
+        return checks.unexplained(prior, W, "K_tt", "K_xx")
 
     def variance(self, K_tx, K_t):
         """The diagonal of `covariance`, from K(x, x) of shape (m,): `diagonal` of the same kernel as K_xx."""
         W = self._factor.half_solve(self._cross(K_tx).T)
-        prior, flat = checks.columns(K_t, W.shape[1], "K_t", W.dtype)
-        if not flat:
-            raise ValueError(f"K_t: expected shape ({W.shape[1]},), got {np.shape(K_t)}")
-        with np.errstate(over="ignore"):
-            variance = prior[:, 0] - np.einsum("ij,ij->j", W, W)
-        worst = int(variance.argmin())
-        if variance[worst] < -1e-3 * np.abs(prior).max():  # far beyond rounding
-            raise ValueError(
-                f"K_t: {prior[worst, 0]:.6g} of point {worst} is less than what the data explain of it; is it the "
-                "diagonal of the same kernel as K_xx?"
-            )
-        return np.maximum(variance, 0)
+        prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
+        return checks.unexplained(prior, W, "K_t", "K_xx")
 
     def percentiles(self, K_tx, K_t, levels=(10, 50, 90)):
         """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.

@@ -38,8 +38,7 @@ def kernel_vjp(
     TypeError, ValueError
         An argument is not as described; an activation known by its Hermite series only jumps.
     PrecisionError
-        A pair of points correlates more than the Hermite series of an activation serves: its derivatives are not
-        known there. Closed forms, polynomials and piecewise linear activations have them everywhere.
+        As in `ntk`.
 
     Notes
     -----

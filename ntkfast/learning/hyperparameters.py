@@ -29,8 +29,8 @@ class FittedHyperparameters(NamedTuple):
     noise : float, the variance
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every step
-    converged : bool, whether that is a maximum, with nothing at an end of its range
-    message : str, why it ended
+    converged : bool, whether that is a maximum within the ranges
+    message : str, why it ended, and what stands at an end of its range (noise or biases that want to be 0, for example)
     """
 
     network: Network
@@ -200,8 +200,7 @@ def fit_hyperparameters(
     values.update(zip(free, np.exp(found.x).tolist(), strict=True))
     *stds, variance = values.values()
     network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
-    converged = bool(found.success) and not at_end
-    return FittedHyperparameters(network, variance, value, np.array(path), converged, message)
+    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message)
 
 
 def _free(start, fixed):

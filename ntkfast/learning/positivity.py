@@ -11,8 +11,8 @@ import numpy as np
 from scipy import special
 from scipy.special import eval_hermitenorm, gammaln
 
-from ntkfast.kernels import ntk
-from ntkfast.learning import checks
+from ntkfast.kernels import nngp, ntk
+from ntkfast.learning import checks, rounding
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
 from ntkfast.networks import Network, activations
 from ntkfast.networks.checks import non_negative_number, positive_integer, positive_number
@@ -20,7 +20,7 @@ from ntkfast.networks.checks import non_negative_number, positive_integer, posit
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
 NOISE = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
-PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|: what kernel entries are known to
+PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|
 DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
 TERMS = 64  # coefficients that decide on the pattern, at least
 FEW = 8  # a pattern is none below this many
@@ -82,6 +82,11 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     Returns
     -------
     HermiteCertificate
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described, the message names it; the dual is not finite at this variance.
 
     Examples
     --------
@@ -194,7 +199,7 @@ class SmallestEigenvalue:
     value : float
         The smallest eigenvalue of the kernel matrix.
     error : float
-        Bound of its error by rounding.
+        Bound of its error, by rounding and by what the duals are known to.
     positive_definite : bool
         value > error. If not, the matrix is singular as far as can be known.
     duplicates, antipodes, proportional : list of (int, int)
@@ -221,8 +226,15 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     """The smallest eigenvalue of the kernel on given points, an error bound, and what makes it 0 if it is.
 
     Proposition 2 of the paper says that on a sphere it is positive for depth >= 2, unless φ is a polynomial, if all
-    points differ. The error bound is N eps ‖K‖_1, the backward error of the eigenvalue routine, plus N 1e-13 max_i K_ii
-    for the entries; those of activations without closed form are known to 1e-10 or 1e-8 in the worst case.
+    points differ.
+
+    The error bound is N eps ‖K‖_1, the backward error of the eigenvalue routine, plus e tr K for the entries, where
+    |δK_ij| <= e √(K_ii K_jj) for all pairs, so that ‖δK‖ <= e ‖√K_ii‖². A bound e runs through the layers with the
+    kernel: each activation adds what its dual is known to (some eps for closed forms, 1e-10 for smooth φ and 1e-8 for
+    φ with kinks without) and what it makes of the error s of ρ. Of V(ρ) = Σ_k a_k² ρ^k that is V(r) - V(r - s) at most,
+    r the largest |ρ_ij|, relative to V(1); of the dual of φ', for the tangent kernel, likewise. So with kinks it grows
+    like s/√(1 - r) for points that are near, up to √(2 s)/π for a relu, s being d/2 eps in the first layer and growing
+    with what is added.
 
     Parameters
     ----------
@@ -236,6 +248,13 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     Returns
     -------
     SmallestEigenvalue
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+    MemoryError
+        The matrix and its copy do not fit into memory.
 
     Examples
     --------
@@ -252,46 +271,44 @@ def smallest_eigenvalue(net: Network, X, kernel=ntk, **options) -> SmallestEigen
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))  # at least λ_max
-    error = float(n * (np.finfo(float).eps * norm + 1e-13 * K.diagonal().max()))
+    known = rounding.known(net, X)
+    entries = known.nngp if kernel is nngp else known.ntk
+    error = float(n * np.finfo(float).eps * norm + entries * K.diagonal().sum())
     positive = value > error
     pairs = {"duplicates": [], "antipodes": [], "proportional": []}
     odd = False
-    X = np.asarray(X, dtype=np.float64).reshape(n, -1)
-    for i, j in [] if positive else _parallel(K):
-        kind = _relation(X[i], X[j])
-        if kind is not None:
+    for i, j, kind in [] if positive else _parallel(np.asarray(X, dtype=np.float64)):
+        if K[i, i] * K[j, j] > 0 and abs(K[i, j]) >= (1 - PARALLEL) * np.sqrt(K[i, i]) * np.sqrt(K[j, j]):
             pairs[kind].append((i, j))
-        if kind == "antipodes":
-            odd = bool(K[i, j] < 0)
+            odd = bool(K[i, j] < 0) if kind == "antipodes" else odd
     zero = [int(i) for i in np.flatnonzero(K.diagonal() == 0)]
     cause = "" if positive else _cause(pairs, odd, zero)
     return SmallestEigenvalue(value, error, positive, **pairs, zero=zero, cause=cause)
 
 
-def _parallel(K):
-    """Pairs i < j with |K_ij| = √(K_ii K_jj) to rounding."""
-    size = np.sqrt(np.maximum(K.diagonal(), 0))
-    found = []
-    for rows in checks.blocks(len(K)):
-        product = size[rows, None] * size[rows.start :]
-        near = (product > 0) & (np.abs(K[rows, rows.start :]) >= (1 - PARALLEL) * product)
-        found += [(int(i) + rows.start, int(j) + rows.start) for i, j in np.argwhere(near) if i < j]
-    return found
+def _parallel(X):
+    """Pairs i < j of points that are parallel to √eps, and which of the three relations they are in.
 
-
-def _relation(x, y):
-    """What makes the features of two points parallel, or None if the points themselves are not."""
-    size, other = np.abs(x).max(), np.abs(y).max()
-    if size == 0 or other == 0:
-        return "duplicates" if size == other else None
-    x, y, ratio = x / size, y / other, size / other  # of length up to √d, whatever the scale
-    length = np.linalg.norm(x)
-    gap, sum_ = np.linalg.norm(x - y), np.linalg.norm(x + y)
-    if min(gap, sum_) > DIRECTION * length:
-        return None
-    if abs(ratio - 1) > DIRECTION:
-        return "proportional"
-    return "duplicates" if gap < sum_ else "antipodes"
+    Parallel ones are near one another in the order of |u · r|, u their directions and r one at random: those that are
+    k places apart there are compared at once, for k = 1, 2, … until none is near.
+    """
+    size = np.abs(X).max(axis=1)
+    U = X / np.where(size > 0, size, 1)[:, None]  # of length up to √d, whatever the scale
+    U /= np.maximum(np.linalg.norm(U, axis=1), 1)[:, None]
+    r = np.random.default_rng(0).standard_normal(X.shape[1])
+    place = np.abs(U @ (r / np.linalg.norm(r)))
+    order, found = np.argsort(place, kind="stable"), []
+    for k in range(1, len(X)):
+        near = np.flatnonzero(place[order[k:]] - place[order[:-k]] <= 2 * DIRECTION)
+        if not len(near):
+            break
+        i, j = np.sort([order[near], order[near + k]], axis=0)
+        gap, sum_ = np.linalg.norm(U[i] - U[j], axis=1), np.linalg.norm(U[i] + U[j], axis=1)
+        same = np.abs(size[i] - size[j]) <= DIRECTION * np.minimum(size[i], size[j])
+        kind = np.where(same, np.where(gap <= sum_, "duplicates", "antipodes"), "proportional")
+        parallel = (np.minimum(gap, sum_) <= DIRECTION) & ((size[i] > 0) == (size[j] > 0))
+        found += zip(i[parallel].tolist(), j[parallel].tolist(), kind[parallel].tolist(), strict=True)
+    return sorted(found)
 
 
 def _cause(pairs, odd, zero):

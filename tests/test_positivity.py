@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from scipy import special
 
 import ntkfast as nf
 from ntkfast.learning import (
     hermite_certificate,
     random_feature_convergence,
     random_feature_model,
+    rounding,
     smallest_eigenvalue,
 )
 
@@ -143,14 +148,73 @@ def sphere(n, d, seed=0):
 
 @pytest.mark.parametrize("kernel", ["ntk", "nngp"])
 def test_positive_on_the_sphere(kernel):
-    X = sphere(60, 4)
-    net = nf.MLP(depth=3, bias_std=0.1)
-    found = smallest_eigenvalue(net, X, kernel)
+    found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), sphere(60, 4), kernel)
     assert found.positive_definite
     assert found.cause == ""
-    assert abs(found.value - np.linalg.eigvalsh(nf.kernels(net, X, None, kernel))[0]) <= found.error < 1e-9
+    assert found.error < 1e-9
     assert not found.duplicates
     assert not found.antipodes
+
+
+BY_SERIES = nf.Activation.from_function(special.erf, name="erf by its series")
+
+
+@pytest.mark.parametrize("kernel", ["ntk", "nngp"])
+@pytest.mark.parametrize("distance", [0.1, 1e-3, 1e-5, 1e-7, 3e-8, 1e-9])
+@pytest.mark.parametrize(("activation", "exact"), [("relu", A.relu()), ("abs", A.abs()), (BY_SERIES, A.erf())], ids=str)
+def test_the_error_bound(activation, exact, distance, kernel):
+    """Against the eigenvalues of the matrix at 50 digits: five points on the sphere, and two pairs that are near."""
+    X = sphere(5, 3)
+    X = np.vstack([X, X[0] + distance * X[1], -1.5 * X[1] + distance * X[3]])
+    found = smallest_eigenvalue(nf.MLP(3, activation, 1.2, 0.1), X, kernel)
+    K = reference.mp.matrix(7, 7)
+    for i, j in np.ndindex(7, 7):
+        pair = reference.pair(nf.MLP(3, exact, 1.2, 0.1), X[i], X[j])
+        K[i, j] = pair.xy if kernel == "nngp" else pair.ntk_xy
+    smallest = reference.mp.eigsy(K, eigvals_only=True)[0]
+    assert abs(found.value - smallest) <= found.error
+    largest = max(K[i, i] for i in range(7))
+    assert found.error < {"relu": 1e-5, "abs": 1e-5}.get(activation, 1e-7) * largest  # it tells something
+    assert found.positive_definite == (found.value > found.error)
+    if distance > 1e-4 and activation == "relu":
+        assert found.positive_definite
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_the_bound_of_every_entry(data):
+    """Two points, near or not, of any lengths: each kernel against 50 digits."""
+    vector = st.lists(st.floats(-2, 2), min_size=3, max_size=3).map(np.array)
+    depth, w, beta = data.draw(st.integers(1, 5)), data.draw(st.floats(0.5, 2)), data.draw(st.sampled_from([0, 0.1, 2]))
+    x = data.draw(vector) + np.array([3, 0, 0])
+    step = 10.0 ** -data.draw(st.integers(0, 12)) * data.draw(vector)
+    X = np.array([x, data.draw(st.sampled_from([1, -1, 1.7])) * x + step])
+    net = nf.MLP(depth, data.draw(st.sampled_from(["relu", "abs", "erf", "identity"])), w, beta)
+    exact, got, bounds = reference.pair(net, *X), nf.kernels(net, X), rounding.known(net, X)
+    assert abs(got.nngp[0, 1] - exact.xy) <= bounds.nngp * reference.mp.sqrt(exact.xx * exact.yy)
+    assert abs(got.ntk[0, 1] - exact.ntk_xy) <= bounds.ntk * reference.mp.sqrt(exact.ntk_xx * exact.ntk_yy)
+
+
+def test_the_bound_follows_every_layer():
+    """Its variances are the kernel's, and no correlation is above what it says."""
+    block = nf.Residual("erf", nf.Dense(1.4, 0.3), scale=0.7)
+    layers = [nf.Dropout(0.2), nf.Dense(2.0, 0.1), "relu", nf.Dropout(0.5), nf.Dense(1.5), nf.LayerNorm(), block]
+    X = np.random.default_rng(0).normal(size=(9, 3))
+    for end in (2, 5, 6, 7):
+        net = nf.Network([*layers[:end], *([] if end in (2, 5, 7) else ["identity", nf.Dense()])])
+        bounds, K = rounding.known(net, X), nf.nngp(net, X)
+        assert_allclose(bounds.q, np.diagonal(K), rtol=1e-13)
+        rho = np.abs(K - np.diag(np.diagonal(K))) / np.sqrt(np.outer(np.diagonal(K), np.diagonal(K)))
+        assert rho.max() <= bounds.rho * (1 + 1e-14) < 1
+        assert 0 < bounds.nngp <= bounds.ntk < 1e-11
+
+
+def test_no_bound_where_the_dual_has_none():
+    """A kink away from 0: no dual for |ρ| near 1, which these points are far from, but which their bound is not."""
+    phi = nf.Activation.from_function(lambda x: np.maximum(x - 0.7, 0) * np.cos(x) + x, "kinked", kinks=(0.7,))
+    found = smallest_eigenvalue(nf.MLP(2, phi, 1.0, 1.0), [[0.5], [5.0]])
+    assert found.error > found.value > 0
+    assert not found.positive_definite
 
 
 def test_duplicates():
@@ -222,14 +286,19 @@ def test_points_that_are_not_parallel_are_not_named():
 def test_features_and_their_flow():
     X, net = sphere(20, 3), nf.MLP(depth=3, bias_std=0.1)
     model = random_feature_model(net, 5000, X, rng=0)
-    assert_allclose(model.kernel(), model.features @ model.features.T / 5000)
     exact = nf.ntk(net, X)
     spread = np.sqrt((np.outer(np.diagonal(exact), np.diagonal(exact)) + exact**2) / 5000)
     assert np.all(np.abs(model.kernel() - exact) < 5 * spread)
-    assert_allclose(model(), model.features @ model.theta / np.sqrt(5000))
-    assert_allclose(model(np.ones(5000)), model.features.sum(axis=1) / np.sqrt(5000))
     again = random_feature_model(exact, 5000, rng=0)
     assert_allclose(again.features, model.features)
+
+
+def test_the_kernel_of_features_is_that_of_their_derivatives():
+    """F_θ is linear: its derivative by θ_p is its value at the p-th unit vector."""
+    model = random_feature_model(nf.MLP(depth=2), 30, sphere(8, 3), rng=1)
+    J = np.array([model(unit) for unit in np.eye(30)]).T
+    assert_allclose(model.kernel(), J @ J.T, atol=1e-14)
+    assert_allclose(model(), J @ model.theta, atol=1e-14)
 
 
 def test_training_the_parameters_is_the_flow_of_their_kernel():

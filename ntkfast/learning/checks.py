@@ -124,8 +124,7 @@ def in_place(K, name):
 
 
 def semi_definite(eigenvalues, name):
-    """Eigenvalues (ascending), those up to a floor as 0, that floor, and the noise; raise if one is below -√eps of the
-    largest.
+    """Eigenvalues (ascending), those up to a floor as 0, that floor, and the noise; raise if one is below -√eps λ_1.
 
     The floor is N eps of the largest, the backward error of the decomposition. Kernel entries may be known to less, to
     half of their digits for near duplicates: as far as that made eigenvalues negative, it made others positive. Twice

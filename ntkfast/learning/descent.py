@@ -327,8 +327,8 @@ class _Patience:
     """Counts evaluations, and gives up where they no longer take the flow on."""
 
     def __init__(self, last, most_at_once, report):
-        self.last, self.report = last, report
-        self.share, self.mark, self.count = last / 1000, 0.0, 0
+        self.last, self.share, self.report = last, last / 1000, report
+        self.mark, self.count = 0.0, 0
         self.most_at_once, self.time, self.at_once = most_at_once, 0.0, 0
 
     def __call__(self, time, state):

@@ -13,7 +13,7 @@ from scipy.special import eval_hermitenorm, gammaln
 
 from ntkfast.engine import reprs
 from ntkfast.kernels import kernels
-from ntkfast.learning import checks
+from ntkfast.learning import checks, rounding
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
 from ntkfast.networks import Network, activations
 from ntkfast.networks.checks import non_negative_number, positive_number
@@ -21,7 +21,7 @@ from ntkfast.networks.checks import non_negative_number, positive_number
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
 NOISE = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
-PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|: what kernel entries are known to
+PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|
 DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
 TERMS = 64  # coefficients that decide on the pattern, at least
 FEW = 8  # a pattern is none below this many
@@ -87,6 +87,11 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     Returns
     -------
     HermiteCertificate
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described, the message names it; the dual is not finite at this variance.
 
     Examples
     --------
@@ -202,7 +207,7 @@ class SmallestEigenvalue:
     value : float
         The smallest eigenvalue of the kernel matrix.
     error : float
-        Bound of its error by rounding.
+        Bound of its error, by rounding and by what the duals are known to.
     positive_definite : bool
         value > error. If not, the matrix is singular as far as can be known.
     duplicates, antipodes, proportional : list of (int, int)
@@ -231,8 +236,15 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     """The smallest eigenvalue of the kernel on given points, an error bound, and what makes it 0 if it is.
 
     Proposition 2 of the paper says that on a sphere it is positive for depth >= 2, unless φ is a polynomial, if all
-    points differ. The error bound is N eps ‖K‖_1, the backward error of the eigenvalue routine, plus N 1e-13 max_i K_ii
-    for the entries; those of activations without closed form are known to 1e-10 or 1e-8 in the worst case.
+    points differ.
+
+    The error bound is N eps ‖K‖_1, the backward error of the eigenvalue routine, plus e tr K for the entries, where
+    |δK_ij| <= e √(K_ii K_jj) for all pairs, so that ‖δK‖ <= e ‖√K_ii‖². A bound e runs through the layers with the
+    kernel: each activation adds what its dual is known to (some eps for closed forms, 1e-10 for smooth φ and 1e-8 for
+    φ with kinks without) and what it makes of the error s of ρ. Of V(ρ) = Σ_k a_k² ρ^k that is V(r) - V(r - s) at most,
+    r the largest |ρ_ij|, relative to V(1); of the dual of φ', for the tangent kernel, likewise. So with kinks it grows
+    like s/√(1 - r) for points that are near, up to √(2 s)/π for a relu, s being d/2 eps in the first layer and growing
+    with what is added.
 
     Parameters
     ----------
@@ -245,6 +257,13 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     Returns
     -------
     SmallestEigenvalue
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+    MemoryError
+        The matrix and its copy do not fit into memory.
 
     Examples
     --------
@@ -262,7 +281,9 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))  # at least λ_max
-    error = float(n * (np.finfo(float).eps * norm + 1e-13 * K.diagonal().max()))
+    known = rounding.known(net, X)
+    entries = known.nngp if kernel == "nngp" else known.ntk
+    error = float(n * np.finfo(float).eps * norm + entries * K.diagonal().sum())
     positive = value > error
     pairs = {kind: [] for kind in KINDS}
     if not positive:

@@ -1,0 +1,95 @@
+"""How well the entries of a limit kernel are known in float64: a bound that runs through the layers with the kernel.
+
+For two points whose correlation before an activation is known to s, |ρ| being at most r, its dual V(ρ) = Σ_k a_k² ρ^k
+(the same variance q for both) is known to V(r) - V(r - s), as no power ρ^k changes by more; so is that of φ', D. For
+variances q1 and q2, by Cauchy and Schwarz, that holds relative to √(V(1) V(1)) of both, with the worse of the two. A
+kink of φ makes D(1) - D(1 - s) proportional to √s: the √(2 eps)/π of a relu.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ntkfast.engine import series
+from ntkfast.engine.duals import dual
+from ntkfast.learning import checks
+from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
+
+EPS = np.finfo(np.float64).eps
+CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal: thrice docs/accuracy.md
+POLYNOMIAL = 1e-12  # of any degree
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of all pairs of points, in one layer: |δΣ_ij| <= nngp √(Σ_ii Σ_jj) and |δΘ_ij| <= ntk √(Θ_ii Θ_jj)."""
+
+    q: np.ndarray  # (N,) Σ_ii
+    rho: float  # |ρ_ij| is at most this for i ≠ j
+    nngp: float
+    ntk: float
+
+
+def known(net, X) -> Known:
+    """What is known of the kernels of this network on these points, (N, d)."""
+    X = np.asarray(X, dtype=np.float64)
+    length = np.linalg.norm(X, axis=1)
+    U = X / np.where(length > 0, length, 1)[:, None]
+    rho = 0.0
+    for rows in checks.blocks(len(U)):
+        cosines = np.abs(U[rows] @ U.T)
+        cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0
+        rho = max(rho, float(cosines.max()))
+    d = X.shape[1]
+    return _through(net.layers, Known(length**2 / d, rho, (d / 2 + 2) * EPS, 0.0))  # d terms, half a unit each
+
+
+def _through(layers, now):
+    for layer in layers:
+        if isinstance(layer, Dense):
+            now = _dense(layer, now)
+        elif isinstance(layer, Activation):
+            now = _activation(layer, now)
+        elif isinstance(layer, LayerNorm):
+            now = Known(np.sign(now.q), now.rho, now.nngp + 2 * EPS, now.ntk + 2 * EPS)
+        elif isinstance(layer, Dropout):  # of the diagonal alone
+            now = replace(now, q=now.q / (1 - layer.rate))
+        else:  # a sum is known to the worse of both: Cauchy and Schwarz
+            body = _through(layer.layers, now)
+            worse = (max(getattr(now, name), getattr(body, name)) for name in ("rho", "nngp", "ntk"))
+            now = Known(now.q + layer.scale**2 * body.q, *worse)
+    return now
+
+
+def _dense(layer, now):
+    """Σ ← w²Σ + β². With shares p_i = w² Σ_ii/q_i of the weights, ρ ← √(p_i p_j) ρ + √((1 - p_i)(1 - p_j))."""
+    weights = layer.weight_std**2 * now.q
+    q = weights + layer.bias_std**2
+    share = weights[q > 0] / q[q > 0]
+    least, most = (share.min(), share.max()) if len(share) else (1.0, 1.0)
+    nngp = most * now.nngp + 2 * EPS
+    return Known(q, 1 - least * (1 - now.rho), nngp, max(now.ntk, now.nngp) + 3 * EPS)
+
+
+def _activation(phi, now):
+    s = now.nngp + 4 * EPS  # the roundings in ρ, and that 1 - 2 eps counts as 1
+    top = min(1.0, now.rho + s)
+    try:
+        values = dual(phi, now.q, now.q, now.q * np.array([[1.0], [top], [top - s]]))
+    except series.PrecisionError:  # nothing can be told of pairs so near, if there are any
+        values = dual(phi, now.q, now.q, now.q * np.array([[1.0], [1.0], [0.0]]))
+    (q, at_top, _), _ = values
+    some = q > 0
+    changes = [((a - b)[one > 0] / one[one > 0]).max(initial=0) for one, a, b in values]
+    value, slope = (max(0.0, float(change)) + 3 * _promise(phi, now.q.max()) for change in changes)  # of a, b and K
+    rho = min(1.0, float((at_top[some] / q[some]).max(initial=0)))
+    return Known(q, rho, value, now.ntk + slope)
+
+
+def _promise(phi, q):
+    """Of a dual at the ρ that it is given, relative to the diagonal, for variances up to q."""
+    if not series.varies(phi):
+        return CLOSED
+    if phi.instruction[0] == "polynomial":
+        return POLYNOMIAL
+    return series.PROMISED[bool(phi.kinks)] * (1 if q <= 101 else 1e4)  # as the engine asks of its tables

@@ -326,4 +326,4 @@ def _cause(pairs, odd, zero):
             (i, j), more = pairs[kind][0], len(pairs[kind]) - 1
             others = f" (and {more} more pair{'s' * (more > 1)})" if more else ""
             causes.append(f"points {i} and {j} {text}{others}")
-    return "; ".join(causes) or "no two points are parallel: to rounding, the features of the points are dependent"
+    return "; ".join(causes) or "no two points are parallel: as far as the kernel is known, features are dependent"

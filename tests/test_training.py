@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_finite import plain_ntk, torch_outputs, torch_parameters
+from scipy import stats
 
 import ntkfast as nf
 from ntkfast.finite import losses, passes
@@ -15,6 +16,7 @@ from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import DENSE, largest_eigenvalue, operator_norm
 from ntkfast.finite.products import linearize
 from ntkfast.finite.training import DivergenceError, Record, max_learning_rate, train
+from ntkfast.learning import LeastSquaresFlow
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3))
@@ -579,3 +581,29 @@ def test_an_activation_without_derivative():
     f = finite(nf.Network([nf.Dense(), nf.Activation.from_function(np.tanh, "mine"), nf.Dense()]))
     with pytest.raises(ValueError, match=r"f: the activation 'mine' has no derivative.*derivative="):
         train(f, X, REAL)
+
+
+@pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.long)])
+def test_a_wide_trained_network_stays_in_the_band_of_the_limit(depth):
+    """Width 4096, 20 seeds, on the data and beside them: each within the 99 % band of as many Gaussian values together
+    (Bonferroni), and as spread as the limit says: √(2/values) of a χ², were no two dependent.
+    """
+    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    points = np.sqrt(2) * np.array([[np.cos(a), np.sin(a)] for a in [*angles, *(angles + 0.3)]])
+    data, y = points[:8], np.sin(2 * angles) + 0.5
+    net = nf.MLP(depth, "relu", np.sqrt(2), 0.1)
+    nngp, ntk = nf.kernels(net, points)
+    flow = LeastSquaresFlow(ntk[:8, :8], y, nngp[:8, :8])
+    eta, steps = 0.5 * flow.largest_learning_rate, (0, 3, 30)
+    path = {"steps": steps, "learning_rate": eta, "ntk_tx": ntk[:, :8]}
+    mean = flow.mean(**path)
+    spread = np.sqrt(flow.variance(nngp_tx=nngp[:, :8], nngp_t=nngp.diagonal(), **path))
+    scores = np.empty((20, *mean.shape))
+    for seed in range(20):
+        f = FiniteNetwork.init(net, 2, 4096, 1, seed, np.float32)
+        for k, n_steps in enumerate(np.diff(steps, prepend=0)):
+            f = train(f, data, y, n_steps, eta, progress=False).network
+            scores[seed, k] = (f(points)[:, 0] - mean[k]) / spread[k]
+    assert np.abs(scores).max() < stats.norm.ppf(1 - 0.01 / 2 / scores[0].size)
+    assert np.mean(scores**2) == pytest.approx(1, abs=0.3)
+    assert spread[2].max() < 0.2 * spread[0].min()  # the band has narrowed

@@ -13,8 +13,8 @@ from ntkfast.plotting import plot_convergence
 
 __all__ = ["Theorem1", "findings", "plot", "run"]
 
-QUICK = {"widths": (64, 128, 256, 512, 1024), "n_seeds": 10}
-FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096), "n_seeds": 20}
+QUICK = {"widths": (64, 128, 256, 512, 1024, 2048), "n_seeds": 40}
+FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096, 8192), "n_seeds": 100}
 DEPTH = 4
 
 

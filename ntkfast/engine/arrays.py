@@ -29,6 +29,21 @@ def finite(array, name):
     return array
 
 
+def blocks(n, size=256):
+    """Slices that cut range(n) into blocks of this size."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def mirror(A):
+    """Copy what is below the diagonal to above it."""
+    parts = blocks(len(A))
+    for k, rows in enumerate(parts):
+        for columns in parts[:k]:
+            A[columns, rows] = A[rows, columns].T
+        block = A[rows, rows]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+
+
 def as_points(X, name, n_features=None):
     """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
     array = real(X, name, "a 2-D array")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkfast.engine import _core, functions, series, threads
+from ntkfast.engine import _core, arrays, functions, series, threads
 from ntkfast.networks import activation
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.checks import positive_integer, positive_number
@@ -11,10 +11,7 @@ MOST_COEFFICIENTS = 2048
 
 
 def _finite(values, name):
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    array = array.astype(float)
+    array = arrays.real(values, name).astype(float)
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)].flat[0]}")
     return array

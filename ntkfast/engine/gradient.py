@@ -185,18 +185,9 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
     if problem.symmetric:
         for name, out in zip(get, results, strict=True):
             for matrix, diagonal in zip(out, diagonals[_core.OUTPUTS.index(name)], strict=True):
-                _mirror(matrix, problem.tile)
+                arrays.mirror(matrix.T)
                 np.fill_diagonal(matrix, diagonal)
     return results
-
-
-def _mirror(matrix, tile):
-    """Copy what is above the diagonal to below it, tile by tile."""
-    for start in range(0, len(matrix), tile):
-        stop = start + tile
-        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
-        block = matrix[start:stop, start:stop]
-        block[:] = np.triu(block) + np.triu(block, 1).T
 
 
 def _check_weights(weights, problem):

@@ -65,7 +65,7 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, seed=0, pa
     (2, 2)
     """
     K = ntk(relu_network(4), circle(2 * np.pi * np.arange(n) / n), progress=False)
-    found = random_feature_convergence(K, P, repeats, rng=seed)
+    found = random_feature_convergence(K, P, repeats, rng=seed, progress=progress)
     return RandomFeatures(found.P, found.errors, found.expected, found.rate)
 
 

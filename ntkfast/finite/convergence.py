@@ -10,11 +10,12 @@ from ntkfast.engine import arrays
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import passes
-from ntkfast.finite.network import FiniteNetwork, _checked, _generator
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import operator_norm
 from ntkfast.kernels import ntk
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.networks.checks import generator, positive_integer
+from ntkfast.networks.network import check_network
 
 __all__ = ["Convergence", "convergence"]
 
@@ -108,7 +109,7 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     """
     from ntkfast.kernels.empirical import empirical_ntk
 
-    if any(kind == "dropout" and rate > 0 for kind, rate in passes.steps_of(_checked(net).layers)):
+    if any(kind == "dropout" and rate > 0 for kind, rate in passes.steps_of(check_network(net).layers)):
         raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
     X = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, X)
@@ -119,7 +120,7 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
         raise ValueError("widths: expected at least one width, got none")
     n_seeds = positive_integer(n_seeds, "n_seeds")
     check_progress(progress)
-    rng = _generator(rng)
+    rng = generator(rng)
     limit = ntk(net, X, dtype=np.float64)
     size = operator_norm(limit)
     if size == 0:

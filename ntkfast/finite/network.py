@@ -19,7 +19,8 @@ from ntkfast.finite import passes
 from ntkfast.finite.checks import require
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
 from ntkfast.networks.activation import FACTORIES
-from ntkfast.networks.checks import positive_integer
+from ntkfast.networks.checks import generator, positive_integer
+from ntkfast.networks.network import check_network
 
 __all__ = ["FiniteNetwork"]
 
@@ -138,7 +139,7 @@ class FiniteNetwork:
         n_inputs, n_outputs = positive_integer(n_inputs, "n_inputs"), positive_integer(n_outputs, "n_outputs")
         shapes = _shapes(steps, n_inputs, _widths(steps, widths, n_outputs))
         dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
-        rng = _generator(rng)
+        rng = generator(rng)
         n_parameters = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
         memory.require(n_parameters * dtype.itemsize, f"a network of {n_parameters} parameters")
         weights, biases = [], []
@@ -287,7 +288,7 @@ class FiniteNetwork:
         >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
         True
         """
-        described = None if net is None else _described(_checked(net).layers)
+        described = None if net is None else _described(check_network(net).layers)
         with open(os.fspath(path), "rb") as file:
             try:
                 with np.load(file, allow_pickle=False) as archive:
@@ -327,21 +328,7 @@ class FiniteNetwork:
         )
 
 
-def _generator(rng):
-    if not (rng is None or isinstance(rng, numbers.Integral | np.random.Generator)) or isinstance(rng, bool):
-        raise TypeError(f"rng: expected None, an integer or a numpy.random.Generator, got {type(rng).__name__}")
-    if isinstance(rng, numbers.Integral) and rng < 0:
-        raise ValueError(f"rng: expected an integer >= 0, got {rng}")
-    return np.random.default_rng(rng)
-
-
 # ---- widths --------------------------------------------------------------------------------------------------
-
-
-def _checked(net):
-    if not isinstance(net, Network):
-        raise TypeError(f"net: expected a Network, got {type(net).__name__}")
-    return net
 
 
 def _dense_layers(layers):
@@ -353,7 +340,7 @@ def _dense_layers(layers):
 
 
 def _compiled(net):
-    return passes.steps_of(_checked(net).layers), list(_dense_layers(net.layers))
+    return passes.steps_of(check_network(net).layers), list(_dense_layers(net.layers))
 
 
 def _same_width(steps):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntkfast.engine import memory
+from ntkfast.engine import arrays, memory
 from ntkfast.finite import blas
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Residual
 
@@ -236,8 +236,7 @@ def require_derivatives(f):
 def blocks(f, n):
     """Slices of n points whose passes take about PASS_BYTES each."""
     per_point = f.weights[0].itemsize * 3 * sum(map(len, f.weights))
-    size = max(1, min(n, PASS_BYTES // per_point))
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    return arrays.blocks(n, max(1, PASS_BYTES // per_point))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ntkfast.engine.progress import reporter
 from ntkfast.finite import blas, losses, passes
 from ntkfast.finite.checks import finite_array
 from ntkfast.finite.divergence import DivergenceError, Watch
-from ntkfast.finite.network import FiniteNetwork, _generator
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import largest_eigenvalue, operator_norm
-from ntkfast.networks.checks import finite_number, non_negative_integer, positive_integer, positive_number
+from ntkfast.networks.checks import finite_number, generator, non_negative_integer, positive_integer, positive_number
 
 __all__ = ["DivergenceError", "Record", "Run", "max_learning_rate", "train"]
 
@@ -186,7 +186,7 @@ def train(
     check_progress(progress)
     cost = _cost(loss, direction, y, (len(X), f.n_outputs), f.dtype)
     recorder = _Recorder(f, Record((steps,)) if record is None else record, steps)
-    rng = _generator(rng)
+    rng = generator(rng)
     units = sum(map(len, f.weights))
     memory.require(
         f.dtype.itemsize * (f.n_parameters * (2 if momentum else 1) + 4 * len(X) * units),

@@ -95,10 +95,6 @@ def _sum_up(terms, out, symmetric, n_threads, report):
         out[...] = 0
 
 
-def _blocks(n, size):
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
 def _by_blocks(X, Y, factors, size, fill, out, report):
     """fill every rectangle of out from the factors of blocks of X and Y (None: of X again), each block `size` points.
 
@@ -107,8 +103,8 @@ def _by_blocks(X, Y, factors, size, fill, out, report):
     columns = X if Y is None else Y
     rectangles = [
         (i, j)
-        for i in _blocks(len(X), size)
-        for j in _blocks(len(columns), size)
+        for i in arrays.blocks(len(X), size)
+        for j in arrays.blocks(len(columns), size)
         if Y is not None or i.start <= j.start
     ]
     for i, group in itertools.groupby(rectangles, key=lambda rectangle: rectangle[0]):

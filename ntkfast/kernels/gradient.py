@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ntkfast.engine import gradient as engine
-from ntkfast.kernels.limit import _check_network
 from ntkfast.networks import Network
+from ntkfast.networks.network import check_network
 
 __all__ = ["kernel_vjp"]
 
@@ -54,7 +54,7 @@ def kernel_vjp(
     >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, np.eye(2), get="nngp").round(3)
     array([1.  , 0.2 , 1.02, 0.4 ])
     """
-    _check_network(net)
+    check_network(net)
     if get not in engine.OUTPUTS:
         raise ValueError(f"get: expected one of {', '.join(engine.OUTPUTS)}, got {get!r}")
     return engine.weighted(net, X, weights, Y, get, dtype, n_threads, progress)

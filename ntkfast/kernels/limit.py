@@ -11,14 +11,9 @@ import numpy as np
 from ntkfast.engine import gradient as engine_gradient
 from ntkfast.engine import limit as engine
 from ntkfast.networks import Network
+from ntkfast.networks.network import check_network
 
 __all__ = ["KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
-
-
-def _check_network(net):
-    if not isinstance(net, Network):
-        hint = "; its own kernel is empirical_ntk, its Network .net" if hasattr(net, "net") else ""
-        raise TypeError(f"net: expected a Network, got {type(net).__name__}{hint}")
 
 
 def ntk(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progress=None) -> np.ndarray:
@@ -165,7 +160,7 @@ def kernels(
     >>> list(zip(nf.hyperparameters(nf.MLP(depth=2)), gradients[:, 0, 0].tolist()))
     [((0, 'weight_std'), 1.0), ((0, 'bias_std'), 0.0), ((1, 'weight_std'), 1.0), ((1, 'bias_std'), 0.0)]
     """
-    _check_network(net)
+    check_network(net)
     if gradient:
         for name in (get,) if isinstance(get, str) else get:
             if name in engine.OUTPUTS and name not in engine_gradient.OUTPUTS:
@@ -201,5 +196,5 @@ def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None
     >>> nf.diagonal(nf.MLP(depth=3), [[1.0, 1.0], [0.0, 2.0]], get="nngp")
     array([0.25, 0.5 ])
     """
-    _check_network(net)
+    check_network(net)
     return _named(get, engine.diagonals(net, X, get, _listed(get, out), dtype, n_threads, progress))

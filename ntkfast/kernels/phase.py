@@ -13,8 +13,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from ntkfast.engine import series
-from ntkfast.kernels.limit import _check_network, diagonal
+from ntkfast.kernels.limit import diagonal
 from ntkfast.networks import Activation, Dense, Network, activations
+from ntkfast.networks.network import check_network
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
@@ -196,7 +197,7 @@ def phase(net: Network) -> Phase:
     >>> chaotic.phase, round(chaotic.c_star, 3)
     ('chaotic', 0.397)
     """
-    _check_network(net)
+    check_network(net)
     activation, dense = _repeated(net)
     w2, b2 = np.array([dense.weight_std**2]), np.array([dense.bias_std**2])
     q, chi = _fixed_variances(activation, w2, b2)

@@ -9,12 +9,6 @@ from ntkfast.engine import arrays
 from ntkfast.networks.checks import positive_integer
 
 KERNELS = ("nngp", "ntk")
-BLOCK = 256  # rows and columns looked at together: nothing of size N×N beside the matrix
-
-
-def blocks(n):
-    """Slices that cut range(n) into blocks."""
-    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
 def largest(dtype):
@@ -89,7 +83,7 @@ def symmetric(K, name, n=None):
         raise ValueError(f"{name}: expected shape ({n}, {n}) as of the other arguments, got {K.shape}")
     K = np.asarray(K, dtype=arrays.working_dtype(None, K))
     size, worst, place = 0.0, 0.0, (0, 0)
-    parts = blocks(len(K))
+    parts = arrays.blocks(len(K))
     for k, rows in enumerate(parts):
         for columns in parts[k:]:
             block = K[rows, columns]

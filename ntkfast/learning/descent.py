@@ -216,7 +216,7 @@ def kernel_flow(
     separable = direction is None and isinstance(loss, str)  # else the solver takes differences of its own
     events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
-    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))
+    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))
     initial = np.zeros(n_unknowns)
     if t[-1] == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
         alpha, stopped = _Path(None, shape), t[-1] > 0

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from ntkfast.engine import memory
+from ntkfast.engine import arrays, memory
 from ntkfast.engine.progress import reporter
 from ntkfast.learning import checks
 
@@ -49,25 +49,15 @@ class Cholesky:
         """K⁻¹, symmetric, (n, n)."""
         memory.require(self.half.nbytes, "the inverse of the kernel")
         inverse = self._lapack("potri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
-        mirror(inverse)
+        arrays.mirror(inverse)
         return inverse
 
     def matrix(self):
         """K again, from the triangle that was not written to; the factor is lost."""
         K = self.half
-        mirror(K.T)
+        arrays.mirror(K.T)
         np.fill_diagonal(K, self._diagonal)
         return K
-
-
-def mirror(A):
-    """Copy what is below the diagonal to above it."""
-    parts = checks.blocks(len(A))
-    for k, rows in enumerate(parts):
-        for columns in parts[:k]:
-            A[columns, rows] = A[rows, columns].T
-        block = A[rows, rows]
-        block[:] = np.tril(block) + np.tril(block, -1).T
 
 
 def cholesky(K, *, overwrite=False, clean=False, rcond=None, progress=None):
@@ -85,7 +75,7 @@ def cholesky(K, *, overwrite=False, clean=False, rcond=None, progress=None):
     try:
         if _factor_in_place(A, progress) and pocon(A, norm, uplo="L")[0] > rcond:
             if clean:
-                for rows in checks.blocks(len(A)):
+                for rows in arrays.blocks(len(A)):
                     A[rows, rows.stop :] = 0
                     A[rows, rows] = np.tril(A[rows, rows])
             return factor
@@ -177,7 +167,7 @@ def eigen(K, name, *, overwrite=False):
 
 def fix_signs(vectors):
     """Turn columns, in place, so that the largest entry in absolute value (the first of them) is positive."""
-    for part in checks.blocks(vectors.shape[1]):
+    for part in arrays.blocks(vectors.shape[1]):
         block = vectors[:, part]
         largest = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])]
         block *= np.where(largest < 0, -1, 1).astype(block.dtype)

@@ -8,12 +8,12 @@ import numpy as np
 
 from ntkfast.engine import memory, reprs
 from ntkfast.engine import progress as progress_bar
-from ntkfast.finite.network import _generator
 from ntkfast.kernels import ntk
 from ntkfast.learning import checks
 from ntkfast.learning.factor import factor
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
+from ntkfast.networks.checks import generator
 
 __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergence", "random_feature_model"]
 
@@ -105,7 +105,7 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
         K = ntk(K, X)
     elif X is not None:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
-    P, rng = checks.count(P, "P"), _generator(rng)
+    P, rng = checks.count(P, "P"), generator(rng)
     root = factor(checks.symmetric(K, "K"), "K")
     features = _draw(root, P, rng)
     return RandomFeatureModel(features, rng.standard_normal(P).astype(features.dtype))
@@ -181,7 +181,7 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, pr
     if size == 0:
         raise ValueError("K: expected a kernel that is not 0 everywhere, got zeros")
     K = K / size  # all that is measured is relative
-    repeats, rng, root = checks.count(repeats, "repeats"), _generator(rng), factor(K, "K")
+    repeats, rng, root = checks.count(repeats, "repeats"), generator(rng), factor(K, "K")
     norm, trace = np.linalg.norm(K), np.trace(K)
     memory.require(8 * len(P) * repeats, "errors")
     errors, done = np.empty((len(P), repeats)), 0

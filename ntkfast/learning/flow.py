@@ -14,12 +14,11 @@ import numpy as np
 from scipy import linalg, optimize
 
 from ntkfast.engine import arrays, memory, reprs
-from ntkfast.finite.network import _generator
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Flow, Steps, learned, remaining
 from ntkfast.learning.factor import cholesky, eigen, factor
 from ntkfast.learning.gaussian import quantiles
-from ntkfast.networks.checks import positive_integer, positive_number
+from ntkfast.networks.checks import generator, positive_integer, positive_number
 
 __all__ = ["EarlyStopping", "LeastSquaresFlow"]
 
@@ -525,7 +524,7 @@ class LeastSquaresFlow:
         (2, 3, 2)
         """
         time, scalar = self._time(t, steps, learning_rate)
-        n, rng = checks.count(n, "n"), _generator(rng)
+        n, rng = checks.count(n, "n"), generator(rng)
         ntk_tx, W, rest = self._random(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         root, k = self._initial(), self._y.shape[1]
         m = self._n if ntk_tx is None else len(ntk_tx)

@@ -228,7 +228,7 @@ class GaussianProcess:
         W = self._factor.inverse()
         with checks.overflow("likelihood_gradient") as fits:
             W *= -0.5 * self._y.shape[1]
-            for rows in checks.blocks(self._n):
+            for rows in arrays.blocks(self._n):
                 W[rows] += self._alpha[rows] @ (0.5 * self._alpha.T)
                 fits(W[rows])
         return W
@@ -238,7 +238,7 @@ class GaussianProcess:
         for p, dK in enumerate(derivatives):
             dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
             with checks.overflow(f"gradient[{p}]") as fits:
-                parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in checks.blocks(self._n)]
+                parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in arrays.blocks(self._n)]
                 result.append(fits(sum(parts)))
         return np.array(result), float(W.diagonal().sum(dtype=np.float64))
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 from scipy.special import eval_hermitenorm, gammaln
 
-from ntkfast.engine import reprs
+from ntkfast.engine import arrays, reprs
 from ntkfast.kernels import kernels
 from ntkfast.learning import checks, rounding
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
@@ -280,7 +280,7 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     K = kernels(net, X, None, kernel, dtype=np.float64, **options)
     n = len(K)
     value = lowest(K)
-    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in checks.blocks(n))  # at least λ_max
+    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))  # at least λ_max
     known = rounding.known(net, X)
     entries = known.nngp if kernel == "nngp" else known.ntk
     error = float(n * np.finfo(float).eps * norm + entries * K.diagonal().sum())

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ntkfast.engine import series
+from ntkfast.engine import arrays, series
 from ntkfast.engine.duals import dual
-from ntkfast.learning import checks
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
 
 EPS = np.finfo(np.float64).eps
@@ -36,7 +35,7 @@ def known(net, X) -> Known:
     length = np.linalg.norm(X, axis=1)
     U = X / np.where(length > 0, length, 1)[:, None]
     rho = 0.0
-    for rows in checks.blocks(len(U)):
+    for rows in arrays.blocks(len(U)):
         cosines = np.abs(U[rows] @ U.T)
         cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0
         rho = max(rho, float(cosines.max()))

@@ -10,10 +10,9 @@ from scipy import linalg
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 
 from ntkfast.engine import arrays, reprs
-from ntkfast.finite.network import _generator
 from ntkfast.learning import checks
 from ntkfast.learning.factor import fix_signs, fortran
-from ntkfast.networks.checks import positive_number
+from ntkfast.networks.checks import generator, positive_number
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
@@ -149,7 +148,7 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     tol = max(positive_number(tol, "tol"), 1e-5 if dtype == arrays.DTYPES[0] else 0)
     max_iterations = checks.count(max_iterations, "max_iterations")
-    rng = _generator(rng)
+    rng = generator(rng)
     if method == "auto":
         small = not is_operator and (n <= SMALL or k > n / 10)
         method = "lapack" if small else "lanczos"

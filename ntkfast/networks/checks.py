@@ -1,7 +1,9 @@
-"""Checks of scalar arguments, for the constructors of networks."""
+"""Checks of scalar arguments and of rng."""
 
 import math
 import numbers
+
+import numpy as np
 
 
 def finite_number(value, name):
@@ -52,3 +54,12 @@ def rate_below_one(value, name):
     if not 0 <= value < 1:
         raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
     return value
+
+
+def generator(rng):
+    """A numpy.random.Generator of an argument rng."""
+    if not (rng is None or isinstance(rng, numbers.Integral | np.random.Generator)) or isinstance(rng, bool):
+        raise TypeError(f"rng: expected None, an integer or a numpy.random.Generator, got {type(rng).__name__}")
+    if isinstance(rng, numbers.Integral) and rng < 0:
+        raise ValueError(f"rng: expected an integer >= 0, got {rng}")
+    return np.random.default_rng(rng)

@@ -2,14 +2,9 @@
 
 from dataclasses import replace
 
-from ntkfast.networks.network import Dense, Network, Residual
+from ntkfast.networks.network import Dense, Network, Residual, check_network
 
 __all__ = ["hyperparameters", "with_hyperparameters"]
-
-
-def _check_network(net):
-    if not isinstance(net, Network):
-        raise TypeError(f"net: expected a Network, got {type(net).__name__}")
 
 
 def _dense(layers):
@@ -32,7 +27,7 @@ def hyperparameters(net: Network) -> dict:
     >>> nf.hyperparameters(nf.MLP(depth=2, bias_std=0.1))
     {(0, 'weight_std'): 1.0, (0, 'bias_std'): 0.1, (1, 'weight_std'): 1.0, (1, 'bias_std'): 0.1}
     """
-    _check_network(net)
+    check_network(net)
     return {
         (k, name): getattr(dense, name)
         for k, dense in enumerate(_dense(net.layers))
@@ -58,7 +53,7 @@ def with_hyperparameters(net: Network, values) -> Network:
     >>> nf.with_hyperparameters(nf.MLP(depth=2), [2.0, 0.0, 3.0, 0.5]).layers[2]
     Dense(weight_std=3.0, bias_std=0.5, weight_lr=1.0, bias_lr=1.0)
     """
-    _check_network(net)
+    check_network(net)
     values = [value if isinstance(value, int) else float(value) for value in values]
     if len(values) != 2 * net.depth:
         raise ValueError(f"values: expected {2 * net.depth}, two for each Dense, got {len(values)}")

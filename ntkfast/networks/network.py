@@ -254,3 +254,11 @@ def MLP(
     depth = positive_integer(depth, "depth")
     dense, activation = Dense(weight_std, bias_std), get(activation)
     return Network([dense] + [activation, dense] * (depth - 1))
+
+
+def check_network(net):
+    """net, if it is a Network."""
+    if not isinstance(net, Network):
+        hint = "; its own kernel is empirical_ntk, its Network .net" if hasattr(net, "net") else ""
+        raise TypeError(f"net: expected a Network, got {type(net).__name__}{hint}")
+    return net

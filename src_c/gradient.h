@@ -348,13 +348,18 @@ static void NF_(series_partials)(NF_PARTIALS)
 
 static void NF_(kinks_partials)(NF_PARTIALS)
 {
-    NF_(values_of)(in, row, col, sigma, p);
+    const nf_terms *terms = in->data;
+    NF_(sums_partials)(in, row, col, sigma, p);
     for (int i = 0; i < NF_WIDTH; i++) {
         const double r = NF_ABS_RHO(i), sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
-        double of_row[3], of_column[3];
+        double value, slope, of_row[3], of_column[3];
+        if (!(r > terms->reach))
+            continue;
+        near_field(in, (nf_near_point){row[0], 0, 0}, (nf_near_point){col[i], 0, 0}, rho, &value, &slope);
         kinks_rates(in->data, row[0], col[i], rho, sine, of_row);
         kinks_rates(in->data, col[i], row[0], rho, sine, of_column);
-        p->price[i] = p->slope[i];
+        p->value[i] = (NF_T)value;
+        p->slope[i] = p->price[i] = (NF_T)slope;
         p->value_row[i] = (NF_T)of_row[0];
         p->slope_row[i] = (NF_T)of_row[1];
         p->bend[i] = (NF_T)of_row[2];

@@ -115,7 +115,7 @@ class Family:
             return _polynomial(parameters)
         with self._lock:
             first, last, panels = self._resolved(low, high)
-            reach, terms = self._reach_and_terms(panels, dtype, gradient and name == "series")
+            reach, terms = self._reach_and_terms(panels, dtype, gradient)
             even, odd = terms[-1]
             if name == "kinks":
                 self._check_closed_form(parameters, high, panels[-1])

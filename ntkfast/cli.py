@@ -133,7 +133,7 @@ def told():
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("ntkfast: stopped; the same command continues", err=True)
+        click.echo("ntkfast: stopped; the same command keeps the networks that are done", err=True)
         sys.exit(130)
     except (DataError, ImportError, MemoryError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
         fail(error)

@@ -263,7 +263,7 @@ def test_a_stopped_command_says_so(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(fig1, "run", stopped)
     result = command("fig1", "--out", tmp_path)
     assert result.exit_code == 130
-    assert "continues" in result.output
+    assert "keeps the networks that are done" in result.output
 
 
 def test_unknown_figure():
@@ -390,7 +390,7 @@ def test_regression_refuses_what_does_not_fit(small_mnist, monkeypatch):
         mnist.run(noise(40), noise(20))
     monkeypatch.setattr(memory, "available", lambda: 2**33)
     big = MNIST(np.lib.stride_tricks.as_strided(np.zeros(784, np.uint8), (60000, 784), (0, 1)), np.zeros(60000, int))
-    with pytest.raises(MemoryError, match=r"--n 44000 would fit"):
+    with pytest.raises(MemoryError, match=r"n = 42000 would fit"):
         mnist.run(big, noise(20))
     monkeypatch.setattr(memory, "available", lambda: 2**10)
     result = command("mnist", "--data", small_mnist, "--out", small_mnist / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import near, relu_network, told, within
@@ -73,12 +74,12 @@ def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, 
     net = relu_network(4)
     X, V = rng.standard_normal((n, n_inputs)), rng.standard_normal((n_validation, n_inputs))
     y = X[:, 0] + X[:, 1] * X[:, 2] + noise * rng.standard_normal(n)
-    flow = LeastSquaresFlow(ntk(net, X, progress=False), y)
+    K = ntk(net, X, progress=False)
+    flow = LeastSquaresFlow(K, y)
     found = flow.early_stopping(ntk(net, V, X, progress=False), V[:, 0] + V[:, 1] * V[:, 2])
-    # by the function on the data, which knows nothing of components
-    functions = flow.eigenfunctions(n)
-    stopped = flow.mean(found.t) - y
-    remaining = np.abs(functions.T @ stopped) / np.abs(functions.T @ y)
+    # by another road than the flow's: e^{-tK/N} y as a matrix exponential, along eigenvectors of NumPy
+    functions = np.linalg.eigh(K)[1][:, ::-1]
+    remaining = np.abs(functions.T @ (linalg.expm(-found.t / n * K) @ y)) / np.abs(functions.T @ y)
     return Stopping(
         found.t, found.loss, found.times, found.training_loss, found.validation_loss, flow.eigenvalues, remaining, noise
     )

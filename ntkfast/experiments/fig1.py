@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,7 +147,7 @@ def plot(data: Figure1):
     """Every network's Θ̂⁴(x0, x) against γ, at both times, and the limit. Returns a matplotlib Figure."""
     figure = new_figure(7.5, 5.2)
     ax = figure.subplots()
-    colours = iter(COLOURS)
+    colours = itertools.cycle(COLOURS)
     for i, width in enumerate(data.widths):
         for j, t in enumerate((0, STEPS)):
             colour = next(colours)

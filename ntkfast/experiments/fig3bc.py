@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
@@ -138,7 +139,7 @@ def plot(data: Figure3bc):
     axes = figure.subplots(1, 2)
     limit = (np.zeros_like(data.t), AMPLITUDE * np.exp(-data.eigenvalue * data.t))
     for ax, curves, exact in zip(axes, (data.deviation, data.along), limit, strict=True):
-        for width, trials, colour in zip(data.widths, curves, COLOURS[1:], strict=False):
+        for width, trials, colour in zip(data.widths, curves, cycle(COLOURS[1:]), strict=False):
             for k, curve in enumerate(trials):
                 ax.plot(data.t, curve, color=colour, linewidth=1.3, label=f"$n = {width}$" if k == 0 else None)
         ax.plot(data.t, exact, color=COLOURS[0], linewidth=2.2, label=r"$n = \infty$", clip_on=False)

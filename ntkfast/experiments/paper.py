@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import json
 import time
 from pathlib import Path
@@ -119,7 +120,9 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     out, module = Path(out), _module(name)
     title, kind, wants_data = EXPERIMENTS[name]
     sizes = module.FULL if full else module.QUICK
-    settings = json.dumps({"version": __version__, "seed": seed, "full": full, **sizes})
+    parameters = inspect.signature(module.run).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name != "seed"}
+    settings = json.dumps({"version": __version__, "seed": seed, "full": full, **defaults, **sizes}, default=str)
     path = out / f"{name}.npz"
     found = load(path)
     if found is not None and found.get("settings") == settings:
@@ -147,7 +150,7 @@ def _result(module, kind, found):
 
 
 def report(out) -> list[tuple[str, object]]:
-    """Write report.md, of every experiment whose data are in the folder.
+    """Write report.md, of every experiment whose data are in the folder and from this version.
 
     Parameters
     ----------
@@ -167,8 +170,8 @@ def report(out) -> list[tuple[str, object]]:
     ]
     for name, (title, kind, _) in EXPERIMENTS.items():
         found = load(out / f"{name}.npz")
-        if found is None:
-            continue
+        if found is None or json.loads(found["settings"])["version"] != __version__:
+            continue  # data of another version may have other fields and mean other things
         module, settings = _module(name), json.loads(found["settings"])
         result = _result(module, kind, found)
         findings = module.findings(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from scipy import stats
@@ -88,7 +89,7 @@ def plot(data: Proposition1):
     """Quantiles of the whitened outputs against those of N(0, 1). Returns a matplotlib Figure."""
     figure = new_figure(6, 5)
     ax = figure.subplots()
-    for width, z, colour, mark in zip(data.widths, data.whitened, COLOURS, "v^os", strict=False):
+    for width, z, colour, mark in zip(data.widths, data.whitened, cycle(COLOURS), cycle("v^os"), strict=False):
         z = np.sort(z.reshape(-1))
         level = (np.arange(len(z)) + 0.5) / len(z)
         some = np.unique(np.round(np.geomspace(1, len(z) / 2, 25)).astype(int)) - 1

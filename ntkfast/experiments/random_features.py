@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import circle, near, relu_network, told, within
@@ -97,7 +98,15 @@ def findings(data: RandomFeatures):
             told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
         )
     apart = np.sqrt(np.mean(((ratio - 1) / relative) ** 2))
-    lines.append(within("these ratios minus 1, in standard errors", 0, 3, apart, f"about 1, {n} values"))
+    lines.append(
+        within(
+            "these ratios minus 1, in standard errors",
+            0,
+            round(float(np.sqrt(chi2.ppf(0.9998, n) / n)), 1),
+            apart,
+            f"about 1, {n} values",
+        )
+    )
     return lines
 
 

@@ -101,6 +101,7 @@ def _factor_in_place(A, progress):
     n = len(A)
     if n <= AT_ONCE:
         return potrf(A, lower=1, clean=0, overwrite_a=1)[1] == 0
+    memory.require(2 * TILE * n * A.dtype.itemsize, "the tiles of a Cholesky factor")
     tiles = [slice(start, min(start + TILE, n)) for start in range(0, n, TILE)]
     m, done = len(tiles), 0
     with reporter(progress, "Cholesky factor") as report:

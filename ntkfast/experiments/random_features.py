@@ -98,15 +98,8 @@ def findings(data: RandomFeatures):
             told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
         )
     apart = np.sqrt(np.mean(((ratio - 1) / relative) ** 2))
-    lines.append(
-        within(
-            "these ratios minus 1, in standard errors",
-            0,
-            round(float(np.sqrt(chi2.ppf(0.9998, n) / n)), 1),
-            apart,
-            f"about 1, {n} values",
-        )
-    )
+    most = np.sqrt(chi2.ppf(0.9998, n) / n).round(1)
+    lines.append(within("these ratios minus 1, in standard errors", 0, most, apart, f"about 1, {n} values"))
     return lines
 
 

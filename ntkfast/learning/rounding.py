@@ -15,7 +15,7 @@ from ntkfast.engine.duals import dual
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
 
 EPS = np.finfo(np.float64).eps
-CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal: thrice docs/accuracy.md
+CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal
 POLYNOMIAL = 1e-12  # of any degree
 
 

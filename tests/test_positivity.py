@@ -371,3 +371,15 @@ def test_features_of_a_singular_kernel():
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "tanh", "gelu"])
+@pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
+def test_coefficients_sum_to_the_kernel(name, beta):
+    """Σ_k b_k ρ^k = E[φ(u)φ(v)] of covariance ρ + β²; of 64 terms 0.7^64, 1e-10, is left; as many make each b_k."""
+    q, activation = 1 + beta**2, nf.activations.get(name)
+    b = hermite_certificate(name, beta).coefficients
+    for rho in (-0.7, -0.3, 0.0, 0.5, 0.7):
+        exact = activation.dual(q, q, rho + beta**2)
+        assert np.polynomial.polynomial.polyval(rho, b) == pytest.approx(exact, rel=1e-9)
+    np.testing.assert_allclose(hermite_certificate(name, beta, n_terms=100).coefficients[:64], b, rtol=1e-6, atol=1e-20)

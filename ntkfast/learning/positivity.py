@@ -23,6 +23,7 @@ __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "s
 NOISE = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
 PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|
 DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
+MOST_TERMS = 2048  # that `Activation.hermite_coefficients` gives
 TERMS = 64  # coefficients that decide on the pattern, at least
 FEW = 8  # a pattern is none below this many
 KINDS = ("duplicates", "antipodes", "proportional")
@@ -80,7 +81,8 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     variance : float
         w² |x|²/n_0 > 0, what the weights give the first layer on the sphere; 1 for inputs of norm √n_0.
     n_terms : int
-        Coefficients to return, at most 2048; at least 64 are looked at. Finitely many can show a pattern, not prove it:
+        Coefficients to return, at most 2048; at least 64 are looked at. They are made of a_j up to j = 2048, which
+        leaves those of k beyond about 2048 variance/q too small. Finitely many can show a pattern, not prove it:
         a parity counts as infinite if it still has coefficients above the noise in the second half of those that any
         parity has.
 
@@ -105,24 +107,26 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     """
     activation = activations.get(activation)
     beta, variance = non_negative_number(beta, "beta"), positive_number(variance, "variance")
-    n_terms = checks.count(n_terms, "n_terms", 2048)
+    n_terms = checks.count(n_terms, "n_terms", MOST_TERMS)
     q = variance + beta * beta
     if q == np.inf:
         raise ValueError(f"beta: expected variance + beta² within float64, got {variance:.6g} and {beta:.6g}")
-    n_looked = max(n_terms, TERMS)
+    n_looked, share = max(n_terms, TERMS), variance / q
+    n_summed = int(min(MOST_TERMS, (n_looked + 10 * np.sqrt(n_looked)) / share)) if beta > 0 else n_looked
     with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
-        a = activation.hermite_coefficients(q, n_looked)
+        summed = activation.hermite_coefficients(q, n_summed)
         scale = np.sqrt(activation.dual(q, q, q))
+    a = summed[:n_looked]
     above = np.flatnonzero(np.abs(a) > NOISE * scale)
     by_definition, degree = _by_definition(activation)
     if not by_definition:
         degree = _degree(activation, a, above, q, scale)
-    # (s ρ + 1 - s)^k for s = variance/q: b_j = Σ_k a_k² C(k, j) s^j (1-s)^{k-j}
-    k = np.arange(n_looked)
-    share, n, rest = variance / q, k[:, None], np.maximum(k[:, None] - k, 0)
+    # (s ρ + 1 - s)^j for s = variance/q: b_k = Σ_j a_j² C(j, k) s^k (1-s)^{j-k}, whose weight lies about j = k/s
+    n, k = np.arange(n_summed)[:, None], np.arange(n_looked)
+    rest = np.maximum(n - k, 0)
     log_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
     binomial = np.tril(np.exp(log_binomial + special.xlogy(k, share) + special.xlog1py(rest, -share)))
-    b = binomial.T @ np.where(np.abs(a) > NOISE * scale, a, 0) ** 2
+    b = binomial.T @ np.where(np.abs(summed) > NOISE * scale, summed, 0) ** 2
     noise = (NOISE * scale) ** 2
     nonzero = b > noise
     last = [max((j for j in np.flatnonzero(nonzero) if j % 2 == parity), default=-1) for parity in (0, 1)]
@@ -326,4 +330,4 @@ def _cause(pairs, odd, zero):
             (i, j), more = pairs[kind][0], len(pairs[kind]) - 1
             others = f" (and {more} more pair{'s' * (more > 1)})" if more else ""
             causes.append(f"points {i} and {j} {text}{others}")
-    return "; ".join(causes) or "no two points are parallel: as far as the kernel is known, features are dependent"
+    return "; ".join(causes) or "no two points are parallel: the eigenvalue is smaller than the kernel is known to"

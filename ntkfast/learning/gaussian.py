@@ -148,7 +148,10 @@ class GaussianProcess:
         return checks.unexplained(prior, W, "K_tt", "K_xx")
 
     def variance(self, K_tx, K_t):
-        """The diagonal of `covariance`, from K(x, x) of shape (m,): `diagonal` of the same kernel as K_xx."""
+        """The diagonal of `covariance`, from K(x, x) of shape (m,).
+
+        K_t is `ntkfast.diagonal` of the same kernel as K_xx: diagonal(net, X, "nngp") for an NNGP, as its default is Θ.
+        """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
         return checks.unexplained(prior, W, "K_t", "K_xx")

@@ -16,14 +16,17 @@ __all__ = [
 ]
 
 
-def _axes(ax):
-    if ax is not None:
-        return ax
+def new_figure(width, height):
+    """A matplotlib Figure that belongs to no window."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need matplotlib: pip install 'ntkfast[plot]'") from None
-    return Figure(figsize=(6, 4.5), layout="constrained").subplots()
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _axes(ax):
+    return new_figure(6, 4.5).subplots() if ax is None else ax
 
 
 def plot_spectrum(eigenvalues, ax=None):

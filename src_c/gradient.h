@@ -331,10 +331,13 @@ static void NF_(series_partials)(NF_PARTIALS)
     nf_near sum[2];
     NF_(sums_partials)(in, row, col, sigma, p);
     for (int i = 0; i < NF_WIDTH; i++) {
-        const double r = NF_ABS_RHO(i), sine = sqrt((1 - r) * (1 + r)), sign = copysign(1.0, (double)sigma[i]);
-        const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
-        if (!(r > terms->reach) || !near_panels(1, in->data, x, y, sign * r, sum))
+        const double r = NF_ABS_RHO(i), sign = copysign(1.0, (double)sigma[i]);
+        if (!(r > terms->reach))
             continue;
+        const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
+        if (!near_panels(1, in->data, x, y, sign * r, sum))
+            continue;
+        const double sine = sqrt((1 - r) * (1 + r));
         const double bend = sine > 0 ? -sign * sum[1].theta / sine * x.inverse * y.inverse : 0, half = 0.5 * sigma[i];
         p->value[i] = (NF_T)sum[0].of;
         p->slope[i] = p->price[i] = (NF_T)sum[1].of;
@@ -351,10 +354,11 @@ static void NF_(kinks_partials)(NF_PARTIALS)
     const nf_terms *terms = in->data;
     NF_(sums_partials)(in, row, col, sigma, p);
     for (int i = 0; i < NF_WIDTH; i++) {
-        const double r = NF_ABS_RHO(i), sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
-        double value, slope, of_row[3], of_column[3];
+        const double r = NF_ABS_RHO(i);
         if (!(r > terms->reach))
             continue;
+        const double sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
+        double value, slope, of_row[3], of_column[3];
         near_field(in, (nf_near_point){row[0], 0, 0}, (nf_near_point){col[i], 0, 0}, rho, &value, &slope);
         kinks_rates(in->data, row[0], col[i], rho, sine, of_row);
         kinks_rates(in->data, col[i], row[0], rho, sine, of_column);

@@ -1,5 +1,6 @@
 """The paper's experiments at small size: data, figures, the report, and the command that makes them."""
 
+import functools
 import gzip
 import hashlib
 import json
@@ -52,7 +53,8 @@ def noise(n, seed=0):
 def tiny(monkeypatch):
     """All experiments at sizes that take a moment."""
     for name, sizes in TINY.items():
-        monkeypatch.setattr(paper._module(name), "QUICK", sizes)
+        module = paper._module(name)
+        monkeypatch.setattr(module, "run", functools.partial(module.run, **sizes))
 
 
 def command(*arguments):
@@ -201,6 +203,33 @@ def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch, save
     assert not parts.folder.exists()
 
 
+def test_a_network_in_training_is_kept_until_its_result_is_safe(tmp_path, monkeypatch):
+    """A full disk at the last moment loses nothing; a state whose network is gone is none."""
+    monkeypatch.setattr(running, "SAVE_EVERY", -1)
+    monkeypatch.setattr(running, "SEGMENT", 3)
+    sizes = {"widths": (16, 20), "n_seeds": 2, "n": 6, "time": 20}
+    whole, parts, save = theorem2.run(**sizes), running.Parts(tmp_path / "parts"), running.save
+
+    def full_disk(path, values):
+        if path.name == "n16-1.npz":
+            raise OSError("No space left on device")
+        save(path, values)
+
+    monkeypatch.setattr(running, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        theorem2.run(**sizes, parts=parts)
+    kept = {path.name for path in parts.folder.iterdir()}
+    assert kept == {"n16-0.npz", "n16-1.state.npz", "n16-1.at-20"}
+    monkeypatch.setattr(running, "save", save)
+    monkeypatch.setattr(running, "train", lambda *arguments, **options: pytest.fail("trained again"))
+    with pytest.raises(pytest.fail.Exception):
+        theorem2.run(**sizes, parts=parts)  # comes to the next network without training this one
+    assert (parts.folder / "n16-1.npz").exists()
+    monkeypatch.undo()
+    running.save(parts.folder / "n20-0.state.npz", {"step": 12, "n_seen": 1})  # but no n20-0.at-12
+    np.testing.assert_array_equal(theorem2.run(**sizes, parts=parts).drift, whole.drift)
+
+
 def test_results_survive_the_disk(tmp_path):
     data = proposition2.run(names=("relu",), depths=(2,), n=5)
     running.save(tmp_path / "x.npz", running.as_dict(data))
@@ -246,6 +275,28 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
     other = command("fig1", "--out", out, "--seed", "5")
     assert "found in" not in other.output
     assert json.loads(running.load(out / "fig1.npz")["settings"])["seed"] == 5
+
+
+def test_a_quick_run_does_not_replace_a_full_one(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(early_stopping, "FULL", {"n": 41})
+    paper.run("early_stopping", tmp_path, full=True, progress=False)
+    before = (tmp_path / "early_stopping.npz").read_bytes()
+    with pytest.raises(FileExistsError, match=r"early_stopping.npz is of a --full run"):
+        paper.run("early_stopping", tmp_path, progress=False)
+    result = command("theory", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "a --full run, which a quick one would replace" in result.output
+    assert result.output.count("\n") == 1  # before any other experiment has begun
+    assert (tmp_path / "early_stopping.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("values", [{}, {"settings": "no json"}, {"settings": '{"version": "0.0"}'}])
+def test_data_of_other_programs_and_versions_are_not_reported(tmp_path, tiny, values):
+    running.save(tmp_path / "fig2.npz", {"x": 1.0, **values})
+    np.save(tmp_path / "theorem1.npz", np.ones(3))  # becomes theorem1.npz.npy
+    (tmp_path / "theorem1.npz.npy").rename(tmp_path / "theorem1.npz")
+    paper.run("early_stopping", tmp_path, progress=False)
+    assert {title for title, _ in paper.report(tmp_path)} == {"Section 5: early stopping"}
 
 
 def test_a_number_out_of_tolerance_is_said(tmp_path, tiny, monkeypatch):

@@ -90,20 +90,15 @@ class _Problem:
 
 def _problem(net, X, Y, dtype, n_threads):
     n_threads = threads.resolve(n_threads)
-    x_given = arrays.as_points(X, "X")
-    y_given = x_given if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
-    dtype = arrays.working_dtype(dtype, x_given, y_given)
-    code = lower(net, x_given.shape[1])
+    x, y, dtype = limit.points_of(X, Y, dtype)
+    code = lower(net, x.shape[1])
     for _, activation in code.series:
         if series.jumping(activation):
             raise ValueError(
                 f"gradient: activation {activation.name!r} jumps and is known by its Hermite series only, which has no "
                 "derivatives; step, sign and rectified_monomial(0) have them"
             )
-    loaded = [("X", *limit._load(x_given, "X", dtype, n_threads))]
-    if not limit._same_points(x_given, y_given):
-        loaded.append(("Y", *limit._load(y_given, "Y", dtype, n_threads)))
-    return _Problem(code, loaded, *_parameters(code), dtype, n_threads)
+    return _Problem(code, limit.load(x, y, dtype, n_threads), *_parameters(code), dtype, n_threads)
 
 
 def _parameters(code):

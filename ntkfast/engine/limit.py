@@ -100,6 +100,21 @@ def _check_out(out, get, shape, dtype, inputs):
     return list(out)
 
 
+def points_of(X, Y, dtype):
+    """X and Y (None: X again) as arrays, as they came, and the dtype to work in."""
+    x = arrays.as_points(X, "X")
+    y = x if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x.shape[1])
+    return x, y, arrays.working_dtype(dtype, x, y)
+
+
+def load(x, y, dtype, n_threads):
+    """(name, points as BLAS wants them, squared norms) of X, and of Y unless it is the same."""
+    loaded = [("X", *_load(x, "X", dtype, n_threads))]
+    if not _same_points(x, y):
+        loaded.append(("Y", *_load(y, "Y", dtype, n_threads)))
+    return loaded
+
+
 def _same_points(a, b):
     return a is b or (
         a.__array_interface__["data"] == b.__array_interface__["data"]
@@ -112,19 +127,15 @@ def matrices(net, X, Y, get, out, dtype, n_threads, show):
     progress.check(show)
     get = _check_get(net, get)
     n_threads = threads.resolve(n_threads)
-    x_given = arrays.as_points(X, "X")
-    y_given = x_given if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x_given.shape[1])
-    dtype = arrays.working_dtype(dtype, x_given, y_given)
+    x_given, y_given, dtype = points_of(X, Y, dtype)
     shape = (len(x_given), len(y_given))
     out = _check_out(out, get, shape, dtype, [(x_given, "X"), (y_given, "Y")])
     missing = sum(given is None for given in out)
     what = f"X: the result of {missing} x {shape[0]} x {shape[1]} {dtype}"
     memory.require(missing * shape[0] * shape[1] * dtype.itemsize, what, "; out= can be a numpy.memmap")
 
-    symmetric = _same_points(x_given, y_given)
-    loaded = [("X", *_load(x_given, "X", dtype, n_threads))]
-    if not symmetric:
-        loaded.append(("Y", *_load(y_given, "Y", dtype, n_threads)))
+    loaded = load(x_given, y_given, dtype, n_threads)
+    symmetric = len(loaded) == 1
     code = lower(net, x_given.shape[1])
     if "nngp_dot" in get and code.dot < 0:
         raise ValueError("get: 'nngp_dot' needs a network with a Dense right after its last activation")

@@ -8,39 +8,30 @@ import numpy as np
 from scipy import linalg
 
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import near, relu_network, told, within
+from ntkfast.experiments.running import as_dict, near, relu_network, told, within
 from ntkfast.kernels import ntk
 from ntkfast.learning import EarlyStopping, LeastSquaresFlow
 from ntkfast.plotting import plot_early_stopping
 
 __all__ = ["Stopping", "findings", "plot", "run"]
 
-QUICK = {}
 FULL = {"n": 1000, "n_validation": 4000}
 
 
 @dataclass(frozen=True)
-class Stopping:
-    """What `run` finds; T times, N eigenvalues.
+class Stopping(EarlyStopping):
+    """What `run` finds: the attributes of `EarlyStopping`, and these of N eigenvalues.
 
     Attributes
     ----------
-    t, loss : float
-        The best time to stop, and the validation loss there.
-    times, training_loss, validation_loss : ndarray, shape (T,)
     eigenvalues : ndarray, shape (N,)
         λ_i of K/N.
     remaining : ndarray, shape (N,)
-        |⟨f_t - y, f^(i)⟩| over |⟨f_0 - y, f^(i)⟩| at that time, by steps of the flow itself.
+        |⟨f_t - y, f^(i)⟩| over |⟨f_0 - y, f^(i)⟩| at the best time, by a matrix exponential.
     noise : float
         Standard deviation of the noise on the labels.
     """
 
-    t: float
-    loss: float
-    times: np.ndarray
-    training_loss: np.ndarray
-    validation_loss: np.ndarray
     eigenvalues: np.ndarray
     remaining: np.ndarray
     noise: float
@@ -80,16 +71,14 @@ def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, 
     # by another road than the flow's: e^{-tK/N} y as a matrix exponential, along eigenvectors of NumPy
     functions = np.linalg.eigh(K)[1][:, ::-1]
     remaining = np.abs(functions.T @ (linalg.expm(-found.t / n * K) @ y)) / np.abs(functions.T @ y)
-    return Stopping(
-        found.t, found.loss, found.times, found.training_loss, found.validation_loss, flow.eigenvalues, remaining, noise
-    )
+    return Stopping(**as_dict(found), eigenvalues=flow.eigenvalues, remaining=remaining, noise=noise)
 
 
 def plot(data: Stopping):
     """The losses against time, and what is learned of each component at the best time. Returns a matplotlib Figure."""
     figure = new_figure(11, 4.5)
     left, right = figure.subplots(1, 2)
-    plot_early_stopping(EarlyStopping(data.t, data.loss, data.times, data.training_loss, data.validation_loss), left)
+    plot_early_stopping(data, left)
     right.semilogx(data.eigenvalues, 1 - data.remaining, ".", markersize=4, color=COLOURS[0], label="component $i$")
     x = np.geomspace(data.eigenvalues[-1], data.eigenvalues[0], 200)
     right.semilogx(x, -np.expm1(-x * data.t), color=COLOURS[1], linewidth=1, label=r"$1 - e^{-t\lambda}$")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
-    Parts,
+    NO_PARTS,
     below,
     blas_threads,
     circle,
@@ -26,7 +26,6 @@ from ntkfast.kernels.empirical import empirical_ntk
 
 __all__ = ["Figure1", "findings", "plot", "run"]
 
-QUICK = {"widths": (500, 2000), "n_seeds": 5, "n_initial": 48, "n_train": 40}
 FULL = {"widths": (500, 10000), "n_seeds": 10, "n_initial": 48, "n_train": 100}
 DEPTH, STEPS, GRID = 4, 200, 101
 
@@ -74,7 +73,7 @@ class Figure1:
 
 
 def run(
-    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=None, progress=None
+    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=NO_PARTS, progress=None
 ) -> Figure1:
     """Networks of depth 4 trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.
 
@@ -106,7 +105,6 @@ def run(
     >>> data.kernels.shape
     (2, 2, 2, 101)
     """
-    parts = Parts() if parts is None else parts
     net = relu_network(DEPTH)
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, middle = circle(gamma), GRID // 2

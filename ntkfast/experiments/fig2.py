@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
-    Parts,
+    NO_PARTS,
     below,
     blas_threads,
     circle,
@@ -27,7 +27,6 @@ from ntkfast.learning import LeastSquaresFlow
 
 __all__ = ["Figure2", "findings", "plot", "run"]
 
-QUICK = {"wide": 4000}
 FULL = {"wide": 10000}
 DEPTH, STEPS, GRID = 4, 1000, 101
 LEVELS = (10, 50, 90)
@@ -76,7 +75,7 @@ def run(
     steps=STEPS,
     *,
     seed=0,
-    parts=None,
+    parts=NO_PARTS,
     progress=None,
 ) -> Figure2:
     """Networks of depth 4 trained on 4 points of the circle, learning rate 1, and the Gaussian of infinite width.
@@ -107,7 +106,6 @@ def run(
     >>> data.outputs.shape
     (2, 2, 101)
     """
-    parts = Parts() if parts is None else parts
     net = relu_network(DEPTH)
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, X = circle(gamma), circle(np.asarray(data_gamma))

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import Parts, below, blas_threads, near, network, relu_network, told, within, working
+from ntkfast.experiments.running import (
+    NO_PARTS,
+    below,
+    blas_threads,
+    near,
+    network,
+    relu_network,
+    told,
+    within,
+    working,
+)
 from ntkfast.kernels import ntk
 from ntkfast.kernels.empirical import empirical_ntk
 from ntkfast.learning import kernel_pca
@@ -15,7 +25,6 @@ from ntkfast.plotting import plot_plane
 
 __all__ = ["Figure3a", "batch", "findings", "plot", "run"]
 
-QUICK = {"wide": 2000}
 FULL = {"wide": 10000}
 DEPTH, POINTS = 5, 512
 PUBLISHED = (0.0457, 0.00108, 0.00078)
@@ -60,7 +69,7 @@ def batch(data, n=POINTS, *key):
 
 
 def run(
-    data, n=POINTS, wide=2000, narrow=500, n_networks=10, n_batches=10, *, seed=0, parts=None, progress=None
+    data, n=POINTS, wide=2000, narrow=500, n_networks=10, n_batches=10, *, seed=0, parts=NO_PARTS, progress=None
 ) -> Figure3a:
     """The first three components of n digits, not centred, for ReLU, β = 0.1.
 
@@ -93,7 +102,6 @@ def run(
     >>> fig3a.run(noise, n=30, wide=50, narrow=20, n_networks=2, n_batches=2).components.shape
     (30, 3)
     """
-    parts = Parts() if parts is None else parts
     net = relu_network(DEPTH)
     X, digits = batch(data, n, seed)
     limit = kernel_pca(ntk(net, X, progress=False), 3)

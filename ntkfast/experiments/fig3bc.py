@@ -10,7 +10,7 @@ import numpy as np
 from ntkfast.experiments.fig3a import DEPTH, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
-    Parts,
+    NO_PARTS,
     near,
     network,
     power_law,
@@ -26,7 +26,6 @@ from ntkfast.learning import kernel_pca
 
 __all__ = ["Figure3bc", "findings", "plot", "run"]
 
-QUICK = {"widths": (100, 300, 1000), "learning_rates": (4.0, 8.0, 20.0)}
 FULL = {"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)}
 TIME, AMPLITUDE = 4000, 0.5
 
@@ -61,7 +60,7 @@ class Figure3bc:
 
 def run(
     data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=TIME, n_times=40,
-    *, seed=0, parts=None, progress=None,
+    *, seed=0, parts=NO_PARTS, progress=None,
 ) -> Figure3bc:  # fmt: skip
     """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).
 
@@ -97,7 +96,6 @@ def run(
     >>> fig3bc.run(noise, widths=(20, 40), learning_rates=(2, 4), n=30, n_trials=1, time=40, n_times=2).t
     array([ 0., 20., 40.])
     """
-    parts = Parts() if parts is None else parts
     net = relu_network(DEPTH)
     X = batch(data, n, seed)[0]
     pca = kernel_pca(ntk(net, X, progress=False), 2)

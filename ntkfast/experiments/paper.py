@@ -36,7 +36,7 @@ EXPERIMENTS = {
     "theorem2": ("Theorem 2: the NTK during training", "Theorem2", False),
     "proposition1": ("Proposition 1: outputs at initialisation", "Proposition1", False),
     "proposition2": ("Proposition 2: positive definiteness", "Proposition2", False),
-    "random_features": ("Section 3.1: random features", "RandomFeatures", False),
+    "random_features": ("Section 3.1: random features", "FeatureConvergence", False),
     "early_stopping": ("Section 5: early stopping", "Stopping", False),
 }
 
@@ -82,13 +82,15 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     Raises
     ------
     OSError
-        The folder cannot be written.
+        The folder cannot be written, or holds data of a full run that a quick one would replace.
     ntkfast.datasets.DataError
         MNIST is needed and missing or damaged.
     """
-    check_folder(out)
+    out = check_folder(out)
+    for name in FIGURES[figure]:  # before the work, not after, as all that follows
+        _keep_full(out / f"{name}.npz", full)
     wanted = any(EXPERIMENTS[name][2] for name in FIGURES[figure])
-    digits = mnist("train", data) if wanted else None  # before the work, not after
+    digits = mnist("train", data) if wanted else None
     with threadpool_limits(threads):
         for name in FIGURES[figure]:
             run(name, out, digits, full, seed, progress, say)
@@ -109,7 +111,7 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     data : ntkfast.datasets.MNIST, optional
         For figure 3.
     full : bool
-        The paper's sizes.
+        The paper's sizes; else those that are the defaults of the experiment's `run`.
     seed : int
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
@@ -119,13 +121,14 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     new_figure(1, 1)  # matplotlib is missed before the work, not after
     out, module = Path(out), _module(name)
     title, kind, wants_data = EXPERIMENTS[name]
-    sizes = module.FULL if full else module.QUICK
+    sizes = module.FULL if full else {}
     parameters = inspect.signature(module.run).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name != "seed"}
     settings = json.dumps({"version": __version__, "seed": seed, "full": full, **defaults, **sizes}, default=str)
     path = out / f"{name}.npz"
-    found = load(path)
-    if found is not None and found.get("settings") == settings:
+    _keep_full(path, full)
+    _, found = _stored(path)
+    if found is not None and found["settings"] == settings:
         say(f"{title}: found in {path}; without that file it is run again")
     else:
         say(title)
@@ -142,6 +145,24 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     figure = module.plot(_result(module, kind, found))
     for suffix in ("png", "pdf"):
         figure.savefig(out / f"{name}.{suffix}", dpi=150)
+
+
+def _stored(path):
+    """Settings and data of an experiment; {} and None if there are none, or of another version: they may have other
+    fields and mean other things.
+    """
+    found = load(path)
+    try:
+        settings = json.loads(found["settings"])
+    except (TypeError, KeyError, ValueError):
+        return {}, None
+    return (settings, found) if settings.get("version") == __version__ else ({}, None)
+
+
+def _keep_full(path, full):
+    """Raise if a quick run would replace the data of a full one, which took hours."""
+    if not full and _stored(path)[0].get("full"):
+        raise FileExistsError(f"--out: {path} is of a --full run, which a quick one would replace; give another folder")
 
 
 def _result(module, kind, found):
@@ -169,10 +190,10 @@ def report(out) -> list[tuple[str, object]]:
         "",
     ]
     for name, (title, kind, _) in EXPERIMENTS.items():
-        found = load(out / f"{name}.npz")
-        if found is None or json.loads(found["settings"])["version"] != __version__:
-            continue  # data of another version may have other fields and mean other things
-        module, settings = _module(name), json.loads(found["settings"])
+        settings, found = _stored(out / f"{name}.npz")
+        if found is None:
+            continue
+        module = _module(name)
         result = _result(module, kind, found)
         findings = module.findings(result)
         every += [(title, finding) for finding in findings]

@@ -10,12 +10,21 @@ from scipy import stats
 from scipy.linalg import solve_triangular
 
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import Parts, blas_threads, circle, near, network, relu_network, told, within, working
+from ntkfast.experiments.running import (
+    NO_PARTS,
+    blas_threads,
+    circle,
+    near,
+    network,
+    relu_network,
+    told,
+    within,
+    working,
+)
 from ntkfast.kernels import nngp
 
 __all__ = ["Proposition1", "findings", "plot", "run"]
 
-QUICK = {"widths": (8, 32, 256), "n_seeds": 1000}
 FULL = {"widths": (8, 32, 256, 1024), "n_seeds": 4000}
 DEPTH = 4
 GAMMA = (0.0, 0.5, 1.5, 3.0)
@@ -45,7 +54,7 @@ class Proposition1:
         return np.array([solve_triangular(L, f.T, lower=True).T for f in self.outputs])
 
 
-def run(widths=(8, 32, 256), n_seeds=1000, *, seed=0, parts=None, progress=None) -> Proposition1:
+def run(widths=(8, 32, 256), n_seeds=1000, *, seed=0, parts=NO_PARTS, progress=None) -> Proposition1:
     """Outputs of random networks of depth 4 at 4 points of the circle.
 
     Parameters
@@ -66,7 +75,6 @@ def run(widths=(8, 32, 256), n_seeds=1000, *, seed=0, parts=None, progress=None)
     >>> proposition1.run(widths=(10,), n_seeds=3).outputs.shape
     (1, 3, 4)
     """
-    parts = Parts() if parts is None else parts
     net, points = relu_network(DEPTH), circle(np.array(GAMMA))
 
     def of_width(width, report):

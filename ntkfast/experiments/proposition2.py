@@ -16,7 +16,6 @@ from ntkfast.networks import MLP, activations
 
 __all__ = ["Proposition2", "findings", "plot", "run"]
 
-QUICK = {}
 FULL = {"depths": (2, 3, 4, 5, 6, 8, 10)}
 NAMES = ("relu", "erf", "tanh", "gelu", "quadratic")
 BETA = 0.1

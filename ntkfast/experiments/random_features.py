@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.stats import chi2
 
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import circle, near, relu_network, told, within
+from ntkfast.experiments.running import circle, near, power_law, relu_network, told, within
 from ntkfast.kernels import ntk
-from ntkfast.learning import random_feature_convergence
+from ntkfast.learning import FeatureConvergence, random_feature_convergence
 
-__all__ = ["RandomFeatures", "findings", "plot", "run"]
+__all__ = ["FeatureConvergence", "findings", "plot", "run"]
 
-QUICK = {}
 FULL = {"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100}
-
-
-@dataclass(frozen=True)
-class RandomFeatures:
-    """What `run` finds.
-
-    Attributes
-    ----------
-    P : ndarray, shape (n,)
-        Numbers of features.
-    errors : ndarray, shape (n, repeats)
-        ‖K̃ - K‖/‖K‖ in the Frobenius norm.
-    expected : ndarray, shape (n,)
-        Their root mean square in theory.
-    rate : float
-        Exponent of the root mean square as a power of P.
-    """
-
-    P: np.ndarray
-    errors: np.ndarray
-    expected: np.ndarray
-    rate: float
 
 
 def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, seed=0, parts=None, progress=None):
@@ -51,13 +26,14 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, seed=0, pa
         Models for each.
     n : int
         Number of points.
-    seed : int
-    parts, progress
+    seed, progress
+        As in `ntkfast.experiments.fig1.run`.
+    parts
         Not used: this takes seconds.
 
     Returns
     -------
-    RandomFeatures
+    FeatureConvergence
 
     Examples
     --------
@@ -66,11 +42,10 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, seed=0, pa
     (2, 2)
     """
     K = ntk(relu_network(4), circle(2 * np.pi * np.arange(n) / n), progress=False)
-    found = random_feature_convergence(K, P, repeats, rng=seed, progress=progress)
-    return RandomFeatures(found.P, found.errors, found.expected, found.rate)
+    return random_feature_convergence(K, P, repeats, rng=seed, progress=progress)
 
 
-def plot(data: RandomFeatures):
+def plot(data: FeatureConvergence):
     """The errors against P beside their root mean square in theory. Returns a matplotlib Figure."""
     figure = new_figure(6, 4.5)
     ax = figure.subplots()
@@ -84,15 +59,14 @@ def plot(data: RandomFeatures):
     return figure
 
 
-def findings(data: RandomFeatures):
+def findings(data: FeatureConvergence):
     """The exponent, and the size of the error: a list of Finding."""
     n, repeats = data.errors.shape
     squares = data.errors**2
     relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(repeats)  # of a root mean square
     ratio = np.sqrt(squares.mean(axis=1)) / data.expected
-    x = np.log(data.P) - np.log(data.P).mean()
-    error = np.sqrt(np.sum((x * relative) ** 2)) / (x @ x)
-    lines = [near("‖K̃ - K‖ ∝ P^s: s", -0.5, data.rate, 3 * error)]
+    slope, error = power_law(data.P, squares)
+    lines = [near("‖K̃ - K‖ ∝ P^s: s", -0.5, slope / 2, 3 * error / 2)]
     for P, value, tolerance in zip(data.P, ratio, relative, strict=True):
         lines.append(
             told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
@@ -103,7 +77,7 @@ def findings(data: RandomFeatures):
     return lines
 
 
-def caption(data: RandomFeatures):
+def caption(data: FeatureConvergence):
     return (
         f"Tangent kernel of the linear model (1/√P) Σ θ_p f^(p) on points of the circle, f^(p) with covariance Θ⁴, "
         f"{data.errors.shape[1]} models for each P."

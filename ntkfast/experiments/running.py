@@ -7,7 +7,6 @@ import functools
 import os
 import shutil
 import time
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -57,11 +56,13 @@ def save(path, values: dict) -> None:
 
 
 def load(path) -> dict | None:
-    """What `save` wrote; None if there is no such file, or one that is damaged."""
+    """What `save` wrote; None if there is no such file, or one that is damaged or of another kind."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: value if value.ndim else value.item() for name, value in file.items()}
-    except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+    except (IsADirectoryError, PermissionError):
+        raise
+    except Exception:  # whatever NumPy and zipfile meet in bytes that are not an archive of arrays
         return None
 
 
@@ -84,11 +85,15 @@ class Parts:
             found = compute()
             if self.folder is not None:
                 save(self.folder / f"{name}.npz", found)
+                _drop_state(self.folder, name)  # of a network in training: not before its result is safe
         return found
 
     def discard(self):
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+NO_PARTS = Parts()
 
 
 # ---- progress ------------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ def blas_threads(width):
     return threadpool_limits(1, "blas") if width < BIG else contextlib.nullcontext()
 
 
-def trained(f, X, y, at, observe, *, learning_rate=1.0, parts=None, name="", report=None) -> dict:
+def trained(f, X, y, at, observe, *, learning_rate=1.0, parts=NO_PARTS, name="", report=None) -> dict:
     """Train a network and look at it after some of the steps.
 
     Parameters
@@ -147,7 +152,6 @@ def trained(f, X, y, at, observe, *, learning_rate=1.0, parts=None, name="", rep
     dict of ndarray
         What was observed, with a first axis of len(at).
     """
-    parts = Parts() if parts is None else parts
     return parts.get(name, lambda: _trained(f, X, y, at, observe, learning_rate, parts.folder, name, report))
 
 
@@ -173,10 +177,6 @@ def _trained(f, X, y, at, observe, learning_rate, folder, name, report):
             if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                 _save_state(folder, name, step, seen, f)
                 saved = time.monotonic()
-    if folder is not None:
-        for path in folder.glob(f"{name}.at-*"):
-            path.unlink()
-        (folder / f"{name}.state.npz").unlink(missing_ok=True)
     return _stacked(seen)
 
 
@@ -198,16 +198,24 @@ def _save_state(folder, name, step, seen, f):
         path.unlink()
 
 
+def _drop_state(folder, name):
+    """The state first: at no time it names a network that is gone."""
+    (folder / f"{name}.state.npz").unlink(missing_ok=True)
+    for path in folder.glob(f"{name}.at-*"):
+        path.unlink()
+
+
 def _state(folder, name, f):
+    """What `_save_state` left; the beginning if there is nothing, or something that cannot be read."""
     state = load(folder / f"{name}.state.npz")
     if state is None:
         return 0, [], f
-    step, n_seen = state.pop("step"), state.pop("n_seen")
-    return (
-        step,
-        [{key: values[k] for key, values in state.items()} for k in range(n_seen)],
-        FiniteNetwork.load(folder / f"{name}.at-{step}"),
-    )
+    try:
+        step, n_seen = state.pop("step"), state.pop("n_seen")
+        seen = [{key: values[k] for key, values in state.items()} for k in range(n_seen)]
+        return step, seen, FiniteNetwork.load(folder / f"{name}.at-{step}")
+    except (KeyError, TypeError, ValueError, FileNotFoundError):
+        return 0, [], f
 
 
 # ---- findings ------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from ntkfast.plotting import plot_convergence
 
 __all__ = ["Theorem1", "findings", "plot", "run"]
 
-QUICK = {"widths": (64, 128, 256, 512, 1024, 2048), "n_seeds": 40}
 FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096, 8192), "n_seeds": 100}
 DEPTH = 4
 
@@ -37,7 +36,7 @@ class Theorem1:
         return Convergence(relu_network(DEPTH), self.widths, self.errors)
 
 
-def run(widths=(64, 128, 256, 512, 1024), n_seeds=10, n=30, *, seed=0, parts=None, progress=None) -> Theorem1:
+def run(widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, seed=0, parts=None, progress=None) -> Theorem1:
     """‖Θ̂ - Θ‖/‖Θ‖ on n points of the circle against the width.
 
     Parameters

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import Parts, circle, network, power_law, relu_network, told, trained, within, working
+from ntkfast.experiments.running import (
+    NO_PARTS,
+    circle,
+    network,
+    power_law,
+    relu_network,
+    told,
+    trained,
+    within,
+    working,
+)
 from ntkfast.kernels.empirical import empirical_ntk
 
 __all__ = ["Theorem2", "findings", "plot", "run"]
 
-QUICK = {"widths": (64, 128, 256, 512), "n_seeds": 5}
 FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096), "n_seeds": 10}
 DEPTH, TIMES = 4, 9
 
@@ -37,7 +46,7 @@ class Theorem2:
     movement: np.ndarray
 
 
-def run(widths=(64, 128, 256, 512), n_seeds=5, n=20, time=400, *, seed=0, parts=None, progress=None) -> Theorem2:
+def run(widths=(64, 128, 256, 512), n_seeds=5, n=20, time=400, *, seed=0, parts=NO_PARTS, progress=None) -> Theorem2:
     """Networks trained on f*(x) = x1 x2 at n points of the circle, learning rate 1.
 
     Parameters
@@ -62,7 +71,6 @@ def run(widths=(64, 128, 256, 512), n_seeds=5, n=20, time=400, *, seed=0, parts=
     >>> theorem2.run(widths=(10, 20), n_seeds=2, n=4, time=8).drift.shape
     (2, 2, 9)
     """
-    parts = Parts() if parts is None else parts
     net, X = relu_network(DEPTH), circle(2 * np.pi * np.arange(n) / n)
     y = X[:, 0] * X[:, 1]
     steps = np.round(np.linspace(0, time, TIMES)).astype(int)

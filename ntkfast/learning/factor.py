@@ -27,7 +27,7 @@ def fortran(K, overwrite, what):
 
 
 class Cholesky:
-    """K = L Lᵀ. What stands above the diagonal of `half` is L's (zeros) only if it was made with clean=True."""
+    """K = L Lᵀ. Above the diagonal of `half` stands K's other triangle, or L's zeros if `factor` made it."""
 
     def __init__(self, half, diagonal):
         self.half = half  # (n, n), Fortran order
@@ -60,7 +60,7 @@ class Cholesky:
         return K
 
 
-def cholesky(K, *, overwrite=False, clean=False, rcond=None, progress=None):
+def cholesky(K, *, overwrite=False, rcond=None, progress=None):
     """The Cholesky factor, or None (and K as it was) if K is not positive definite beyond rounding.
 
     Beyond rounding: its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default N eps. That
@@ -74,10 +74,6 @@ def cholesky(K, *, overwrite=False, clean=False, rcond=None, progress=None):
     rcond = len(A) * np.finfo(A.dtype).eps if rcond is None else rcond
     try:
         if _factor_in_place(A, progress) and pocon(A, norm, uplo="L")[0] > rcond:
-            if clean:
-                for rows in arrays.blocks(len(A)):
-                    A[rows, rows.stop :] = 0
-                    A[rows, rows] = np.tril(A[rows, rows])
             return factor
     except BaseException:
         if overwrite:
@@ -176,7 +172,13 @@ def fix_signs(vectors):
 
 def factor(K, name):
     """Cholesky's factor if K is positive definite beyond rounding, else the eigendecomposition."""
-    return cholesky(K, clean=True) or eigen(K, name)
+    found = cholesky(K)
+    if found is None:
+        return eigen(K, name)
+    for rows in arrays.blocks(len(K)):
+        found.half[rows, rows.stop :] = 0
+        found.half[rows, rows] = np.tril(found.half[rows, rows])
+    return found
 
 
 def smallest_eigenvalue(K):

@@ -1,12 +1,14 @@
 """The command line: ntkfast info, demo, bench, accuracy, paper."""
 
 import contextlib
+import math
 import sys
 from pathlib import Path
 
 import click
 
 import ntkfast
+from ntkfast.experiments.paper import EXPERIMENTS, FIGURES
 
 
 def fail(message):
@@ -15,7 +17,24 @@ def fail(message):
     sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that tells what it cannot take in one line, on any terminal."""
+
+    def main(self, *args, standalone_mode=True, **extra):
+        for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.UsageError as error:
+            where = error.ctx.command_path.removeprefix("ntkfast").strip() if error.ctx else ""
+            fail(f"{where}: {error.format_message()}" if where else error.format_message())
+        except click.Abort:
+            sys.exit(130)
+        sys.exit(code or 0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ntkfast.__version__, prog_name="ntkfast")
 def main():
     """Neural tangent kernels at the speed of the hardware."""
@@ -95,15 +114,15 @@ def accuracy():
 
 
 class Figures(click.Group):
-    """A group whose unknown commands are told in one line."""
+    """The figures in their order, and what is known beside an unknown one."""
 
     def resolve_command(self, ctx, args):
         if args[0] not in self.commands:
-            fail(f"paper: {args[0]} is unknown; the known ones are {', '.join(self.commands)}")
+            fail(f"paper: {args[0]} is unknown; the known ones are {', '.join(self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx):
-        return list(self.commands)
+        return [name for name, command in self.commands.items() if not command.hidden]
 
 
 @main.group(cls=Figures)
@@ -139,18 +158,18 @@ def told():
         fail(error)
 
 
-def add_figure(name, text):
-    @paper.command(name, help=text)
+def add_figure(name, text, hidden=False):
+    @paper.command(name, help=text, hidden=hidden)
     @paper_options
-    @click.option("--full/--quick", default=False, help="The paper's sizes (hours), or small ones.  [default: quick]")
+    @click.option("--full/--quick", default=False, help="The paper's sizes, or small ones.  [default: quick]")
     @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
     def command(out, full, data, download, seed, threads):
         from ntkfast import datasets
         from ntkfast.experiments import paper as module
 
         with told():
-            module.check_folder(out)
-            data = datasets.download_mnist(data) if download else data
+            with module.folder(out):  # before the download, not after
+                data = datasets.download_mnist(data) if download else data
             found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=click.echo)
         judged = [finding for _, finding in found if finding.ok is not None]
         wrong = [(title, finding) for title, finding in found if finding.ok is False]
@@ -163,11 +182,20 @@ def add_figure(name, text):
 for name, text in {
     "fig1": "Figure 1: the tangent kernel of two widths before and after training.",
     "fig2": "Figure 2: trained networks and the limit Gaussian.",
-    "fig3": "Figure 3: principal components of MNIST, and training along one.",
-    "theory": "The theorems and propositions, measured.",
+    "fig3": f"Figure 3: principal components of MNIST, and training along one.  [{' + '.join(FIGURES['fig3'])}]",
+    "theory": f"The theorems and propositions, measured.  [{' + '.join(FIGURES['theory'])}]",
     "all": "All of these: minutes; with --full about a day.",
 }.items():
     add_figure(name, text)
+for name in EXPERIMENTS:
+    if name not in paper.commands:
+        add_figure(name, EXPERIMENTS[name][0], hidden=True)
+
+
+def finite(ctx, parameter, value):
+    if not math.isfinite(value):
+        raise click.BadParameter(f"expected a finite number, got {value}")
+    return value
 
 
 @paper.command()
@@ -175,7 +203,12 @@ for name, text in {
 @click.option("--n", type=click.IntRange(min=10, max=60000), help="The first n training images.  [default: all 60000]")
 @click.option("--depth", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--ridge", default=1e-5, show_default=True, type=click.FloatRange(min=0), help="Over the mean of Θ(x, x)."
+    "--ridge",
+    default=1e-5,
+    show_default=True,
+    type=click.FloatRange(0, 1e6),
+    callback=finite,
+    help="Over the mean of Θ(x, x).",
 )
 def mnist(n, depth, ridge, out, data, download, threads):
     """Exact NTK regression on all of MNIST: one float32 Gram matrix of 14.4 GB, factored in place."""
@@ -185,8 +218,7 @@ def mnist(n, depth, ridge, out, data, download, threads):
     from ntkfast.experiments import mnist as module
     from ntkfast.experiments import paper, running
 
-    with told():
-        folder = paper.check_folder(out)
+    with told(), paper.folder(out) as folder:
         data = datasets.download_mnist(data) if download else data
         train, test = datasets.mnist("train", data), datasets.mnist("test", data)
         with threadpool_limits(threads):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntkfast.engine.files import replacing
+
 __all__ = ["MNIST", "DataError", "download_mnist", "mnist"]
 
 # SHA-256 of what is in the files, so that it does not matter how (or whether) they are compressed.
@@ -21,8 +23,12 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 PARTS = {"train": ("train", 60000), "test": ("t10k", 10000)}
+GZIP = b"\x1f\x8b"
 VARIABLE = "NTKFAST_DATA"
-HOW = f"give the folder with the four MNIST files by --data or {VARIABLE}, or add --download to fetch them from OpenML"
+HOW = (
+    f"name the folder of the four MNIST files (--data, {VARIABLE}, or folder= in Python), "
+    "or fetch them from OpenML (--download, or download_mnist in Python)"
+)
 
 
 class DataError(Exception):
@@ -86,11 +92,13 @@ def _content(folder, name):
     """The bytes of one file, compressed or not, once they are known to be the right ones."""
     path = next((path for path in (folder / f"{name}.gz", folder / name) if path.exists()), None)
     if path is None:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"MNIST: {folder} is no folder; {HOW}")
         raise DataError(f"MNIST: {folder} has no file {name}.gz; {HOW}")
     expected = SHA256[name]
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        content = gzip.decompress(content) if content.startswith(GZIP) else content
     except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
         raise DataError(f"MNIST: {path} cannot be read ({error}), expected SHA-256 {expected} inside; {HOW}") from None
     found = hashlib.sha256(content).hexdigest()
@@ -139,5 +147,6 @@ def download_mnist(folder=None) -> Path:
             found = hashlib.sha256(content).hexdigest()
             if found != SHA256[name]:
                 raise DataError(f"MNIST: OpenML sent another {name}: SHA-256 {found}, expected {SHA256[name]}")
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            with replacing(folder / f"{name}.gz") as file:
+                file.write(gzip.compress(content))
     return folder

@@ -22,6 +22,8 @@ def new_figure(width, height):
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need matplotlib: pip install 'ntkfast[plot]'") from None
+    except ValueError as error:  # of its settings, as a MPLBACKEND that is none
+        raise ImportError(f"matplotlib cannot be imported: {error}") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import as_dict, near, relu_network, told, within
+from ntkfast.experiments.running import NO_PARTS, as_dict, near, relu_network, told, within
 from ntkfast.kernels import ntk
 from ntkfast.learning import EarlyStopping, LeastSquaresFlow
 from ntkfast.plotting import plot_early_stopping
 
 __all__ = ["Stopping", "findings", "plot", "run"]
 
+PAPER = relu_network(4)
 FULL = {"n": 1000, "n_validation": 4000}
 
 
@@ -36,8 +38,12 @@ class Stopping(EarlyStopping):
     remaining: np.ndarray
     noise: float
 
+    __repr__ = short
 
-def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, progress=None) -> Stopping:
+
+def run(
+    n=300, n_validation=1000, n_inputs=5, noise=0.5, *, net=PAPER, seed=0, parts=NO_PARTS, progress=None
+) -> Stopping:
     """The flow of infinite width on noisy labels of f*(x) = x1 + x2 x3, x from N(0, 1).
 
     Parameters
@@ -46,7 +52,8 @@ def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, 
         Points to train on and to validate (these without noise), and their number of coordinates, at least 3.
     noise : float
         Standard deviation of the noise on the labels.
-    seed : int
+    net, seed
+        As in `ntkfast.experiments.fig1.run`.
     parts, progress
         Not used: this takes seconds.
 
@@ -62,7 +69,6 @@ def run(n=300, n_validation=1000, n_inputs=5, noise=0.5, *, seed=0, parts=None, 
     True
     """
     rng = np.random.default_rng([seed, 3])
-    net = relu_network(4)
     X, V = rng.standard_normal((n, n_inputs)), rng.standard_normal((n_validation, n_inputs))
     y = X[:, 0] + X[:, 1] * X[:, 2] + noise * rng.standard_normal(n)
     K = ntk(net, X, progress=False)

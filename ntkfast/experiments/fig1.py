@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
     below,
     blas_threads,
     circle,
+    exponent,
     near,
     network,
-    power_law,
     relu_network,
     told,
     trained,
@@ -23,34 +24,41 @@ from ntkfast.experiments.running import (
 )
 from ntkfast.kernels import ntk
 from ntkfast.kernels.empirical import empirical_ntk
+from ntkfast.networks import Network
 
 __all__ = ["Figure1", "findings", "plot", "run"]
 
 FULL = {"widths": (500, 10000), "n_seeds": 10, "n_initial": 48, "n_train": 100}
-DEPTH, STEPS, GRID = 4, 200, 101
+PAPER = relu_network(4)
+GRID = 101
 
 
 @dataclass(frozen=True)
 class Figure1:
-    """What `run` finds; W widths, S networks of each trained, I at initialisation, G angles, times 0 and 200.
+    """What `run` finds; W widths, S networks of each trained, I at initialisation, G angles, times 0 and T.
 
     Attributes
     ----------
+    net : Network
+    steps : int
+        T, the steps of training.
     widths : ndarray, shape (W,)
     gamma : ndarray, shape (G,)
         Angles in [-π, π]; the one in the middle is 0.
     limit : ndarray, shape (G,)
-        Θ⁴(x0, x) of infinite width.
+        Θ(x0, x) of infinite width.
     kernels : ndarray, shape (W, S, 2, G)
-        Θ̂⁴(x0, x) at t = 0 and t = 200.
+        Θ̂(x0, x) at t = 0 and t = T.
     initial : ndarray, shape (W, I, G)
-        Θ̂⁴(x0, x) at t = 0 of more networks, for the variance: 10 hardly tell it.
+        Θ̂(x0, x) at t = 0 of more networks, for the variance: 10 hardly tell it.
     traces : ndarray, shape (W, S, 2)
-        Mean of Θ̂⁴(x, x) over the circle.
+        Mean of Θ̂(x, x) over the circle.
     n_train : int
         Number of random inputs the networks were trained on.
     """
 
+    net: Network
+    steps: int
     widths: np.ndarray
     gamma: np.ndarray
     limit: np.ndarray
@@ -59,9 +67,11 @@ class Figure1:
     traces: np.ndarray
     n_train: int
 
+    __repr__ = short
+
     @property
     def inflation(self):
-        """tr Θ̂ at t = 200 over that at t = 0, (W, S)."""
+        """tr Θ̂ at t = T over that at t = 0, (W, S)."""
         return self.traces[:, :, 1] / self.traces[:, :, 0]
 
     @property
@@ -73,9 +83,10 @@ class Figure1:
 
 
 def run(
-    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=STEPS, *, seed=0, parts=NO_PARTS, progress=None
-) -> Figure1:
-    """Networks of depth 4 trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.
+    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=200,
+    *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
+) -> Figure1:  # fmt: skip
+    """Networks trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.
 
     Parameters
     ----------
@@ -88,6 +99,8 @@ def run(
         Number of inputs; the paper does not give it.
     steps : int
         Of training; 200 in the paper.
+    net : Network, optional
+        Of which networks are drawn; default: the paper's, L = 4, ReLU, β = 0.1.
     seed : int
     parts : Parts, optional
         Where to keep networks that are done.
@@ -105,7 +118,6 @@ def run(
     >>> data.kernels.shape
     (2, 2, 2, 101)
     """
-    net = relu_network(DEPTH)
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, middle = circle(gamma), GRID // 2
     X = np.random.default_rng([seed, 1]).standard_normal((n_train, 2))
@@ -138,53 +150,45 @@ def run(
                 report(1, 1)
     limit = ntk(net, points[middle : middle + 1], points, progress=False)[0]
     limit[middle] = ntk(net, points[middle : middle + 1], progress=False)[0, 0]  # on the cusp: by the exact diagonal
-    return Figure1(np.array(widths), gamma, limit, kernels, initial, traces, n_train)
+    return Figure1(net, steps, np.array(widths), gamma, limit, kernels, initial, traces, n_train)
 
 
 def plot(data: Figure1):
-    """Every network's Θ̂⁴(x0, x) against γ, at both times, and the limit. Returns a matplotlib Figure."""
+    """Every network's Θ̂(x0, x) against γ, at both times, and the limit. Returns a matplotlib Figure."""
     figure = new_figure(7.5, 5.2)
     ax = figure.subplots()
     colours = itertools.cycle(COLOURS)
-    for i, width in enumerate(data.widths):
-        for j, t in enumerate((0, STEPS)):
-            colour = next(colours)
-            for k, curve in enumerate(data.kernels[i, :, j]):
-                label = f"$n = {width}$, $t = {t}$" if k == 0 else None
-                ax.plot(
-                    data.gamma,
-                    curve,
-                    color=colour,
-                    linewidth=0.9,
-                    alpha=0.6,
-                    label=label,
-                    linestyle="--" if j == 0 else "-",
-                )
+    for width, kernels in zip(data.widths, data.kernels, strict=True):
+        for t, style, curves in zip((0, data.steps), ("--", "-"), kernels.transpose(1, 0, 2), strict=True):
+            line = {"color": next(colours), "linestyle": style, "linewidth": 0.9, "alpha": 0.6}
+            ax.plot(data.gamma, curves[0], label=f"$n = {width}$, $t = {t}$", **line)
+            ax.plot(data.gamma, curves[1:].T, **line)
     ax.plot(data.gamma, data.limit, color="black", linewidth=2, label=r"$n = \infty$")
-    ax.set(xlim=(-np.pi, np.pi), ylim=(0.05, 0.40), xlabel=r"$\gamma$")
-    ax.set(ylabel=r"$\Theta^{(4)}(x_0, x)$,  $x = (\cos\gamma, \sin\gamma)$")
+    low, high = min(0.05, data.kernels.min() - 0.01), max(0.40, data.kernels.max() + 0.01)  # the paper's, if they do
+    ax.set(xlim=(-np.pi, np.pi), ylim=(low, high), xlabel=r"$\gamma$")
+    ax.set(ylabel=rf"$\Theta^{{({data.net.depth})}}(x_0, x)$,  $x = (\cos\gamma, \sin\gamma)$")
     legend_above(figure, ax, 3)
     return figure
 
 
 def findings(data: Figure1):
     """The numbers of the figure beside the theory's: a list of Finding."""
-    middle = len(data.gamma) // 2
-    lines = [near("Θ⁴(x0, x0), limit kernel at γ = 0", 0.2825, data.limit[middle], 1e-12)]
+    middle, T = len(data.gamma) // 2, data.steps
+    exact = data.limit[middle]
+    what = "Θ(x0, x0), limit kernel at γ = 0"
+    lines = [near(what, 0.2825, exact, 1e-12) if data.net == PAPER else told(what, exact)]
     for width, kernels, at_start, inflation in zip(
         data.widths, data.kernels, data.initial, data.inflation, strict=True
     ):
         spread = at_start[:, middle].std(ddof=1)
         tolerance = 3 * spread / np.sqrt(len(at_start)) + 1 / width  # the mean is off by O(1/n)
         lines += [
-            near(
-                f"n = {width}: mean of Θ̂⁴(x0, x0) at t = 0", data.limit[middle], at_start[:, middle].mean(), tolerance
-            ),
-            told(f"n = {width}: standard deviation of Θ̂⁴(x0, x0) at t = 0", spread),
-            told(f"n = {width}: mean of Θ̂⁴(x0, x0) at t = {STEPS}", kernels[:, 1, middle].mean()),
-            told(f"n = {width}: standard deviation of Θ̂⁴(x0, x0) at t = {STEPS}", kernels[:, 1, middle].std(ddof=1)),
+            near(f"n = {width}: mean of Θ̂(x0, x0) at t = 0", exact, at_start[:, middle].mean(), tolerance),
+            told(f"n = {width}: standard deviation of Θ̂(x0, x0) at t = 0", spread),
+            told(f"n = {width}: mean of Θ̂(x0, x0) at t = {T}", kernels[:, 1, middle].mean()),
+            told(f"n = {width}: standard deviation of Θ̂(x0, x0) at t = {T}", kernels[:, 1, middle].std(ddof=1)),
             told(
-                f"n = {width}: inflation, tr Θ̂ at t = {STEPS} over t = 0",
+                f"n = {width}: inflation, tr Θ̂ at t = {T} over t = 0",
                 f"{inflation.mean():.4f} (standard deviation {inflation.std(ddof=1):.4f})",
                 "> 1, more for narrow networks",
             ),
@@ -192,20 +196,19 @@ def findings(data: Figure1):
     n = data.initial.shape[1]
     means, errors = data.initial.mean(axis=1), data.initial.std(axis=1, ddof=1) / np.sqrt(n)
     apart = np.abs(means[0] - means[-1]) / np.hypot(errors[0], errors[-1])
-    lines.append(
-        below("t = 0: distance of the means of the widths in standard errors, over the circle", 3, apart.mean())
-    )
-    # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
-    slope, error = power_law(data.widths, data.variance)
-    lines.append(near("variance of Θ̂⁴(x0, ·) at t = 0 ∝ n^s: s", -1, slope, 3 * error + 0.1))
-    slope, error = power_law(data.widths, data.inflation - 1)
-    lines.append(near("inflation - 1 ∝ n^s: s", -1, slope, 3 * error + 0.1))
+    lines += [
+        below("t = 0: distance of the means of the widths in standard errors, over the circle", 3, apart.mean()),
+        # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
+        exponent("variance of Θ̂(x0, ·) at t = 0 ∝ n^s: s", -1, data.widths, data.variance),
+        exponent("inflation - 1 ∝ n^s: s", -1, data.widths, data.inflation - 1),
+    ]
     return lines
 
 
 def caption(data: Figure1):
     return (
-        f"Θ̂⁴(x0, x) of {data.kernels.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, before "
-        f"and after {STEPS} steps on f*(x) = x1 x2 at {data.n_train} inputs from N(0, 1); the paper has "
-        "n = 500 and 10000, 10 networks of each, and does not give the number of inputs."
+        f"Θ̂(x0, x) of {data.kernels.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, "
+        f"L = {data.net.depth}, before and after {data.steps} steps on f*(x) = x1 x2 at {data.n_train} inputs from "
+        "N(0, 1); the paper has n = 500 and 10000, 10 networks of each, 200 steps, and does not give the number of "
+        "inputs."
     )

@@ -6,29 +6,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import norm
 
+from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
     below,
     blas_threads,
     circle,
-    near,
     network,
     relu_network,
     told,
     trained,
+    within,
     working,
 )
 from ntkfast.kernels import kernels
 from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk
 from ntkfast.learning import LeastSquaresFlow
+from ntkfast.networks import Network
 
 __all__ = ["Figure2", "findings", "plot", "run"]
 
 FULL = {"wide": 10000}
-DEPTH, STEPS, GRID = 4, 1000, 101
+PAPER = relu_network(4)
+GRID = 101
 LEVELS = (10, 50, 90)
 
 
@@ -38,23 +40,30 @@ class Figure2:
 
     Attributes
     ----------
+    net : Network
+    steps : int
+        T.
     widths : ndarray, shape (W,)
     gamma : ndarray, shape (G,)
         Angles in [-π, π].
     outputs : ndarray, shape (W, S, G)
-        f_θ(T) after T = 1000 steps.
+        f_θ(T) after T steps.
     data_gamma, targets : ndarray, shape (4,)
         Angles of the training points, and f* there.
     errors : ndarray, shape (W, S, 4)
         f_θ(T) - f* there.
     percentiles : ndarray, shape (3, G)
         The 10th, 50th and 90th of the limit Gaussian at t = ∞.
+    covariance : ndarray, shape (G, G)
+        Its covariance.
     wide : int
         Width of the network that stands for the limit, as in the paper.
     wide_percentiles : ndarray, shape (3, G)
         The same from the kernels of that network.
     """
 
+    net: Network
+    steps: int
     widths: np.ndarray
     gamma: np.ndarray
     outputs: np.ndarray
@@ -62,8 +71,11 @@ class Figure2:
     targets: np.ndarray
     errors: np.ndarray
     percentiles: np.ndarray
+    covariance: np.ndarray
     wide: int
     wide_percentiles: np.ndarray
+
+    __repr__ = short
 
 
 def run(
@@ -72,13 +84,14 @@ def run(
     wide=4000,
     data_gamma=(-1.6, -0.5, 0.6, 2.0),
     targets=None,
-    steps=STEPS,
+    steps=1000,
     *,
+    net=PAPER,
     seed=0,
     parts=NO_PARTS,
     progress=None,
 ) -> Figure2:
-    """Networks of depth 4 trained on 4 points of the circle, learning rate 1, and the Gaussian of infinite width.
+    """Networks trained on a few points of the circle, learning rate 1, and the Gaussian of infinite width.
 
     Parameters
     ----------
@@ -92,7 +105,8 @@ def run(
     targets : sequence of float, optional
         f* there; default: x1 x2, as in figure 1 (the paper does not give it).
     steps : int
-    seed, parts, progress
+        Of training; 1000 in the paper.
+    net, seed, parts, progress
         As in `ntkfast.experiments.fig1.run`.
 
     Returns
@@ -106,7 +120,6 @@ def run(
     >>> data.outputs.shape
     (2, 2, 101)
     """
-    net = relu_network(DEPTH)
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, X = circle(gamma), circle(np.asarray(data_gamma))
     y = X[:, 0] * X[:, 1] if targets is None else np.asarray(targets, dtype=float)
@@ -133,18 +146,23 @@ def run(
                 )  # fmt: skip
                 outputs[i, k], errors[i, k] = seen["f"][0], seen["error"][0]
         found = parts.get("wide", wide_kernels)
+    percentiles, covariance = _limit(*kernels(net, every, progress=False), y)
+    wide_percentiles, _ = _limit(found["nngp"].astype(float), found["ntk"].astype(float), y)
     return Figure2(
-        np.array(widths), gamma, outputs, np.asarray(data_gamma, dtype=float), y, errors,
-        _limit(*kernels(net, every, progress=False), y), wide,
-        _limit(found["nngp"].astype(float), found["ntk"].astype(float), y),
+        net, steps, np.array(widths), gamma, outputs, np.asarray(data_gamma, dtype=float), y, errors,
+        percentiles, covariance, wide, wide_percentiles,
     )  # fmt: skip
 
 
 def _limit(nngp, ntk, y):
-    """Percentiles at t = ∞ from the kernels on the training points and, after them, the grid."""
+    """Percentiles and covariance at t = ∞ from the kernels on the training points and, after them, the grid."""
     n = len(y)
     flow = LeastSquaresFlow(ntk[:n, :n], y, nngp[:n, :n])
-    return flow.percentiles(np.inf, LEVELS, ntk[n:, :n], nngp[n:, :n], nngp.diagonal()[n:])
+    cross = ntk[n:, :n], nngp[n:, :n]
+    return (
+        flow.percentiles(np.inf, LEVELS, *cross, nngp.diagonal()[n:]),
+        flow.covariance(np.inf, *cross, nngp[n:, n:]),
+    )
 
 
 def plot(data: Figure2):
@@ -170,38 +188,45 @@ def plot(data: Figure2):
     return figure
 
 
-def findings(data: Figure2):
-    """The numbers of the figure: a list of Finding."""
+def compared(outputs, mean, deviation):
+    """Networks beside the limit, (..., S, G): what `findings` judges.
+
+    Returns
+    -------
+    dict of str: ndarray, shape (...)
+    """
+    z = (outputs - mean) / deviation
+    found = {}
+    for level in LEVELS:
+        apart = np.quantile(z, level / 100, axis=-2, method="normal_unbiased") - ndtri(level / 100)
+        name = f"{level}th percentile of the networks minus the limit's, in its deviations (root mean square over γ)"
+        found[name] = np.sqrt(np.mean(apart**2, axis=-1))
+    found["share of the curves between the limit's 10th and 90th"] = (np.abs(z) < ndtri(0.9)).mean(axis=(-2, -1))
+    found["spread around the limit's mean over the limit's"] = np.sqrt(np.mean(z**2, axis=(-2, -1)))
+    return found
+
+
+def findings(data: Figure2, n_draws=4000):
+    """The numbers of the figure: a list of Finding.
+
+    The widest networks are judged by what as many functions from the limit Gaussian give in n_draws random draws.
+    """
     lines = []
     low, mean, high = data.percentiles
     deviation = (high - low) / (ndtri(LEVELS[2] / 100) - ndtri(LEVELS[0] / 100))
     seen = deviation > 0.1 * deviation.max()  # away from the training points, where all is 0
-    n_seeds = data.outputs.shape[1]
+    values, vectors = np.linalg.eigh(data.covariance[np.ix_(seen, seen)])
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    shape = n_draws, data.outputs.shape[1], root.shape[1]
+    draws = mean[seen] + np.random.default_rng(0).standard_normal(shape) @ root.T
+    expected = compared(draws, mean[seen], deviation[seen])
     for width, outputs, errors in zip(data.widths, data.outputs, data.errors, strict=True):
-        z = (outputs[:, seen] - mean[seen]) / deviation[seen]
-        for level in LEVELS:
-            quantile = ndtri(level / 100)
-            # of the empirical quantile of independent samples: √(p(1-p)/S)/φ(z_p)
-            error = np.sqrt(level / 100 * (1 - level / 100) / n_seeds) / norm.pdf(quantile)
-            apart = np.quantile(z, level / 100, axis=0, method="normal_unbiased") - quantile
-            lines.append(
-                below(
-                    f"n = {width}: {level}th percentile of {n_seeds} networks minus the limit's, in sampling errors "
-                    "(root mean square over γ)",
-                    2.5,
-                    np.sqrt(np.mean(apart**2)) / error,
-                    "about 1",
-                )
-            )
-        inside = (np.abs(z) < ndtri(0.9)).mean(axis=1)
-        error = inside.std(ddof=1) / np.sqrt(n_seeds)
-        lines.append(
-            near(f"n = {width}: share of the curves between the limit's 10th and 90th", 0.8, inside.mean(), 3 * error)
-        )
-        spread = np.sqrt(np.mean(z**2))
-        what = f"n = {width}: spread around the limit's mean over the limit's"
-        # its sampling error is about 0.1 for 10 networks; narrow networks are wider spread
-        lines.append(near(what, 1, spread, 0.3) if width == data.widths.max() else told(what, spread, "→ 1"))
+        for what, value in compared(outputs[:, seen], mean[seen], deviation[seen]).items():
+            usual = f"{np.median(expected[what]):.2f}"
+            if width == data.widths.max():
+                lines.append(within(f"n = {width}: {what}", *np.quantile(expected[what], (0.001, 0.999)), value, usual))
+            else:
+                lines.append(told(f"n = {width}: {what}", value, f"→ {usual}"))
         lines.append(below(f"n = {width}: largest |f - f*| on the training points", 0.02, np.abs(errors).max(), "0"))
     for level, apart in zip(LEVELS, data.wide_percentiles - data.percentiles, strict=True):
         lines.append(
@@ -216,8 +241,11 @@ def findings(data: Figure2):
 
 
 def caption(data: Figure2):
+    x1, x2 = np.cos(data.data_gamma), np.sin(data.data_gamma)
+    target = ", f*(x) = x1 x2" if np.allclose(data.targets, x1 * x2) else ""
     return (
-        f"{data.outputs.shape[1]} networks of each width n = {', '.join(map(str, data.widths))} after {STEPS} steps "
-        "on 4 points of the circle, f*(x) = x1 x2 (the paper does not give points and f*), and the percentiles of the "
-        f"limit Gaussian, from the exact kernels and from a network of width {data.wide} (10000 in the paper)."
+        f"{data.outputs.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, L = {data.net.depth}, "
+        f"after {data.steps} steps on {len(data.targets)} points of the circle{target}, and the percentiles of the "
+        f"limit Gaussian, from the exact kernels and from a network of width {data.wide}. The paper has 1000 steps on "
+        "4 points and a network of width 10000, and does not give points and f*."
     )

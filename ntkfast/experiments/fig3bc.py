@@ -7,14 +7,14 @@ from itertools import cycle
 
 import numpy as np
 
-from ntkfast.experiments.fig3a import DEPTH, POINTS, batch
+from ntkfast.engine.reprs import short
+from ntkfast.experiments.fig3a import PAPER, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
+    exponent,
     near,
     network,
-    power_law,
-    relu_network,
     told,
     trained,
     within,
@@ -23,11 +23,12 @@ from ntkfast.experiments.running import (
 from ntkfast.finite import ntk_vector_product
 from ntkfast.kernels import ntk
 from ntkfast.learning import kernel_pca
+from ntkfast.networks import Network
 
 __all__ = ["Figure3bc", "findings", "plot", "run"]
 
 FULL = {"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)}
-TIME, AMPLITUDE = 4000, 0.5
+AMPLITUDE = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Figure3bc:
 
     Attributes
     ----------
+    net : Network
     widths : ndarray, shape (W,)
     t : ndarray, shape (R,)
     along : ndarray, shape (W, T, R)
@@ -49,6 +51,7 @@ class Figure3bc:
     learning_rates : ndarray, shape (W,)
     """
 
+    net: Network
     widths: np.ndarray
     t: np.ndarray
     along: np.ndarray
@@ -57,10 +60,12 @@ class Figure3bc:
     eigenvalue: float
     learning_rates: np.ndarray
 
+    __repr__ = short
+
 
 def run(
-    data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=TIME, n_times=40,
-    *, seed=0, parts=NO_PARTS, progress=None,
+    data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=4000, n_times=40,
+    *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
 ) -> Figure3bc:  # fmt: skip
     """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).
 
@@ -79,6 +84,8 @@ def run(
         How long.
     n_times : int
         How often to look.
+    net : Network, optional
+        Default: L = 5, ReLU, β = 0.1.
     seed, parts, progress
         As in `ntkfast.experiments.fig1.run`.
 
@@ -96,7 +103,6 @@ def run(
     >>> fig3bc.run(noise, widths=(20, 40), learning_rates=(2, 4), n=30, n_trials=1, time=40, n_times=2).t
     array([ 0., 20., 40.])
     """
-    net = relu_network(DEPTH)
     X = batch(data, n, seed)[0]
     pca = kernel_pca(ntk(net, X, progress=False), 2)
     component = pca.eigenfunctions[:, 1]
@@ -114,10 +120,9 @@ def run(
 
         return observe
 
-    costs = [
-        ((DEPTH - 2) * width**2 + X.shape[1] * width) / rate for width, rate in zip(widths, learning_rates, strict=True)
-    ]
-    with working(progress, "figure 3bc", n_trials * sum(costs)) as work:
+    sizes, speeds = np.array(widths, dtype=float), np.array(learning_rates)
+    costs = ((net.depth - 2) * sizes**2 + X.shape[1] * sizes) / speeds
+    with working(progress, "figure 3bc", n_trials * costs.sum()) as work:
         for i, k in np.ndindex(shape[:2]):
             f = network(net, X.shape[1], widths[i], seed, k)
             rate = learning_rates[i]
@@ -128,7 +133,9 @@ def run(
                 report=work.part(costs[i]),
             )  # fmt: skip
             along[i, k], deviation[i, k], rates[i, k] = seen["g"], seen["h"], seen["rate"]
-    return Figure3bc(np.array(widths), t, along, deviation, rates, float(pca.eigenvalues[1]), np.array(learning_rates))
+    return Figure3bc(
+        net, np.array(widths), t, along, deviation, rates, float(pca.eigenvalues[1]), np.array(learning_rates)
+    )
 
 
 def plot(data: Figure3bc):
@@ -140,11 +147,11 @@ def plot(data: Figure3bc):
         for width, trials, colour in zip(data.widths, curves, cycle(COLOURS[1:]), strict=False):
             for k, curve in enumerate(trials):
                 ax.plot(data.t, curve, color=colour, linewidth=1.3, label=f"$n = {width}$" if k == 0 else None)
-        ax.plot(data.t, exact, color=COLOURS[0], linewidth=2.2, label=r"$n = \infty$", clip_on=False)
+        ax.plot(data.t, exact, color=COLOURS[0], linewidth=2.2, label=r"$n = \infty$")
         ax.set(xlim=(0, data.t[-1]), xlabel="$t$")
     legend_above(figure, axes[0], 4)
-    axes[0].set(ylabel=r"deviation $\|h_t\|_{p^{in}}$", ylim=(0, None))
-    axes[1].set(ylabel=r"$\|g_t\|_{p^{in}}$ along the 2nd component", ylim=(0, 0.52))
+    axes[0].set(ylabel=r"deviation $\|h_t\|_{p^{in}}$", ylim=(-0.03 * data.deviation.max(), None))
+    axes[1].set(ylabel=r"$\|g_t\|_{p^{in}}$ along the 2nd component", ylim=(-0.01, 0.52))
     return figure
 
 
@@ -158,10 +165,10 @@ def findings(data: Figure3bc):
         lines.append(told(f"n = {width}: largest ‖h_t‖, both trials", _listed(h), "0 as n → ∞"))
         lines.append(told(f"n = {width}: largest distance of ‖g_t‖ from 0.5 exp(-λ2 t)", _listed(g), "0 as n → ∞"))
     # Θ̂ differs from Θ by O(1/√n), and with it the path
-    slope, error = power_law(data.widths, largest)
-    lines.append(near("largest ‖h_t‖ ∝ n^s: s", -0.5, slope, 3 * error + 0.15))
+    lines.append(exponent("largest ‖h_t‖ ∝ n^s: s", -0.5, data.widths, largest, 0.15, 0.15))
+    lines.append(exponent("distance of ‖g_t‖ from the limit ∝ n^s: s", -0.5, data.widths, apart, 0.15, 0.15))
     closer = apart[-1].mean() / apart[0].mean()
-    lines.append(within("distance of ‖g_t‖ from the limit, widest over narrowest", 0, 0.6, closer, "0 as n → ∞"))
+    lines.append(within("distance of ‖g_t‖ from the limit, widest over narrowest", 0, 1, closer, "< 1"))
     half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along]).mean(axis=1)
     exact = np.log(2) / data.eigenvalue
     inflation = (data.rates[:, :, -1] / data.rates[:, :, 0]).mean(axis=1)
@@ -193,6 +200,7 @@ def caption(data: Figure3bc):
     rates = ", ".join(f"{rate:g}" for rate in data.learning_rates)
     return (
         "Deviation h_t from the straight line, and decay g_t along the 2nd component, for networks of width n = "
-        f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), {data.along.shape[1]} trials each, "
+        f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), L = {data.net.depth}, "
+        f"{data.along.shape[1]} trials each, "
         f"learning rates {rates} (1 in the paper; the time t is steps times learning rate)."
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.engine import memory
+from ntkfast.engine.reprs import short
 from ntkfast.experiments.running import relu_network
 from ntkfast.kernels import ntk
 from ntkfast.learning.factor import TILE, cholesky
@@ -44,6 +45,8 @@ class Regression:
     labels: np.ndarray
     steps: np.ndarray
     seconds: np.ndarray
+
+    __repr__ = short
 
     @property
     def accuracy(self) -> float:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
 import json
+import os
 import time
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
 
 from threadpoolctl import threadpool_limits
 
 from ntkfast import __version__
 from ntkfast.datasets import mnist
+from ntkfast.engine.files import replacing
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import Parts, as_dict, load, save
 
-__all__ = ["FIGURES", "check_folder", "report", "run", "run_all"]
+__all__ = ["FIGURES", "folder", "report", "run", "run_all"]
 
 FIGURES = {
     "fig1": ("fig1",),
@@ -26,13 +34,15 @@ FIGURES = {
 }
 FIGURES["all"] = tuple(name for names in FIGURES.values() for name in names)
 
+FIGURES |= {name: (name,) for name in FIGURES["all"]}
+
 # name: title, what run returns, whether it wants the digits
 EXPERIMENTS = {
     "fig1": ("Figure 1: convergence of the NTK", "Figure1", False),
     "fig2": ("Figure 2: kernel regression", "Figure2", False),
     "fig3a": ("Figure 3(a): kernel principal components of MNIST", "Figure3a", True),
     "fig3bc": ("Figures 3(b), 3(c): convergence along a principal component", "Figure3bc", True),
-    "theorem1": ("Theorem 1: the NTK at initialisation", "Theorem1", False),
+    "theorem1": ("Theorem 1: the NTK at initialisation", "Convergence", False),
     "theorem2": ("Theorem 2: the NTK during training", "Theorem2", False),
     "proposition1": ("Proposition 1: outputs at initialisation", "Proposition1", False),
     "proposition2": ("Proposition 2: positive definiteness", "Proposition2", False),
@@ -45,8 +55,17 @@ def _module(name):
     return importlib.import_module(f"ntkfast.experiments.{name}")
 
 
-def check_folder(out) -> Path:
-    """Make the folder if need be; OSError if nothing can be written there."""
+@contextlib.contextmanager
+def folder(out):
+    """Make the folder of the results if need be, and keep it to this process: two would mix theirs.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there, or another process is at work there.
+    """
+    if not os.fspath(out):
+        raise OSError("--out: expected a folder, got an empty name")
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +74,27 @@ def check_folder(out) -> Path:
         probe.unlink()
     except OSError as error:
         raise OSError(f"--out: {out} cannot be written: {error.strerror}") from None
-    return out
+    with _locked(out):
+        yield out
+
+
+@contextlib.contextmanager
+def _locked(path):
+    """The system frees the lock when the process ends, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"--out: another process is at work in {path}; wait for it, or give another folder") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(opened)
 
 
 def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progress=None, say=print):
@@ -64,7 +103,7 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     Parameters
     ----------
     figure : str
-        One of FIGURES.
+        One of FIGURES: "fig1", "fig2", "fig3", "theory", "all", or an experiment by its own name.
     out : path-like
         Made if it is not there.
     data : path-like, optional
@@ -77,7 +116,7 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     Returns
     -------
     list of (title, Finding)
-        All that the report has.
+        Of these experiments; the report has all that are in the folder.
 
     Raises
     ------
@@ -86,15 +125,15 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     ntkfast.datasets.DataError
         MNIST is needed and missing or damaged.
     """
-    out = check_folder(out)
-    for name in FIGURES[figure]:  # before the work, not after, as all that follows
-        _keep_full(out / f"{name}.npz", full)
-    wanted = any(EXPERIMENTS[name][2] for name in FIGURES[figure])
-    digits = mnist("train", data) if wanted else None
-    with threadpool_limits(threads):
+    with folder(out) as out, threadpool_limits(threads):
+        for name in FIGURES[figure]:  # before the work, not after, as all that follows
+            _keep_full(out / f"{name}.npz", full)
+        wanted = any(EXPERIMENTS[name][2] for name in FIGURES[figure])
+        digits = mnist("train", data) if wanted else None
         for name in FIGURES[figure]:
             run(name, out, digits, full, seed, progress, say)
-    return report(out)
+        titles = {EXPERIMENTS[name][0] for name in FIGURES[figure]}
+        return [(title, finding) for title, finding in report(out) if title in titles]
 
 
 def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> None:
@@ -144,7 +183,8 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
         say(f"  {found['seconds']:.0f} s")
     figure = module.plot(_result(module, kind, found))
     for suffix in ("png", "pdf"):
-        figure.savefig(out / f"{name}.{suffix}", dpi=150)
+        with replacing(out / f"{name}.{suffix}") as file:
+            figure.savefig(file, format=suffix, dpi=150)
 
 
 def _stored(path):
@@ -166,8 +206,12 @@ def _keep_full(path, full):
 
 
 def _result(module, kind, found):
+    """What `run` returned, from its stored fields; the network is the one that `run` takes by default."""
     kind = getattr(module, kind)
-    return kind(**{name: found[name] for name in kind.__dataclass_fields__})
+    values = {name: found[name] for name in kind.__dataclass_fields__ if name != "net"}
+    if "net" in kind.__dataclass_fields__:
+        values["net"] = module.PAPER
+    return kind(**values)
 
 
 def report(out) -> list[tuple[str, object]]:
@@ -205,7 +249,8 @@ def report(out) -> list[tuple[str, object]]:
             verdict = {None: "", True: "ok", False: "**out**"}[f.ok]
             lines.append(f"| {_cell(f.what)} | {_cell(f.expected)} | {_cell(f.found)} | {f.tolerance} | {verdict} |")
         lines.append("")
-    (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    with replacing(out / "report.md") as file:
+        file.write("\n".join(lines).encode())
     return every
 
 

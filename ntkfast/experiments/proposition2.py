@@ -8,8 +8,9 @@ from math import comb
 import numpy as np
 
 from ntkfast.engine.progress import reporter
+from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import Finding, told
+from ntkfast.experiments.running import NO_PARTS, Finding, told
 from ntkfast.kernels import diagonal
 from ntkfast.learning import hermite_certificate, smallest_eigenvalue
 from ntkfast.networks import MLP, activations
@@ -50,8 +51,12 @@ class Proposition2:
     errors: np.ndarray
     certified: np.ndarray
 
+    __repr__ = short
 
-def run(names=NAMES, depths=(2, 3, 4, 5, 6), n=30, n_inputs=3, *, seed=0, parts=None, progress=None) -> Proposition2:
+
+def run(
+    names=NAMES, depths=(2, 3, 4, 5, 6), n=30, n_inputs=3, *, seed=0, parts=NO_PARTS, progress=None
+) -> Proposition2:
     """The smallest eigenvalue of Θ^L on random points of the unit sphere.
 
     With a polynomial σ of degree p, Θ^L is one of degree p^(L-1) in x·x', so that its rank on the sphere of R³ is at

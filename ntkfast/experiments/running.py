@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from ntkfast.engine.files import replacing
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import FiniteNetwork, train
-from ntkfast.networks import MLP
+from ntkfast.networks import MLP, Network
 
-__all__ = ["Finding", "Parts", "Work", "below", "load", "near", "power_law", "save", "told", "trained", "within"]
+__all__ = [
+    "Finding",
+    "Parts",
+    "Work",
+    "below",
+    "exponent",
+    "load",
+    "near",
+    "power_law",
+    "save",
+    "told",
+    "trained",
+    "within",
+]
 
 SAVE_EVERY = 300  # seconds between two savings of a network in training
 SEGMENT = 50  # steps after which training looks at the clock
@@ -44,15 +58,8 @@ def network(net, n_inputs, width, *key):
 
 def save(path, values: dict) -> None:
     """Write arrays, numbers and strings to an .npz file: complete, or not at all."""
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, **values)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        np.savez(file, **values)
 
 
 def load(path) -> dict | None:
@@ -67,7 +74,9 @@ def load(path) -> dict | None:
 
 
 def as_dict(data) -> dict:
-    return {field.name: getattr(data, field.name) for field in fields(data)}
+    """The fields of what an experiment found, but for the network, which is no array: `run` has it."""
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    return {name: value for name, value in values.items() if not isinstance(value, Network)}
 
 
 class Parts:
@@ -252,15 +261,18 @@ def told(what, found, expected="") -> Finding:
 def power_law(widths, samples):
     """The exponent of mean(samples) as a power of the width, and its standard error from the spread over samples.
 
+    The spread is taken to be the same share of the mean at all widths, so that a few samples of each will do.
+
     Parameters
     ----------
     widths : array_like, shape (W,)
     samples : array_like, shape (W, S)
-        Of positive mean.
+        S >= 2.
 
     Returns
     -------
     slope, error : float
+        nan and inf if some mean is not positive.
 
     Examples
     --------
@@ -271,6 +283,32 @@ def power_law(widths, samples):
     """
     x, samples = np.log(widths), np.asarray(samples)
     mean = samples.mean(axis=1)
-    relative = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1]) / mean
+    if not (mean > 0).all():
+        return np.nan, np.inf
+    relative = np.sqrt(np.mean(samples.var(axis=1, ddof=1) / samples.shape[1] / mean**2))
     x = x - x.mean()
-    return float(x @ np.log(mean) / (x @ x)), float(np.sqrt(np.square(x * relative).sum()) / (x @ x))
+    return float(x @ np.log(mean) / (x @ x)), float(relative / np.sqrt(x @ x))
+
+
+def exponent(what, expected, widths, samples, low=0.1, high=0.1) -> Finding:
+    """Whether a power law has the expected exponent, up to what networks differ by and terms of higher order.
+
+    Of right exponents 1 in 200 is out by chance: Student's distribution, for a spread of W (S - 1) degrees of freedom.
+    Where chance alone reaches from the exponent to 0, nothing is claimed.
+
+    Parameters
+    ----------
+    what : str
+    expected : float
+    widths, samples
+        As in `power_law`.
+    low, high : float
+        How much smaller and larger the exponent may be for other reasons than chance.
+    """
+    slope, error = power_law(widths, samples)
+    chance = stats.t.ppf(1 - 0.0025, np.size(samples) - len(widths)) * error
+    found = f"{slope:.3g}, standard error {error:.1g}"
+    if not chance < abs(expected):
+        return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")
+    low, high = expected - low - chance, expected + high + chance
+    return Finding(what, f"{expected:g}", found, f"{low:.2f} to {high:.2f}", bool(low <= slope <= high))

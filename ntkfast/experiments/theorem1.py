@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import circle, near, relu_network, told
+from ntkfast.experiments.running import NO_PARTS, circle, exponent, relu_network, told, working
 from ntkfast.finite.convergence import Convergence, convergence
 from ntkfast.plotting import plot_convergence
 
-__all__ = ["Theorem1", "findings", "plot", "run"]
+__all__ = ["Convergence", "findings", "plot", "run"]
 
+PAPER = relu_network(4)
 FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096, 8192), "n_seeds": 100}
-DEPTH = 4
 
 
-@dataclass(frozen=True)
-class Theorem1:
-    """What `run` finds; W widths, S networks of each.
-
-    Attributes
-    ----------
-    widths : ndarray, shape (W,)
-    errors : ndarray, shape (W, S)
-        ‖Θ̂ - Θ‖/‖Θ‖.
-    """
-
-    widths: np.ndarray
-    errors: np.ndarray
-
-    @property
-    def convergence(self) -> Convergence:
-        return Convergence(relu_network(DEPTH), self.widths, self.errors)
-
-
-def run(widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, seed=0, parts=None, progress=None) -> Theorem1:
+def run(
+    widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, net=PAPER, seed=0, parts=NO_PARTS, progress=None
+) -> Convergence:
     """‖Θ̂ - Θ‖/‖Θ‖ on n points of the circle against the width.
 
     Parameters
@@ -46,14 +27,12 @@ def run(widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, seed=0, par
         Networks of each width.
     n : int
         Number of points.
-    seed, progress
+    net, seed, parts, progress
         As in `ntkfast.experiments.fig1.run`.
-    parts
-        Not used: this takes minutes at most.
 
     Returns
     -------
-    Theorem1
+    Convergence
 
     Examples
     --------
@@ -62,29 +41,35 @@ def run(widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, seed=0, par
     (2, 2)
     """
     points = circle(2 * np.pi * np.arange(n) / n).astype(np.float32)
-    found = convergence(relu_network(DEPTH), points, widths, n_seeds, rng=seed, progress=progress)
-    return Theorem1(found.widths, found.errors)
+
+    def of_width(width, report):
+        rng = np.random.default_rng([seed, width])
+        return {"errors": convergence(net, points, [width], n_seeds, rng=rng, progress=report).errors[0]}
+
+    errors = []
+    with working(progress, "theorem 1", sum(width**2 + 10000 for width in widths)) as work:
+        for width in widths:
+            report = work.part(width**2 + 10000)
+            errors.append(parts.get(f"n{width}", lambda w=width, r=report: of_width(w, r))["errors"])
+    return Convergence(net, np.array(widths), np.array(errors))
 
 
-def plot(data: Theorem1):
+def plot(data: Convergence):
     """The errors against the width. Returns a matplotlib Figure."""
     figure = new_figure(6, 4.5)
-    plot_convergence(data.convergence, figure.subplots())
+    plot_convergence(data, figure.subplots())
     return figure
 
 
-def findings(data: Theorem1):
+def findings(data: Convergence):
     """The exponent, and the errors: a list of Finding."""
-    found = data.convergence
-    tolerance = 3 * found.slope_error + 0.05
-    lines = [near("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, found.slope, tolerance)]
-    return lines + [
-        told(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, found.median, strict=True)
+    return [exponent("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, data.widths, data.errors, 0.05, 0.05)] + [
+        told(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, data.median, strict=True)
     ]
 
 
-def caption(data: Theorem1):
+def caption(data: Convergence):
     return (
-        f"Distance of the tangent kernel to the limit kernel on points of the circle, depth {DEPTH}, "
+        f"Distance of the tangent kernel to the limit kernel on points of the circle, depth {data.net.depth}, "
         f"{data.errors.shape[1]} networks of each width at initialisation."
     )

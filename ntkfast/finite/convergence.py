@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import arrays
+from ntkfast.engine import arrays, reprs
 from ntkfast.engine.progress import check as check_progress
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import passes
@@ -40,6 +40,8 @@ class Convergence:
     net: Network
     widths: np.ndarray
     errors: np.ndarray
+
+    __repr__ = reprs.short
 
     @property
     def mean(self) -> np.ndarray:

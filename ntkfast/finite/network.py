@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import numbers
 import os
-import secrets
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from ntkfast.engine import memory
 from ntkfast.engine.arrays import DTYPES, as_points, require_finite, working_dtype
+from ntkfast.engine.files import replacing
 from ntkfast.finite import passes
 from ntkfast.finite.checks import require
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
@@ -239,19 +237,8 @@ class FiniteNetwork:
         arrays = {f"weight_{k}": weight for k, weight in enumerate(self.weights)}
         arrays |= {f"bias_{k}": bias for k, bias in enumerate(self.biases) if bias is not None}
         text = json.dumps({"parametrization": self.parametrization, "layers": _described(self.net.layers)})
-        beside = target.with_name(f".ntkfast-{secrets.token_hex(6)}.tmp")
-        try:
-            with open(beside, "xb") as file:
-                np.savez(file, network=np.array(text), **arrays)
-            if target.exists():
-                shutil.copymode(target, beside)
-            os.replace(beside, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            if isinstance(error, OSError) and error.errno is not None:
-                raise OSError(error.errno, error.strerror, os.fspath(path)) from None
-            raise
+        with replacing(path) as file:
+            np.savez(file, network=np.array(text), **arrays)
 
     @classmethod
     def load(cls, path, net: Network | None = None) -> FiniteNetwork:

@@ -1,0 +1,30 @@
+"""Files that are complete or not there: written beside their place and renamed."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A binary file that becomes `path` when the block ends, and leaves no trace if it does not.
+
+    It is written beside `path` as .ntkfast-….tmp. A file that it replaces keeps its permissions; of a link the target
+    is replaced. An OSError of the block names `path`.
+    """
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".ntkfast-{secrets.token_hex(6)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+        raise

@@ -20,12 +20,12 @@ def fail(message):
 class Commands(click.Group):
     """A group that tells what it cannot take in one line, on any terminal."""
 
-    def main(self, *args, standalone_mode=True, **extra):
+    def main(self, args=None, **options):
         for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
         except click.UsageError as error:
             where = error.ctx.command_path.removeprefix("ntkfast").strip() if error.ctx else ""
             fail(f"{where}: {error.format_message()}" if where else error.format_message())

@@ -178,9 +178,14 @@ def plot_convergence(result, ax=None):
         label = rf"slope ${result.slope:.2f} \pm {result.slope_error:.2f}$"
         line = height * (result.widths / centre) ** result.slope
         ax.loglog(result.widths, line, "--", color="0.4", linewidth=1, label=label)
-    ax.set(
-        xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$", title="Convergence to the limit kernel"
-    )
+    ax.set(xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$")
+    ax.set_title("Convergence to the limit kernel")
+    named = []  # the widths themselves, as far as there is room for their numbers
+    for width in np.sort(result.widths):
+        if not named or width >= 1.6 * named[-1]:
+            named.append(width)
+    ax.set_xticks(named, [f"{width}" for width in named])
+    ax.minorticks_off()
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax
@@ -189,7 +194,7 @@ def plot_convergence(result, ax=None):
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by all eyes
 
 
-def plot_percentiles(x, percentiles, t=None, ax=None):
+def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
     """A random function along a line of points: its median, and a band of percentiles around it.
 
     The paper's figure 2 is that of f_t(x) of random networks, the 10th, 50th and 90th percentile at t = inf. The
@@ -205,6 +210,8 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
     t : float or array_like, shape (T,), optional
         The times, for the legend.
     ax : matplotlib Axes, optional
+    levels : array_like, optional
+        Which percentiles these are, in per cent, for the legend.
 
     Returns
     -------
@@ -226,18 +233,21 @@ def plot_percentiles(x, percentiles, t=None, ax=None):
     times = [None] * bands.shape[1] if t is None else checks.times(t)[0]
     if len(times) != bands.shape[1]:
         raise ValueError(f"t: expected {bands.shape[1]} times as in percentiles, got {len(times)}")
+    if levels is not None and np.shape(levels) != (len(bands),):
+        raise ValueError(f"levels: expected {len(bands)} as in percentiles, got shape {np.shape(levels)}")
     ax, middle = _axes(ax), len(bands) // 2
     for k, time in enumerate(times):
         colour = COLOURS[k % len(COLOURS)]
-        for level in range(middle):
-            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0)
-        name = None if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
+        name = "median" if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
         ax.plot(x, bands[middle, k], color=colour, linewidth=1.8, label=name)
+        for level in range(middle):
+            name = None if levels is None or k else f"{levels[level]:g}th to {levels[-1 - level]:g}th percentile"
+            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0, label=name)
     ax.set(xlabel="$x$", ylabel="$f(x)$", title="Percentiles of the function")
     ax.grid(True, alpha=0.3)
     if t is not None:
         ax.set(ylabel="$f_t(x)$", title="Random initial functions during training")
-        ax.legend()
+    ax.legend()
     return ax
 
 
@@ -277,6 +287,8 @@ def plot_components(t, components, eigenvalues=None, ax=None):
         ax.plot(t, values, color=COLOURS[i], linewidth=1.8, label=name)
     if components.any():  # else there is nothing that a logarithmic axis could show
         ax.set_yscale("log")
+        largest = components.max()
+        ax.set_ylim(max(components[components > 0].min() / 2, 1e-16 * largest), 2 * largest)  # less is rounding
     ax.set(xlabel="time $t$", ylabel=r"$|\langle f_t - f^*, f^{(i)} \rangle_{p^{in}}|$")
     ax.set_title("Convergence along the principal components")
     ax.grid(True, which="major", alpha=0.3)

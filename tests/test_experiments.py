@@ -1,5 +1,6 @@
 """The paper's experiments at small size: data, figures, the report, and the command that makes them."""
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -156,6 +157,19 @@ def test_early_stopping_stops_before_the_end():
     np.testing.assert_allclose(data.remaining, np.exp(-data.t * data.eigenvalues), atol=1e-8)
 
 
+@pytest.mark.parametrize("name", [name for name in TINY if name != "proposition2"])
+def test_other_networks_than_the_papers(name):
+    """Every experiment takes a network, and says nothing about another one that only the paper's fulfils."""
+    module = paper._module(name)
+    net = nf.MLP(3, "erf", 1.2, 0.3)
+    digits = (noise(60),) if paper.EXPERIMENTS[name][2] else ()
+    data = module.run(*digits, **TINY[name], net=net)
+    assert not any(line.expected == "0.2825" for line in module.findings(data))
+    assert module.plot(data).get_axes()
+    assert "L = 4" not in module.caption(data)
+    assert "depth 4" not in module.caption(data)
+
+
 def test_power_law():
     rng = np.random.default_rng(0)
     widths = np.array([10, 100, 1000])
@@ -305,6 +319,71 @@ def test_a_number_out_of_tolerance_is_said(tmp_path, tiny, monkeypatch):
     assert result.exit_code == 1
     assert "a number: expected 1 (±0.5), found 2" in result.output
     assert "| a number | 1 | 2 | ±0.5 | **out** |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_exit_code_is_that_of_what_was_run(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(fig1, "findings", lambda data: [running.near("a number", 1.0, 2.0, 0.5)])
+    monkeypatch.setattr(early_stopping, "findings", lambda data: [running.near("another", 1.0, 1.0, 0.5)])
+    assert command("fig1", "--out", tmp_path).exit_code == 1
+    result = command("early_stopping", "--out", tmp_path)  # one experiment of the theory, by its own name
+    assert result.exit_code == 0
+    assert "1 of 1 within" in result.output
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "a number" in report
+    assert "another" in report
+
+
+def test_a_folder_is_of_one_process(tmp_path, tiny):
+    with paper.folder(tmp_path):
+        result = command("early_stopping", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert result.output == (
+        f"ntkfast: --out: another process is at work in {tmp_path}; wait for it, or give another folder\n"
+    )
+    assert command("early_stopping", "--out", tmp_path).exit_code in (0, 1)
+
+
+def test_a_full_disk_leaves_the_figure_as_it_was(tmp_path, tiny, monkeypatch):
+    assert command("early_stopping", "--out", tmp_path).exit_code in (0, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(self, file, **options):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+    result = command("early_stopping", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert result.output.endswith(f"ntkfast: [Errno 28] No space left on device: '{tmp_path}/early_stopping.png'\n")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fig1", "--seed", "x"), "paper fig1: Invalid value for '--seed'"),
+        (("fig1", "--seed", "-1"), "paper fig1: Invalid value for '--seed'"),
+        (("fig1", "--threads", "0"), "paper fig1: Invalid value for '--threads'"),
+        (("fig1", "--nothing"), "paper fig1: No such option"),
+        (("fig1", "--out", ""), "--out: expected a folder, got an empty name"),
+        (("mnist", "--ridge", "nan"), "paper mnist: Invalid value for '--ridge': expected a finite number"),
+        (("mnist", "--ridge", "inf"), "paper mnist: Invalid value for '--ridge'"),
+        (("mnist", "--ridge", "1e300"), "paper mnist: Invalid value for '--ridge'"),
+        (("mnist", "--n", "60001"), "paper mnist: Invalid value for '--n'"),
+    ],
+)
+def test_arguments_that_cannot_be_are_told_in_one_line(arguments, words):
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith(f"ntkfast: {words}")
+    assert result.output.count("\n") == 1
+
+
+def test_a_terminal_without_greek(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(fig1, "findings", lambda data: [running.near("Θ", 1.0, 2.0, 0.5)])
+    result = CliRunner(charset="latin-1").invoke(cli.main, ["paper", "fig1", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "?: expected 1" in result.output
 
 
 def test_a_stopped_command_says_so(tmp_path, tiny, monkeypatch):

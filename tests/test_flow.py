@@ -896,6 +896,10 @@ def test_plots(problem):
     ax = plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues)
     assert_allclose(ax.lines[2].get_ydata(), np.abs(flow.components(t, 3)[:, 2]))
     assert "f^*" in ax.get_ylabel()
+    t = np.linspace(0, 1e6, 20)  # components far below rounding are not shown
+    low, high = plotting.plot_components(t, flow.components(t, 3)).get_ylim()
+    assert high / low < 1e17
+    t = np.linspace(0, 50, 20)
     stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
     ax = plotting.plot_early_stopping(stopping)
     assert ax.lines[-1].get_xdata()[0] == stopping.t
@@ -926,6 +930,11 @@ def test_plot_of_a_gaussian_process(problem):
     bands = process.percentiles(p.nngp_tx, np.diagonal(p.nngp_tt))
     ax = plotting.plot_percentiles(np.arange(M), bands)
     assert_array_equal(ax.lines[0].get_ydata(), bands[1])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median"]
+    ax = plotting.plot_percentiles(np.arange(M), bands, levels=(10, 50, 90))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median", "10th to 90th percentile"]
+    with pytest.raises(ValueError, match=r"levels: expected 3 as in percentiles, got shape \(2,\)"):
+        plotting.plot_percentiles(np.arange(M), bands, levels=(10, 90))
     assert (ax.get_ylabel(), ax.get_title()) == ("$f(x)$", "Percentiles of the function")
 
 

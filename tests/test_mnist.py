@@ -3,26 +3,23 @@
 NTKFAST_DATA names a folder with the original MNIST files; without it these tests are skipped.
 """
 
-import gzip
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.linalg import eigh
 
 import ntkfast as nf
-
-FILE = Path(os.environ.get("NTKFAST_DATA", "not there"), "t10k-images-idx3-ubyte.gz")
+from ntkfast.datasets import mnist
+from ntkfast.experiments.fig3a import batch
 
 
 @pytest.fixture(scope="module")
 def digits():
     """512 random digits, pixels in [0, 1)."""
-    if not FILE.exists():
+    if "NTKFAST_DATA" not in os.environ:
         pytest.skip("NTKFAST_DATA does not name a folder with the MNIST files")
-    images = np.frombuffer(gzip.decompress(FILE.read_bytes()), np.uint8, offset=16).reshape(-1, 784)
-    return images[np.random.default_rng(0).choice(len(images), 512, replace=False)] / 256
+    return batch(mnist("test"), 512, 0)[0]
 
 
 def test_eigenvalues_of_figure_3(digits):

@@ -1,0 +1,256 @@
+"""The verdicts of the experiments: data that obey the law are within every tolerance, data that break it are out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.experiments import (
+    early_stopping,
+    fig1,
+    fig2,
+    fig3a,
+    fig3bc,
+    proposition1,
+    proposition2,
+    random_features,
+    running,
+    theorem1,
+    theorem2,
+)
+
+
+def spread(rng, share, *shape):
+    """Positive numbers around 1 that differ by about that share."""
+    return np.exp(share * rng.standard_normal(shape))
+
+
+def powers(widths, exponent):
+    return np.asarray(widths, dtype=float) ** exponent
+
+
+# --- one example of each that obeys
+
+
+def figure_1(rng):
+    widths, gamma = np.array([100, 1000, 10000]), np.linspace(-np.pi, np.pi, 21)
+    limit = 0.1 + 0.1825 * np.exp(-(gamma**2))
+    apart = powers(widths, -0.5)[:, None, None] * rng.standard_normal((3, 40, 1)) * limit
+    traces = np.ones((3, 6, 2))
+    traces[:, :, 1] += 100 * powers(widths, -1)[:, None] * spread(rng, 0.2, 3, 6)
+    kernels = np.repeat((limit + apart[:, :6])[:, :, None], 2, axis=2)
+    return fig1.Figure1(fig1.PAPER, 200, widths, gamma, limit, kernels, limit + apart, traces, 40)
+
+
+def figure_2(rng):
+    gamma = np.linspace(-np.pi, np.pi, 31)
+    covariance = np.exp(-np.square(gamma[:, None] - gamma) / 2)
+    root = np.linalg.cholesky(covariance + 1e-10 * np.eye(31))
+    mean, outputs = np.sin(gamma), np.sin(gamma) + rng.standard_normal((2, 10, 31)) @ root.T
+    percentiles = mean + 1.2815515655446004 * np.array([[-1], [0], [1]])
+    points = np.array([-1.0, 1.0])
+    return fig2.Figure2(
+        fig2.PAPER, 1000, np.array([50, 1000]), gamma, outputs, points, np.sin(points), np.zeros((2, 10, 2)),
+        percentiles, covariance, 4000, percentiles + 0.01,
+    )  # fmt: skip
+
+
+def figure_3a(rng):
+    eigenvalues = np.array(fig3a.PUBLISHED)
+    components = np.linalg.qr(rng.standard_normal((50, 3)))[0] * np.sqrt(50)
+    components[:, 0] = 1
+    beta_one = eigenvalues * [10, 1, 1]
+    batches = eigenvalues * spread(rng, 0.03, 10, 3)
+    return fig3a.Figure3a(
+        fig3a.PAPER, np.arange(50) % 10, 1.02 * eigenvalues, components, 2000, 0.98 * eigenvalues, components, batches,
+        np.full(3, 1.0), beta_one,
+    )  # fmt: skip
+
+
+def figure_3bc(rng):
+    widths, t, eigenvalue = np.array([100, 1000, 10000]), np.linspace(0, 4000, 41), 0.001
+    size = powers(widths, -0.5)[:, None, None]
+    noise = spread(rng, 0.05, 3, 2, 1)
+    along = 0.5 * np.exp(-eigenvalue * (1 + 2 * size * noise) * t)
+    deviation = size * noise * t / t[-1]
+    rates = eigenvalue * (1 + 9 * size * noise * t / t[-1])
+    return fig3bc.Figure3bc(fig3bc.PAPER, widths, t, along, deviation, rates, eigenvalue, np.ones(3))
+
+
+def theorem_1(rng):
+    widths = np.array([64, 256, 1024])
+    return theorem1.Convergence(theorem1.PAPER, widths, powers(widths, -0.5)[:, None] * spread(rng, 0.3, 3, 40))
+
+
+def theorem_2(rng):
+    widths, t = np.array([64, 256, 1024]), np.arange(9.0)
+    drift = powers(widths, -1)[:, None, None] * spread(rng, 0.3, 3, 6, 1) * t
+    return theorem2.Theorem2(theorem2.PAPER, widths, t, drift, powers(widths, -1)[:, None] * spread(rng, 0.2, 3, 6))
+
+
+def proposition_1(rng):
+    covariance = nf.nngp(proposition1.PAPER, running.circle(np.array(proposition1.GAMMA)))
+    outputs = rng.standard_normal((2, 2000, 4)) @ np.linalg.cholesky(covariance).T
+    return proposition1.Proposition1(proposition1.PAPER, np.array([8, 10**5]), outputs, covariance)
+
+
+def proposition_2(rng):
+    eigenvalues = np.array([[1e-3, 1e-3], [1e-15, 1e-9]])
+    names, depths = np.array(["relu", "quadratic"]), np.array([2, 6])
+    return proposition2.Proposition2(names, depths, 30, 3, eigenvalues, np.full((2, 2), 1e-11), np.array([True, False]))
+
+
+def features(rng):
+    P = np.array([10, 100, 1000])
+    expected = powers(P, -0.5)
+    errors = expected[:, None] * np.sqrt(1 + 0.1 * rng.standard_normal((3, 100)))
+    return random_features.FeatureConvergence(P, errors, -0.5, expected)
+
+
+def stopping(rng):
+    eigenvalues, t = np.geomspace(0.1, 1e-5, 30), 100.0
+    times, losses = np.array([0, 10.0, 100.0, np.inf]), np.array([1, 0.5, 0.05, 0.08])
+    remaining = np.exp(-t * eigenvalues)
+    return early_stopping.Stopping(t, 0.05, times, losses, losses, eigenvalues, remaining, 0.5)
+
+
+OBEY = {
+    fig1: figure_1,
+    fig2: figure_2,
+    fig3a: figure_3a,
+    fig3bc: figure_3bc,
+    theorem1: theorem_1,
+    theorem2: theorem_2,
+    proposition1: proposition_1,
+    proposition2: proposition_2,
+    random_features: features,
+    early_stopping: stopping,
+}
+
+
+def named(module):
+    return module.__name__.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("module", OBEY, ids=named)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_obeys_is_within_its_tolerance(module, seed):
+    lines = module.findings(OBEY[module](np.random.default_rng(seed)))
+    assert sum(line.ok is not None for line in lines) >= 1
+    assert [line for line in lines if line.ok is False] == []
+
+
+# --- what breaks it: experiment, the field, what becomes of it, and the line that has to say so
+
+
+def centred(values, factor):
+    return values.mean(axis=1, keepdims=True) + factor * (values - values.mean(axis=1, keepdims=True))
+
+
+BREAK = [
+    (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),
+    (fig1, "initial", lambda d: d.initial + 0.5, "n = 10000: mean of Θ̂"),
+    (fig1, "initial", lambda d: d.initial + np.array([[[0.5]], [[0]], [[0]]]), "distance of the means"),
+    (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "variance of Θ̂"),
+    (fig1, "traces", lambda d: np.stack([d.traces[..., 0], 1 + (d.traces[..., 1] - 1) ** 0.5], -1), "inflation - 1"),
+    (fig2, "outputs", lambda d: d.outputs + np.array([[[0]], [[2]]]), "50th percentile of the networks"),
+    (fig2, "outputs", lambda d: 4 * d.outputs, "spread around the limit's mean"),
+    (fig2, "outputs", lambda d: 4 * d.outputs, "90th percentile of the networks"),
+    (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread around the limit's mean"),
+    (fig2, "outputs", lambda d: d.outputs + 5, "share of the curves"),
+    (fig2, "errors", lambda d: d.errors + 0.1, "n = 1000: largest |f - f*|"),
+    (fig2, "wide_percentiles", lambda d: d.wide_percentiles + 0.2, "limit's 50th percentile by a network"),
+    (fig3a, "eigenvalues", lambda d: d.eigenvalues * [1.3, 1, 1], "λ1, limit kernel"),
+    (fig3a, "eigenvalues", lambda d: d.eigenvalues * [1, 1, 0.7], "λ3, limit kernel"),
+    (fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues * [1, 1.5, 1], "λ2, network of width 2000"),
+    (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(50) - 25)[:, None], "first component"),
+    (fig3a, "beta_one", lambda d: d.eigenvalues, "gap λ1/λ2"),
+    (fig3bc, "along", lambda d: 1.1 * d.along, "‖g_0‖"),
+    (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),
+    (fig3bc, "along", lambda d: 0.5 * (d.along / 0.5) ** ([[[1.1]], [[1.3]], [[1.6]]]), "widest over narrowest"),
+    (fig3bc, "along", lambda d: d.along[::-1], "half-life, narrowest over widest"),
+    (fig3bc, "rates", lambda d: d.rates[::-1], "inflation, narrowest over widest"),
+    (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
+    (theorem1, "errors", lambda d: d.errors**0.5, "at initialisation: s"),
+    (theorem2, "drift", lambda d: d.drift**0.5, "sup_t"),
+    (theorem2, "drift", lambda d: d.drift**1.5, "sup_t"),
+    (theorem2, "movement", lambda d: d.movement**0.5, "‖θ_t - θ_0‖/‖θ_0‖ ∝ n^s"),
+    (proposition1, "outputs", lambda d: d.outputs * 1.2, "covariance of outputs"),
+    (proposition1, "outputs", lambda d: d.outputs * [[[1.2, 1, 1, 1]]], "covariance of outputs"),
+    (proposition1, "outputs", lambda d: d.outputs**3, "Kolmogorov-Smirnov"),
+    (proposition1, "outputs", lambda d: np.clip(d.outputs, -0.2, 0.2), "kurtosis"),
+    (proposition2, "certified", lambda d: ~d.certified, "relu: Hermite"),
+    (proposition2, "certified", lambda d: ~d.certified, "quadratic: Hermite"),
+    (proposition2, "eigenvalues", lambda d: d.eigenvalues * 0, "relu, L = 6"),
+    (proposition2, "eigenvalues", lambda d: d.eigenvalues + 1e-3, "quadratic, L = 2"),
+    (random_features, "errors", lambda d: d.errors**0.9, "∝ P^s"),
+    (random_features, "errors", lambda d: 1.1 * d.errors, "these ratios minus 1"),
+    (early_stopping, "remaining", lambda d: d.remaining**1.01, "what remains"),
+    (
+        early_stopping,
+        "validation_loss",
+        lambda d: d.validation_loss * [1, 1, 1, 0.6],
+        "validation loss at the best time",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "field", "change", "what"), BREAK)
+def test_what_breaks_the_law_is_out(module, field, change, what):
+    data = OBEY[module](np.random.default_rng(0))
+    lines = module.findings(dataclasses.replace(data, **{field: change(data)}))
+    meant = [line for line in lines if what in line.what and line.ok is not None]
+    assert len(meant) >= 1
+    assert any(line.ok is False for line in meant), meant
+
+
+@pytest.mark.parametrize("module", OBEY, ids=named)
+def test_captions_and_figures_are_made_of_any_data(module):
+    data = OBEY[module](np.random.default_rng(0))
+    assert "[" not in module.caption(data)
+    assert len(repr(data)) < 1200
+    assert module.plot(data).get_axes()
+
+
+# --- exponents
+
+
+def test_exponents_that_chance_may_hide_are_not_judged():
+    rng = np.random.default_rng(0)
+    judged = running.exponent("s", -1, [100, 200], powers([100, 200], -1)[:, None] * spread(rng, 0.01, 2, 5))
+    assert judged.ok
+    for samples in (spread(rng, 1, 2, 2), -np.ones((2, 3))):
+        unknown = running.exponent("s", -1, [100, 200], samples)
+        assert unknown.ok is None
+        assert "to tell" in unknown.tolerance
+
+
+def test_right_exponents_are_seldom_out():
+    rng = np.random.default_rng(0)
+    widths = [100, 1000, 10000]
+    found = [
+        running.exponent("s", -0.5, widths, powers(widths, -0.5)[:, None] * spread(rng, 0.2, 3, 2), 0, 0).ok
+        for _ in range(2000)
+    ]
+    judged = [ok for ok in found if ok is not None]
+    assert len(judged) > 1800
+    # 1 in 200; the spread of logarithms of means is a little smaller than that of the means
+    assert np.mean(np.logical_not(judged)) < 0.005 + 4 * np.sqrt(0.005 / len(judged))
+
+
+# --- the exact fourth moment of narrow networks
+
+
+@pytest.mark.parametrize(("depth", "width", "w", "b"), [(2, 3, 1.0, 0.1), (3, 5, 1.4, 0.3), (4, 20, 1.0, 0.0)])
+def test_excess_kurtosis(depth, width, w, b):
+    rng = np.random.default_rng(0)
+    n = 400000
+    variance = np.full(n, w**2 / 2 + b**2)  # of the first layer for |x| = 1 and two inputs
+    for _ in range(depth - 1):
+        z = np.sqrt(variance)[:, None] * rng.standard_normal((n, width))
+        variance = w**2 * np.mean(np.maximum(z, 0) ** 2, axis=1) + b**2
+    fourth = 3 * variance**2 / variance.mean() ** 2
+    exact = proposition1.excess_kurtosis(nf.MLP(depth, "relu", w, b), width)
+    assert abs(fourth.mean() - 3 - exact) < 5 * fourth.std() / np.sqrt(n)
+    assert proposition1.excess_kurtosis(nf.MLP(depth, "tanh", w, b), width) is None

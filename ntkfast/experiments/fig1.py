@@ -128,7 +128,7 @@ def run(
         return {"kernel": K[middle], "trace": np.trace(K) / GRID}
 
     def look(width, k):
-        with blas_threads(width):
+        with blas_threads(width, GRID):
             return {"kernel": empirical_ntk(network(net, 2, width, seed, k), points[middle : middle + 1], points)[0]}
 
     kernels = np.empty((len(widths), n_seeds, 2, GRID))

@@ -127,7 +127,7 @@ def run(
 
     def wide_kernels():
         f = network(net, 2, wide, seed, 0)
-        with blas_threads(wide):
+        with blas_threads(wide, len(every)):
             return {"ntk": empirical_ntk(f, every, progress=False), "nngp": empirical_nngp(f, every, progress=False)}
 
     outputs = np.empty((len(widths), n_seeds, GRID))

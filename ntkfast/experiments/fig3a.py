@@ -116,7 +116,7 @@ def run(
     limit = kernel_pca(ntk(net, X, progress=False), 3)
 
     def kernel(width, k):
-        with blas_threads(width):
+        with blas_threads(width, n):
             return empirical_ntk(network(net, X.shape[1], width, seed, k), X, progress=False)
 
     def of_network():

@@ -85,7 +85,7 @@ def run(widths=(8, 32, 256), n_seeds=1000, *, net=PAPER, seed=0, parts=NO_PARTS,
 
     def of_width(width, report):
         outputs = np.empty((n_seeds, len(GAMMA)))
-        with blas_threads(width):
+        with blas_threads(width, len(points)):
             for k in range(n_seeds):
                 outputs[k] = network(net, 2, width, seed, k)(points)[:, 0]
                 report(k + 1, n_seeds)

@@ -35,7 +35,7 @@ __all__ = [
 
 SAVE_EVERY = 300  # seconds between two savings of a network in training
 SEGMENT = 50  # steps after which training looks at the clock
-BIG = 4000  # width from which several BLAS threads pay; below, they cost more than they bring on a busy machine
+BIG = 3e8  # multiplications in a product from which several BLAS threads pay, also on a machine that is busy
 
 
 def relu_network(depth, bias_std=0.1):
@@ -134,8 +134,9 @@ def working(progress, description, total):
 # ---- training in parts ---------------------------------------------------------------------------------------
 
 
-def blas_threads(width):
-    return threadpool_limits(1, "blas") if width < BIG else contextlib.nullcontext()
+def blas_threads(width, n):
+    """For networks of this width at n points."""
+    return threadpool_limits(1, "blas") if width**2 * n < BIG else contextlib.nullcontext()
 
 
 def trained(f, X, y, at, observe, *, learning_rate=1.0, parts=NO_PARTS, name="", report=None) -> dict:
@@ -169,7 +170,7 @@ def _trained(f, X, y, at, observe, learning_rate, folder, name, report):
     if folder is not None:
         step, seen, f = _state(folder, name, f)
     report = report or (lambda done, total: None)
-    with blas_threads(max(map(len, f.weights))):
+    with blas_threads(max(map(len, f.weights)), len(X)):
         while len(seen) < len(at):
             if step == at[len(seen)]:
                 seen.append(observe(f))

@@ -31,6 +31,16 @@ def _axes(ax):
     return new_figure(6, 4.5).subplots() if ax is None else ax
 
 
+def name_widths(ax, widths):
+    """On a logarithmic axis, the widths themselves as ticks, as far as there is room for their numbers."""
+    named = []
+    for width in np.sort(widths):
+        if not named or width >= 1.6 * named[-1]:
+            named.append(width)
+    ax.set_xticks(named, [f"{width}" for width in named])
+    ax.xaxis.minorticks_off()
+
+
 def plot_spectrum(eigenvalues, ax=None):
     """Eigenvalues λ_i of K/N against their rank, both logarithmic.
 
@@ -180,12 +190,7 @@ def plot_convergence(result, ax=None):
         ax.loglog(result.widths, line, "--", color="0.4", linewidth=1, label=label)
     ax.set(xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$")
     ax.set_title("Convergence to the limit kernel")
-    named = []  # the widths themselves, as far as there is room for their numbers
-    for width in np.sort(result.widths):
-        if not named or width >= 1.6 * named[-1]:
-            named.append(width)
-    ax.set_xticks(named, [f"{width}" for width in named])
-    ax.minorticks_off()
+    name_widths(ax, result.widths)
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax

@@ -282,6 +282,9 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
         assert f"## {title}" in report
     assert "within their tolerance" in result.output
 
+    settings = {name: running.load(out / f"{name}.npz")["settings"] for name in paper.EXPERIMENTS}
+    assert not any(" at 0x" in text for text in settings.values())  # the same in the next process
+    assert {"version", "seed", "full", "net", "steps", *TINY["fig1"]} == set(json.loads(settings["fig1"]))
     again = command("fig1", "--out", out)  # found, and the report still has everything
     assert "found in" in again.output
     assert (out / "report.md").read_text(encoding="utf-8") == report

@@ -1,8 +1,8 @@
 """How the figures of the experiments look."""
 
-from ntkfast.plotting import COLOURS, new_figure
+from ntkfast.plotting import COLOURS, name_widths, new_figure
 
-__all__ = ["COLOURS", "legend_above", "new_figure"]
+__all__ = ["COLOURS", "legend_above", "name_widths", "new_figure"]
 
 
 def legend_above(figure, ax, n_columns):

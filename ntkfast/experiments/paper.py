@@ -161,9 +161,7 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     out, module = Path(out), _module(name)
     title, kind, wants_data = EXPERIMENTS[name]
     sizes = module.FULL if full else {}
-    parameters = inspect.signature(module.run).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name != "seed"}
-    settings = json.dumps({"version": __version__, "seed": seed, "full": full, **defaults, **sizes}, default=str)
+    settings = _settings(module, {"version": __version__, "seed": seed, "full": full, **sizes})
     path = out / f"{name}.npz"
     _keep_full(path, full)
     _, found = _stored(path)
@@ -185,6 +183,13 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     for suffix in ("png", "pdf"):
         with replacing(out / f"{name}.{suffix}") as file:
             figure.savefig(file, format=suffix, dpi=150)
+
+
+def _settings(module, given):
+    """All that the data depend on, as text that is the same in every process."""
+    parameters = inspect.signature(module.run).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.name not in ("data", "seed", "parts", "progress")}
+    return json.dumps({**defaults, **given}, default=repr)
 
 
 def _stored(path):

@@ -295,12 +295,13 @@ def exponent(what, expected, widths, samples, low=0.1, high=0.1) -> Finding:
     """Whether a power law has the expected exponent, up to what networks differ by and terms of higher order.
 
     Of right exponents 1 in 200 is out by chance: Student's distribution, for a spread of W (S - 1) degrees of freedom.
-    Where chance alone reaches from the exponent to 0, nothing is claimed.
+    Where the tolerance would reach from the exponent to 0, nothing is claimed.
 
     Parameters
     ----------
     what : str
     expected : float
+        Negative.
     widths, samples
         As in `power_law`.
     low, high : float
@@ -309,7 +310,7 @@ def exponent(what, expected, widths, samples, low=0.1, high=0.1) -> Finding:
     slope, error = power_law(widths, samples)
     chance = stats.t.ppf(1 - 0.0025, np.size(samples) - len(widths)) * error
     found = f"{slope:.3g}, standard error {error:.1g}"
-    if not chance < abs(expected):
+    if not high + chance < -expected:
         return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")
     low, high = expected - low - chance, expected + high + chance
     return Finding(what, f"{expected:g}", found, f"{low:.2f} to {high:.2f}", bool(low <= slope <= high))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.engine.reprs import short
-from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
+from ntkfast.experiments.figures import COLOURS, legend_above, name_widths, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
     circle,
@@ -128,6 +128,7 @@ def plot(data: Theorem2):
     right.loglog(data.widths, mean, "o", color=COLOURS[1], label="mean")
     right.loglog(data.widths, centre, "--", color="0.4", label=rf"slope ${slope:.2f} \pm {error:.2f}$")
     right.set(xlabel="width $n$", ylabel=r"$\sup_t \|\hat\Theta_t - \hat\Theta_0\| \,/\, \|\hat\Theta_0\|$")
+    name_widths(right, data.widths)
     right.grid(True, which="major", alpha=0.3)
     right.legend()
     legend_above(figure, left, 7)

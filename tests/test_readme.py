@@ -1,19 +1,27 @@
-"""The README's Python runs as it stands, block after block, as a reader would type it."""
+"""The Python of README and docs runs as it stands, block after block, as a reader would type it."""
 
 import re
 from pathlib import Path
 
 import matplotlib
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 
 
-def test_every_block_of_python_runs(tmp_path, monkeypatch):
-    matplotlib.use("Agg")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 10
+def run_blocks(name):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
     names = {}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"README.md, block {number} of Python", "exec"), names)
+        exec(compile(block, f"{name}, block {number} of Python", "exec"), names)
+    return len(blocks)
+
+
+def test_every_block_of_the_readme_runs(tmp_path, monkeypatch):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks("README.md") >= 10
     assert {path.name for path in tmp_path.iterdir()} >= {"phase.png", "convergence.png"}
+
+
+def test_the_block_of_the_paper_runs():
+    assert run_blocks("docs/paper.md") == 1

@@ -143,8 +143,8 @@ def paper_options(command):
 
 
 @contextlib.contextmanager
-def told():
-    """What can go wrong with files, memory and extras, in one line."""
+def one_line(when_stopped):
+    """What can go wrong with files, memory and extras, and Ctrl-C, in one line."""
     from numpy.linalg import LinAlgError
 
     from ntkfast.datasets import DataError
@@ -152,7 +152,7 @@ def told():
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("ntkfast: stopped; the same command keeps the networks that are done", err=True)
+        click.echo(f"ntkfast: stopped; {when_stopped}", err=True)
         sys.exit(130)
     except (DataError, ImportError, MemoryError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
         fail(error)
@@ -167,7 +167,7 @@ def add_figure(name, text, hidden=False):
         from ntkfast import datasets
         from ntkfast.experiments import paper as module
 
-        with told():
+        with one_line("the same command keeps the networks that are done"):
             with module.folder(out):  # before the download, not after
                 data = datasets.download_mnist(data) if download else data
             found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=click.echo)
@@ -218,7 +218,7 @@ def mnist(n, depth, ridge, out, data, download, threads):
     from ntkfast.experiments import mnist as module
     from ntkfast.experiments import paper, running
 
-    with told(), paper.folder(out) as folder:
+    with one_line("nothing is kept"), paper.folder(out) as folder:
         data = datasets.download_mnist(data) if download else data
         train, test = datasets.mnist("train", data), datasets.mnist("test", data)
         with threadpool_limits(threads):

@@ -18,6 +18,7 @@ from ntkfast.experiments import (
     running,
     theorem1,
     theorem2,
+    verdicts,
 )
 
 
@@ -58,12 +59,12 @@ def figure_2(rng):
 
 def figure_3a(rng):
     eigenvalues = np.array(fig3a.PUBLISHED)
-    components = np.linalg.qr(rng.standard_normal((50, 3)))[0] * np.sqrt(50)
+    components = np.linalg.qr(rng.standard_normal((512, 3)))[0] * np.sqrt(512)
     components[:, 0] = 1
     beta_one = eigenvalues * [10, 1, 1]
     batches = eigenvalues * spread(rng, 0.03, 10, 3)
     return fig3a.Figure3a(
-        fig3a.PAPER, np.arange(50) % 10, 1.02 * eigenvalues, components, 2000, 0.98 * eigenvalues, components, batches,
+        fig3a.PAPER, np.arange(512) % 10, 1.02 * eigenvalues, components, 2000, 0.98 * eigenvalues, components, batches,
         np.full(3, 1.0), beta_one,
     )  # fmt: skip
 
@@ -150,29 +151,42 @@ def centred(values, factor):
 
 BREAK = [
     (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),
-    (fig1, "initial", lambda d: d.initial + 0.5, "n = 10000: mean of Θ̂"),
-    (fig1, "initial", lambda d: d.initial + np.array([[[0.5]], [[0]], [[0]]]), "distance of the means"),
+    *((fig1, "initial", lambda d: d.initial + 0.5, f"n = {n}: mean of Θ̂(x0, x0)") for n in (100, 1000, 10000)),
+    *(  # everywhere but at γ = 0
+        (fig1, "limit", lambda d: d.limit * np.where(d.gamma, 1.5, 1), f"n = {n}: mean of Θ̂(x0, ·)")
+        for n in (100, 1000, 10000)
+    ),
     (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "variance of Θ̂"),
     (fig1, "traces", lambda d: np.stack([d.traces[..., 0], 1 + (d.traces[..., 1] - 1) ** 0.5], -1), "inflation - 1"),
-    (fig2, "outputs", lambda d: d.outputs + np.array([[[0]], [[2]]]), "50th percentile of the networks"),
+    (fig1, "traces", lambda d: d.traces[:, :, ::-1], "inflation - 1"),
+    *(
+        (fig2, "outputs", lambda d: 4 * d.outputs, f"n = 1000: {level}th percentile of the networks")
+        for level in (10, 90)
+    ),
+    (fig2, "outputs", lambda d: d.outputs + np.array([[[0]], [[2]]]), "n = 1000: 50th percentile of the networks"),
     (fig2, "outputs", lambda d: 4 * d.outputs, "spread around the limit's mean"),
-    (fig2, "outputs", lambda d: 4 * d.outputs, "90th percentile of the networks"),
     (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread around the limit's mean"),
     (fig2, "outputs", lambda d: d.outputs + 5, "share of the curves"),
-    (fig2, "errors", lambda d: d.errors + 0.1, "n = 1000: largest |f - f*|"),
-    (fig2, "wide_percentiles", lambda d: d.wide_percentiles + 0.2, "limit's 50th percentile by a network"),
-    (fig3a, "eigenvalues", lambda d: d.eigenvalues * [1.3, 1, 1], "λ1, limit kernel"),
-    (fig3a, "eigenvalues", lambda d: d.eigenvalues * [1, 1, 0.7], "λ3, limit kernel"),
-    (fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues * [1, 1.5, 1], "λ2, network of width 2000"),
-    (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(50) - 25)[:, None], "first component"),
+    *((fig2, "errors", lambda d: d.errors + 0.1, f"n = {n}: largest |f - f*|") for n in (50, 1000)),
+    *(
+        (fig2, "wide_percentiles", lambda d: d.wide_percentiles + 0.2, f"limit's {level}th percentile by a network")
+        for level in (10, 50, 90)
+    ),
+    *((fig3a, "eigenvalues", lambda d: d.eigenvalues * 1.3, f"λ{i}, limit kernel") for i in (1, 2, 3)),
+    *((fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues / 1.5, f"λ{i}, network") for i in (1, 2, 3)),
+    (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(512) - 256)[:, None], "first component"),
     (fig3a, "beta_one", lambda d: d.eigenvalues, "gap λ1/λ2"),
     (fig3bc, "along", lambda d: 1.1 * d.along, "‖g_0‖"),
     (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),
-    (fig3bc, "along", lambda d: 0.5 * (d.along / 0.5) ** ([[[1.1]], [[1.3]], [[1.6]]]), "widest over narrowest"),
+    (fig3bc, "deviation", lambda d: d.deviation * np.nan, "largest ‖h_t‖ ∝ n^s"),
+    (fig3bc, "along", lambda d: d.along[::-1], "distance of ‖g_t‖ from the limit ∝ n^s"),
+    (fig3bc, "along", lambda d: d.along[::-1], "‖g_t‖ from the limit, widest over narrowest"),
     (fig3bc, "along", lambda d: d.along[::-1], "half-life, narrowest over widest"),
-    (fig3bc, "rates", lambda d: d.rates[::-1], "inflation, narrowest over widest"),
+    (fig3bc, "rates", lambda d: d.rates[::-1], "inflation, widest over narrowest"),
     (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
     (theorem1, "errors", lambda d: d.errors**0.5, "at initialisation: s"),
+    (theorem1, "errors", lambda d: np.nan * d.errors, "at initialisation: s"),
+    (theorem2, "drift", lambda d: d.drift * np.nan, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**0.5, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**1.5, "sup_t"),
     (theorem2, "movement", lambda d: d.movement**0.5, "‖θ_t - θ_0‖/‖θ_0‖ ∝ n^s"),
@@ -180,9 +194,16 @@ BREAK = [
     (proposition1, "outputs", lambda d: d.outputs * [[[1.2, 1, 1, 1]]], "covariance of outputs"),
     (proposition1, "outputs", lambda d: d.outputs**3, "Kolmogorov-Smirnov"),
     (proposition1, "outputs", lambda d: np.clip(d.outputs, -0.2, 0.2), "kurtosis"),
+    # Student's t of 5 degrees of freedom, of the same variance
+    (
+        proposition1,
+        "outputs",
+        lambda d: d.outputs * np.sqrt(3 / np.random.default_rng(5).chisquare(5, (2, 2000, 1))),
+        "kurtosis",
+    ),
     (proposition2, "certified", lambda d: ~d.certified, "relu: Hermite"),
     (proposition2, "certified", lambda d: ~d.certified, "quadratic: Hermite"),
-    (proposition2, "eigenvalues", lambda d: d.eigenvalues * 0, "relu, L = 6"),
+    *((proposition2, "eigenvalues", lambda d: d.eigenvalues * 0, f"relu, L = {depth}") for depth in (2, 6)),
     (proposition2, "eigenvalues", lambda d: d.eigenvalues + 1e-3, "quadratic, L = 2"),
     (random_features, "errors", lambda d: d.errors**0.9, "∝ P^s"),
     (random_features, "errors", lambda d: 1.1 * d.errors, "these ratios minus 1"),
@@ -206,6 +227,26 @@ def test_what_breaks_the_law_is_out(module, field, change, what):
 
 
 @pytest.mark.parametrize("module", OBEY, ids=named)
+def test_every_judged_line_can_be_out(module):
+    data = OBEY[module](np.random.default_rng(0))
+    judged = {line.what for line in module.findings(data) if line.ok is not None}
+    broken = {
+        line.what
+        for other, field, change, what in BREAK
+        if other is module
+        for line in module.findings(dataclasses.replace(data, **{field: change(data)}))
+        if what in line.what and line.ok is False
+    }
+    assert judged - broken == set()
+
+
+def test_the_published_eigenvalues_are_in_the_report():
+    lines = fig3a.findings(figure_3a(np.random.default_rng(0)))
+    for number in ("0.0457", "0.00108", "0.00078"):
+        assert sum(line.expected == number for line in lines) == 3  # limit, network, mean of batches
+
+
+@pytest.mark.parametrize("module", OBEY, ids=named)
 def test_captions_and_figures_are_made_of_any_data(module):
     data = OBEY[module](np.random.default_rng(0))
     assert "[" not in module.caption(data)
@@ -218,19 +259,35 @@ def test_captions_and_figures_are_made_of_any_data(module):
 
 def test_exponents_that_chance_may_hide_are_not_judged():
     rng = np.random.default_rng(0)
-    judged = running.exponent("s", -1, [100, 200], powers([100, 200], -1)[:, None] * spread(rng, 0.01, 2, 5))
-    assert judged.ok
-    for samples in (spread(rng, 1, 2, 2), -np.ones((2, 3))):
-        unknown = running.exponent("s", -1, [100, 200], samples)
-        assert unknown.ok is None
-        assert "to tell" in unknown.tolerance
+    widths = [100, 200]
+    samples = powers(widths, -1)[:, None] * spread(rng, 0.01, 2, 5)
+    assert verdicts.exponent("s", -1, verdicts.power_law(widths, samples)).ok
+    unknown = verdicts.exponent("s", -1, verdicts.power_law(widths, spread(rng, 1, 2, 2)))
+    assert unknown.ok is None
+    assert "to tell" in unknown.tolerance
+    for samples in (-np.ones((2, 3)), np.zeros((2, 3)), np.full((2, 3), np.nan)):
+        assert verdicts.exponent("s", -1, verdicts.power_law(widths, samples)).ok is False
+
+
+def test_what_is_less_beyond_chance():
+    rng = np.random.default_rng(0)
+    small, large = spread(rng, 0.05, 2), 2 * spread(rng, 0.05, 2)
+    assert verdicts.less("x", small, large).ok is True
+    assert verdicts.less("x", large, small).ok is False
+    assert verdicts.less("x", small, 1.01 * small).ok is None
+    assert verdicts.less("x", small, [np.inf, 1.0]).ok is None  # a time that was not reached
+    assert verdicts.less("x", small, [np.nan, 1.0]).ok is False
+    equal = [verdicts.less("x", *spread(rng, 0.2, 2, 4)).ok for _ in range(2000)]
+    assert np.mean([ok is not None for ok in equal]) < 0.005 + 4 * np.sqrt(0.005 / 2000)
 
 
 def test_right_exponents_are_seldom_out():
     rng = np.random.default_rng(0)
     widths = [100, 1000, 10000]
     found = [
-        running.exponent("s", -0.5, widths, powers(widths, -0.5)[:, None] * spread(rng, 0.2, 3, 2), 0, 0).ok
+        verdicts.exponent(
+            "s", -0.5, verdicts.power_law(widths, powers(widths, -0.5)[:, None] * spread(rng, 0.2, 3, 2)), 0, 0
+        ).ok
         for _ in range(2000)
     ]
     judged = [ok for ok in found if ok is not None]

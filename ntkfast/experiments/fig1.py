@@ -11,17 +11,15 @@ from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
-    below,
     blas_threads,
     circle,
-    exponent,
-    near,
+    described,
     network,
     relu_network,
-    told,
     trained,
     working,
 )
+from ntkfast.experiments.verdicts import below, exponent, near, power_law, told
 from ntkfast.kernels import ntk
 from ntkfast.kernels.empirical import empirical_ntk
 from ntkfast.networks import Network
@@ -180,11 +178,18 @@ def findings(data: Figure1):
     for width, kernels, at_start, inflation in zip(
         data.widths, data.kernels, data.initial, data.inflation, strict=True
     ):
-        spread = at_start[:, middle].std(ddof=1)
-        tolerance = 3 * spread / np.sqrt(len(at_start)) + 1 / width  # the mean is off by O(1/n)
+        mean, spread = at_start.mean(axis=0), at_start.std(axis=0, ddof=1)
+        tolerance = spread / np.sqrt(len(at_start)) + exact / width  # the mean is off by O(1/n)
         lines += [
-            near(f"n = {width}: mean of Θ̂(x0, x0) at t = 0", exact, at_start[:, middle].mean(), tolerance),
-            told(f"n = {width}: standard deviation of Θ̂(x0, x0) at t = 0", spread),
+            near(f"n = {width}: mean of Θ̂(x0, x0) at t = 0", exact, mean[middle], 3 * tolerance[middle]),
+            # by chance once in 20000 times, of 48 networks at one angle; of 101 angles few are independent
+            below(
+                f"n = {width}: mean of Θ̂(x0, ·) at t = 0 minus Θ, largest over the circle in standard errors",
+                4.5,
+                np.max(np.abs(mean - data.limit) / tolerance),
+                "about 1",
+            ),
+            told(f"n = {width}: standard deviation of Θ̂(x0, x0) at t = 0", spread[middle]),
             told(f"n = {width}: mean of Θ̂(x0, x0) at t = {T}", kernels[:, 1, middle].mean()),
             told(f"n = {width}: standard deviation of Θ̂(x0, x0) at t = {T}", kernels[:, 1, middle].std(ddof=1)),
             told(
@@ -193,22 +198,20 @@ def findings(data: Figure1):
                 "> 1, more for narrow networks",
             ),
         ]
-    n = data.initial.shape[1]
-    means, errors = data.initial.mean(axis=1), data.initial.std(axis=1, ddof=1) / np.sqrt(n)
-    apart = np.abs(means[0] - means[-1]) / np.hypot(errors[0], errors[-1])
-    lines += [
-        below("t = 0: distance of the means of the widths in standard errors, over the circle", 3, apart.mean()),
-        # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
-        exponent("variance of Θ̂(x0, ·) at t = 0 ∝ n^s: s", -1, data.widths, data.variance),
-        exponent("inflation - 1 ∝ n^s: s", -1, data.widths, data.inflation - 1),
+    # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
+    variance = power_law(data.widths, data.variance)
+    inflation = power_law(data.widths, data.inflation - 1)
+    return [
+        *lines,
+        exponent("variance of Θ̂(x0, ·) at t = 0 ∝ n^s: s", -1, variance),
+        exponent("inflation - 1 ∝ n^s: s", -1, inflation),
     ]
-    return lines
 
 
 def caption(data: Figure1):
     return (
         f"Θ̂(x0, x) of {data.kernels.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, "
-        f"L = {data.net.depth}, before and after {data.steps} steps on f*(x) = x1 x2 at {data.n_train} inputs from "
+        f"{described(data.net)}, before and after {data.steps} steps on f*(x) = x1 x2 at {data.n_train} inputs from "
         "N(0, 1); the paper has n = 500 and 10000, 10 networks of each, 200 steps, and does not give the number of "
         "inputs."
     )

@@ -10,16 +10,8 @@ import numpy as np
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.fig3a import PAPER, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import (
-    NO_PARTS,
-    exponent,
-    near,
-    network,
-    told,
-    trained,
-    within,
-    working,
-)
+from ntkfast.experiments.running import NO_PARTS, described, network, trained, working
+from ntkfast.experiments.verdicts import exponent, less, near, power_law, told
 from ntkfast.finite import ntk_vector_product
 from ntkfast.kernels import ntk
 from ntkfast.learning import kernel_pca
@@ -64,7 +56,7 @@ class Figure3bc:
 
 
 def run(
-    data, widths=(100, 300, 1000), learning_rates=(4.0, 8.0, 20.0), n=POINTS, n_trials=2, time=4000, n_times=40,
+    data, widths=(100, 300, 1000), learning_rates=(4.0, 10.0, 20.0), n=POINTS, n_trials=2, time=4000, n_times=40,
     *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
 ) -> Figure3bc:  # fmt: skip
     """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).
@@ -73,13 +65,14 @@ def run(
     ----------
     data : ntkfast.datasets.MNIST
     widths : sequence of int
+        Ascending.
     learning_rates : sequence of float
-        Of each width; 1 in the paper. Gradient descent follows the flow for rates well below 2/λ1, 44 at the start and
-        the less the more the kernel inflates, so that in wide networks fewer steps do.
+        Of each width, a divisor of time/n_times; 1 in the paper. Gradient descent follows the flow for rates well below
+        2/λ1, 44 at the start and the less the more the kernel inflates, so that in wide networks fewer steps do.
     n : int
         Number of digits.
     n_trials : int
-        Networks of each width.
+        Networks of each width, at least 2 for `findings`.
     time : float
         How long.
     n_times : int
@@ -107,6 +100,12 @@ def run(
     pca = kernel_pca(ntk(net, X, progress=False), 2)
     component = pca.eigenfunctions[:, 1]
     t = np.linspace(0, time, n_times + 1)
+    if (np.diff(widths) <= 0).any():
+        raise ValueError(f"widths: expected ascending ones, got {widths}")
+    rates_of = np.array(learning_rates, dtype=float)[:, None]
+    steps = np.round(t / rates_of).astype(int)
+    if not np.allclose(steps * rates_of, t):
+        raise ValueError(f"learning_rates: expected divisors of the {t[1]:g} between two times, got {learning_rates}")
     shape = (len(widths), n_trials, len(t))
     along, deviation, rates = np.empty(shape), np.empty(shape), np.empty(shape)
 
@@ -120,16 +119,15 @@ def run(
 
         return observe
 
-    sizes, speeds = np.array(widths, dtype=float), np.array(learning_rates)
-    costs = ((net.depth - 2) * sizes**2 + X.shape[1] * sizes) / speeds
+    sizes = np.array(widths, dtype=float)
+    costs = ((net.depth - 2) * sizes**2 + X.shape[1] * sizes) * steps[:, -1]
     with working(progress, "figure 3bc", n_trials * costs.sum()) as work:
         for i, k in np.ndindex(shape[:2]):
             f = network(net, X.shape[1], widths[i], seed, k)
             rate = learning_rates[i]
             target = f(X)[:, 0] + AMPLITUDE * component
-            steps = np.round(t / rate).astype(int)
             seen = trained(
-                f, X, target, steps, observer(target), learning_rate=rate, parts=parts, name=f"n{widths[i]}-{k}",
+                f, X, target, steps[i], observer(target), learning_rate=rate, parts=parts, name=f"n{widths[i]}-{k}",
                 report=work.part(costs[i]),
             )  # fmt: skip
             along[i, k], deviation[i, k], rates[i, k] = seen["g"], seen["h"], seen["rate"]
@@ -165,22 +163,20 @@ def findings(data: Figure3bc):
         lines.append(told(f"n = {width}: largest ‖h_t‖, both trials", _listed(h), "0 as n → ∞"))
         lines.append(told(f"n = {width}: largest distance of ‖g_t‖ from 0.5 exp(-λ2 t)", _listed(g), "0 as n → ∞"))
     # Θ̂ differs from Θ by O(1/√n), and with it the path
-    lines.append(exponent("largest ‖h_t‖ ∝ n^s: s", -0.5, data.widths, largest, 0.15, 0.15))
-    lines.append(exponent("distance of ‖g_t‖ from the limit ∝ n^s: s", -0.5, data.widths, apart, 0.15, 0.15))
-    closer = apart[-1].mean() / apart[0].mean()
-    lines.append(within("distance of ‖g_t‖ from the limit, widest over narrowest", 0, 1, closer, "< 1"))
-    half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along]).mean(axis=1)
+    lines.append(exponent("largest ‖h_t‖ ∝ n^s: s", -0.5, power_law(data.widths, largest), 0.15, 0.15))
+    lines.append(exponent("distance of ‖g_t‖ from the limit ∝ n^s: s", -0.5, power_law(data.widths, apart), 0.15, 0.15))
+    lines.append(less("distance of ‖g_t‖ from the limit, widest over narrowest", apart[-1], apart[0]))
+    half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along])
     exact = np.log(2) / data.eigenvalue
-    inflation = (data.rates[:, :, -1] / data.rates[:, :, 0]).mean(axis=1)
-    for width, time, rates, inflated in zip(data.widths, half, data.rates, inflation, strict=True):
+    inflation = data.rates[:, :, -1] / data.rates[:, :, 0]
+    for width, times, rates, inflated in zip(data.widths, half, data.rates, inflation, strict=True):
         lines += [
-            told(f"n = {width}: half-life of ‖g_t‖ over ln 2/λ2", time / exact, "→ 1"),
+            told(f"n = {width}: half-life of ‖g_t‖ over ln 2/λ2", times.mean() / exact, "→ 1"),
             told(f"n = {width}: ⟨f^(2), Θ̂_0 f^(2)⟩/N over λ2", rates[:, 0].mean() / data.eigenvalue, "→ 1"),
-            told(f"n = {width}: inflation, the same at the end over that at t = 0", inflated, "→ 1"),
+            told(f"n = {width}: inflation, the same at the end over that at t = 0", inflated.mean(), "→ 1"),
         ]
-    faster, more = half[0] / half[-1], inflation[0] / inflation[-1]
-    lines.append(within("narrow networks converge faster: half-life, narrowest over widest", 0, 1, faster, "< 1"))
-    lines.append(within("their kernel inflates more: inflation, narrowest over widest", 1, np.inf, more, "> 1"))
+    lines.append(less("narrow networks converge faster: half-life, narrowest over widest", half[0], half[-1]))
+    lines.append(less("their kernel inflates more: inflation, widest over narrowest", inflation[-1], inflation[0]))
     return lines
 
 
@@ -189,10 +185,10 @@ def _listed(values):
 
 
 def _first_below(t, values, level):
-    """When the values first reach the level, between two times by a straight line; the last time if they do not."""
+    """When the values first reach the level, between two times by a straight line; inf if they do not."""
     k = int(np.argmax(values <= level))
     if values[k] > level:
-        return t[-1]
+        return np.inf
     return np.interp(level, [values[k], values[k - 1]], [t[k], t[k - 1]])
 
 
@@ -200,7 +196,7 @@ def caption(data: Figure3bc):
     rates = ", ".join(f"{rate:g}" for rate in data.learning_rates)
     return (
         "Deviation h_t from the straight line, and decay g_t along the 2nd component, for networks of width n = "
-        f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), L = {data.net.depth}, "
+        f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), {described(data.net)}, "
         f"{data.along.shape[1]} trials each, "
         f"learning rates {rates} (1 in the paper; the time t is steps times learning rate)."
     )

@@ -36,18 +36,18 @@ FIGURES["all"] = tuple(name for names in FIGURES.values() for name in names)
 
 FIGURES |= {name: (name,) for name in FIGURES["all"]}
 
-# name: title, what run returns, whether it wants the digits
+# name: title, what run returns
 EXPERIMENTS = {
-    "fig1": ("Figure 1: convergence of the NTK", "Figure1", False),
-    "fig2": ("Figure 2: kernel regression", "Figure2", False),
-    "fig3a": ("Figure 3(a): kernel principal components of MNIST", "Figure3a", True),
-    "fig3bc": ("Figures 3(b), 3(c): convergence along a principal component", "Figure3bc", True),
-    "theorem1": ("Theorem 1: the NTK at initialisation", "Convergence", False),
-    "theorem2": ("Theorem 2: the NTK during training", "Theorem2", False),
-    "proposition1": ("Proposition 1: outputs at initialisation", "Proposition1", False),
-    "proposition2": ("Proposition 2: positive definiteness", "Proposition2", False),
-    "random_features": ("Section 3.1: random features", "FeatureConvergence", False),
-    "early_stopping": ("Section 5: early stopping", "Stopping", False),
+    "fig1": ("Figure 1: convergence of the NTK", "Figure1"),
+    "fig2": ("Figure 2: kernel regression", "Figure2"),
+    "fig3a": ("Figure 3(a): kernel principal components of MNIST", "Figure3a"),
+    "fig3bc": ("Figures 3(b), 3(c): convergence along a principal component", "Figure3bc"),
+    "theorem1": ("Theorem 1: the NTK at initialisation", "Convergence"),
+    "theorem2": ("Theorem 2: the NTK during training", "Theorem2"),
+    "proposition1": ("Proposition 1: outputs at initialisation", "Proposition1"),
+    "proposition2": ("Proposition 2: positive definiteness", "Proposition2"),
+    "random_features": ("Section 3.1: random features", "FeatureConvergence"),
+    "early_stopping": ("Section 5: early stopping", "Stopping"),
 }
 
 
@@ -75,6 +75,8 @@ def folder(out):
     except OSError as error:
         raise OSError(f"--out: {out} cannot be written: {error.strerror}") from None
     with _locked(out):
+        for left in (*out.glob(".ntkfast-*.tmp"), *out.glob("parts/*/.ntkfast-*.tmp")):  # of a process that was killed
+            left.unlink(missing_ok=True)
         yield out
 
 
@@ -128,7 +130,7 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     with folder(out) as out, threadpool_limits(threads):
         for name in FIGURES[figure]:  # before the work, not after, as all that follows
             _keep_full(out / f"{name}.npz", full)
-        wanted = any(EXPERIMENTS[name][2] for name in FIGURES[figure])
+        wanted = any("data" in _parameters(_module(name)) for name in FIGURES[figure])
         digits = mnist("train", data) if wanted else None
         for name in FIGURES[figure]:
             run(name, out, digits, full, seed, progress, say)
@@ -150,7 +152,8 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     data : ntkfast.datasets.MNIST, optional
         For figure 3.
     full : bool
-        The paper's sizes; else those that are the defaults of the experiment's `run`.
+        The paper's sizes, and large ones where it has none; else those that are the defaults of the experiment's
+        `run`.
     seed : int
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
@@ -159,20 +162,20 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     """
     new_figure(1, 1)  # matplotlib is missed before the work, not after
     out, module = Path(out), _module(name)
-    title, kind, wants_data = EXPERIMENTS[name]
+    title, kind = EXPERIMENTS[name]
     sizes = module.FULL if full else {}
     settings = _settings(module, {"version": __version__, "seed": seed, "full": full, **sizes})
     path = out / f"{name}.npz"
     _keep_full(path, full)
-    _, found = _stored(path)
+    found = _stored(path)
     if found is not None and found["settings"] == settings:
         say(f"{title}: found in {path}; without that file it is run again")
     else:
         say(title)
-        arguments = (data,) if wants_data else ()
         parts = Parts(out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}")
         start = time.perf_counter()
-        result = module.run(*arguments, **sizes, seed=seed, parts=parts, progress=progress)
+        given = {"data": data, "seed": seed, "parts": parts, "progress": progress}
+        result = module.run(**{key: given[key] for key in given if key in _parameters(module)}, **sizes)
         found = {**as_dict(result), "settings": settings, "seconds": time.perf_counter() - start}
         save(path, found)
         parts.discard()
@@ -187,26 +190,32 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
 
 def _settings(module, given):
     """All that the data depend on, as text that is the same in every process."""
-    parameters = inspect.signature(module.run).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.name not in ("data", "seed", "parts", "progress")}
+    parameters = _parameters(module).items()
+    defaults = {name: p.default for name, p in parameters if name not in ("data", "seed", "parts", "progress")}
     return json.dumps({**defaults, **given}, default=repr)
 
 
-def _stored(path):
-    """Settings and data of an experiment; {} and None if there are none, or of another version: they may have other
-    fields and mean other things.
-    """
-    found = load(path)
+def _parameters(module):
+    return inspect.signature(module.run).parameters
+
+
+def _read(found) -> dict:
+    """The settings of stored data; {} if they have none."""
     try:
-        settings = json.loads(found["settings"])
+        return dict(json.loads(found["settings"]))
     except (TypeError, KeyError, ValueError):
-        return {}, None
-    return (settings, found) if settings.get("version") == __version__ else ({}, None)
+        return {}
+
+
+def _stored(path):
+    """The data of an experiment; None if there are none, or of another version: they may mean other things."""
+    found = load(path)
+    return found if _read(found).get("version") == __version__ else None
 
 
 def _keep_full(path, full):
-    """Raise if a quick run would replace the data of a full one, which took hours."""
-    if not full and _stored(path)[0].get("full"):
+    """Raise if a quick run would replace the data of a full one, which took hours, of whatever version."""
+    if not full and _read(load(path)).get("full"):
         raise FileExistsError(f"--out: {path} is of a --full run, which a quick one would replace; give another folder")
 
 
@@ -238,15 +247,16 @@ def report(out) -> list[tuple[str, object]]:
         "descent on ½‖f - f*‖². A line without verdict claims nothing.",
         "",
     ]
-    for name, (title, kind, _) in EXPERIMENTS.items():
-        settings, found = _stored(out / f"{name}.npz")
+    for name, (title, kind) in EXPERIMENTS.items():
+        found = _stored(out / f"{name}.npz")
         if found is None:
             continue
+        settings = _read(found)
         module = _module(name)
         result = _result(module, kind, found)
         findings = module.findings(result)
         every += [(title, finding) for finding in findings]
-        sizes = "the paper's sizes (--full)" if settings["full"] else "small sizes (--quick)"
+        sizes = "full sizes (--full)" if settings["full"] else "small sizes (--quick)"
         lines += [f"## {title}", "", f"![{title}]({name}.png)", "", module.caption(result), ""]
         lines += [f"Seed {settings['seed']}, {sizes}, {found['seconds']:.0f} s, the last run if it was stopped.", ""]
         lines += ["| | paper or theory | here | tolerance | verdict |", "|---|---|---|---|---|"]

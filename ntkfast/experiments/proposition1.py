@@ -11,17 +11,8 @@ from scipy.linalg import solve_triangular
 
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import (
-    NO_PARTS,
-    blas_threads,
-    circle,
-    near,
-    network,
-    relu_network,
-    told,
-    within,
-    working,
-)
+from ntkfast.experiments.running import NO_PARTS, blas_threads, circle, described, network, relu_network, working
+from ntkfast.experiments.verdicts import near, told, within
 from ntkfast.kernels import nngp
 from ntkfast.networks import MLP, Network
 
@@ -142,16 +133,18 @@ def findings(data: Proposition1):
     variances = data.covariance.diagonal()
     # of a covariance of n Gaussian samples: √((Σ_ij² + Σ_ii Σ_jj)/n)
     error = np.sqrt((data.covariance**2 + np.outer(variances, variances)) / n)
+    # of a mean of fourth powers of standard Gaussian variables with correlations ρ: cov(u⁴, v⁴) = 72 ρ² + 24 ρ⁴
+    rho = data.covariance / np.sqrt(np.outer(variances, variances))
+    fourth_error = np.sqrt(np.mean(72 * rho**2 + 24 * rho**4) / n)
     for width, f, z in zip(data.widths, data.outputs, data.whitened, strict=True):
         wide = width == data.widths.max()
         apart = np.abs(f.T @ f / n - data.covariance) / error
         what = f"n = {width}: covariance of outputs minus Σ, largest of 10 entries in standard errors"
         lines.append(within(what, 0, 4, apart.max(), "about 2") if wide else told(what, apart.max()))
-        fourth = np.mean((f**2 / variances) ** 2, axis=1)  # of each network, over the points
-        kurtosis, exact = fourth.mean() - 3, excess_kurtosis(data.net, width)
+        kurtosis, exact = np.mean((f**2 / variances) ** 2) - 3, excess_kurtosis(data.net, width)
         what = f"n = {width}: excess kurtosis E f⁴/(E f²)² - 3"
         if exact is not None and wide:
-            lines.append(near(what, exact, kurtosis, 3 * fourth.std(ddof=1) / np.sqrt(n)))
+            lines.append(near(what, exact, kurtosis, 3 * fourth_error))
         else:  # for narrow networks a sample hardly tells the fourth moment of so long tails
             lines.append(told(what, kurtosis, "→ 0 like 1/n" if exact is None else f"{exact:.4g}"))
         p = min(4 * min(stats.kstest(column, "norm").pvalue for column in z.T), 1)
@@ -162,6 +155,6 @@ def findings(data: Proposition1):
 
 def caption(data: Proposition1):
     return (
-        f"Outputs of {data.outputs.shape[1]} random networks of each width at 4 points of the circle, depth "
-        f"{data.net.depth}, whitened by the limit covariance Σ."
+        f"Outputs of {data.outputs.shape[1]} random networks of each width at 4 points of the circle, "
+        f"{described(data.net)}, whitened by the limit covariance Σ."
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ntkfast.engine.progress import reporter
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import NO_PARTS, Finding, told
+from ntkfast.experiments.verdicts import Finding, told
 from ntkfast.kernels import diagonal
 from ntkfast.learning import hermite_certificate, smallest_eigenvalue
 from ntkfast.networks import MLP, activations
@@ -54,9 +54,7 @@ class Proposition2:
     __repr__ = short
 
 
-def run(
-    names=NAMES, depths=(2, 3, 4, 5, 6), n=30, n_inputs=3, *, seed=0, parts=NO_PARTS, progress=None
-) -> Proposition2:
+def run(names=NAMES, depths=(2, 3, 4, 5, 6), n=30, n_inputs=3, *, seed=0, progress=None) -> Proposition2:
     """The smallest eigenvalue of Θ^L on random points of the unit sphere.
 
     With a polynomial σ of degree p, Θ^L is one of degree p^(L-1) in x·x', so that its rank on the sphere of R³ is at
@@ -71,8 +69,6 @@ def run(
         Number of points, and of coordinates.
     seed, progress
         As in `ntkfast.experiments.fig1.run`.
-    parts
-        Not used: this takes seconds.
 
     Returns
     -------

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.stats import chi2
 
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import NO_PARTS, circle, exponent, relu_network, told, within
+from ntkfast.experiments.running import circle, relu_network
+from ntkfast.experiments.verdicts import exponent, power_law, told, within
 from ntkfast.kernels import ntk
 from ntkfast.learning import FeatureConvergence, random_feature_convergence
 
@@ -16,7 +17,7 @@ PAPER = relu_network(4)
 FULL = {"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100}
 
 
-def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER, seed=0, parts=NO_PARTS, progress=None):
+def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER, seed=0, progress=None):
     """Random functions with the covariance Θ on n points of the circle.
 
     Parameters
@@ -29,8 +30,6 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER,
         Number of points.
     net, seed, progress
         As in `ntkfast.experiments.fig1.run`.
-    parts
-        Not used: this takes seconds.
 
     Returns
     -------
@@ -66,7 +65,7 @@ def findings(data: FeatureConvergence):
     squares = data.errors**2
     relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(repeats)  # of a root mean square
     ratio = np.sqrt(squares.mean(axis=1)) / data.expected
-    lines = [exponent("E ‖K̃ - K‖² ∝ P^s: s", -1, data.P, squares, 0, 0)]
+    lines = [exponent("E ‖K̃ - K‖² ∝ P^s: s", -1, power_law(data.P, squares), 0, 0)]
     for P, value, tolerance in zip(data.P, ratio, relative, strict=True):
         lines.append(
             told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")

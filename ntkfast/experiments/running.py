@@ -1,38 +1,28 @@
-"""What all experiments share: results on disk, parts that a stopped run finds again, progress, and findings."""
+"""What all experiments share: networks, results on disk, parts that a stopped run finds again, progress."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import shutil
+import struct
 import time
-from dataclasses import dataclass, fields
+import zipfile
+import zlib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from ntkfast.engine.files import replacing
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import FiniteNetwork, train
-from ntkfast.networks import MLP, Network
+from ntkfast.networks import MLP, Activation, Network
 
-__all__ = [
-    "Finding",
-    "Parts",
-    "Work",
-    "below",
-    "exponent",
-    "load",
-    "near",
-    "power_law",
-    "save",
-    "told",
-    "trained",
-    "within",
-]
+__all__ = ["Parts", "Work", "load", "save", "trained"]
 
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error)  # of bytes that are no archive
 SAVE_EVERY = 300  # seconds between two savings of a network in training
 SEGMENT = 50  # steps after which training looks at the clock
 BIG = 3e8  # multiplications in a product from which several BLAS threads pay, also on a machine that is busy
@@ -41,6 +31,16 @@ BIG = 3e8  # multiplications in a product from which several BLAS threads pay, a
 def relu_network(depth, bias_std=0.1):
     """The paper's network: ReLU, w = 1, β = 0.1."""
     return MLP(depth, "relu", 1.0, bias_std)
+
+
+def described(net):
+    """A network in the paper's letters, for captions."""
+    w, b = net.layers[0].weight_std, net.layers[0].bias_std
+    inner = net.layers[1] if net.depth > 1 else "relu"
+    if not (isinstance(inner, str | Activation) and net == MLP(net.depth, inner, w, b)):
+        return f"L = {net.depth}"
+    name = "" if net.depth == 1 else {"relu": "ReLU"}.get(inner.name, inner.name) + ", "
+    return f"{name}L = {net.depth}, " + ("" if w == 1 else f"w = {w:g}, ") + f"β = {b:g}"
 
 
 def circle(gamma):
@@ -67,9 +67,7 @@ def load(path) -> dict | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: value if value.ndim else value.item() for name, value in file.items()}
-    except (IsADirectoryError, PermissionError):
-        raise
-    except Exception:  # whatever NumPy and zipfile meet in bytes that are not an archive of arrays
+    except (FileNotFoundError, AttributeError, EOFError, KeyError, TypeError, ValueError, SyntaxError, *ARCHIVE_ERRORS):
         return None
 
 
@@ -226,91 +224,3 @@ def _state(folder, name, f):
         return step, seen, FiniteNetwork.load(folder / f"{name}.at-{step}")
     except (KeyError, TypeError, ValueError, FileNotFoundError):
         return 0, [], f
-
-
-# ---- findings ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: a number of the paper or the theory, ours, and whether it is within its tolerance."""
-
-    what: str
-    expected: str
-    found: str
-    tolerance: str = ""
-    ok: bool | None = None  # None: nothing is claimed
-
-
-def near(what, expected, found, tolerance) -> Finding:
-    ok = bool(abs(found - expected) <= tolerance)
-    return Finding(what, f"{expected:.4g}", f"{found:.4g}", f"±{tolerance:.2g}", ok)
-
-
-def within(what, low, high, found, expected="") -> Finding:
-    return Finding(what, expected, f"{found:.4g}", f"{low:.3g} to {high:.3g}", bool(low <= found <= high))
-
-
-def below(what, bound, found, expected="") -> Finding:
-    return Finding(what, expected, f"{found:.4g}", f"≤ {bound:.3g}", bool(found <= bound))
-
-
-def told(what, found, expected="") -> Finding:
-    return Finding(what, expected, found if isinstance(found, str) else f"{found:.4g}")
-
-
-def power_law(widths, samples):
-    """The exponent of mean(samples) as a power of the width, and its standard error from the spread over samples.
-
-    The spread is taken to be the same share of the mean at all widths, so that a few samples of each will do.
-
-    Parameters
-    ----------
-    widths : array_like, shape (W,)
-    samples : array_like, shape (W, S)
-        S >= 2.
-
-    Returns
-    -------
-    slope, error : float
-        nan and inf if some mean is not positive.
-
-    Examples
-    --------
-    >>> from ntkfast.experiments.running import power_law
-    >>> slope, error = power_law([10, 1000], [[0.1, 0.1], [0.001, 0.001]])
-    >>> round(slope, 6), round(error, 6)
-    (-1.0, 0.0)
-    """
-    x, samples = np.log(widths), np.asarray(samples)
-    mean = samples.mean(axis=1)
-    if not (mean > 0).all():
-        return np.nan, np.inf
-    relative = np.sqrt(np.mean(samples.var(axis=1, ddof=1) / samples.shape[1] / mean**2))
-    x = x - x.mean()
-    return float(x @ np.log(mean) / (x @ x)), float(relative / np.sqrt(x @ x))
-
-
-def exponent(what, expected, widths, samples, low=0.1, high=0.1) -> Finding:
-    """Whether a power law has the expected exponent, up to what networks differ by and terms of higher order.
-
-    Of right exponents 1 in 200 is out by chance: Student's distribution, for a spread of W (S - 1) degrees of freedom.
-    Where the tolerance would reach from the exponent to 0, nothing is claimed.
-
-    Parameters
-    ----------
-    what : str
-    expected : float
-        Negative.
-    widths, samples
-        As in `power_law`.
-    low, high : float
-        How much smaller and larger the exponent may be for other reasons than chance.
-    """
-    slope, error = power_law(widths, samples)
-    chance = stats.t.ppf(1 - 0.0025, np.size(samples) - len(widths)) * error
-    found = f"{slope:.3g}, standard error {error:.1g}"
-    if not high + chance < -expected:
-        return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")
-    low, high = expected - low - chance, expected + high + chance
-    return Finding(what, f"{expected:g}", found, f"{low:.2f} to {high:.2f}", bool(low <= slope <= high))

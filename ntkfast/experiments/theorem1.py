@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import NO_PARTS, circle, exponent, relu_network, told, working
+from ntkfast.experiments.running import NO_PARTS, circle, described, relu_network, working
+from ntkfast.experiments.verdicts import PowerLaw, exponent, told
 from ntkfast.finite.convergence import Convergence, convergence
 from ntkfast.plotting import plot_convergence
 
@@ -63,13 +64,14 @@ def plot(data: Convergence):
 
 def findings(data: Convergence):
     """The exponent, and the errors: a list of Finding."""
-    return [exponent("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, data.widths, data.errors, 0.05, 0.05)] + [
+    law = PowerLaw(data.slope, data.slope_error, data.errors.size - 2)
+    return [exponent("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, law, 0.05, 0.05)] + [
         told(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, data.median, strict=True)
     ]
 
 
 def caption(data: Convergence):
     return (
-        f"Distance of the tangent kernel to the limit kernel on points of the circle, depth {data.net.depth}, "
+        f"Distance of the tangent kernel to the limit kernel on points of the circle, {described(data.net)}, "
         f"{data.errors.shape[1]} networks of each width at initialisation."
     )

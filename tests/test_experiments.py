@@ -310,6 +310,12 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
     (out / "fig1.npz").write_bytes(b"damaged")
     other = command("fig1", "--out", out, "--seed", "5")
     assert "found in" not in other.output
+    data = paper.read(out, "fig2")
+    np.testing.assert_array_equal(data.outputs, running.load(out / "fig2.npz")["outputs"])
+    assert fig2.plot(data).get_axes()
+    with pytest.raises(FileNotFoundError, match=r"expected data of this version of ntkfast in .*fig2.npz"):
+        paper.read(tmp_path, "fig2")
+    assert "in place of" in command("early_stopping", "--out", out, "--seed", "5").output
     assert json.loads(running.load(out / "fig1.npz")["settings"])["seed"] == 5
 
 
@@ -344,7 +350,7 @@ def test_a_number_out_of_tolerance_is_said(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(fig1, "findings", lambda data: [verdicts.near("a number", 1.0, 2.0, 0.5)])
     result = command("fig1", "--out", tmp_path)
     assert result.exit_code == 1
-    assert "a number: expected 1 (±0.5), found 2" in result.output
+    assert "a number: 2 (expected 1, tolerance ±0.5): out" in result.output
     assert "| a number | 1 | 2 | ±0.5 | **out** |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -413,7 +419,7 @@ def test_a_terminal_without_greek(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(fig1, "findings", lambda data: [verdicts.near("Θ", 1.0, 2.0, 0.5)])
     result = CliRunner(charset="latin-1").invoke(cli.main, ["paper", "fig1", "--out", str(tmp_path)])
     assert result.exit_code == 1
-    assert "?: expected 1" in result.output
+    assert "?: 2 (expected 1" in result.output
 
 
 def test_a_stopped_command_says_so(tmp_path, tiny, monkeypatch):
@@ -429,7 +435,11 @@ def test_a_stopped_command_says_so(tmp_path, tiny, monkeypatch):
 def test_unknown_figure():
     result = command("fig9")
     assert result.exit_code == 2
-    assert result.output == "ntkfast: paper: fig9 is unknown; the known ones are fig1, fig2, fig3, theory, all, mnist\n"
+    assert result.output.startswith(
+        "ntkfast: paper: fig9 is unknown; the known ones are fig1, fig2, fig3, theory, all, mnist"
+    )
+    assert "early_stopping" in result.output
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["fig1", "all", "mnist"])

@@ -151,13 +151,22 @@ def centred(values, factor):
 
 BREAK = [
     (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),
-    *((fig1, "initial", lambda d: d.initial + 0.5, f"n = {n}: mean of Θ̂(x0, x0)") for n in (100, 1000, 10000)),
+    *(
+        (fig1, "initial", lambda d: d.initial + 0.5, f"n = {n}, 40 networks at t = 0: mean of Θ̂(x0, x0)")
+        for n in (100, 1000, 10000)
+    ),
     *(  # everywhere but at γ = 0
-        (fig1, "limit", lambda d: d.limit * np.where(d.gamma, 1.5, 1), f"n = {n}: mean of Θ̂(x0, ·)")
+        (
+            fig1,
+            "limit",
+            lambda d: d.limit * np.where(d.gamma, 1.5, 1),
+            f"n = {n}, 40 networks at t = 0: mean of Θ̂(x0, ·)",
+        )
         for n in (100, 1000, 10000)
     ),
     (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "variance of Θ̂"),
     (fig1, "traces", lambda d: np.stack([d.traces[..., 0], 1 + (d.traces[..., 1] - 1) ** 0.5], -1), "inflation - 1"),
+    (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "roughness"),
     (fig1, "traces", lambda d: d.traces[:, :, ::-1], "inflation - 1"),
     *(
         (fig2, "outputs", lambda d: 4 * d.outputs, f"n = 1000: {level}th percentile of the networks")
@@ -267,6 +276,14 @@ def test_exponents_that_chance_may_hide_are_not_judged():
     assert "to tell" in unknown.tolerance
     for samples in (-np.ones((2, 3)), np.zeros((2, 3)), np.full((2, 3), np.nan)):
         assert verdicts.exponent("s", -1, verdicts.power_law(widths, samples)).ok is False
+
+
+def test_one_width_or_one_sample_tell_nothing():
+    for widths, samples in (([100], np.ones((1, 5))), ([100, 200], np.ones((2, 1))), ([100, 100], np.ones((2, 4)))):
+        unknown = verdicts.exponent("s", -1, verdicts.power_law(widths, samples))
+        assert (unknown.ok, unknown.tolerance) == (None, "too few or too like widths to tell")
+    assert verdicts.less("x", [1.0], [2.0]).ok is None
+    assert theorem1.findings(theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3))))[0].ok is None
 
 
 def test_what_is_less_beyond_chance():

@@ -33,7 +33,7 @@ class Figure3a:
     ----------
     net : Network
     digits : ndarray, shape (N,)
-        Which digit it is.
+        Which digit it is; `batch(data, N, seed)` has their pixels.
     eigenvalues, components : ndarray, shapes (3,) and (N, 3)
         λ_i of K/N and f^(i) on the batch, K the limit kernel.
     wide : int
@@ -68,7 +68,7 @@ def batch(data, n, *key):
 
 
 def run(
-    data, n=POINTS, wide=2000, narrow=500, n_networks=10, n_batches=10,
+    data, n=POINTS, wide=2000, narrow=500, n_networks=10, n_batches=50,
     *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
 ) -> Figure3a:  # fmt: skip
     """The first three components of n digits, not centred.

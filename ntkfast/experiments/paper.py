@@ -24,7 +24,7 @@ from ntkfast.engine.files import replacing
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import Parts, as_dict, load, save
 
-__all__ = ["FIGURES", "folder", "report", "run", "run_all"]
+__all__ = ["FIGURES", "folder", "read", "report", "run", "run_all"]
 
 FIGURES = {
     "fig1": ("fig1",),
@@ -171,7 +171,7 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     if found is not None and found["settings"] == settings:
         say(f"{title}: found in {path}; without that file it is run again")
     else:
-        say(title)
+        say(title if found is None else f"{title}, in place of {path} of other sizes or another seed")
         parts = Parts(out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}")
         start = time.perf_counter()
         given = {"data": data, "seed": seed, "parts": parts, "progress": progress}
@@ -219,8 +219,33 @@ def _keep_full(path, full):
         raise FileExistsError(f"--out: {path} is of a --full run, which a quick one would replace; give another folder")
 
 
+def read(out, name):
+    """What the `run` of an experiment returned, from the folder of its results.
+
+    Parameters
+    ----------
+    out : path-like
+    name : str
+        One of EXPERIMENTS.
+
+    Returns
+    -------
+    Its dataclass of arrays, for its `plot` and `findings`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no such data, or they are damaged or of another version.
+    """
+    path = Path(out) / f"{name}.npz"
+    found = _stored(path)
+    if found is None:
+        raise FileNotFoundError(f"out: expected data of this version of ntkfast in {path}")
+    return _result(_module(name), EXPERIMENTS[name][1], found)
+
+
 def _result(module, kind, found):
-    """What `run` returned, from its stored fields; the network is the one that `run` takes by default."""
+    """From stored fields; the network is the one that `run` takes by default."""
     kind = getattr(module, kind)
     values = {name: found[name] for name in kind.__dataclass_fields__ if name != "net"}
     if "net" in kind.__dataclass_fields__:

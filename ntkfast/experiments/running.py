@@ -85,6 +85,9 @@ class Parts:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
 
+    def __repr__(self):
+        return f"Parts({self.folder})"
+
     def get(self, name, compute):
         """The part of this name from its file, else from compute(), a function that returns a dict."""
         found = None if self.folder is None else load(self.folder / f"{name}.npz")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import NO_PARTS, circle, described, relu_network, working
-from ntkfast.experiments.verdicts import PowerLaw, exponent, told
+from ntkfast.experiments.verdicts import TOO_FEW, PowerLaw, exponent, told
 from ntkfast.finite.convergence import Convergence, convergence
 from ntkfast.plotting import plot_convergence
 
@@ -64,7 +64,8 @@ def plot(data: Convergence):
 
 def findings(data: Convergence):
     """The exponent, and the errors: a list of Finding."""
-    law = PowerLaw(data.slope, data.slope_error, data.errors.size - 2)
+    few = len(set(data.widths)) < 2 or data.errors.size < 3
+    law = TOO_FEW if few else PowerLaw(data.slope, data.slope_error, data.errors.size - 2)
     return [exponent("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, law, 0.05, 0.05)] + [
         told(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, data.median, strict=True)
     ]

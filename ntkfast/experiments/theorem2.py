@@ -131,7 +131,7 @@ def findings(data: Theorem2):
     """The exponent of the drift, and how far kernel and parameters moved: a list of Finding."""
     largest = data.drift.max(axis=2)
     # the proof bounds the drift by O(1/√n); that it is of order 1/n is known of smooth σ and least squares
-    what = "sup_t ‖Θ̂_t - Θ̂_0‖ ∝ n^s: s (-1/2 or less in the theorem, -1 to first order)"
+    what = "sup_t ‖Θ̂_t - Θ̂_0‖ ∝ n^s: s (-1/2 or less in the appendix's proof, -1 to first order)"
     lines = [exponent(what, -1, power_law(data.widths, largest))]
     for width, values, moved in zip(data.widths, largest, data.movement, strict=True):
         lines.append(told(f"n = {width}: sup_t ‖Θ̂_t - Θ̂_0‖/‖Θ̂_0‖, mean", values.mean(), "→ 0"))
@@ -144,7 +144,7 @@ def findings(data: Theorem2):
 def caption(data: Theorem2):
     smooth = (
         " The theorem asks for a twice differentiable σ with bounded second derivative; the paper's experiments, and "
-        "these, have ReLU."
+        "these, have ReLU; `theorem2.run(net=...)` takes another."
     )
     return (
         f"Drift of the tangent kernel in training, {described(data.net)}, f*(x) = x1 x2 on points of the circle, "

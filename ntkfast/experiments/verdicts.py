@@ -23,6 +23,11 @@ class Finding:
     tolerance: str = ""
     ok: bool | None = None  # None: nothing is claimed
 
+    def __str__(self):
+        expected = f" (expected {self.expected}{f', tolerance {self.tolerance}' if self.tolerance else ''})"
+        verdict = {None: "", True: ": ok", False: ": out"}[self.ok]
+        return f"{self.what}: {self.found}{expected if self.expected else ''}{verdict}"
+
 
 def near(what, expected, found, tolerance) -> Finding:
     ok = bool(abs(found - expected) <= tolerance)
@@ -49,6 +54,9 @@ class PowerLaw(NamedTuple):
     freedom: int
 
 
+TOO_FEW = PowerLaw(np.nan, np.inf, 0)
+
+
 def power_law(widths, samples) -> PowerLaw:
     """The exponent of mean(samples) as a power of the width, and its standard error from the spread over samples.
 
@@ -63,7 +71,7 @@ def power_law(widths, samples) -> PowerLaw:
     Returns
     -------
     PowerLaw
-        nan for the exponent if some mean is not positive.
+        Its exponent nan if some mean is not positive; its error inf if there are too few widths or samples.
 
     Examples
     --------
@@ -77,12 +85,21 @@ def power_law(widths, samples) -> PowerLaw:
     if not (mean > 0).all():
         return PowerLaw(np.nan, np.nan, 0)
     x = x - x.mean()
+    if len(set(x)) < 2:
+        return TOO_FEW
     slope, error = x @ np.log(mean) / (x @ x), _relative(samples) / np.sqrt(x @ x)
     return PowerLaw(float(slope), float(error), samples.size - len(samples))
 
 
+def _reach(error, freedom):
+    """How far chance takes a number of this standard error, at LEVEL on either side."""
+    return stats.t.ppf(1 - LEVEL, freedom) * error if error < np.inf else error
+
+
 def _relative(samples):
-    """The standard error of the means of the rows over these means, the same for all rows."""
+    """The standard error of the means of the rows over these means, the same for all rows; inf for one column."""
+    if samples.shape[1] < 2:
+        return np.inf
     return np.sqrt(np.mean(samples.var(axis=1, ddof=1) / samples.mean(axis=1) ** 2) / samples.shape[1])
 
 
@@ -102,9 +119,9 @@ def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
         How much nearer to 0 and farther from it the exponent may be for other reasons than chance.
     """
     found = f"{law.slope:.3g}, standard error {law.error:.1g}"
-    if not np.isfinite(law.slope):
+    chance = _reach(law.error, law.freedom)
+    if np.isnan(chance) or (np.isnan(law.slope) and law.error < np.inf):
         return Finding(what, f"{expected:g}", "some mean is not positive", "", False)
-    chance = stats.t.ppf(1 - LEVEL, law.freedom) * law.error
     if slower + chance >= -expected:
         return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")
     low, high = expected - faster - chance, expected + slower + chance
@@ -126,7 +143,7 @@ def less(what, first, second) -> Finding:
     if np.isinf(samples).any():
         return Finding(what, "< 1", "some are infinite")
     ratio = samples[0].mean() / samples[1].mean()
-    chance = np.exp(stats.t.ppf(1 - LEVEL, samples.size - 2) * np.sqrt(2) * _relative(samples))
+    chance = np.exp(_reach(np.sqrt(2) * _relative(samples), samples.size - 2))
     if 1 / chance < ratio < chance:
         return Finding(what, "< 1", f"{ratio:.3g}", f"{1 / chance:.2g} to {chance:.2g} may be chance")
     return Finding(what, "< 1", f"{ratio:.3g}", f"≤ {1 / chance:.2g}", bool(ratio < 1))

@@ -117,6 +117,6 @@ def findings(data: Stopping):
 def caption(data: Stopping):
     return (
         f"Training of infinite width on {len(data.eigenvalues)} labels of f*(x) = x1 + x2 x3, x from N(0, 1), with "
-        f"noise of standard deviation {data.noise:g}: left the losses (validation labels are without noise), right how much "
-        "of each component is learned at the best time to stop."
+        f"noise of standard deviation {data.noise:g}: left the losses (validation labels are without noise), right how "
+        "much of each component is learned at the best time to stop."
     )

@@ -222,6 +222,6 @@ def caption(data: Figure1):
     return (
         f"Θ̂(x0, x) of {data.kernels.shape[1]} networks of each width n = {', '.join(map(str, data.widths))}, "
         f"{described(data.net)}, before and after {data.steps} steps on f*(x) = x1 x2 at {data.n_train} inputs from "
-        f"N(0, 1), the same for all; mean and variance at t = 0 are of {data.initial.shape[1]} networks, these among them. "
-        "The paper has n = 500 and 10000, 10 networks of each, 200 steps, and does not give the number of inputs."
+        f"N(0, 1), the same for all; mean and variance at t = 0 are of {data.initial.shape[1]} networks, these among "
+        "them. The paper has n = 500 and 10000, 10 networks of each, 200 steps, and does not give the number of inputs."
     )

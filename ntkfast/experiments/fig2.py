@@ -246,6 +246,6 @@ def caption(data: Figure2):
         f"{data.outputs.shape[1]} networks of each width n = {widths}, {described(data.net)}, after "
         f"{data.steps} steps on {len(data.targets)} points of the circle{target}, and the percentiles of the "
         f"limit Gaussian, from the exact kernels and from a network of width {data.wide}. Networks are compared with "
-        "it where its deviation is more than a tenth of the largest, by unbiased quantiles. The paper has 1000 steps on 4 "
-        "points and a network of width 10000, and does not give points and f*."
+        "it where its deviation is more than a tenth of the largest, by unbiased quantiles. The paper has 1000 steps "
+        "on 4 points and a network of width 10000, and does not give points and f*."
     )

@@ -165,7 +165,7 @@ def findings(data: Figure3bc):
     # Θ̂ differs from Θ by O(1/√n), and with it the path
     lines.append(exponent("largest ‖h_t‖ ∝ n^s: s", -0.5, power_law(data.widths, largest), 0.15, 0.15))
     lines.append(exponent("distance of ‖g_t‖ from the limit ∝ n^s: s", -0.5, power_law(data.widths, apart), 0.15, 0.15))
-    lines.append(less("distance of ‖g_t‖ from the limit, widest over narrowest", apart[-1], apart[0]))
+    lines.append(less("distance of ‖g_t‖ from the limit, widest over narrowest", apart[::-1]))
     half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along])
     exact = np.log(2) / data.eigenvalue
     inflation = data.rates[:, :, -1] / data.rates[:, :, 0]
@@ -175,8 +175,8 @@ def findings(data: Figure3bc):
             told(f"n = {width}: ⟨f^(2), Θ̂_0 f^(2)⟩/N over λ2", rates[:, 0].mean() / data.eigenvalue, "→ 1"),
             told(f"n = {width}: inflation, the same at the end over that at t = 0", inflated.mean(), "→ 1"),
         ]
-    lines.append(less("narrow networks converge faster: half-life, narrowest over widest", half[0], half[-1]))
-    lines.append(less("their kernel inflates more: inflation, widest over narrowest", inflation[-1], inflation[0]))
+    lines.append(less("narrow networks converge faster: half-life, narrowest over widest", half))
+    lines.append(less("their kernel inflates more: inflation, widest over narrowest", inflation[::-1]))
     return lines
 
 

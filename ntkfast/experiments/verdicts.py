@@ -10,8 +10,6 @@ from scipy import stats
 
 __all__ = ["Finding", "PowerLaw", "below", "exponent", "less", "near", "power_law", "told", "within"]
 
-LEVEL = 0.0025  # chance on either side
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -91,9 +89,9 @@ def power_law(widths, samples) -> PowerLaw:
     return PowerLaw(float(slope), float(error), samples.size - len(samples))
 
 
-def _reach(error, freedom):
-    """How far chance takes a number of this standard error, at LEVEL on either side."""
-    return stats.t.ppf(1 - LEVEL, freedom) * error if error < np.inf else error
+def _reach(error, freedom, level):
+    """What a number of this standard error exceeds by chance with this probability, on either side."""
+    return stats.t.ppf(1 - level, freedom) * error if error < np.inf else error
 
 
 def _relative(samples):
@@ -119,7 +117,7 @@ def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
         How much nearer to 0 and farther from it the exponent may be for other reasons than chance.
     """
     found = f"{law.slope:.3g}, standard error {law.error:.1g}"
-    chance = _reach(law.error, law.freedom)
+    chance = _reach(law.error, law.freedom, 0.0025)
     if np.isnan(chance) or (np.isnan(law.slope) and law.error < np.inf):
         return Finding(what, f"{expected:g}", "some mean is not positive", "", False)
     if slower + chance >= -expected:
@@ -128,22 +126,22 @@ def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
     return Finding(what, f"{expected:g}", found, f"{low:.2f} to {high:.2f}", bool(low <= law.slope <= high))
 
 
-def less(what, first, second) -> Finding:
-    """Whether positive numbers are smaller on average than others, beyond chance: 1 in 400 that are not seem to be.
+def less(what, samples) -> Finding:
+    """Whether the first row of positive numbers is smaller on average than the last, at a level of 1 in 20.
 
     Parameters
     ----------
     what : str
-    first, second : array_like, shape (S,)
-        S >= 2; equal shares of their means by which they differ.
+    samples : array_like, shape (W, S)
+        S >= 2. The spread is taken to be the same share of the mean in all rows.
     """
-    samples = np.array([first, second])
+    samples = np.asarray(samples, dtype=float)
     if not (samples > 0).all():
         return Finding(what, "< 1", "some are not positive", "", False)
     if np.isinf(samples).any():
         return Finding(what, "< 1", "some are infinite")
-    ratio = samples[0].mean() / samples[1].mean()
-    chance = np.exp(_reach(np.sqrt(2) * _relative(samples), samples.size - 2))
+    ratio = samples[0].mean() / samples[-1].mean()
+    chance = np.exp(_reach(np.sqrt(2) * _relative(samples), samples.size - len(samples), 0.05))
     if 1 / chance < ratio < chance:
         return Finding(what, "< 1", f"{ratio:.3g}", f"{1 / chance:.2g} to {chance:.2g} may be chance")
     return Finding(what, "< 1", f"{ratio:.3g}", f"≤ {1 / chance:.2g}", bool(ratio < 1))

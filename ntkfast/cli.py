@@ -2,13 +2,21 @@
 
 import contextlib
 import math
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import click
 
 import ntkfast
 from ntkfast.experiments.paper import EXPERIMENTS, FIGURES
+
+
+def say(line):
+    """Tell how far a long run is; nobody may be reading."""
+    with contextlib.suppress(OSError):
+        click.echo(line)
 
 
 def fail(message):
@@ -27,6 +35,9 @@ class Commands(click.Group):
         try:
             code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
         except click.UsageError as error:
+            if not error.message or error.message.startswith("Usage:"):  # a group without a command
+                click.echo(error.ctx.get_help(), err=True)
+                sys.exit(2)
             where = error.ctx.command_path.removeprefix("ntkfast").strip() if error.ctx else ""
             fail(f"{where}: {error.format_message()}" if where else error.format_message())
         except click.Abort:
@@ -46,7 +57,7 @@ def info():
     ntkfast.show_config()
 
 
-threads = click.option("--threads", type=click.IntRange(min=1), help="Number of threads.  [default: all]")
+threads = click.option("--threads", type=click.IntRange(1, 4096), help="Number of threads.  [default: all]")
 
 
 @main.command()
@@ -151,12 +162,16 @@ def one_line(when_stopped):
 
     from ntkfast.datasets import DataError
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
     try:
         yield
     except KeyboardInterrupt:
         click.echo(f"ntkfast: stopped; {when_stopped}", err=True)
         sys.exit(130)
-    except (DataError, ImportError, MemoryError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
+    except MemoryError as error:
+        fail(str(error) or "out of memory")
+    except (DataError, ImportError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
         fail(error)
 
 
@@ -172,7 +187,7 @@ def add_figure(name, text, hidden=False):
         with one_line("the same command keeps the networks that are done"):
             with module.folder(out):  # before the download, not after
                 data = datasets.download_mnist(data) if download else data
-            found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=click.echo)
+            found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=say)
         judged = [finding for _, finding in found if finding.ok is not None]
         wrong = [(title, finding) for title, finding in found if finding.ok is False]
         click.echo(f"{Path(out) / 'report.md'}: {len(judged) - len(wrong)} of {len(judged)} within their tolerance")
@@ -203,7 +218,7 @@ def finite(ctx, parameter, value):
 @paper.command()
 @paper_options
 @click.option("--n", type=click.IntRange(min=10, max=60000), help="The first n training images.  [default: all 60000]")
-@click.option("--depth", default=4, show_default=True, type=click.IntRange(min=1))
+@click.option("--depth", default=4, show_default=True, type=click.IntRange(1, 1000))
 @click.option(
     "--ridge",
     default=1e-5,
@@ -224,7 +239,7 @@ def mnist(n, depth, ridge, out, data, download, threads):
         data = datasets.download_mnist(data) if download else data
         train, test = datasets.mnist("train", data), datasets.mnist("test", data)
         with threadpool_limits(threads):
-            result = module.run(train, test, n, depth, ridge, say=click.echo)
+            result = module.run(train, test, n, depth, ridge, say=say)
         running.save(folder / "mnist.npz", running.as_dict(result) | {"accuracy": result.accuracy})
     click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")
     click.echo(f"outputs, labels and times: {Path(out) / 'mnist.npz'}")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ntkfast.learning import checks
+from ntkfast.learning.gaussian import quantiles
 
 __all__ = [
     "plot_components",
@@ -238,8 +239,8 @@ def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
     times = [None] * bands.shape[1] if t is None else checks.times(t)[0]
     if len(times) != bands.shape[1]:
         raise ValueError(f"t: expected {bands.shape[1]} times as in percentiles, got {len(times)}")
-    if levels is not None and np.shape(levels) != (len(bands),):
-        raise ValueError(f"levels: expected {len(bands)} as in percentiles, got shape {np.shape(levels)}")
+    if levels is not None and (len(quantiles(levels)) != len(bands) or (np.diff(levels) <= 0).any()):
+        raise ValueError(f"levels: expected {len(bands)} as in percentiles, ascending, got {levels}")
     ax, middle = _axes(ax), len(bands) // 2
     for k, time in enumerate(times):
         colour = COLOURS[k % len(COLOURS)]

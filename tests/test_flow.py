@@ -933,8 +933,10 @@ def test_plot_of_a_gaussian_process(problem):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median"]
     ax = plotting.plot_percentiles(np.arange(M), bands, levels=(10, 50, 90))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median", "10th to 90th percentile"]
-    with pytest.raises(ValueError, match=r"levels: expected 3 as in percentiles, got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"levels: expected 3 as in percentiles, ascending, got \(10, 90\)"):
         plotting.plot_percentiles(np.arange(M), bands, levels=(10, 90))
+    with pytest.raises(ValueError, match="levels: expected a list of numbers in"):
+        plotting.plot_percentiles(np.arange(M), bands, levels=(-5, 50, 500))
     assert (ax.get_ylabel(), ax.get_title()) == ("$f(x)$", "Percentiles of the function")
 
 

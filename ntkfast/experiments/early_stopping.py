@@ -82,7 +82,7 @@ def plot(data: Stopping):
     left, right = figure.subplots(1, 2)
     plot_early_stopping(data, left)
     right.semilogx(data.eigenvalues, 1 - data.remaining, ".", markersize=4, color=COLOURS[0], label="component $i$")
-    x = np.geomspace(data.eigenvalues[-1], data.eigenvalues[0], 200)
+    x = np.geomspace(max(data.eigenvalues[-1], 1e-12 * data.eigenvalues[0]), data.eigenvalues[0], 200)
     right.semilogx(x, -np.expm1(-x * data.t), color=COLOURS[1], linewidth=1, label=r"$1 - e^{-t\lambda}$")
     right.set(xlabel=r"eigenvalue $\lambda_i$ of $K/N$", ylabel=f"share learned at $t = {data.t:.3g}$")
     right.grid(True, alpha=0.3)

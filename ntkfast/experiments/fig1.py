@@ -12,6 +12,7 @@ from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
     blas_threads,
+    check_widths,
     circle,
     described,
     network,
@@ -23,6 +24,7 @@ from ntkfast.experiments.verdicts import below, exponent, near, power_law, told
 from ntkfast.kernels import ntk
 from ntkfast.kernels.empirical import empirical_ntk
 from ntkfast.networks import Network
+from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Figure1", "findings", "plot", "run"]
 
@@ -101,7 +103,7 @@ def run(
         Of which networks are drawn; default: the paper's, L = 4, ReLU, β = 0.1.
     seed : int
     parts : Parts, optional
-        Where to keep networks that are done.
+        Where to keep networks that are done, for this seed and these arguments alone.
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
 
@@ -116,6 +118,8 @@ def run(
     >>> data.kernels.shape
     (2, 2, 2, 101)
     """
+    widths, n_seeds = check_widths(widths), positive_integer(n_seeds, "n_seeds")
+    n_initial = positive_integer(n_initial, "n_initial")
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, middle = circle(gamma), GRID // 2
     X = np.random.default_rng([seed, 1]).standard_normal((n_train, 2))

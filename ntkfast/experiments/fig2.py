@@ -12,6 +12,7 @@ from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
     blas_threads,
+    check_widths,
     circle,
     described,
     network,
@@ -24,6 +25,7 @@ from ntkfast.kernels import kernels
 from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk
 from ntkfast.learning import LeastSquaresFlow
 from ntkfast.networks import Network
+from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Figure2", "findings", "plot", "run"]
 
@@ -119,6 +121,7 @@ def run(
     >>> data.outputs.shape
     (2, 2, 101)
     """
+    widths, n_seeds = check_widths(widths), positive_integer(n_seeds, "n_seeds")
     gamma = np.linspace(-np.pi, np.pi, GRID)
     points, X = circle(gamma), circle(np.asarray(data_gamma))
     y = X[:, 0] * X[:, 1] if targets is None else np.asarray(targets, dtype=float)

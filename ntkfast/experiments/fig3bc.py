@@ -10,12 +10,13 @@ import numpy as np
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.fig3a import PAPER, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import NO_PARTS, described, network, trained, working
+from ntkfast.experiments.running import NO_PARTS, check_widths, described, network, trained, working
 from ntkfast.experiments.verdicts import exponent, less, near, power_law, told
 from ntkfast.finite import ntk_vector_product
 from ntkfast.kernels import ntk
 from ntkfast.learning import kernel_pca
 from ntkfast.networks import Network
+from ntkfast.networks.checks import positive_integer, positive_number
 
 __all__ = ["Figure3bc", "findings", "plot", "run"]
 
@@ -96,13 +97,16 @@ def run(
     >>> fig3bc.run(noise, widths=(20, 40), learning_rates=(2, 4), n=30, n_trials=1, time=40, n_times=2).t
     array([ 0., 20., 40.])
     """
+    widths, n_trials = check_widths(widths), positive_integer(n_trials, "n_trials")
     X = batch(data, n, seed)[0]
     pca = kernel_pca(ntk(net, X, progress=False), 2)
     component = pca.eigenfunctions[:, 1]
     t = np.linspace(0, time, n_times + 1)
     if (np.diff(widths) <= 0).any():
         raise ValueError(f"widths: expected ascending ones, got {widths}")
-    rates_of = np.array(learning_rates, dtype=float)[:, None]
+    if len(learning_rates) != len(widths):
+        raise ValueError(f"learning_rates: expected one for each of {len(widths)} widths, got {learning_rates}")
+    rates_of = np.array([positive_number(rate, "learning_rates") for rate in learning_rates])[:, None]
     steps = np.round(t / rates_of).astype(int)
     if not np.allclose(steps * rates_of, t):
         raise ValueError(f"learning_rates: expected divisors of the {t[1]:g} between two times, got {learning_rates}")

@@ -8,6 +8,8 @@ import importlib
 import inspect
 import json
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -67,14 +69,15 @@ def folder(out):
     if not os.fspath(out):
         raise OSError("--out: expected a folder, got an empty name")
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".ntkfast"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"--out: {out} cannot be written: {error.strerror}") from None
-    with _locked(out):
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(out))
+            tempfile.TemporaryFile(dir=out).close()
+        except BlockingIOError:
+            raise OSError(f"--out: another process is at work in {out}; wait for it, or give another folder") from None
+        except OSError as error:
+            raise OSError(f"--out: {out} cannot be written: {error.strerror}") from None
         for left in (*out.glob(".ntkfast-*.tmp"), *out.glob("parts/*/.ntkfast-*.tmp")):  # of a process that was killed
             left.unlink(missing_ok=True)
         yield out
@@ -82,7 +85,7 @@ def folder(out):
 
 @contextlib.contextmanager
 def _locked(path):
-    """The system frees the lock when the process ends, however it ends."""
+    """BlockingIOError if another process has it. The system frees the lock when the process ends, however it ends."""
     if fcntl is None:
         yield
         return
@@ -91,7 +94,7 @@ def _locked(path):
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(f"--out: another process is at work in {path}; wait for it, or give another folder") from None
+            raise
         except OSError:  # a file system without locks
             pass
         yield
@@ -123,13 +126,13 @@ def run_all(figure, out, *, data=None, full=False, seed=0, threads=None, progres
     Raises
     ------
     OSError
-        The folder cannot be written, or holds data of a full run that a quick one would replace.
+        The folder cannot be written, or holds data of a full run that this one would replace.
     ntkfast.datasets.DataError
         MNIST is needed and missing or damaged.
     """
     with folder(out) as out, threadpool_limits(threads):
         for name in FIGURES[figure]:  # before the work, not after, as all that follows
-            _keep_full(out / f"{name}.npz", full)
+            _keep_full(out / f"{name}.npz", _settings(name, full, seed))
         wanted = any("data" in _parameters(_module(name)) for name in FIGURES[figure])
         digits = mnist("train", data) if wanted else None
         for name in FIGURES[figure]:
@@ -161,37 +164,42 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
         Gets a line of text when the experiment begins and when it is done.
     """
     new_figure(1, 1)  # matplotlib is missed before the work, not after
+    from matplotlib import style
+
     out, module = Path(out), _module(name)
     title, kind = EXPERIMENTS[name]
-    sizes = module.FULL if full else {}
-    settings = _settings(module, {"version": __version__, "seed": seed, "full": full, **sizes})
+    settings = _settings(name, full, seed)
     path = out / f"{name}.npz"
-    _keep_full(path, full)
-    found = _stored(path)
+    parts = out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    _keep_full(path, settings)
+    found = _stored(out, name)
     if found is not None and found["settings"] == settings:
         say(f"{title}: found in {path}; without that file it is run again")
     else:
         say(title if found is None else f"{title}, in place of {path} of other sizes or another seed")
-        parts = Parts(out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}")
         start = time.perf_counter()
-        given = {"data": data, "seed": seed, "parts": parts, "progress": progress}
-        result = module.run(**{key: given[key] for key in given if key in _parameters(module)}, **sizes)
+        given = {"data": data, "seed": seed, "parts": Parts(parts), "progress": progress}
+        given = {key: given[key] for key in given if key in _parameters(module)}
+        result = module.run(**given, **(module.FULL if full else {}))
         found = {**as_dict(result), "settings": settings, "seconds": time.perf_counter() - start}
         save(path, found)
-        parts.discard()
-        if not any((out / "parts").iterdir()):
-            (out / "parts").rmdir()
         say(f"  {found['seconds']:.0f} s")
-    figure = module.plot(_result(module, kind, found))
-    for suffix in ("png", "pdf"):
-        with replacing(out / f"{name}.{suffix}") as file:
-            figure.savefig(file, format=suffix, dpi=150)
+    shutil.rmtree(parts, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is none, or it has parts of other runs
+        parts.parent.rmdir()
+    with style.context("default"):  # whatever the user's matplotlibrc has
+        figure = module.plot(_result(module, kind, found))
+        for suffix in ("png", "pdf"):
+            with replacing(out / f"{name}.{suffix}") as file:
+                figure.savefig(file, format=suffix, dpi=150)
 
 
-def _settings(module, given):
+def _settings(name, full, seed):
     """All that the data depend on, as text that is the same in every process."""
+    module = _module(name)
     parameters = _parameters(module).items()
-    defaults = {name: p.default for name, p in parameters if name not in ("data", "seed", "parts", "progress")}
+    defaults = {key: p.default for key, p in parameters if key not in ("data", "seed", "parts", "progress")}
+    given = {"version": __version__, "seed": seed, "full": full, **(module.FULL if full else {})}
     return json.dumps({**defaults, **given}, default=repr)
 
 
@@ -207,16 +215,23 @@ def _read(found) -> dict:
         return {}
 
 
-def _stored(path):
+def _stored(out, name):
     """The data of an experiment; None if there are none, or of another version: they may mean other things."""
-    found = load(path)
-    return found if _read(found).get("version") == __version__ else None
+    found = load(Path(out) / f"{name}.npz")
+    settings = _read(found)
+    needed = {"seconds", *getattr(_module(name), EXPERIMENTS[name][1]).__dataclass_fields__} - {"net"}
+    good = settings.get("version") == __version__ and {"seed", "full"} <= set(settings) and needed <= set(found)
+    return found if good else None
 
 
-def _keep_full(path, full):
-    """Raise if a quick run would replace the data of a full one, which took hours, of whatever version."""
-    if not full and _read(load(path)).get("full"):
-        raise FileExistsError(f"--out: {path} is of a --full run, which a quick one would replace; give another folder")
+def _keep_full(path, settings):
+    """Raise if the data of a full run, which took hours, are not those of these settings."""
+    there = _read(load(path))
+    if there.get("full") and there != _read({"settings": settings}):
+        raise FileExistsError(
+            f"--out: {path} is of a --full run (seed {there.get('seed')}, version {there.get('version')}) of other "
+            "settings, which this one would replace; give another folder"
+        )
 
 
 def read(out, name):
@@ -237,10 +252,9 @@ def read(out, name):
     FileNotFoundError
         There are no such data, or they are damaged or of another version.
     """
-    path = Path(out) / f"{name}.npz"
-    found = _stored(path)
+    found = _stored(out, name)
     if found is None:
-        raise FileNotFoundError(f"out: expected data of this version of ntkfast in {path}")
+        raise FileNotFoundError(f"out: expected data of this version of ntkfast in {Path(out) / name}.npz")
     return _result(_module(name), EXPERIMENTS[name][1], found)
 
 
@@ -273,7 +287,7 @@ def report(out) -> list[tuple[str, object]]:
         "",
     ]
     for name, (title, kind) in EXPERIMENTS.items():
-        found = _stored(out / f"{name}.npz")
+        found = _stored(out, name)
         if found is None:
             continue
         settings = _read(found)

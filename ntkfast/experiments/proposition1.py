@@ -11,10 +11,20 @@ from scipy.linalg import solve_triangular
 
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import NO_PARTS, blas_threads, circle, described, network, relu_network, working
+from ntkfast.experiments.running import (
+    NO_PARTS,
+    blas_threads,
+    check_widths,
+    circle,
+    described,
+    network,
+    relu_network,
+    working,
+)
 from ntkfast.experiments.verdicts import near, told, within
 from ntkfast.kernels import nngp
 from ntkfast.networks import MLP, Network
+from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Proposition1", "findings", "plot", "run"]
 
@@ -72,6 +82,7 @@ def run(widths=(8, 32, 256), n_seeds=1000, *, net=PAPER, seed=0, parts=NO_PARTS,
     >>> proposition1.run(widths=(10,), n_seeds=3).outputs.shape
     (1, 3, 4)
     """
+    widths, n_seeds = check_widths(widths), positive_integer(n_seeds, "n_seeds")
     points = circle(np.array(GAMMA))
 
     def of_width(width, report):

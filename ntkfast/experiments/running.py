@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
 import struct
 import time
 import zipfile
@@ -17,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from ntkfast.engine.files import replacing
 from ntkfast.engine.progress import reporter
-from ntkfast.finite import FiniteNetwork, train
+from ntkfast.finite import FiniteNetwork, passes, train
 from ntkfast.networks import MLP, Activation, Network
+from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Parts", "Work", "load", "save", "trained"]
 
@@ -48,8 +48,17 @@ def circle(gamma):
     return np.stack([np.cos(gamma), np.sin(gamma)], axis=1)
 
 
+def check_widths(widths):
+    """Widths as a list of integers."""
+    widths = [positive_integer(width, "widths") for width in widths]
+    if not widths:
+        raise ValueError("widths: expected at least one, got none")
+    return widths
+
+
 def network(net, n_inputs, width, *key):
     """A random network in float32, the same one for the same key of integers."""
+    passes.refuse_dropout(net)
     return FiniteNetwork.init(net, n_inputs, width, rng=np.random.default_rng([*key, width]), dtype=np.float32)
 
 
@@ -97,10 +106,6 @@ class Parts:
                 save(self.folder / f"{name}.npz", found)
                 _drop_state(self.folder, name)  # of a network in training: not before its result is safe
         return found
-
-    def discard(self):
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 NO_PARTS = Parts()
@@ -171,23 +176,23 @@ def _trained(f, X, y, at, observe, learning_rate, folder, name, report):
     if folder is not None:
         step, seen, f = _state(folder, name, f)
     report = report or (lambda done, total: None)
-    with blas_threads(max(map(len, f.weights)), len(X)):
-        while len(seen) < len(at):
-            if step == at[len(seen)]:
-                seen.append(observe(f))
-                continue
-            steps = min(SEGMENT, at[len(seen)] - step)
-            shown = functools.partial(_shifted, report, step, at[-1])
-            try:
+    try:
+        with blas_threads(max(map(len, f.weights)), len(X)):
+            while len(seen) < len(at):
+                if step == at[len(seen)]:
+                    seen.append(observe(f))
+                    continue
+                steps = min(SEGMENT, at[len(seen)] - step)
+                shown = functools.partial(_shifted, report, step, at[-1])
                 run = train(f, X, y, steps, learning_rate, progress=shown)
-            except KeyboardInterrupt:
-                if folder is not None:
+                step, f = step + steps, run.network
+                if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                     _save_state(folder, name, step, seen, f)
-                raise
-            step, f = step + steps, run.network
-            if folder is not None and time.monotonic() - saved > SAVE_EVERY:
-                _save_state(folder, name, step, seen, f)
-                saved = time.monotonic()
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        if folder is not None:
+            _save_state(folder, name, step, seen, f)
+        raise
     return _stacked(seen)
 
 

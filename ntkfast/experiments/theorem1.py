@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import NO_PARTS, circle, described, relu_network, working
+from ntkfast.experiments.running import NO_PARTS, check_widths, circle, described, relu_network, working
 from ntkfast.experiments.verdicts import TOO_FEW, PowerLaw, exponent, told
 from ntkfast.finite.convergence import Convergence, convergence
 from ntkfast.plotting import plot_convergence
@@ -41,6 +41,7 @@ def run(
     >>> theorem1.run(widths=(10, 20), n_seeds=2, n=4).errors.shape
     (2, 2)
     """
+    widths = check_widths(widths)
     points = circle(2 * np.pi * np.arange(n) / n).astype(np.float32)
 
     def of_width(width, report):

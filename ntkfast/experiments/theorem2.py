@@ -9,10 +9,20 @@ import numpy as np
 
 from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, name_widths, new_figure
-from ntkfast.experiments.running import NO_PARTS, circle, described, network, relu_network, trained, working
+from ntkfast.experiments.running import (
+    NO_PARTS,
+    check_widths,
+    circle,
+    described,
+    network,
+    relu_network,
+    trained,
+    working,
+)
 from ntkfast.experiments.verdicts import exponent, power_law, told
 from ntkfast.kernels.empirical import empirical_ntk
 from ntkfast.networks import Network
+from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Theorem2", "findings", "plot", "run"]
 
@@ -72,6 +82,7 @@ def run(
     >>> theorem2.run(widths=(10, 20), n_seeds=2, n=4, time=8).drift.shape
     (2, 2, 9)
     """
+    widths, n_seeds = check_widths(widths), positive_integer(n_seeds, "n_seeds")
     X = circle(2 * np.pi * np.arange(n) / n)
     y = X[:, 0] * X[:, 1]
     steps = np.round(np.linspace(0, time, TIMES)).astype(int)

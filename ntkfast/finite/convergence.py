@@ -15,7 +15,6 @@ from ntkfast.finite.norms import operator_norm
 from ntkfast.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.networks.checks import generator, positive_integer
-from ntkfast.networks.network import check_network
 
 __all__ = ["Convergence", "convergence"]
 
@@ -111,8 +110,7 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     """
     from ntkfast.kernels.empirical import empirical_ntk
 
-    if any(kind == "dropout" and rate > 0 for kind, rate in passes.steps_of(check_network(net).layers)):
-        raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
+    passes.refuse_dropout(net)
     X = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, X)
     if isinstance(widths, str) or not np.iterable(widths):

@@ -15,6 +15,7 @@ import numpy as np
 from ntkfast.engine import arrays, memory
 from ntkfast.finite import blas
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Residual
+from ntkfast.networks.network import check_network
 
 __all__ = ["LayerFactors", "layer_factors"]
 
@@ -55,6 +56,12 @@ def steps_of(layers) -> tuple[Step, ...]:
 
     walk(layers)
     return tuple(steps)
+
+
+def refuse_dropout(net):
+    """For comparisons with the limit kernel, which knows of Dropout; networks have it in training only."""
+    if any(kind == "dropout" and rate > 0 for kind, rate in steps_of(check_network(net).layers)):
+        raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
 
 
 # ---- one step, forward ---------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import contextlib
 import math
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
@@ -162,8 +161,8 @@ def one_line(when_stopped):
 
     from ntkfast.datasets import DataError
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
     try:
         yield
     except KeyboardInterrupt:
@@ -173,6 +172,8 @@ def one_line(when_stopped):
         fail(str(error) or "out of memory")
     except (DataError, ImportError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
         fail(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def add_figure(name, text, hidden=False):
@@ -184,7 +185,7 @@ def add_figure(name, text, hidden=False):
         from ntkfast import datasets
         from ntkfast.experiments import paper as module
 
-        with one_line("the same command keeps the networks that are done"):
+        with one_line("the same command continues with the networks that are done"):
             with module.folder(out):  # before the download, not after
                 data = datasets.download_mnist(data) if download else data
             found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=say)

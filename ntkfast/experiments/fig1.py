@@ -83,7 +83,7 @@ class Figure1:
 
 
 def run(
-    widths=(500, 2000), n_seeds=5, n_initial=48, n_train=40, steps=200,
+    widths=(500, 1500), n_seeds=5, n_initial=48, n_train=40, steps=200,
     *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
 ) -> Figure1:  # fmt: skip
     """Networks trained on f*(x) = x1 x2 at inputs from N(0, 1), learning rate 1.

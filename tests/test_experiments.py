@@ -180,6 +180,8 @@ def test_networks_in_the_papers_letters():
     assert running.described(nf.MLP(1, "relu", 2.0)) == "L = 1, w = 2, β = 0"
     assert running.described(nf.Network([nf.Dense(1.0), "relu", nf.Dense(2.0), "erf", nf.Dense()])) == "L = 3"
     assert running.described(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()])) == "L = 2"
+    assert running.described(nf.Network([nf.Dropout(0.1), nf.Dense()])) == "L = 1"
+    assert proposition1.excess_kurtosis(nf.Network([nf.Dropout(0.1), nf.Dense()]), 10) is None
 
 
 @pytest.mark.parametrize("module", [fig1, fig2, theorem1, theorem2, proposition1], ids=lambda m: m.__name__[20:])

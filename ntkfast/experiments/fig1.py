@@ -183,10 +183,7 @@ def findings(data: Figure1):
     ):
         mean, spread = at_start.mean(axis=0), at_start.std(axis=0, ddof=1)
         tolerance = spread / np.sqrt(len(at_start)) + exact / width  # the mean is off by O(1/n)
-        many, trained_ones = (
-            f"n = {width}, {len(at_start)} networks at t = 0",
-            f"n = {width}, {len(kernels)} trained ones",
-        )
+        many, few = f"n = {width}, {len(at_start)} networks at t = 0", f"n = {width}, {len(kernels)} trained ones"
         lines += [
             near(f"{many}: mean of Θ̂(x0, x0)", exact, mean[middle], 3 * tolerance[middle]),
             # by chance once in 20000 times, of 48 networks at one angle; of 101 angles few are independent
@@ -200,26 +197,23 @@ def findings(data: Figure1):
         ]
         for t, values in ((0, kernels[:, 0, middle]), (T, kernels[:, 1, middle])):
             found = f"{values.mean():.4g}, {values.std(ddof=1):.4g}"
-            lines.append(told(f"{trained_ones}: mean and standard deviation of Θ̂(x0, x0) at t = {t}", found))
+            lines.append(told(f"{few}: mean and standard deviation of Θ̂(x0, x0) at t = {t}", found))
         lines.append(
             told(
-                f"{trained_ones}: inflation, tr Θ̂ at t = {T} over t = 0",
+                f"{few}: inflation, tr Θ̂ at t = {T} over t = 0",
                 f"{inflation.mean():.4f} (standard deviation {inflation.std(ddof=1):.4f})",
                 "> 1, more for narrow networks",
             )
         )
-    # both of order 1/n: a variance of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
-    variance = power_law(data.widths, data.variance)
-    roughness = np.square(np.diff(data.initial - data.limit, 2, axis=2)).mean(axis=2)
-    roughness = power_law(data.widths, roughness)
-    inflation = power_law(data.widths, data.inflation - 1)
-    return [
-        *lines,
-        exponent("variance of Θ̂(x0, ·) at t = 0 ∝ n^s: s", -1, variance),
-        # the wider, the smoother
-        exponent("roughness: square of second differences of Θ̂(x0, ·) - Θ at t = 0 ∝ n^s: s", -1, roughness),
-        exponent("inflation - 1 ∝ n^s: s", -1, inflation),
-    ]
+    # all of order 1/n: variances of averages over n units, and a drift that Theorem 2 bounds by 1/√n only
+    roughness = np.square(np.diff(data.initial - data.limit, 2, axis=2)).mean(axis=2)  # the wider, the smoother
+    for what, samples in (
+        ("variance of Θ̂(x0, ·) at t = 0", data.variance),
+        ("roughness: square of second differences of Θ̂(x0, ·) - Θ at t = 0", roughness),
+        ("inflation - 1", data.inflation - 1),
+    ):
+        lines.append(exponent(f"{what} ∝ n^s: s", -1, power_law(data.widths, samples)))
+    return lines
 
 
 def caption(data: Figure1):

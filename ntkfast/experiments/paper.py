@@ -167,7 +167,7 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     from matplotlib import style
 
     out, module = Path(out), _module(name)
-    title, kind = EXPERIMENTS[name]
+    title, _ = EXPERIMENTS[name]
     settings = _settings(name, full, seed)
     path = out / f"{name}.npz"
     parts = out / "parts" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
@@ -188,7 +188,7 @@ def run(name, out, data=None, full=False, seed=0, progress=None, say=print) -> N
     with contextlib.suppress(OSError):  # there is none, or it has parts of other runs
         parts.parent.rmdir()
     with style.context("default"):  # whatever the user's matplotlibrc has
-        figure = module.plot(_result(module, kind, found))
+        figure = module.plot(_result(name, found))
         for suffix in ("png", "pdf"):
             with replacing(out / f"{name}.{suffix}") as file:
                 figure.savefig(file, format=suffix, dpi=150)
@@ -219,7 +219,7 @@ def _stored(out, name):
     """The data of an experiment; None if there are none, or of another version: they may mean other things."""
     found = load(Path(out) / f"{name}.npz")
     settings = _read(found)
-    needed = {"seconds", *getattr(_module(name), EXPERIMENTS[name][1]).__dataclass_fields__} - {"net"}
+    needed = {"seconds", *_kind(name).__dataclass_fields__} - {"net"}
     good = settings.get("version") == __version__ and {"seed", "full"} <= set(settings) and needed <= set(found)
     return found if good else None
 
@@ -255,15 +255,20 @@ def read(out, name):
     found = _stored(out, name)
     if found is None:
         raise FileNotFoundError(f"out: expected data of this version of ntkfast in {Path(out) / name}.npz")
-    return _result(_module(name), EXPERIMENTS[name][1], found)
+    return _result(name, found)
 
 
-def _result(module, kind, found):
+def _kind(name):
+    """The dataclass of an experiment's data."""
+    return getattr(_module(name), EXPERIMENTS[name][1])
+
+
+def _result(name, found):
     """From stored fields; the network is the one that `run` takes by default."""
-    kind = getattr(module, kind)
-    values = {name: found[name] for name in kind.__dataclass_fields__ if name != "net"}
+    kind = _kind(name)
+    values = {field: found[field] for field in kind.__dataclass_fields__ if field != "net"}
     if "net" in kind.__dataclass_fields__:
-        values["net"] = module.PAPER
+        values["net"] = _module(name).PAPER
     return kind(**values)
 
 
@@ -286,13 +291,13 @@ def report(out) -> list[tuple[str, object]]:
         "descent on ½‖f - f*‖². A line without verdict claims nothing.",
         "",
     ]
-    for name, (title, kind) in EXPERIMENTS.items():
+    for name, (title, _) in EXPERIMENTS.items():
         found = _stored(out, name)
         if found is None:
             continue
         settings = _read(found)
         module = _module(name)
-        result = _result(module, kind, found)
+        result = _result(name, found)
         findings = module.findings(result)
         every += [(title, finding) for finding in findings]
         sizes = "full sizes (--full)" if settings["full"] else "small sizes (--quick)"

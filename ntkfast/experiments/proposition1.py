@@ -13,6 +13,7 @@ from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
+    as_mlp,
     blas_threads,
     check_widths,
     circle,
@@ -126,9 +127,10 @@ def excess_kurtosis(net, width):
     Given the layer below, an output is N(0, q) with random q. From one layer to the next E q' = w²/2 q + β², and n
     independent units add to E q'² the variance of one, w⁴ (3/2 - 1/4) q², over n.
     """
-    w, b = net.layers[0].weight_std, net.layers[0].bias_std
-    if net != MLP(net.depth, "relu", w, b):
+    found = as_mlp(net)
+    if found is None or net != MLP(net.depth, "relu", *found[1:]):
         return None
+    _, w, b = found
     q = w**2 / 2 + b**2
     square = q**2
     for _ in range(net.depth - 1):

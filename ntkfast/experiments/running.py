@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from ntkfast.engine.files import replacing
 from ntkfast.engine.progress import reporter
 from ntkfast.finite import FiniteNetwork, passes, train
-from ntkfast.networks import MLP, Activation, Network
+from ntkfast.networks import MLP, Activation, Dense, Network
 from ntkfast.networks.checks import positive_integer
 
 __all__ = ["Parts", "Work", "load", "save", "trained"]
@@ -33,13 +33,23 @@ def relu_network(depth, bias_std=0.1):
     return MLP(depth, "relu", 1.0, bias_std)
 
 
+def as_mlp(net):
+    """The activation (None at depth 1), w and β of a network that `MLP` makes; None for another."""
+    first, *rest = net.layers
+    activation = rest[0] if rest else None
+    if not isinstance(first, Dense) or not isinstance(activation, Activation | None):
+        return None
+    w, b = first.weight_std, first.bias_std
+    return (activation, w, b) if net == MLP(net.depth, activation or "relu", w, b) else None
+
+
 def described(net):
     """A network in the paper's letters, for captions."""
-    w, b = net.layers[0].weight_std, net.layers[0].bias_std
-    inner = net.layers[1] if net.depth > 1 else "relu"
-    if not (isinstance(inner, str | Activation) and net == MLP(net.depth, inner, w, b)):
+    found = as_mlp(net)
+    if found is None:
         return f"L = {net.depth}"
-    name = "" if net.depth == 1 else {"relu": "ReLU"}.get(inner.name, inner.name) + ", "
+    activation, w, b = found
+    name = "" if activation is None else {"relu": "ReLU"}.get(activation.name, activation.name) + ", "
     return f"{name}L = {net.depth}, " + ("" if w == 1 else f"w = {w:g}, ") + f"β = {b:g}"
 
 

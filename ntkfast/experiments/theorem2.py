@@ -89,8 +89,10 @@ def run(
     drift, movement = np.empty((len(widths), n_seeds, TIMES)), np.empty((len(widths), n_seeds))
 
     def observer(start):
+        size = _distance(start)
+
         def observe(f):
-            return {"ntk": empirical_ntk(f, X, progress=False), "movement": _distance(f, start) / _distance(start)}
+            return {"ntk": empirical_ntk(f, X, progress=False), "movement": _distance(f, start) / size}
 
         return observe
 

@@ -120,7 +120,7 @@ def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
     """
     found = f"{law.slope:.3g}, standard error {law.error:.1g}"
     chance = _reach(law.error, law.freedom, 0.0025)
-    if np.isnan(chance) or (np.isnan(law.slope) and law.error < np.inf):
+    if np.isnan(chance):
         return Finding(what, f"{expected:g}", "some mean is not positive", "", False)
     if slower + chance >= -expected:
         return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")

@@ -10,7 +10,7 @@ from scipy import linalg
 
 import ntkfast as nf
 from ntkfast.benchmarks import RELU, points
-from ntkfast.learning import LeastSquaresFlow
+from ntkfast.learning.flow import LeastSquaresFlow
 
 N, NEW, OUTPUTS = 4000, 1000, 10
 TIMES = np.geomspace(0.1, 1e6, 100)

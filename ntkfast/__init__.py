@@ -8,39 +8,32 @@
 
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ntkfast.engine.config import show_config
-from ntkfast.engine.series import PrecisionError
-from ntkfast.finite import (
-    DivergenceError,
-    FiniteNetwork,
-    Record,
-    jvp,
-    linearize,
-    max_learning_rate,
-    ntk_vector_product,
-    train,
-    vjp,
-)
-from ntkfast.finite.convergence import convergence
-from ntkfast.kernels import diagonal, kernels, nngp, ntk
-from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
-from ntkfast.kernels.gradient import kernel_vjp
-from ntkfast.kernels.phase import phase
-from ntkfast.learning import GaussianProcess, LeastSquaresFlow, kernel_flow, kernel_pca
-from ntkfast.networks import (
-    MLP,
-    Activation,
-    Dense,
-    Dropout,
-    LayerNorm,
-    Network,
-    Residual,
-    activations,
-    hyperparameters,
-    with_hyperparameters,
-)
-from ntkfast.networks.activations import ActivationError
+from ntkfast.finite.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
+from ntkfast.finite.linearized import LinearizedNetwork, linearize
+from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.products import jvp, ntk_vector_product, vjp
+from ntkfast.finite.training import Record, max_learning_rate, train
+from ntkfast.infinite.derivatives import kernel_vjp
+from ntkfast.infinite.dual import dual, dual_derivative
+from ntkfast.infinite.kernels import diagonal, kernels, nngp, ntk
+from ntkfast.infinite.phase import phase, phase_diagram
+from ntkfast.learning.convergence import convergence
+from ntkfast.learning.features import random_feature_convergence, random_feature_model
+from ntkfast.learning.flow import LeastSquaresFlow
+from ntkfast.learning.gaussian import GaussianProcess, log_marginal_likelihood
+from ntkfast.learning.kernel_flow import kernel_flow
+from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
+from ntkfast.learning.positivity import hermite_certificate, smallest_eigenvalue
+from ntkfast.learning.spectrum import kernel_pca
+from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
+
+if _TYPE_CHECKING:
+    from ntkfast import datasets, experiments, plotting, torch
 
 __version__ = _version("ntkfast")
 
@@ -51,20 +44,28 @@ __all__ = [
     "Dense",
     "DivergenceError",
     "Dropout",
+    "Error",
     "FiniteNetwork",
     "GaussianProcess",
     "LayerNorm",
     "LeastSquaresFlow",
+    "LinearizedNetwork",
     "Network",
     "PrecisionError",
     "Record",
     "Residual",
     "activations",
     "convergence",
+    "datasets",
     "diagonal",
+    "dual",
+    "dual_derivative",
     "empirical_nngp",
     "empirical_ntk",
+    "experiments",
+    "fit_hyperparameters",
     "gram_from_jacobian",
+    "hermite_certificate",
     "hyperparameters",
     "jvp",
     "kernel_flow",
@@ -72,23 +73,34 @@ __all__ = [
     "kernel_vjp",
     "kernels",
     "linearize",
+    "log_marginal_likelihood",
     "max_learning_rate",
+    "network_likelihood",
     "nngp",
     "ntk",
     "ntk_vector_product",
     "phase",
+    "phase_diagram",
+    "plotting",
+    "random_feature_convergence",
+    "random_feature_model",
     "show_config",
+    "smallest_eigenvalue",
+    "torch",
     "train",
     "vjp",
     "with_hyperparameters",
 ]
 
+# Modules that need more than the engine does: imported when they are first asked for (PEP 562).
+_LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
 
-def __getattr__(name):
-    if name == "torch":
-        return _import_module("ntkfast.torch")
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return _import_module(f"ntkfast.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
-    return sorted({*globals(), "torch"})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

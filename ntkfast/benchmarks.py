@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ntkfast.finite import FiniteNetwork, passes
+from ntkfast.finite import passes
+from ntkfast.finite.empirical import empirical_ntk
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.training import Descent
-from ntkfast.kernels import kernels, ntk
-from ntkfast.kernels.empirical import empirical_ntk
+from ntkfast.infinite.kernels import kernels, ntk
 from ntkfast.networks import MLP
 
 RELU, DEEP = MLP(depth=4, bias_std=0.1), MLP(depth=20, bias_std=0.1)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-import ntkfast
+from ntkfast.engine.config import show_config
 from ntkfast.experiments.paper import EXPERIMENTS, FIGURES
+from ntkfast.support.errors import DivergenceError
 
 
 def say(line):
@@ -45,7 +46,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(ntkfast.__version__, prog_name="ntkfast")
+@click.version_option(package_name="ntkfast")
 def main():
     """Neural tangent kernels at the speed of the hardware."""
 
@@ -53,7 +54,7 @@ def main():
 @main.command()
 def info():
     """Print version, instruction set, OpenMP, BLAS, caches and tile size."""
-    ntkfast.show_config()
+    show_config()
 
 
 threads = click.option("--threads", type=click.IntRange(1, 4096), help="Number of threads.  [default: all]")
@@ -98,7 +99,7 @@ def bench(n, repeats):
     """
     from ntkfast import benchmarks
 
-    ntkfast.show_config()
+    show_config()
     click.echo(f"\nn={n}; depth-4 ReLU, float64 unless named; medians of {repeats} in ms\n")
     click.echo(f"{'A / B':<68} {'A':>8} {'B':>8} {'A/B':>7}   goal (of the limit kernels: at n=8000)")
     for case in benchmarks.cases(n):
@@ -170,7 +171,7 @@ def one_line(when_stopped):
         sys.exit(130)
     except MemoryError as error:
         fail(str(error) or "out of memory")
-    except (DataError, ImportError, OSError, LinAlgError, ntkfast.DivergenceError) as error:
+    except (DataError, ImportError, OSError, LinAlgError, DivergenceError) as error:
         fail(error)
     finally:
         signal.signal(signal.SIGTERM, before)

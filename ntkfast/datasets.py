@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntkfast.engine.files import replacing
+from ntkfast.support.errors import Error
+from ntkfast.support.files import replacing
 
 __all__ = ["MNIST", "DataError", "download_mnist", "mnist"]
 
@@ -31,7 +32,7 @@ HOW = (
 )
 
 
-class DataError(Exception):
+class DataError(Error):
     """A data set is not there or damaged; the message says which file and how to get it."""
 
 

@@ -9,7 +9,7 @@ import scipy.linalg
 from tqdm import tqdm
 
 from ntkfast import plotting
-from ntkfast.kernels import ntk
+from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import MLP
 
 STEPS = ("load digits", "NTK of the training set", "kernel regression", "RBF kernel ridge", "eigenvalues", "figure")

@@ -105,7 +105,7 @@ def plot_phase_diagram(diagram, ax=None):
 
     Parameters
     ----------
-    diagram : ntkfast.kernels.phase.PhaseDiagram
+    diagram : ntkfast.infinite.phase.PhaseDiagram
         Of at least 2 weight_stds and 2 bias_stds, both ascending.
     ax : matplotlib Axes, optional
 
@@ -148,7 +148,7 @@ def plot_correlation_map(phase, ax=None):
 
     Parameters
     ----------
-    phase : ntkfast.kernels.phase.Phase
+    phase : ntkfast.infinite.phase.Phase
     ax : matplotlib Axes, optional
 
     Returns
@@ -172,7 +172,7 @@ def plot_convergence(result, ax=None):
 
     Parameters
     ----------
-    result : ntkfast.finite.convergence.Convergence
+    result : ntkfast.learning.convergence.Convergence
     ax : matplotlib Axes, optional
 
     Returns

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import ntkfast as nf
-from ntkfast.finite.passes import layer_factors
+from ntkfast.finite.factors import layer_factors
 
 
 def plain_ntk(f, X, Y=None, outputs="mean"):

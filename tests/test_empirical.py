@@ -258,6 +258,6 @@ def test_bad_input(monkeypatch):
     ):
         with pytest.raises(error, match=words):
             call()
-    monkeypatch.setattr("ntkfast.engine.memory.available", lambda: 2**27)
+    monkeypatch.setattr("ntkfast.support.memory.available", lambda: 2**27)
     with pytest.raises(MemoryError, match=r"outputs='full' needs .* GiB.*outputs='mean' or 'diagonal' is smaller"):
         nf.empirical_ntk(f, points(4000), outputs="full")

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
-from ntkfast.engine import _core, limit, memory, threads
+from ntkfast.engine import _core, limit, threads
+from ntkfast.support import memory
 
 NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
 MIXED = nf.Network([nf.Dense(1.1, 0.2), "erf", nf.Dense(1.3), "abs", nf.Dense(0.9, 0.1), nf.Dense(1.2, weight_lr=0.5)])

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 import ntkfast as nf
 from ntkfast import cli, datasets
 from ntkfast.datasets import MNIST, DataError
-from ntkfast.engine import memory
 from ntkfast.experiments import (
     early_stopping,
     fig1,
@@ -32,7 +31,8 @@ from ntkfast.experiments import (
     theorem2,
     verdicts,
 )
-from ntkfast.learning import LeastSquaresFlow
+from ntkfast.learning.flow import LeastSquaresFlow
+from ntkfast.support import memory
 
 TINY = {
     "fig1": {"widths": (20, 60), "n_seeds": 2, "n_initial": 3, "n_train": 5, "steps": 6},

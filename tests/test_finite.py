@@ -16,10 +16,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference_finite import plain_ntk, torch_jacobian
 
 import ntkfast as nf
-from ntkfast.finite import passes
-from ntkfast.finite.divergence import DivergenceError
+from ntkfast import DivergenceError
+from ntkfast.finite import factors, passes
+from ntkfast.finite.linearized import linearize
 from ntkfast.finite.network import FiniteNetwork
-from ntkfast.finite.products import jvp, linearize, ntk_vector_product, vjp
+from ntkfast.finite.products import jvp, ntk_vector_product, vjp
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(7, 3))
@@ -106,10 +107,10 @@ def test_kink_takes_the_mean_of_both_slopes():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_kernel_of_the_factors_is_that_of_the_jacobian(name, n_outputs, parametrization):
     f = finite(NETWORKS[name], n_outputs, parametrization)
-    for factors in passes.layer_factors(f, X):
-        assert factors.inputs.flags.c_contiguous
-        assert factors.sensitivities is None or factors.sensitivities.flags.c_contiguous
-        assert factors.sensitivities is None or factors.sensitivities.shape[:2] == (n_outputs, 7)
+    for layer in factors.layer_factors(f, X):
+        assert layer.inputs.flags.c_contiguous
+        assert layer.sensitivities is None or layer.sensitivities.flags.c_contiguous
+        assert layer.sensitivities is None or layer.sensitivities.shape[:2] == (n_outputs, 7)
     jacobian = f.jacobian(X)
     kernel = np.einsum("ikp,jlp->ijkl", jacobian, jacobian)
     assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12 * np.abs(kernel).max())
@@ -137,7 +138,7 @@ FROZEN = nf.Network(
 @pytest.mark.parametrize("parametrization", ["ntk", "standard"])
 def test_learning_rates_of_layers(parametrization):
     f = finite(FROZEN, 2, parametrization)
-    assert len(passes.layer_factors(f, X)) == 2  # the first layer, and the one without bias, are frozen
+    assert len(factors.layer_factors(f, X)) == 2  # the first layer, and the one without bias, are frozen
     jacobian = f.jacobian(X)
     kernel = np.einsum("ikp,p,jlp->ijkl", jacobian, learning_rates(f), jacobian)
     assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12)
@@ -153,7 +154,7 @@ def test_no_work_below_the_last_trained_layer():
     frozen = nf.Dense(weight_lr=0, bias_lr=0)
     for net, n_factors in (([frozen, "tanh", frozen], 0), ([frozen, "tanh", nf.Dense()], 1)):
         f = finite(nf.Network(net), 1)
-        assert len(passes.layer_factors(f, X)) == n_factors
+        assert len(factors.layer_factors(f, X)) == n_factors
         tape = [None, None, X]  # nothing of it is read but the inputs of the last layer
         assert len(list(passes.backward(f, tape, np.ones((1, 1, 1)), passes.trained(f)))) == n_factors
 
@@ -234,7 +235,7 @@ def test_neither_points_nor_parameters_are_written_to():
     points = X.copy()
     for array in (points, *f.weights, *(bias for bias in f.biases if bias is not None)):
         array.flags.writeable = False
-    f(points), f.jacobian(points), passes.layer_factors(f, points)
+    f(points), f.jacobian(points), factors.layer_factors(f, points)
     linearize(f).train(points, np.ones((7, 2)), steps=2)
 
 
@@ -638,7 +639,7 @@ def test_parameters_that_do_not_suit_the_layers():
     [
         lambda f, X: f(X),
         lambda f, X: f.jacobian(X),
-        passes.layer_factors,
+        factors.layer_factors,
         lambda f, X: vjp(f, X, np.ones((7, 2))),
         lambda f, X: jvp(f, X, np.ones(f.n_parameters)),
         lambda f, X: ntk_vector_product(f, X, np.ones((7, 2))),
@@ -673,7 +674,7 @@ def test_vectors_of_other_things_than_numbers(name):
         refused(error, (f"{name}: {words}",), PRODUCTS[name], f, bad)
 
 
-@pytest.mark.parametrize("call", [*PRODUCTS.values(), lambda f, v: passes.layer_factors(f, X)])
+@pytest.mark.parametrize("call", [*PRODUCTS.values(), lambda f, v: factors.layer_factors(f, X)])
 @pytest.mark.parametrize("f", [NETWORKS["relu"], None])
 def test_products_of_other_things_than_finite_networks(call, f):
     refused(TypeError, (f"f: expected a FiniteNetwork, got {type(f).__name__}",), call, f, np.ones(7))
@@ -695,7 +696,7 @@ def test_an_activation_without_derivative_has_outputs_and_no_gradients():
     act = nf.Activation.from_function(np.tanh, "mine")
     f = finite(nf.Network([nf.Dense(), act, nf.Dense()]))
     assert_allclose(f(X), finite(nf.MLP(2, "tanh"))(X))
-    for call in (f.jacobian, lambda X: passes.layer_factors(f, X), lambda X: linearize(f)):
+    for call in (f.jacobian, lambda X: factors.layer_factors(f, X), lambda X: linearize(f)):
         refused(ValueError, ("f: the activation 'mine' has no derivative", "derivative="), call, X)
 
 

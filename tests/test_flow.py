@@ -14,10 +14,12 @@ from scipy import integrate, linalg, sparse
 
 import ntkfast as nf
 from ntkfast import plotting
-from ntkfast.engine import memory
-from ntkfast.finite import losses
-from ntkfast.learning import GaussianProcess, LeastSquaresFlow, descent, kernel_flow
 from ntkfast.learning import flow as flow_module
+from ntkfast.learning import kernel_flow as descent
+from ntkfast.learning.flow import LeastSquaresFlow
+from ntkfast.learning.gaussian import GaussianProcess
+from ntkfast.learning.kernel_flow import kernel_flow
+from ntkfast.support import losses, memory
 
 N, M = 30, 7
 NET = nf.MLP(depth=3, activation="relu", bias_std=0.1)

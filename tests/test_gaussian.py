@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import ntkfast as nf
-from ntkfast.learning import GaussianProcess, LeastSquaresFlow, log_marginal_likelihood
+from ntkfast.learning.flow import LeastSquaresFlow
+from ntkfast.learning.gaussian import GaussianProcess, log_marginal_likelihood
 
 N, M = 25, 6
 NET = nf.MLP(depth=3, activation="erf", bias_std=0.1)

@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast.engine import series
-from ntkfast.learning import GaussianProcess, fit_hyperparameters, log_marginal_likelihood, network_likelihood
+from ntkfast.learning.gaussian import GaussianProcess, log_marginal_likelihood
+from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
 
 A = nf.activations
 RNG = np.random.default_rng(3)

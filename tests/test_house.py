@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import catalogue
@@ -16,14 +17,25 @@ from ntkfast.engine import _core
 
 PACKAGE = Path(ntkfast.__file__).parent
 C_SOURCES = Path(__file__).parent.parent / "src_c"
-FLOORS = {"networks": 0, "engine": 1, "kernels": 2, "finite": 2, "learning": 3}  # anything else stands on top
-ROOF = 4
+FLOORS = (  # rooms, from the ground up; an import goes to a lower floor or stays in its room
+    {"support"},
+    {"networks"},
+    {"engine"},
+    {"infinite", "finite"},
+    {"learning"},
+    {"datasets", "plotting", "torch"},  # faces
+    {"accuracy", "benchmarks", "demo", "experiments"},  # programs made of them
+    {"cli"},
+    {"", "__main__"},  # the package's own __init__ re-exports
+)
+
+
+def room(module):
+    return [*module.split("."), ""][1]
 
 
 def floor(module):
-    """The floor of a dotted module name; the package's own __init__ only re-exports and belongs to the roof."""
-    parts = module.split(".")
-    return FLOORS.get(parts[1], ROOF) if len(parts) > 1 else ROOF
+    return next(k for k, rooms in enumerate(FLOORS) if room(module) in rooms)
 
 
 def python_files():
@@ -61,15 +73,32 @@ def imported(path):
 def test_the_walk_sees_imports():
     found = {module for _, module in imported(PACKAGE / "engine" / "limit.py")}
     assert {"ntkfast.engine._core", "ntkfast.engine.lower"} <= found
+    hidden = {module for _, module in imported(PACKAGE / "networks" / "activation.py")}
+    assert "ntkfast.networks.functions" in hidden
 
 
-def test_no_import_goes_up():
+def test_every_room_has_a_floor():
+    rooms = {room(module_name(path)) for path in python_files()}
+    assert rooms == set().union(*FLOORS)
+
+
+def test_imports_go_down_or_stay_in_their_room():
     wrong = []
     for path in python_files():
+        here = module_name(path)
         for line, module in imported(path):
-            if floor(module) > floor(module_name(path)):
+            if room(module) != room(here) and floor(module) >= floor(here) and here != "ntkfast":
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
     assert not wrong
+
+
+def test_no_name_shadows_a_module():
+    for info in pkgutil.walk_packages(ntkfast.__path__, "ntkfast."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        parent, _, name = info.name.rpartition(".")
+        assert getattr(sys.modules[parent], name) is module, info.name
 
 
 def test_only_the_engine_knows_the_compiled_module():

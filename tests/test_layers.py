@@ -33,7 +33,7 @@ def twin(layers, sigma, theta, fan_in):
         else:
             c = np.clip(sigma, -np.sqrt(np.outer(q, q)), np.sqrt(np.outer(q, q)))
             arguments = q[:, None] + 0 * c, q[None] + 0 * c, c
-            sigma, theta = layer.dual(*arguments), theta * layer.dual_derivative(*arguments)
+            sigma, theta = nf.dual(layer, *arguments), theta * nf.dual_derivative(layer, *arguments)
     return sigma, theta
 
 

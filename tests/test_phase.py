@@ -6,7 +6,7 @@ from scipy import integrate, optimize, special
 
 import ntkfast as nf
 from ntkfast import plotting
-from ntkfast.kernels.phase import phase_diagram
+from ntkfast.infinite.phase import phase_diagram
 
 
 def of(activation, weight_std, bias_std=0.0, depth=3):
@@ -49,7 +49,7 @@ def test_relu_ordered():
 def test_homogeneous_variance_diverges(activation):
     found = of(activation, 2.0, 0.1)
     assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "chaotic")
-    assert found.chi_1 == 4 * nf.activations.get(activation).dual(1.0, 1.0, 1.0)
+    assert found.chi_1 == 4 * nf.dual(nf.activations.get(activation), 1.0, 1.0, 1.0)
     assert found.correlation_map([1.0])[0] == 1
     assert of(activation, np.sqrt(4 / found.chi_1), 0.1).q_star == np.inf
 

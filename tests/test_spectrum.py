@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import ntkfast as nf
-from ntkfast.learning import kernel_pca
+from ntkfast.learning.spectrum import kernel_pca
 
 NET = nf.MLP(depth=3, activation="relu", bias_std=0.1)
 N = 120

@@ -10,13 +10,15 @@ from reference_finite import plain_ntk, torch_outputs, torch_parameters
 from scipy import stats
 
 import ntkfast as nf
-from ntkfast.finite import losses, passes
-from ntkfast.finite.convergence import Convergence, convergence
+from ntkfast import DivergenceError
+from ntkfast.finite import passes
+from ntkfast.finite.linearized import linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import DENSE, largest_eigenvalue, operator_norm
-from ntkfast.finite.products import linearize
-from ntkfast.finite.training import DivergenceError, Record, max_learning_rate, train
-from ntkfast.learning import LeastSquaresFlow
+from ntkfast.finite.training import Record, max_learning_rate, train
+from ntkfast.learning.convergence import Convergence, convergence
+from ntkfast.learning.flow import LeastSquaresFlow
+from ntkfast.support import losses
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3))

@@ -9,5 +9,3 @@ if _core.isa_in_use() is None:
         f"NTKFAST_ISA: expected one of {', '.join(_core.isa_available())} on this machine, "
         f"got {os.environ['NTKFAST_ISA']!r}"
     )
-
-from ntkfast.engine import duals as _duals  # noqa: F401  (hands itself to Activation)

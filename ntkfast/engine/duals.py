@@ -1,13 +1,10 @@
-"""Duals of single activations, and activations from functions: what `Activation` asks the engine for."""
+"""The dual of a single activation."""
 
 import numpy as np
 
-from ntkfast.engine import _core, arrays, functions, series, threads
-from ntkfast.networks import activation
+from ntkfast.engine import _core, series, threads
 from ntkfast.networks.activation import Activation
-from ntkfast.networks.checks import positive_integer, positive_number
-
-MOST_COEFFICIENTS = 2048
+from ntkfast.support import arrays
 
 
 def _finite(values, name):
@@ -17,8 +14,8 @@ def _finite(values, name):
     return array
 
 
-def dual(act: Activation, q1, q2, c):
-    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)]; see `Activation.dual`."""
+def duals(act: Activation, q1, q2, c):
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)]; see `ntkfast.dual`."""
     q1, q2, c = _finite(q1, "q1"), _finite(q2, "q2"), _finite(c, "c")
     for name, q in (("q1", q1), ("q2", q2)):
         if (q < 0).any():
@@ -56,20 +53,3 @@ def dual(act: Activation, q1, q2, c):
     if q1.ndim == 0:
         return float(value[0]), float(slope[0])
     return value.reshape(q1.shape), slope.reshape(q1.shape)
-
-
-def hermite_coefficients(act: Activation, q, n):
-    """See `Activation.hermite_coefficients`."""
-    q, n = positive_number(q, "q"), positive_integer(n, "n")
-    if n > MOST_COEFFICIENTS:
-        raise ValueError(f"n: expected at most {MOST_COEFFICIENTS}, beyond which the quadrature fails, got {n}")
-    return series.gaussian(act).coefficients(q, n)[0]
-
-
-class _Engine:
-    activation_of = staticmethod(functions.activation_of)
-    dual = staticmethod(dual)
-    hermite_coefficients = staticmethod(hermite_coefficients)
-
-
-activation.numerics = _Engine()  # the class stands below the engine and must not import it

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import _core, arrays, limit, memory, progress, series, threads
+from ntkfast.engine import _core, limit, series, threads
 from ntkfast.engine.lower import Code, lower
 from ntkfast.networks import Network
+from ntkfast.support import arrays, memory, progress
 
 OUTPUTS = ("nngp", "ntk")
 FLOPS_PER_LAYER = 4 * limit.FLOPS_PER_LAYER

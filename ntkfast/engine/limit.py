@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import _core, arrays, memory, progress, series, threads
+from ntkfast.engine import _core, series, threads
 from ntkfast.engine.lower import lower
 from ntkfast.networks import Activation
+from ntkfast.support import arrays, memory, progress
 
 OUTPUTS = _core.OUTPUTS
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked at between tiles

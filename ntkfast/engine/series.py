@@ -16,8 +16,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from ntkfast.engine import _core, quadrature
+from ntkfast.engine import _core
+from ntkfast.networks import quadrature
 from ntkfast.networks.activation import Activation
+from ntkfast.support.errors import PrecisionError
 
 POINTS = 18  # Chebyshev points of a panel
 MOST_PER_UNIT = 16  # panels a factor 4, if they must be so small
@@ -36,10 +38,6 @@ NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
 MOST_NEAR_PANELS = 40  # of θ, where φ is steep
 MAX_TOGETHER = 8  # panels whose tables are made at once
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
-
-
-class PrecisionError(ArithmeticError):
-    """A dual activation cannot be computed to the accuracy that is promised; says what was reached."""
 
 
 def varies(activation: Activation) -> bool:
@@ -90,20 +88,14 @@ def _family(activation):
         return _families(activation)
 
 
-def gaussian(activation: Activation) -> quadrature.Gaussian:
-    """Expectations of this activation."""
-    return _family(activation).gaussian
-
-
 class Family:
     """Everything about one activation that does not depend on the points."""
 
     def __init__(self, activation):
         self.activation = activation
         self.kinked = bool(activation.kinks)
-        self.mesh = quadrature.Mesh(activation.function, activation.kinks)
-        derivative = activation.derivative or quadrature.InterpolatedDerivative(self.mesh)
-        self.gaussian = quadrature.Gaussian(activation.name, activation.function, derivative, self.mesh)
+        self.gaussian = quadrature.gaussian(activation)
+        self.mesh = self.gaussian.mesh
         self.per_unit = 4 if any(activation.kinks) else 1  # panels a factor 4
         self.slopes = activation.instruction[0] == "series" and jumps(activation)
         self.edges = NEAR_EDGES

@@ -10,7 +10,7 @@ from pathlib import Path
 from threadpoolctl import ThreadpoolController
 
 from ntkfast.engine import _core
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support.scalars import positive_integer
 
 # More than any machine has use for; OpenMP ends the process when the system refuses it a thread.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))

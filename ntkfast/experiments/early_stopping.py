@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import as_dict, relu_network
 from ntkfast.experiments.verdicts import below, near, told
-from ntkfast.kernels import ntk
-from ntkfast.learning import EarlyStopping, LeastSquaresFlow
+from ntkfast.infinite.kernels import ntk
+from ntkfast.learning.flow import EarlyStopping, LeastSquaresFlow
 from ntkfast.plotting import plot_early_stopping
+from ntkfast.support.reprs import short
 
 __all__ = ["Stopping", "findings", "plot", "run"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
@@ -21,10 +20,11 @@ from ntkfast.experiments.running import (
     working,
 )
 from ntkfast.experiments.verdicts import below, exponent, near, power_law, told
-from ntkfast.kernels import ntk
-from ntkfast.kernels.empirical import empirical_ntk
+from ntkfast.finite.empirical import empirical_ntk
+from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["Figure1", "findings", "plot", "run"]
 

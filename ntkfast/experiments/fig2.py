@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
@@ -21,11 +20,12 @@ from ntkfast.experiments.running import (
     working,
 )
 from ntkfast.experiments.verdicts import below, told, within
-from ntkfast.kernels import kernels
-from ntkfast.kernels.empirical import empirical_nngp, empirical_ntk
-from ntkfast.learning import LeastSquaresFlow
+from ntkfast.finite.empirical import empirical_nngp, empirical_ntk
+from ntkfast.infinite.kernels import kernels
+from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["Figure2", "findings", "plot", "run"]
 

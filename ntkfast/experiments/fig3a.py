@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import NO_PARTS, blas_threads, described, network, relu_network, working
 from ntkfast.experiments.verdicts import below, near, told, within
-from ntkfast.kernels import ntk
-from ntkfast.kernels.empirical import empirical_ntk
-from ntkfast.learning import kernel_pca
+from ntkfast.finite.empirical import empirical_ntk
+from ntkfast.infinite.kernels import ntk
+from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.plotting import plot_plane
+from ntkfast.support.reprs import short
 
 __all__ = ["Figure3a", "batch", "findings", "plot", "run"]
 

@@ -7,16 +7,16 @@ from itertools import cycle
 
 import numpy as np
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.fig3a import PAPER, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.running import NO_PARTS, check_widths, described, network, trained, working
 from ntkfast.experiments.verdicts import exponent, less, near, power_law, told
-from ntkfast.finite import ntk_vector_product
-from ntkfast.kernels import ntk
-from ntkfast.learning import kernel_pca
+from ntkfast.finite.products import ntk_vector_product
+from ntkfast.infinite.kernels import ntk
+from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer, positive_number
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import positive_integer, positive_number
 
 __all__ = ["Figure3bc", "findings", "plot", "run"]
 

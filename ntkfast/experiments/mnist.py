@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import memory
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.running import relu_network
-from ntkfast.kernels import ntk
+from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.factor import TILE, cholesky
-from ntkfast.networks.checks import non_negative_number, positive_integer
+from ntkfast.support import memory
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import non_negative_number, positive_integer
 
 __all__ = ["Regression", "run"]
 

@@ -18,13 +18,14 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None
 
+from importlib.metadata import version
+
 from threadpoolctl import threadpool_limits
 
-from ntkfast import __version__
 from ntkfast.datasets import mnist
-from ntkfast.engine.files import replacing
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import Parts, as_dict, load, save
+from ntkfast.support.files import replacing
 
 __all__ = ["FIGURES", "folder", "read", "report", "run", "run_all"]
 
@@ -199,7 +200,7 @@ def _settings(name, full, seed):
     module = _module(name)
     parameters = _parameters(module).items()
     defaults = {key: p.default for key, p in parameters if key not in ("data", "seed", "parts", "progress")}
-    given = {"version": __version__, "seed": seed, "full": full, **(module.FULL if full else {})}
+    given = {"version": version("ntkfast"), "seed": seed, "full": full, **(module.FULL if full else {})}
     return json.dumps({**defaults, **given}, default=repr)
 
 
@@ -220,7 +221,7 @@ def _stored(out, name):
     found = load(Path(out) / f"{name}.npz")
     settings = _read(found)
     needed = {"seconds", *_kind(name).__dataclass_fields__} - {"net"}
-    good = settings.get("version") == __version__ and {"seed", "full"} <= set(settings) and needed <= set(found)
+    good = settings.get("version") == version("ntkfast") and {"seed", "full"} <= set(settings) and needed <= set(found)
     return found if good else None
 
 
@@ -287,8 +288,8 @@ def report(out) -> list[tuple[str, object]]:
     lines = [
         "# The experiments of Jacot, Gabriel and Hongler (2018)",
         "",
-        f"ntkfast {__version__}. ReLU networks in NTK parametrisation, one output, w = 1, β = 0.1, full-batch gradient "
-        "descent on ½‖f - f*‖². A line without verdict claims nothing.",
+        f"ntkfast {version('ntkfast')}. ReLU networks in NTK parametrisation, one output, w = 1, β = 0.1, full-batch "
+        "gradient descent on ½‖f - f*‖². A line without verdict claims nothing.",
         "",
     ]
     for name, (title, _) in EXPERIMENTS.items():

@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 from scipy.linalg import solve_triangular
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
@@ -23,9 +22,10 @@ from ntkfast.experiments.running import (
     working,
 )
 from ntkfast.experiments.verdicts import near, told, within
-from ntkfast.kernels import nngp
+from ntkfast.infinite.kernels import nngp
 from ntkfast.networks import MLP, Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["Proposition1", "findings", "plot", "run"]
 

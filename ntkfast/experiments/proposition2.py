@@ -7,13 +7,13 @@ from math import comb
 
 import numpy as np
 
-from ntkfast.engine.progress import reporter
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.verdicts import Finding, told
-from ntkfast.kernels import diagonal
-from ntkfast.learning import hermite_certificate, smallest_eigenvalue
+from ntkfast.infinite.kernels import diagonal
+from ntkfast.learning.positivity import hermite_certificate, smallest_eigenvalue
 from ntkfast.networks import MLP, activations
+from ntkfast.support.progress import reporter
+from ntkfast.support.reprs import short
 
 __all__ = ["Proposition2", "findings", "plot", "run"]
 

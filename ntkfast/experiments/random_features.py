@@ -8,8 +8,8 @@ from scipy.stats import chi2
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.running import circle, relu_network
 from ntkfast.experiments.verdicts import exponent, power_law, told, within
-from ntkfast.kernels import ntk
-from ntkfast.learning import FeatureConvergence, random_feature_convergence
+from ntkfast.infinite.kernels import ntk
+from ntkfast.learning.features import FeatureConvergence, random_feature_convergence
 
 __all__ = ["FeatureConvergence", "findings", "plot", "run"]
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ntkfast.engine.files import replacing
-from ntkfast.engine.progress import reporter
-from ntkfast.finite import FiniteNetwork, passes, train
+from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.training import train
 from ntkfast.networks import MLP, Activation, Dense, Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.networks.network import refuse_dropout
+from ntkfast.support.files import replacing
+from ntkfast.support.progress import reporter
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["Parts", "Work", "load", "save", "trained"]
 
@@ -68,7 +70,7 @@ def check_widths(widths):
 
 def network(net, n_inputs, width, *key):
     """A random network in float32, the same one for the same key of integers."""
-    passes.refuse_dropout(net)
+    refuse_dropout(net)
     return FiniteNetwork.init(net, n_inputs, width, rng=np.random.default_rng([*key, width]), dtype=np.float32)
 
 

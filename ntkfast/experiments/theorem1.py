@@ -7,7 +7,7 @@ import numpy as np
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.running import NO_PARTS, check_widths, circle, described, relu_network, working
 from ntkfast.experiments.verdicts import TOO_FEW, PowerLaw, exponent, told
-from ntkfast.finite.convergence import Convergence, convergence
+from ntkfast.learning.convergence import Convergence, convergence
 from ntkfast.plotting import plot_convergence
 
 __all__ = ["Convergence", "findings", "plot", "run"]

@@ -7,7 +7,6 @@ from itertools import cycle
 
 import numpy as np
 
-from ntkfast.engine.reprs import short
 from ntkfast.experiments.figures import COLOURS, legend_above, name_widths, new_figure
 from ntkfast.experiments.running import (
     NO_PARTS,
@@ -20,9 +19,10 @@ from ntkfast.experiments.running import (
     working,
 )
 from ntkfast.experiments.verdicts import exponent, power_law, told
-from ntkfast.kernels.empirical import empirical_ntk
+from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.networks import Network
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support.reprs import short
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["Theorem2", "findings", "plot", "run"]
 

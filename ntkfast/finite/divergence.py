@@ -9,16 +9,11 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ntkfast.finite.norms import largest_eigenvalue
-from ntkfast.networks.activation import ActivationError
-
-__all__ = ["DivergenceError", "Watch"]
+from ntkfast.finite.products import ntk_vector_product
+from ntkfast.support.errors import ActivationError, DivergenceError
 
 GROWTH = 1e8  # a loss that has grown by this factor does not come back
 HINT_POINTS = 200  # of which the largest eigenvalue is estimated when a run diverges
-
-
-class DivergenceError(ArithmeticError):
-    """Training diverged: the loss or the outputs grew beyond all bounds. The message has the step."""
 
 
 class _DivergedError(Exception):
@@ -62,8 +57,6 @@ class Watch:
             raise DivergenceError(f"training diverged at step {step}: {error}{hint}") from None
 
     def _hint(self):
-        from ntkfast.finite.products import ntk_vector_product
-
         f, few = self.f, self.X[:: -(-len(self.X) // HINT_POINTS)]
         shape = (len(few), f.n_outputs)
         kernel = LinearOperator(

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import numbers
-import os
-from pathlib import Path
 
 import numpy as np
 
-from ntkfast.engine import memory
-from ntkfast.engine.arrays import DTYPES, as_points, require_finite, working_dtype
-from ntkfast.engine.files import replacing
-from ntkfast.finite import passes
-from ntkfast.finite.checks import require
-from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
-from ntkfast.networks.activation import FACTORIES
-from ntkfast.networks.checks import generator, positive_integer
-from ntkfast.networks.network import check_network
+from ntkfast.finite import jacobian, passes, saving
+from ntkfast.finite.widths import shapes_of, widths_of
+from ntkfast.networks import Network
+from ntkfast.networks.network import check_network, dense_layers
+from ntkfast.support import memory
+from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
+from ntkfast.support.scalars import generator, positive_integer
 
 __all__ = ["FiniteNetwork"]
 
@@ -77,8 +71,8 @@ class FiniteNetwork:
         _check_parameters(self.weights, self.biases, denses)
         self.dtype = self.weights[0].dtype
         self.n_inputs, self.n_outputs = self.weights[0].shape[1], len(self.weights[-1])
-        widths = _widths(self.steps, [len(weight) for weight in self.weights[:-1]], self.n_outputs)
-        _check_shapes(self.weights, _shapes(self.steps, self.n_inputs, widths))
+        widths = widths_of(self.steps, [len(weight) for weight in self.weights[:-1]], self.n_outputs)
+        _check_shapes(self.weights, shapes_of(self.steps, self.n_inputs, widths))
         ntk = parametrization == "ntk"
         self.weight_scales = [
             d.weight_std / math.sqrt(weight.shape[1]) if ntk else 1.0
@@ -135,7 +129,7 @@ class FiniteNetwork:
         steps, denses = _compiled(net)
         _check_parametrization(parametrization)
         n_inputs, n_outputs = positive_integer(n_inputs, "n_inputs"), positive_integer(n_outputs, "n_outputs")
-        shapes = _shapes(steps, n_inputs, _widths(steps, widths, n_outputs))
+        shapes = shapes_of(steps, n_inputs, widths_of(steps, widths, n_outputs))
         dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
         rng = generator(rng)
         n_parameters = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
@@ -201,9 +195,8 @@ class FiniteNetwork:
         >>> f.jacobian([[3.0]])
         array([[[3. , 0.1]]])
         """
-        from ntkfast.finite.products import jacobian
-
-        return jacobian(self, X)
+        require_derivatives(self)
+        return jacobian.jacobian(self, self.points(X))
 
     def copy(self) -> FiniteNetwork:
         """A network with parameters of its own."""
@@ -228,17 +221,7 @@ class FiniteNetwork:
         OSError
             The file cannot be written.
         """
-        if not os.fspath(path):
-            raise ValueError("path: expected the name of a file, got an empty one")
-        target = Path(os.path.realpath(path))
-        if os.path.exists(target) and not target.is_file():
-            what = "a directory" if target.is_dir() else "no regular file"
-            raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}, which is {what}")
-        arrays = {f"weight_{k}": weight for k, weight in enumerate(self.weights)}
-        arrays |= {f"bias_{k}": bias for k, bias in enumerate(self.biases) if bias is not None}
-        text = json.dumps({"parametrization": self.parametrization, "layers": _described(self.net.layers)})
-        with replacing(path) as file:
-            np.savez(file, network=np.array(text), **arrays)
+        saving.write(self, path)
 
     @classmethod
     def load(cls, path, net: Network | None = None) -> FiniteNetwork:
@@ -275,27 +258,7 @@ class FiniteNetwork:
         >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
         True
         """
-        described = None if net is None else _described(check_network(net).layers)
-        with open(os.fspath(path), "rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    arrays = dict(archive)
-                description = json.loads(str(arrays.pop("network")))
-                layers = description["layers"]
-                if net is None:
-                    net = Network(_rebuilt(layers))
-                elif described != layers:
-                    raise _NetError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
-                return cls(net, *_parameters(arrays, net), description["parametrization"])
-            except _NetError as error:
-                raise ValueError(error) from None
-            except MemoryError as error:
-                raise MemoryError(f"path: the arrays of {path} do not fit ({error})") from None
-            except Exception as error:  # what a damaged file makes zipfile, NumPy, json and the constructors raise
-                reason = f"{type(error).__name__}: {error}"
-                raise ValueError(
-                    f"path: expected a file that FiniteNetwork.save wrote, got {path} ({reason})"
-                ) from None
+        return saving.read(path, net, cls)
 
     def points(self, X, name="X") -> np.ndarray:
         """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
@@ -313,83 +276,6 @@ class FiniteNetwork:
             f"FiniteNetwork({self.net!r}, widths {'-'.join(map(str, widths))}, {self.dtype}, "
             f"parametrization={self.parametrization!r})"
         )
-
-
-# ---- widths --------------------------------------------------------------------------------------------------
-
-
-def _dense_layers(layers):
-    for layer in layers:
-        if isinstance(layer, Dense):
-            yield layer
-        elif isinstance(layer, Residual):
-            yield from _dense_layers(layer.layers)
-
-
-def _compiled(net):
-    return passes.steps_of(check_network(net).layers), list(_dense_layers(net.layers))
-
-
-def _same_width(steps):
-    """For each Dense the first one that has its width: residual blocks add layers to one another."""
-    first, stack, current = [], [], None
-    for kind, argument in steps:
-        if kind == "dense":
-            first.append(argument)
-            current = argument
-        elif kind == "push":
-            stack.append(current)
-        elif kind == "add":
-            one, other = sorted((first[stack.pop()], first[current]))
-            first = [one if k == other else k for k in first]
-    return first
-
-
-def _widths(steps, widths, n_outputs):
-    """The number of units of each Dense."""
-    first = _same_width(steps)
-    depth = len(first)
-    is_output = [k == first[-1] for k in first]
-    if widths is None:
-        if not all(is_output):
-            raise TypeError("widths: expected a number, or one per hidden Dense, got None")
-        widths = n_outputs
-    if isinstance(widths, numbers.Integral) and not isinstance(widths, bool):
-        width = positive_integer(widths, "widths")
-        return [n_outputs if out else width for out in is_output]
-    if isinstance(widths, str | set | frozenset | dict) or not np.iterable(widths):
-        raise TypeError(f"widths: expected a number, or one per hidden Dense, got {type(widths).__name__}")
-    widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
-    if len(widths) != depth - 1:
-        raise ValueError(f"widths: expected a number, or {depth - 1}, one per hidden Dense, got {len(widths)}")
-    for k, width in enumerate(widths):
-        if is_output[k] and width != n_outputs:
-            raise ValueError(
-                f"widths[{k}]: expected n_outputs={n_outputs}, as a residual block adds this layer to the outputs, "
-                f"got {width}"
-            )
-        if width != widths[first[k]]:
-            raise ValueError(
-                f"widths[{k}]: expected {widths[first[k]]} as in widths[{first[k]}], as a residual block adds the two "
-                f"layers, got {width}"
-            )
-    return [*widths, n_outputs]
-
-
-def _shapes(steps, n_inputs, widths):
-    """The shapes (n_out, n_in) of the weights."""
-    shapes, current, stack = [], n_inputs, []
-    for kind, argument in steps:
-        if kind == "dense":
-            shapes.append((widths[argument], current))
-            current = widths[argument]
-        elif kind == "norm" and current < 2:
-            raise ValueError("widths: expected at least 2 units before a LayerNorm, got 1")
-        elif kind == "push":
-            stack.append(current)
-        elif kind == "add":
-            current = stack.pop()
-    return shapes
 
 
 def _check_parametrization(parametrization):
@@ -436,64 +322,17 @@ def _check_shapes(weights, shapes):
             raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
 
 
-# ---- networks in files ---------------------------------------------------------------------------------------
-
-
-class _NetError(ValueError):
-    """The argument net of load is missing, or is not the network of the file."""
-
-
-def _parameters(arrays, net):
-    """The weights and biases of net by the names that they have in a file."""
-    denses = list(_dense_layers(net.layers))
-    weights = [f"weight_{k}" for k in range(len(denses))]
-    biases = [f"bias_{k}" if dense.bias_std else None for k, dense in enumerate(denses)]
-    expected = {*weights, *biases} - {None}
-    if expected != arrays.keys():
-        missing, surplus = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
-        raise ValueError(f"missing arrays: {missing}, arrays of no layer: {surplus}")
-    return [arrays[name] for name in weights], [None if name is None else arrays[name] for name in biases]
-
-
-def _described(layers):
-    """The layers as lists, strings and numbers, as JSON has them."""
-    described = []
-    for layer in layers:
-        if isinstance(layer, Dense):
-            fields = ("weight_std", "bias_std", "weight_lr", "bias_lr")
-            described.append(["Dense", {name: getattr(layer, name) for name in fields}])
-        elif isinstance(layer, Activation):
-            kind = "Activation" if layer.source is None else "from_function"
-            described.append([kind, layer.name, [[key, value] for key, value in layer.parameters]])
-        elif isinstance(layer, LayerNorm):
-            described.append(["LayerNorm"])
-        elif isinstance(layer, Dropout):
-            described.append(["Dropout", layer.rate])
-        else:
-            described.append(["Residual", layer.scale, _described(layer.layers)])
-    return json.loads(json.dumps(described))  # tuples become lists, as in a file
-
-
-def _rebuilt(layers):
-    rebuilt = []
-    for kind, *arguments in layers:
-        if kind == "Dense":
-            rebuilt.append(Dense(**arguments[0]))
-        elif kind == "Activation":
-            name, parameters = arguments
-            rebuilt.append(FACTORIES[name](**dict(parameters)))
-        elif kind == "from_function":
-            raise _NetError(
-                f"net: the activation {arguments[0]!r} was made by Activation.from_function and is not in the file; "
-                "load(path, net=…) takes the network"
+def require_derivatives(f):
+    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+    if not isinstance(f, FiniteNetwork):
+        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
+    for kind, activation in f.steps:
+        if kind == "activation" and activation.derivative is None:
+            raise ValueError(
+                f"f: the activation {activation.name!r} has no derivative, which gradients need; "
+                "give it to Activation.from_function as derivative="
             )
-        elif kind == "LayerNorm":
-            rebuilt.append(LayerNorm())
-        elif kind == "Dropout":
-            rebuilt.append(Dropout(*arguments))
-        elif kind == "Residual":
-            scale, body = arguments
-            rebuilt.append(Residual(*_rebuilt(body), scale=scale))
-        else:
-            raise ValueError(f"a layer of kind {kind!r}")
-    return rebuilt
+
+
+def _compiled(net):
+    return passes.steps_of(check_network(net).layers), list(dense_layers(net.layers))

@@ -7,17 +7,13 @@ made of these two. `tangent` is the forward derivative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ntkfast.engine import arrays, memory
 from ntkfast.finite import blas
-from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Residual
-from ntkfast.networks.network import check_network
-
-__all__ = ["LayerFactors", "layer_factors"]
+from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
+from ntkfast.support import arrays
 
 BLOCK = 2**16  # entries that an activation sees at once, so that its temporaries stay in cache
 PASS_BYTES = 2**27  # what the activations of one block of points may take where points are treated in blocks
@@ -58,16 +54,10 @@ def steps_of(layers) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def refuse_dropout(net):
-    """For comparisons with the limit kernel, which knows of Dropout; networks have it in training only."""
-    if any(kind == "dropout" and rate > 0 for kind, rate in steps_of(check_network(net).layers)):
-        raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
-
-
 # ---- one step, forward ---------------------------------------------------------------------------------------
 
 
-def _affine(f, layer, x):
+def affine(f, layer, x):
     """The pre-activations s W x + β b of a Dense."""
     weight, bias = f.weights[layer], f.biases[layer]
     z = np.empty((len(x), len(weight)), x.dtype)
@@ -114,7 +104,7 @@ def forward(f, X, tape=None, rng=None):
     for kind, argument in f.steps:
         kept = None
         if kind == "dense":
-            kept, x = x, _affine(f, argument, x)
+            kept, x = x, affine(f, argument, x)
         elif kind == "activation":
             kept, x = x, _activate(argument, x)
         elif kind == "norm":
@@ -226,115 +216,7 @@ def identity(f):
     return np.eye(f.n_outputs, dtype=f.dtype)[:, None]
 
 
-def require_derivatives(f):
-    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
-    from ntkfast.finite.network import FiniteNetwork
-
-    if not isinstance(f, FiniteNetwork):
-        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
-    for kind, activation in f.steps:
-        if kind == "activation" and activation.derivative is None:
-            raise ValueError(
-                f"f: the activation {activation.name!r} has no derivative, which gradients need; "
-                "give it to Activation.from_function as derivative="
-            )
-
-
 def blocks(f, n):
     """Slices of n points whose passes take about PASS_BYTES each."""
     per_point = f.weights[0].itemsize * 3 * sum(map(len, f.weights))
     return arrays.blocks(n, max(1, PASS_BYTES // per_point))
-
-
-@dataclass(frozen=True)
-class LayerFactors:
-    """What one Dense adds to the empirical tangent kernel; see `layer_factors`.
-
-    Attributes
-    ----------
-    inputs : ndarray, shape (N, n_in)
-        α, the inputs of the layer.
-    sensitivities : ndarray, shape (k, N, n_out), or None
-        B_k(x) = ∂f_k/∂(pre-activation). None where the pre-activations are the outputs themselves, so that
-        B_k(x)·B_k'(x') is 1 for k = k' and 0 else.
-    weight, bias : float
-        weight_lr w²/n_in and bias_lr β² in NTK parametrisation; weight_lr and bias_lr (0 without bias) in standard
-        parametrisation.
-    """
-
-    inputs: np.ndarray
-    sensitivities: np.ndarray | None
-    weight: float
-    bias: float
-
-
-def layer_factors(f, X) -> list[LayerFactors]:
-    """The factors of the empirical tangent kernel, layer by layer.
-
-        Θ̂_kk'(x, x') = Σ_l (weight_l α^l(x)·α^l(x') + bias_l) (B^l_k(x)·B^l_k'(x'))
-
-    so that the kernel is made of Gram matrices, and no Jacobian is (Jacot, Gabriel and Hongler 2018, section 4). As in
-    all derivatives outside of training, `Dropout` is left out.
-
-    Parameters
-    ----------
-    f : FiniteNetwork
-    X : array_like, shape (N, n_inputs)
-
-    Returns
-    -------
-    list of LayerFactors, from the last layer to the first
-        Frozen layers are left out. The arrays are C-contiguous, and not to be written to.
-
-    Raises
-    ------
-    ValueError, TypeError
-        X does not suit the network, or an activation has no derivative.
-    MemoryError
-        The sensitivities do not fit.
-
-    Examples
-    --------
-    >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> from ntkfast.finite.passes import layer_factors
-    >>> f = FiniteNetwork.init(nf.MLP(depth=3), n_inputs=2, widths=8, rng=0)
-    >>> [factors.inputs.shape for factors in layer_factors(f, [[1.0, 0.0]])]
-    [(1, 8), (1, 8), (1, 2)]
-    """
-    require_derivatives(f)
-    X = f.points(X)
-    units = sum(map(len, f.weights))
-    memory.require(
-        X.itemsize * len(X) * units * (2 + f.n_outputs), f"sensitivities of {len(X)} points, {f.n_outputs} outputs"
-    )
-    tape, last = [], f.steps[-1]
-    forward(f, X, tape)
-    factors = []
-    for layer, inputs, g in backward(f, tape, identity(f), trained(f)):
-        is_output = last == ("dense", layer)
-        if not is_output and g.shape[1] != len(X):
-            g = np.repeat(g, len(X), axis=1)
-        weight = f.weight_lrs[layer] * f.weight_scales[layer] ** 2
-        bias = f.bias_lrs[layer] * f.bias_scales[layer] ** 2
-        factors.append(LayerFactors(inputs, None if is_output else g, weight, bias))
-    return factors
-
-
-def covariance_factors(f, X) -> list[LayerFactors]:
-    """Factors of the second moment of an output over the parameters of the last Dense; what residual blocks add its
-    outputs to is given, and counts by its mean over the outputs.
-    """
-    X = f.points(X)
-    tape, dense, scale = [], f.net.layers[-1], 1.0
-    outputs = forward(f, X, tape)
-    while isinstance(dense, Residual):
-        scale *= dense.scale
-        dense = dense.layers[-1]
-    inputs = next(kept for (kind, _), kept in zip(reversed(f.steps), reversed(tape), strict=True) if kind == "dense")
-    weight = (scale * dense.weight_std) ** 2 / inputs.shape[1]
-    factors = [LayerFactors(inputs, None, weight, (scale * dense.bias_std) ** 2)]
-    if f.net.layers[-1] is not dense:
-        rest = outputs - inputs.dtype.type(scale) * _affine(f, len(f.weights) - 1, inputs)
-        factors.append(LayerFactors(rest, None, 1 / f.n_outputs, 0.0))
-    return factors

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import arrays, memory, reprs
-from ntkfast.engine.progress import check as check_progress
-from ntkfast.engine.progress import reporter
-from ntkfast.finite import blas, losses, passes
-from ntkfast.finite.checks import finite_array
-from ntkfast.finite.divergence import DivergenceError, Watch
-from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite import blas, passes
+from ntkfast.finite.divergence import Watch
+from ntkfast.finite.network import FiniteNetwork, require_derivatives
 from ntkfast.finite.norms import largest_eigenvalue, operator_norm
-from ntkfast.networks.checks import finite_number, generator, non_negative_integer, positive_integer, positive_number
+from ntkfast.support import arrays, losses, memory, reprs
+from ntkfast.support.arrays import finite_array
+from ntkfast.support.progress import check as check_progress
+from ntkfast.support.progress import reporter
+from ntkfast.support.scalars import finite_number, generator, non_negative_integer, positive_integer, positive_number
 
-__all__ = ["DivergenceError", "Record", "Run", "max_learning_rate", "train"]
+__all__ = ["Record", "Run", "max_learning_rate", "train"]
 
 SYMMETRY_ROWS = 64  # compared at once: nothing of size N×N
 
@@ -130,7 +130,7 @@ def train(
         η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
         momentum for 1 + μ times that.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        As in `ntkfast.finite.losses.get`; "mse" is C = 1/(2N) Σ ‖f - y‖².
+        As in `ntkfast.support.losses.get`; "mse" is C = 1/(2N) Σ ‖f - y‖².
     direction : callable, optional
         The paper's training direction in place of a loss: gets (step, outputs (N, n_outputs), y) and returns
         d (N, n_outputs).
@@ -174,7 +174,7 @@ def train(
     array([[2.],
            [3.]])
     """
-    passes.require_derivatives(f)
+    require_derivatives(f)
     X = f.points(X)
     steps = non_negative_integer(steps, "steps")
     rate = positive_number(learning_rate, "learning_rate")
@@ -346,7 +346,7 @@ class _Recorder:
         self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f)
 
     def _empirical_ntk(self, f):
-        from ntkfast.kernels.empirical import empirical_ntk
+        from ntkfast.finite.empirical import empirical_ntk
 
         return empirical_ntk(f, self.ntk_X)
 

@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 from scipy import sparse
 
-from ntkfast.engine import arrays
-from ntkfast.networks.checks import positive_integer
+from ntkfast.support import arrays
+from ntkfast.support.scalars import positive_integer
 
 KERNELS = ("nngp", "ntk")
 

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from ntkfast.engine import arrays, memory
-from ntkfast.engine.progress import reporter
 from ntkfast.learning import checks
+from ntkfast.support import arrays, memory
+from ntkfast.support.progress import reporter
 
 AT_ONCE = 16384  # a matrix up to this size is factored by one call, within some ten seconds
 TILE = 2048

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import memory, reprs
-from ntkfast.engine import progress as progress_bar
-from ntkfast.kernels import ntk
+from ntkfast.infinite.kernels import ntk
 from ntkfast.learning import checks
 from ntkfast.learning.factor import factor
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
-from ntkfast.networks.checks import generator
+from ntkfast.support import memory, reprs
+from ntkfast.support import progress as progress_bar
+from ntkfast.support.scalars import generator
 
 __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergence", "random_feature_model"]
 
@@ -92,7 +92,7 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import random_feature_model
+    >>> from ntkfast.learning.features import random_feature_model
     >>> model = random_feature_model(nf.MLP(depth=2), P=1000, X=[[1.0, 0.0], [0.0, 1.0]], rng=0)
     >>> model.features.shape
     (2, 1000)
@@ -168,7 +168,7 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, pr
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning import random_feature_convergence
+    >>> from ntkfast.learning.features import random_feature_convergence
     >>> round(random_feature_convergence(np.eye(3), rng=0).rate, 1)
     -0.5
     """

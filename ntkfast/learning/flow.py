@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, optimize
 
-from ntkfast.engine import arrays, memory, reprs
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Flow, Steps, learned, remaining
 from ntkfast.learning.factor import cholesky, eigen, factor
 from ntkfast.learning.gaussian import quantiles
-from ntkfast.networks.checks import generator, positive_integer, positive_number
+from ntkfast.support import arrays, memory, reprs
+from ntkfast.support.scalars import generator, positive_integer, positive_number
 
 __all__ = ["EarlyStopping", "LeastSquaresFlow"]
 
@@ -130,7 +130,7 @@ class LeastSquaresFlow:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import LeastSquaresFlow
+    >>> from ntkfast.learning.flow import LeastSquaresFlow
     >>> net = nf.MLP(depth=3, bias_std=0.1)
     >>> X, y, T = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([1.0, 0.0, 2.0]), np.array([[0.6, 0.8]])
     >>> data, new = nf.kernels(net, X), nf.kernels(net, T, X)
@@ -342,7 +342,7 @@ class LeastSquaresFlow:
         Examples
         --------
         >>> import numpy as np
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
         >>> flow.mean([0.0, 1.0, np.inf]).round(3)
         array([[0.   , 0.   ],
@@ -425,7 +425,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], nngp_xx=[[1.0, 0.5], [0.5, 1.0]])
         >>> flow.covariance(1.0).round(3)
         array([[0.135, 0.112],
@@ -458,7 +458,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], nngp_xx=[[1.0, 0.5], [0.5, 1.0]])
         >>> flow.variance(1.0).round(3)
         array([0.135, 0.368])
@@ -487,7 +487,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> LeastSquaresFlow([[1.0]], [1.0], nngp_xx=[[1.0]]).percentiles(1.0).round(3)
         array([[0.161],
                [0.632],
@@ -518,7 +518,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], nngp_xx=[[1.0, 0.5], [0.5, 1.0]])
         >>> flow.samples([0.0, 1.0], n=3, rng=0).shape
         (2, 3, 2)
@@ -578,7 +578,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> LeastSquaresFlow([[1.0]], [1.0], nngp_xx=[[3.0]]).expected_loss([0.0, 1.0]).round(3)
         array([2.   , 0.271])
         """
@@ -617,7 +617,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
         >>> flow.components([0.0, 1.0]).round(3)
         array([[-0.707, -0.707],
@@ -646,7 +646,7 @@ class LeastSquaresFlow:
 
         Examples
         --------
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> LeastSquaresFlow([[1.0, 1.0], [1.0, 1.0]], [0.0, 2.0]).null_space_part()
         array([-1.,  1.])
         """
@@ -676,7 +676,7 @@ class LeastSquaresFlow:
         Examples
         --------
         >>> import numpy as np
-        >>> from ntkfast.learning import LeastSquaresFlow
+        >>> from ntkfast.learning.flow import LeastSquaresFlow
         >>> flow = LeastSquaresFlow(np.diag([2.0, 0.2]), [1.0, 1.0])
         >>> round(flow.early_stopping([[1.0, -0.2]], [0.4]).t, 3)
         1.788

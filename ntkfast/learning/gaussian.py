@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ntkfast.engine import arrays, reprs
 from ntkfast.learning import checks
 from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
-from ntkfast.networks.checks import non_negative_number
+from ntkfast.support import arrays, reprs
+from ntkfast.support.scalars import non_negative_number
 
 __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
 
@@ -78,7 +78,7 @@ class GaussianProcess:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import GaussianProcess
+    >>> from ntkfast.learning.gaussian import GaussianProcess
     >>> net = nf.MLP(depth=3, activation="erf", bias_std=0.1)
     >>> X, T = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([[0.6, 0.8]])
     >>> gp = GaussianProcess(nf.nngp(net, X), [1.0, 0.0, 2.0], noise=0.01)
@@ -174,7 +174,7 @@ class GaussianProcess:
 
         Examples
         --------
-        >>> from ntkfast.learning import GaussianProcess
+        >>> from ntkfast.learning.gaussian import GaussianProcess
         >>> GaussianProcess([[1.0]], [1.0]).percentiles([[0.6]], [1.0]).round(3)
         array([[-0.425],
                [ 0.6  ],
@@ -196,7 +196,7 @@ class GaussianProcess:
 
         Examples
         --------
-        >>> from ntkfast.learning import GaussianProcess
+        >>> from ntkfast.learning.gaussian import GaussianProcess
         >>> GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
         array([1. , 0.5])
         """
@@ -223,7 +223,7 @@ class GaussianProcess:
 
         Examples
         --------
-        >>> from ntkfast.learning import GaussianProcess
+        >>> from ntkfast.learning.gaussian import GaussianProcess
         >>> GaussianProcess([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]).likelihood_gradient()
         array([[0.  , 0.5 ],
                [0.5 , 0.25]])
@@ -275,7 +275,7 @@ def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=Fal
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning import log_marginal_likelihood
+    >>> from ntkfast.learning.gaussian import log_marginal_likelihood
     >>> round(log_marginal_likelihood(np.eye(2), [0.0, 0.0]), 4)
     -1.8379
     >>> log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)

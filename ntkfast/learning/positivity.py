@@ -11,12 +11,13 @@ import numpy as np
 from scipy import special
 from scipy.special import eval_hermitenorm, gammaln
 
-from ntkfast.engine import arrays, reprs
-from ntkfast.kernels import kernels
+from ntkfast.infinite.dual import dual
+from ntkfast.infinite.kernels import kernels
 from ntkfast.learning import checks, rounding
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
 from ntkfast.networks import Network, activations
-from ntkfast.networks.checks import non_negative_number, positive_number
+from ntkfast.support import arrays, reprs
+from ntkfast.support.scalars import non_negative_number, positive_number
 
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
@@ -97,7 +98,7 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
 
     Examples
     --------
-    >>> from ntkfast.learning import hermite_certificate
+    >>> from ntkfast.learning.positivity import hermite_certificate
     >>> hermite_certificate("relu", beta=0.1).certifies
     True
     >>> hermite_certificate("relu").reason
@@ -115,7 +116,7 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     n_summed = int(min(MOST_TERMS, (n_looked + 10 * np.sqrt(n_looked)) / share)) if beta > 0 else n_looked
     with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
         summed = activation.hermite_coefficients(q, n_summed)
-        scale = np.sqrt(activation.dual(q, q, q))
+        scale = np.sqrt(dual(activation, q, q, q))
     a = summed[:n_looked]
     above = np.flatnonzero(np.abs(a) > NOISE * scale)
     by_definition, degree = _by_definition(activation)
@@ -272,7 +273,7 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import smallest_eigenvalue
+    >>> from ntkfast.learning.positivity import smallest_eigenvalue
     >>> X = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]]
     >>> found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), X)
     >>> found.positive_definite, found.cause

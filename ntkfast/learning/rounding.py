@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ntkfast.engine import arrays, series
-from ntkfast.engine.duals import dual
+from ntkfast.engine import series
+from ntkfast.engine.duals import duals
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm
+from ntkfast.support import arrays
+from ntkfast.support.errors import PrecisionError
 
 EPS = np.finfo(np.float64).eps
 CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal
@@ -74,9 +76,9 @@ def _activation(phi, now):
     s = now.nngp + 4 * EPS  # the roundings in ρ, and that 1 - 2 eps counts as 1
     top = min(1.0, now.rho + s)
     try:
-        values = dual(phi, now.q, now.q, now.q * np.array([[1.0], [top], [top - s]]))
-    except series.PrecisionError:  # nothing can be told of pairs so near, if there are any
-        values = dual(phi, now.q, now.q, now.q * np.array([[1.0], [1.0], [0.0]]))
+        values = duals(phi, now.q, now.q, now.q * np.array([[1.0], [top], [top - s]]))
+    except PrecisionError:  # nothing can be told of pairs so near, if there are any
+        values = duals(phi, now.q, now.q, now.q * np.array([[1.0], [1.0], [0.0]]))
     (q, at_top, _), _ = values
     some = q > 0
     changes = [((a - b)[one > 0] / one[one > 0]).max(initial=0) for one, a, b in values]

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 
-from ntkfast.engine import arrays, reprs
 from ntkfast.learning import checks
 from ntkfast.learning.factor import fix_signs, fortran
-from ntkfast.networks.checks import generator, positive_number
+from ntkfast.support import arrays, reprs
+from ntkfast.support.scalars import generator, positive_number
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
@@ -128,7 +128,7 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning import kernel_pca
+    >>> from ntkfast.learning.spectrum import kernel_pca
     >>> pca = kernel_pca([[2.0, 1.0], [1.0, 2.0]], 2)
     >>> pca.eigenvalues, pca.explained
     (array([1.5, 0.5]), array([0.75, 0.25]))

@@ -2,7 +2,6 @@
 
 from ntkfast.networks import activations
 from ntkfast.networks.activation import Activation
-from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.networks.network import MLP, Dense, Dropout, LayerNorm, Network, Residual
 
 __all__ = [
@@ -14,6 +13,4 @@ __all__ = [
     "Network",
     "Residual",
     "activations",
-    "hyperparameters",
-    "with_hyperparameters",
 ]

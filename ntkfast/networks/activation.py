@@ -8,23 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ntkfast.networks.checks import finite_number
+from ntkfast.support.scalars import finite_number, positive_integer, positive_number
 
-__all__ = ["Activation", "ActivationError"]
+__all__ = ["Activation"]
 
-
-class ActivationError(ValueError):
-    """A function cannot serve as an activation: what it returned, where, and what was expected."""
-
-
-class _Numerics:
-    """What computes duals: set by the engine, which stands above this package."""
-
-    def __getattr__(self, name):
-        raise RuntimeError(f"Activation.{name} needs the engine: import ntkfast")
-
-
-numerics = _Numerics()
+MOST_COEFFICIENTS = 2048
 
 
 @dataclass(frozen=True)
@@ -126,51 +114,13 @@ class Activation:
         if isinstance(kinks, str) or not np.iterable(kinks):
             raise TypeError(f"kinks: expected a sequence of numbers, got {type(kinks).__name__}")
         kinks = tuple(sorted({finite_number(t, f"kinks[{k}]") for k, t in enumerate(kinks)}))
-        return numerics.activation_of(phi, name, derivative, kinks)
+        from ntkfast.networks import functions  # which makes values of this class
+
+        return functions.activation_of(phi, name, derivative, kinks)
 
     def __call__(self, x):
         """φ(x), elementwise."""
         return self.function(np.asarray(x))
-
-    def dual(self, q1, q2, c):
-        """E[φ(u)φ(v)] for Gaussian u, v of variances q1, q2 and covariance c.
-
-        Parameters
-        ----------
-        q1, q2, c : array_like
-            Broadcast against each other; q1, q2 >= 0 and |c| <= √(q1 q2).
-
-        Returns
-        -------
-        ndarray of float64, or float
-
-        Raises
-        ------
-        ValueError
-            A variance is negative, a covariance too large, a number not finite, or the result not within float64.
-        PrecisionError
-            See `from_function`.
-
-        Examples
-        --------
-        >>> import ntkfast as nf
-        >>> nf.activations.relu().dual(1.0, 1.0, 1.0)
-        0.5
-        """
-        return numerics.dual(self, q1, q2, c)[0]
-
-    def dual_derivative(self, q1, q2, c):
-        """E[φ'(u)φ'(v)], the derivative of `dual` by c; arguments, result and errors as there.
-
-        Where φ jumps, its derivative counts without the delta there.
-
-        Examples
-        --------
-        >>> import ntkfast as nf
-        >>> nf.activations.relu().dual_derivative(1.0, 1.0, 1.0)
-        0.5
-        """
-        return numerics.dual(self, q1, q2, c)[1]
 
     def hermite_coefficients(self, q, n: int):
         """a_k(q) = E[φ(√q z) h_k(z)], z ~ N(0, 1), for k < n and the normalised probabilists' Hermite polynomials h_k.
@@ -192,7 +142,12 @@ class Activation:
         >>> nf.activations.relu().hermite_coefficients(1.0, 3).round(4)
         array([0.3989, 0.5   , 0.2821])
         """
-        return numerics.hermite_coefficients(self, q, n)
+        from ntkfast.networks import quadrature  # which integrates values of this class
+
+        q, n = positive_number(q, "q"), positive_integer(n, "n")
+        if n > MOST_COEFFICIENTS:
+            raise ValueError(f"n: expected at most {MOST_COEFFICIENTS}, beyond which the quadrature fails, got {n}")
+        return quadrature.gaussian(self).coefficients(q, n)[0]
 
     def __reduce__(self):  # φ is a closure: registered ones are pickled as name and parameters, others as given
         if self.source is not None:

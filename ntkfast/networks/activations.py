@@ -13,8 +13,8 @@ from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as power_series
 from scipy import special
 
-from ntkfast.networks.activation import FACTORIES, Activation, ActivationError, has_defaults, registered
-from ntkfast.networks.checks import finite_number, non_negative_integer, positive_number
+from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
+from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
 
 
 def names() -> tuple[str, ...]:
@@ -436,4 +436,4 @@ def log_cosh() -> Activation:
     return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
 
 
-__all__ = ["ActivationError", "get", "names", *FACTORIES]
+__all__ = ["get", "names", *FACTORIES]

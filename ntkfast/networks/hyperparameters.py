@@ -2,17 +2,9 @@
 
 from dataclasses import replace
 
-from ntkfast.networks.network import Dense, Network, Residual, check_network
+from ntkfast.networks.network import Dense, Network, Residual, check_network, dense_layers
 
 __all__ = ["hyperparameters", "with_hyperparameters"]
-
-
-def _dense(layers):
-    for layer in layers:
-        if isinstance(layer, Residual):
-            yield from _dense(layer.layers)
-        elif isinstance(layer, Dense):
-            yield layer
 
 
 def hyperparameters(net: Network) -> dict:
@@ -30,7 +22,7 @@ def hyperparameters(net: Network) -> dict:
     check_network(net)
     return {
         (k, name): getattr(dense, name)
-        for k, dense in enumerate(_dense(net.layers))
+        for k, dense in enumerate(dense_layers(net.layers))
         for name in ("weight_std", "bias_std")
     }
 

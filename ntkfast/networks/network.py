@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import get
-from ntkfast.networks.checks import non_negative_number, positive_integer, positive_number, rate_below_one
+from ntkfast.support.scalars import non_negative_number, positive_integer, positive_number, rate_below_one
 
 __all__ = ["MLP", "Dense", "Dropout", "LayerNorm", "Network", "Residual"]
 
@@ -219,6 +219,9 @@ class Network:
     def depth(self) -> int:
         return _count_dense(self.layers)
 
+    def _brief(self):
+        return f"Network of depth {self.depth}"
+
     def __repr__(self):
         return f"Network([{', '.join(map(repr, self.layers))}])"
 
@@ -262,3 +265,25 @@ def check_network(net):
         hint = "; its own kernel is empirical_ntk, its Network .net" if hasattr(net, "net") else ""
         raise TypeError(f"net: expected a Network, got {type(net).__name__}{hint}")
     return net
+
+
+def dense_layers(layers):
+    """Every `Dense` in order of appearance, those in residual blocks included."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from dense_layers(layer.layers)
+        elif isinstance(layer, Dense):
+            yield layer
+
+
+def refuse_dropout(net):
+    """For comparisons with the limit kernel, which knows of Dropout; networks have it in training only."""
+    if _drops(check_network(net).layers):
+        raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")
+
+
+def _drops(layers):
+    return any(
+        _drops(layer.layers) if isinstance(layer, Residual) else isinstance(layer, Dropout) and layer.rate > 0
+        for layer in layers
+    )

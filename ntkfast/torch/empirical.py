@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ntkfast.engine import progress as progress_bar
-from ntkfast.kernels.empirical import bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
+from ntkfast.finite.empirical import bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
+from ntkfast.support import progress as progress_bar
 from ntkfast.torch import jacobian, linear
 from ntkfast.torch.function import NO_FUNCTION, Function
 

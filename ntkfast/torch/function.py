@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ntkfast.engine import arrays
+from ntkfast.support import arrays
 
 NO_FUNCTION = "module: expected one whose outputs are a function of the point, got {}; call module.eval()"
 

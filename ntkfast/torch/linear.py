@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from ntkfast.finite.passes import LayerFactors
+from ntkfast.finite.factors import LayerFactors
 
 
 class Linear(NamedTuple):

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ntkfast.networks.activation import ActivationError
+from ntkfast.networks.activation import Activation
+from ntkfast.support.errors import ActivationError
 
 DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation that says whether φ is resolved there
 RESOLVED = 1e-13  # of the largest value on a panel
@@ -165,7 +166,7 @@ class InterpolatedDerivative:
         self.mesh, self.panels = mesh, None
 
     def __call__(self, x):
-        from ntkfast.engine import recurrence
+        from ntkfast.networks import recurrence
 
         x = np.asarray(x, dtype=float)
         breaks = self.mesh.upto(float(np.abs(x).max(initial=0)))
@@ -207,7 +208,7 @@ class Gaussian:
 
     def coefficients(self, q, n, with_slopes=False):
         """a_k(q) for k < n, E[φ²], E[φ'²], and b_k(q) of φ' (None unless with_slopes)."""
-        from ntkfast.engine.recurrence import hermite_sums as sums  # numba, which closed forms do without
+        from ntkfast.networks.recurrence import hermite_sums as sums  # numba, which closed forms do without
 
         z, w = self.nodes(q)
         x = math.sqrt(q) * z
@@ -220,6 +221,14 @@ class Gaussian:
         if not np.isfinite(squares).all():
             raise ActivationError(f"activation {self.name!r}: E[φ(√q z)²] or that of φ' leaves float64 at q={q:.6g}")
         return a, *squares, sums(z, w * g, n) if with_slopes else None
+
+
+@lru_cache(maxsize=64)
+def gaussian(activation: Activation) -> Gaussian:
+    """Expectations of this activation."""
+    mesh = Mesh(activation.function, activation.kinks)
+    derivative = activation.derivative or InterpolatedDerivative(mesh)
+    return Gaussian(activation.name, activation.function, derivative, mesh)
 
 
 # ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------

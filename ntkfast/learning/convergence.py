@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.engine import arrays, reprs
-from ntkfast.engine.progress import check as check_progress
-from ntkfast.engine.progress import reporter
-from ntkfast.finite import passes
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import operator_norm
-from ntkfast.kernels import ntk
+from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
-from ntkfast.networks.checks import generator, positive_integer
+from ntkfast.networks.network import refuse_dropout
+from ntkfast.support import arrays, reprs
+from ntkfast.support.progress import check as check_progress
+from ntkfast.support.progress import reporter
+from ntkfast.support.scalars import generator, positive_integer
 
 __all__ = ["Convergence", "convergence"]
 
@@ -103,14 +103,14 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.convergence import convergence
+    >>> from ntkfast.learning.convergence import convergence
     >>> result = convergence(nf.MLP(depth=3), [[1.0, 0.0], [0.6, 0.8]], widths=[100, 1600], rng=0)
     >>> round(result.slope, 1)
     -0.5
     """
-    from ntkfast.kernels.empirical import empirical_ntk
+    from ntkfast.finite.empirical import empirical_ntk
 
-    passes.refuse_dropout(net)
+    refuse_dropout(net)
     X = arrays.as_points(X, "X")
     dtype = arrays.working_dtype(dtype, X)
     if isinstance(widths, str) or not np.iterable(widths):

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 
-from ntkfast.engine import arrays, memory, tangent, threads
-from ntkfast.engine.progress import check as check_progress
-from ntkfast.engine.progress import reporter
-from ntkfast.finite import passes
-from ntkfast.finite.network import FiniteNetwork
-from ntkfast.finite.passes import LayerFactors
-from ntkfast.networks.checks import positive_integer
+from ntkfast.engine import tangent, threads
+from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
+from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.support import arrays, memory
+from ntkfast.support.progress import check as check_progress
+from ntkfast.support.progress import reporter
+from ntkfast.support.scalars import positive_integer
 
 __all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
 
@@ -200,11 +200,11 @@ def empirical_ntk(
     _check_network(f)
     _check_apart(out, f)
     check_outputs(outputs)
-    passes.require_derivatives(f)
+    require_derivatives(f)
     units = sum(map(len, f.weights))
     return kernel_of_factors(
         *_points(f, X, Y),
-        lambda points: passes.layer_factors(f, points),
+        lambda points: layer_factors(f, points),
         f.n_inputs + units * (2 + f.n_outputs),  # the tape, the sensitivities
         f.n_outputs,
         outputs,
@@ -294,7 +294,7 @@ def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, pro
     _check_apart(out, f)
     return kernel_of_factors(
         *_points(f, X, Y),
-        lambda points: passes.covariance_factors(f, points),
+        lambda points: covariance_factors(f, points),
         f.n_inputs + 2 * sum(map(len, f.weights)),
         1,
         "mean",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import integrate
 
-from ntkfast.engine import arrays, memory, reprs
-from ntkfast.engine import progress as progress_bar
-from ntkfast.finite import losses
 from ntkfast.learning import checks
-from ntkfast.networks.checks import finite_number, positive_number
+from ntkfast.support import arrays, losses, memory, reprs
+from ntkfast.support import progress as progress_bar
+from ntkfast.support.errors import DivergenceError
+from ntkfast.support.scalars import finite_number, positive_number
 
 __all__ = ["KernelFlow", "kernel_flow"]
 
@@ -156,14 +156,14 @@ def kernel_flow(
     ------
     TypeError, ValueError
         An argument is not as described; the message names it.
-    ArithmeticError
+    DivergenceError
         The solver gave up, and what it saw: numbers that are not finite, as of a flow that diverges, or steps that no
         longer change the time, as at a jump of the cost or direction or at tolerances that are too small.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning import kernel_flow
+    >>> from ntkfast.learning.kernel_flow import kernel_flow
     >>> path = kernel_flow(np.eye(2), [1.0, -1.0], "logistic", t=[0.0, 1.0, 10.0])
     >>> path.loss.round(3)
     array([0.693, 0.583, 0.201])
@@ -241,9 +241,9 @@ def kernel_flow(
             except ValueError as error:
                 if "infs or NaNs" not in str(error):  # what SciPy says before it factors a matrix
                     raise
-                raise ArithmeticError(f"kernel_flow: the solver gave up: {INFINITE}") from None
+                raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
         if not found.success:
-            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
+            raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
         stopped = found.status == 1
         if stopped:
             t = np.append(t[t < found.t[-1]], found.t[-1])
@@ -333,7 +333,7 @@ class _Patience:
 
     def __call__(self, time, state):
         if not np.isfinite(state).all():
-            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {INFINITE}")
+            raise DivergenceError(f"kernel_flow: the solver gave up at t = {time:.6g}: {INFINITE}")
         self.count = 0 if time > self.mark + self.share else self.count + 1
         if self.count == 0:
             self.mark = time
@@ -342,9 +342,9 @@ class _Patience:
         self.at_once = self.at_once + 1 if time == self.time else 0
         self.time = time
         if self.at_once > self.most_at_once:
-            raise ArithmeticError(f"kernel_flow: the solver gave up at t = {time:.6g}: {SMALL}")
+            raise DivergenceError(f"kernel_flow: the solver gave up at t = {time:.6g}: {SMALL}")
         if self.count > PATIENCE:
-            raise ArithmeticError(
+            raise DivergenceError(
                 f"kernel_flow: the solver gave up at t = {time:.6g}: {PATIENCE} evaluations took it no further; the "
                 "cost or direction may jump there, or the flow be stiff: try method='Radau', or larger rtol and atol"
             )

@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from ntkfast.networks import Network
-
 
 def short(self):
     """A __repr__ for dataclasses and named tuples: arrays by dtype and shape, long lists by their length."""
@@ -19,8 +17,8 @@ def short(self):
 def _shown(value):
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}"
-    if isinstance(value, Network):
-        return f"Network of depth {value.depth}"
+    if hasattr(value, "_brief"):  # values that have a short form of their own
+        return value._brief()
     if isinstance(value, list) and len(value) > 3:
         return f"list of {len(value)}"
     return f"{value:.6g}" if isinstance(value, float) else repr(value)

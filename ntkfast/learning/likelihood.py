@@ -7,14 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from ntkfast.engine import arrays, reprs
-from ntkfast.engine import progress as progress_bar
-from ntkfast.kernels.gradient import kernel_vjp
-from ntkfast.kernels.limit import kernels
+from ntkfast.infinite.derivatives import kernel_vjp
+from ntkfast.infinite.kernels import kernels
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
-from ntkfast.networks import Network, hyperparameters, with_hyperparameters
-from ntkfast.networks.checks import positive_number
+from ntkfast.networks import Network
+from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.support import arrays, reprs
+from ntkfast.support import progress as progress_bar
+from ntkfast.support.scalars import positive_number
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
@@ -77,7 +78,7 @@ def network_likelihood(
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import network_likelihood
+    >>> from ntkfast.learning.likelihood import network_likelihood
     >>> found = network_likelihood(nf.MLP(depth=1), [[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], noise=0.5)
     >>> round(found.value, 3), found.gradient.round(3), round(found.noise, 3)
     (-4.338, array([1.5, 0. ]), 1.5)
@@ -146,7 +147,7 @@ def fit_hyperparameters(
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning import fit_hyperparameters
+    >>> from ntkfast.learning.likelihood import fit_hyperparameters
     >>> X = np.linspace(-2, 2, 20)[:, None]
     >>> y = np.sin(2 * X[:, 0]) + 0.1 * (-1) ** np.arange(20)
     >>> found = fit_hyperparameters(nf.MLP(depth=2, activation="erf", bias_std=0.5), X, y)

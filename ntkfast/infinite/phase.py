@@ -13,7 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from ntkfast.engine import series
-from ntkfast.kernels.limit import diagonal
+from ntkfast.infinite.dual import dual, dual_derivative
+from ntkfast.infinite.kernels import diagonal
 from ntkfast.networks import Activation, Dense, Network, activations
 from ntkfast.networks.network import check_network
 
@@ -209,7 +210,7 @@ def phase(net: Network) -> Phase:
         name, slope = "critical", 1.0
     else:
         name = "ordered" if chi < 1 else "chaotic"
-        slope = 1.0 if math.isinf(q) else chi if c == 1 else w2 * activation.dual_derivative(q, q, c * q)
+        slope = 1.0 if math.isinf(q) else chi if c == 1 else w2 * dual_derivative(activation, q, q, c * q)
     depth = math.inf if slope == 1 else 0.0 if slope <= 0 else -1 / math.log(slope)
     return Phase(activation, dense.weight_std, dense.bias_std, q, c, chi, name, depth)
 
@@ -236,7 +237,7 @@ def phase_diagram(activation: str | Activation, weight_stds, bias_stds) -> Phase
 
     Examples
     --------
-    >>> from ntkfast.kernels.phase import phase_diagram
+    >>> from ntkfast.infinite.phase import phase_diagram
     >>> phase_diagram("relu", [1.0, 2.0], [0.1, 0.2]).chi_1
     array([[0.5, 2. ],
            [0.5, 2. ]])
@@ -377,7 +378,7 @@ def _correlation_map(activation, w2, q, c):
     c = np.broadcast_to(c, np.broadcast_shapes(np.shape(q), np.shape(c)))
     square = _moments(activation, np.atleast_1d(q))[0].reshape(np.shape(q))
     # c = 1 is known, and |ρ| near 1 is where a dual is costly
-    covariance = np.where(c == 1, square, activation.dual(q, q, np.where(c == 1, 0.0, c) * q))
+    covariance = np.where(c == 1, square, dual(activation, q, q, np.where(c == 1, 0.0, c) * q))
     return 1 - w2 * (square - covariance) / q
 
 
@@ -395,7 +396,7 @@ def _fixed_correlations(activation, w2, q, chi):
         k = chaotic[panels == panel]
         c[k] = 0.0
         for _ in range(100):
-            slope = w2[k] * activation.dual_derivative(q[k], q[k], c[k] * q[k])
+            slope = w2[k] * dual_derivative(activation, q[k], q[k], c[k] * q[k])
             step = (_correlation_map(activation, w2[k], q[k], c[k]) - c[k]) / (1 - slope)
             c[k] = np.clip(c[k] + step, 0.0, 1.0)
             if np.abs(step).max() < 1e-13:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
-from ntkfast.engine import arrays
-from ntkfast.finite.checks import finite_array, require
+from ntkfast.support import arrays
+from ntkfast.support.arrays import finite_array, require
 
 __all__ = ["NAMES", "get"]
 
@@ -49,7 +49,7 @@ def get(loss: str | Callable, y, shape: tuple[int, int], dtype=np.float64) -> Ca
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.finite import losses
+    >>> from ntkfast.support import losses
     >>> mse = losses.get("mse", [1.0, 0.0], shape=(2, 1))
     >>> value, d = mse(np.array([[3.0], [0.0]]))
     >>> value, d.ravel()

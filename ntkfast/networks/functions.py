@@ -5,9 +5,10 @@ import itertools
 
 import numpy as np
 
-from ntkfast.engine import quadrature
-from ntkfast.networks.activation import Activation, ActivationError
+from ntkfast.networks import quadrature
+from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
+from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is looked at on [-REACH, REACH] when the activation is made
 _compiled = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing

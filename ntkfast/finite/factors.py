@@ -1,0 +1,108 @@
+"""The factors of which the empirical kernels are Gram matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.finite import passes
+from ntkfast.finite.network import require_derivatives
+from ntkfast.networks import Residual
+from ntkfast.support import memory
+
+__all__ = ["LayerFactors", "layer_factors"]
+
+
+@dataclass(frozen=True)
+class LayerFactors:
+    """What one Dense adds to the empirical tangent kernel; see `layer_factors`.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (N, n_in)
+        α, the inputs of the layer.
+    sensitivities : ndarray, shape (k, N, n_out), or None
+        B_k(x) = ∂f_k/∂(pre-activation). None where the pre-activations are the outputs themselves, so that
+        B_k(x)·B_k'(x') is 1 for k = k' and 0 else.
+    weight, bias : float
+        weight_lr w²/n_in and bias_lr β² in NTK parametrisation; weight_lr and bias_lr (0 without bias) in standard
+        parametrisation.
+    """
+
+    inputs: np.ndarray
+    sensitivities: np.ndarray | None
+    weight: float
+    bias: float
+
+
+def layer_factors(f, X) -> list[LayerFactors]:
+    """The factors of the empirical tangent kernel, layer by layer.
+
+        Θ̂_kk'(x, x') = Σ_l (weight_l α^l(x)·α^l(x') + bias_l) (B^l_k(x)·B^l_k'(x'))
+
+    so that the kernel is made of Gram matrices, and no Jacobian is (Jacot, Gabriel and Hongler 2018, section 4). As in
+    all derivatives outside of training, `Dropout` is left out.
+
+    Parameters
+    ----------
+    f : FiniteNetwork
+    X : array_like, shape (N, n_inputs)
+
+    Returns
+    -------
+    list of LayerFactors, from the last layer to the first
+        Frozen layers are left out. The arrays are C-contiguous, and not to be written to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        X does not suit the network, or an activation has no derivative.
+    MemoryError
+        The sensitivities do not fit.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from ntkfast.finite.network import FiniteNetwork
+    >>> from ntkfast.finite.factors import layer_factors
+    >>> f = FiniteNetwork.init(nf.MLP(depth=3), n_inputs=2, widths=8, rng=0)
+    >>> [factors.inputs.shape for factors in layer_factors(f, [[1.0, 0.0]])]
+    [(1, 8), (1, 8), (1, 2)]
+    """
+    require_derivatives(f)
+    X = f.points(X)
+    units = sum(map(len, f.weights))
+    memory.require(
+        X.itemsize * len(X) * units * (2 + f.n_outputs), f"sensitivities of {len(X)} points, {f.n_outputs} outputs"
+    )
+    tape, last = [], f.steps[-1]
+    passes.forward(f, X, tape)
+    factors = []
+    for layer, inputs, g in passes.backward(f, tape, passes.identity(f), passes.trained(f)):
+        is_output = last == ("dense", layer)
+        if not is_output and g.shape[1] != len(X):
+            g = np.repeat(g, len(X), axis=1)
+        weight = f.weight_lrs[layer] * f.weight_scales[layer] ** 2
+        bias = f.bias_lrs[layer] * f.bias_scales[layer] ** 2
+        factors.append(LayerFactors(inputs, None if is_output else g, weight, bias))
+    return factors
+
+
+def covariance_factors(f, X) -> list[LayerFactors]:
+    """Factors of the second moment of an output over the parameters of the last Dense; what residual blocks add its
+    outputs to is given, and counts by its mean over the outputs.
+    """
+    X = f.points(X)
+    tape, dense, scale = [], f.net.layers[-1], 1.0
+    outputs = passes.forward(f, X, tape)
+    while isinstance(dense, Residual):
+        scale *= dense.scale
+        dense = dense.layers[-1]
+    inputs = next(kept for (kind, _), kept in zip(reversed(f.steps), reversed(tape), strict=True) if kind == "dense")
+    weight = (scale * dense.weight_std) ** 2 / inputs.shape[1]
+    factors = [LayerFactors(inputs, None, weight, (scale * dense.bias_std) ** 2)]
+    if f.net.layers[-1] is not dense:
+        rest = outputs - inputs.dtype.type(scale) * passes.affine(f, len(f.weights) - 1, inputs)
+        factors.append(LayerFactors(rest, None, 1 / f.n_outputs, 0.0))
+    return factors

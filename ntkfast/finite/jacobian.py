@@ -1,0 +1,56 @@
+"""The Jacobian of a network of finite width, and vectors of parameters as lists of arrays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ntkfast.finite import blas, passes
+from ntkfast.support import arrays, memory
+
+
+def jacobian(f, X) -> np.ndarray:
+    """∂f_k(x_i)/∂θ_p, shape (N, n_outputs, n_parameters): see `FiniteNetwork.jacobian`; X suits f."""
+    shape = (len(X), f.n_outputs, f.n_parameters)
+    memory.require(2 * math.prod(shape) * f.dtype.itemsize, f"the Jacobian, {' x '.join(map(str, shape))},")
+    result = np.empty(shape, f.dtype)
+    weights, biases = split(f, result)
+    tape = []
+    passes.forward(f, X, tape)
+    for layer, inputs, g in passes.backward(f, tape, passes.identity(f), [True] * len(f.weights)):
+        g = np.swapaxes(g, 0, 1)
+        weights[layer][:] = g[..., None] * (f.weight_scales[layer] * inputs)[:, None, None, :]
+        if biases[layer] is not None:
+            biases[layer][:] = f.bias_scales[layer] * g
+    return result
+
+
+def split(f, flat):
+    """Views of (..., n_parameters) as lists of weights (..., n_out, n_in) and biases (..., n_out) or None."""
+    weights, biases, start = [], [], 0
+    for weight, bias in zip(f.weights, f.biases, strict=True):
+        for parts, array in ((weights, weight), (biases, bias)):
+            if array is None:
+                parts.append(None)
+                continue
+            parts.append(flat[..., start : start + array.size].reshape(*flat.shape[:-1], *array.shape))
+            start += array.size
+    return weights, biases
+
+
+def pull_back(f, tape, cotangent, weights, biases, with_rates=True):
+    """Add diag(lr) Jᵀ u, or Jᵀ u, to the lists of arrays."""
+    wanted = passes.trained(f) if with_rates else [True] * len(f.weights)
+    for layer, inputs, g in passes.backward(f, tape, cotangent[None], wanted):
+        weight_lr, bias_lr = (f.weight_lrs[layer], f.bias_lrs[layer]) if with_rates else (1.0, 1.0)
+        blas.product(g[0].T, inputs, weight_lr * f.weight_scales[layer], 1.0, weights[layer])
+        if biases[layer] is not None:
+            biases[layer] += bias_lr * f.bias_scales[layer] * g[0].sum(axis=0)
+
+
+def vector(values, name, shape, dtype):
+    values = arrays.real(values, name)
+    if values.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
+    return arrays.finite_array(values, name, dtype)

@@ -1,0 +1,1 @@
+"""The limit of infinite width: kernel matrices, their derivatives, order and chaos."""

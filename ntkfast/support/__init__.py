@@ -1,0 +1,1 @@
+"""Plumbing that knows no network: arrays, scalars, losses, memory, progress, files, reprs."""

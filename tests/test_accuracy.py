@@ -151,7 +151,7 @@ def test_twin_on_random_data(dtype, net, shape, seed):
     expected = reference.kernels(net, X, Y)
     u = ROUNDOFF[dtype] + ROUNDOFF[np.float64]
     *_, (_, bound) = radii(net, d, reference.products(X, Y), u, reference.FLOAT)
-    result = nf.kernels(net, X, Y, get)
+    result = nf.kernels(net, X, Y, get=get)
     for name in get:
         got = getattr(result, name)
         assert got.dtype == dtype

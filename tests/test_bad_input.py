@@ -129,9 +129,9 @@ def test_finite_or_refused_never_nan(case, get):
     net, points = WILD[case]
     for Y in (None, points.copy()):
         try:
-            result = nf.kernels(net, points, Y, get)
+            result = nf.kernels(net, points, Y, get=get)
         except ValueError:
-            refused(ValueError, ("X: ", "row 0", "overflows"), nf.kernels, net, points, Y, get)
+            refused(ValueError, ("X: ", "row 0", "overflows"), nf.kernels, net, points, Y, get=get)
         else:
             assert np.all(np.isfinite(result))
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
-from ntkfast.engine import _core, limit, threads
+from ntkfast.engine import _core, problem, threads
 from ntkfast.support import memory
 
 NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
@@ -54,9 +54,9 @@ def run_python(code, timeout=60):
 @pytest.mark.parametrize(("n", "m"), [(1, None), (33, None), (600, None), (1, 50), (333, 7), (257, 500)])
 def test_same_bits_for_any_number_of_threads(net, n, m, dtype):
     X, Y = points(n, 6, dtype), None if m is None else points(m, 6, dtype, seed=1)
-    one = nf.kernels(net, X, Y, ALL, n_threads=1)
+    one = nf.kernels(net, X, Y, get=ALL, n_threads=1)
     for n_threads in (2, 3, 7, None):
-        for a, b in zip(one, nf.kernels(net, X, Y, ALL, n_threads=n_threads), strict=True):
+        for a, b in zip(one, nf.kernels(net, X, Y, get=ALL, n_threads=n_threads), strict=True):
             assert_array_equal(a, b)
     diagonals = nf.diagonal(net, X, ALL, n_threads=1)
     for n_threads in (2, 3, 7):
@@ -197,10 +197,10 @@ def test_kernels_with_some_outs():
 @pytest.mark.parametrize("m", [None, 4, 60])
 def test_several_outputs_are_those_of_single_calls(get, m):
     X, Y = points(61, 4), None if m is None else points(m, 4, seed=1)
-    result = nf.kernels(MIXED, X, Y, get)
+    result = nf.kernels(MIXED, X, Y, get=get)
     assert result._fields == tuple(get)
     for name in get:
-        assert_array_equal(getattr(result, name), nf.kernels(MIXED, X, Y, name))
+        assert_array_equal(getattr(result, name), nf.kernels(MIXED, X, Y, get=name))
     diagonals = nf.diagonal(MIXED, X, tuple(get))
     assert diagonals._fields == tuple(get)
     for name in get:
@@ -249,10 +249,10 @@ def test_square_sizes(n, dtype):
 @pytest.mark.parametrize("n", [1, 3, 16, 129, 512])
 def test_rectangles_agree_with_their_transposes_and_parts(n, m, dtype):
     X, Y = points(n, 4, dtype), points(m, 4, dtype, seed=1)
-    K = nf.kernels(MIXED, X, Y, ALL)
-    transposed = nf.kernels(MIXED, Y, X, ALL)
+    K = nf.kernels(MIXED, X, Y, get=ALL)
+    transposed = nf.kernels(MIXED, Y, X, get=ALL)
     i, j = n // 2, m // 2
-    part = nf.kernels(MIXED, X[i : i + 1], Y[j : j + 1], ALL)
+    part = nf.kernels(MIXED, X[i : i + 1], Y[j : j + 1], get=ALL)
     rtol = 1e-10 if dtype == np.float64 else 1e-2
     for a, b, c in zip(K, transposed, part, strict=True):
         assert a.shape == (n, m)
@@ -272,7 +272,7 @@ def test_stacked_points_hold_their_blocks(n, m, d, n_threads, data):
     scale = np.max(np.abs(whole))
     assert_allclose(whole[:n, :n], nf.kernels(NET, X, get=get), rtol=0, atol=1e-7 * scale)
     assert_allclose(whole[n:, n:], nf.kernels(NET, Y, get=get), rtol=0, atol=1e-7 * scale)
-    assert_allclose(whole[:n, n:], nf.kernels(NET, X, Y, get, n_threads=n_threads), rtol=0, atol=1e-7 * scale)
+    assert_allclose(whole[:n, n:], nf.kernels(NET, X, Y, get=get, n_threads=n_threads), rtol=0, atol=1e-7 * scale)
 
 
 def test_one_feature_one_point():
@@ -479,7 +479,7 @@ def test_progress_gets_done_and_total():
     silent = nf.ntk(LONG, X, progress=False)
     assert_array_equal(silent, nf.ntk(LONG, X, progress=lambda *args: seen.append(args)))
     dones, totals = zip(*seen, strict=True)
-    tile = limit.tile_size(2500, 2500, 5, 8)
+    tile = problem.tile_size(2500, 2500, 5, 8)
     blocks = -(-2500 // tile)
     assert set(totals) == {blocks * (blocks + 1) // 2}
     assert list(dones) == sorted(dones)

@@ -274,10 +274,9 @@ def mnist(
     n: int | None, depth: int, ridge: float, out: str, data: str | None, download: bool, n_threads: int | None
 ) -> None:
     """Exact NTK regression on all of MNIST: one float32 Gram matrix (14.4 GB for all), factored in place."""
-    from threadpoolctl import threadpool_limits
-
     from ntkfast import datasets
     from ntkfast.experiments import mnist as module
+    from ntkfast.experiments.blas import threadpool_limits
     from ntkfast.experiments.results import exclusive
     from ntkfast.experiments.storage import as_dict, save
 

@@ -14,11 +14,12 @@ from ntkfast.experiments.work import Progress
 from ntkfast.networks import Network
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from matplotlib.figure import Figure
 
 __all__ = ["Experiment"]
 
-Data = TypeVar("Data")  # the dataclass that `run` returns
+Data = TypeVar("Data", bound="DataclassInstance")  # what `run` returns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +89,11 @@ class Experiment(Generic[Data]):
     @property
     def stored(self) -> set[str]:
         """The fields of the result that are on disk: all but the network."""
-        return {field.name for field in fields(self.result)} - {"net"}  # type: ignore[arg-type]
+        return {field.name for field in fields(self.result)} - {"net"}
 
     def restore(self, values: Values) -> Data:
         """The result from its stored fields; its network is the one that `run` takes by default."""
         stored: dict[str, Any] = {name: values[name] for name in self.stored}
-        if any(field.name == "net" for field in fields(self.result)):  # type: ignore[arg-type]
+        if any(field.name == "net" for field in fields(self.result)):
             stored["net"] = self.network
         return self.result(**stored)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.networks import check_widths, circle, described, network, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.training import blas_threads, trained
+from ntkfast.experiments.training import trained
 from ntkfast.experiments.verdicts import Finding, below, exponent, near, power_law, reported
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
@@ -173,10 +174,8 @@ def plot(data: Figure1) -> Figure:
             ax.plot(data.gamma, curves[0], label=f"$n = {width}$, $t = {t}$", **line)
             ax.plot(data.gamma, curves[1:].T, **line)
     ax.plot(data.gamma, data.limit, color="black", linewidth=2, label=r"$n = \infty$")
-    low, high = (
-        min(0.05, data.kernels.min() - 0.01),
-        max(0.40, data.kernels.max() + 0.01),
-    )  # the paper's, if they suffice
+    # the paper's limits, if they suffice
+    low, high = min(0.05, data.kernels.min() - 0.01), max(0.40, data.kernels.max() + 0.01)
     ax.set(xlim=(-np.pi, np.pi), ylim=(low, high), xlabel=r"$\gamma$")
     ax.set(ylabel=rf"$\Theta^{{({data.net.depth})}}(x_0, x)$,  $x = (\cos\gamma, \sin\gamma)$")
     legend_above(figure, ax, 3)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
 from ntkfast.experiments.networks import check_widths, circle, described, network, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.training import blas_threads, trained
+from ntkfast.experiments.training import trained
 from ntkfast.experiments.verdicts import Finding, below, reported, within
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_nngp, empirical_ntk
@@ -138,9 +139,8 @@ def run(
     def observe(f: FiniteNetwork) -> Values:
         return {"f": f(points)[:, 0], "error": f(X)[:, 0] - y}
 
-    costs = [
-        n_seeds * steps * (width**2 + 10000) for width in widths
-    ]  # the cost of a small network's step is its calls
+    # a step of a small network costs as much as its calls
+    costs = [n_seeds * steps * (width**2 + 10000) for width in widths]
     with working(progress, "figure 2", sum(costs) + 40 * wide**2) as work:
         for i, (width, cost) in enumerate(zip(widths, costs, strict=True)):
             for k in range(n_seeds):

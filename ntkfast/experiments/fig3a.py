@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ntkfast.datasets import MNIST
+from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.networks import described, network, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.training import blas_threads
 from ntkfast.experiments.verdicts import Finding, below, near, reported, within
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from threadpoolctl import threadpool_limits
 
 from ntkfast.datasets import MNIST, mnist
 from ntkfast.experiments import (
@@ -26,6 +25,7 @@ from ntkfast.experiments import (
     theorem1,
     theorem2,
 )
+from ntkfast.experiments.blas import threadpool_limits
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.results import PathLike, data_path, exclusive, keep_full, read, settings, settings_of, stored
@@ -158,6 +158,8 @@ def run(
 
     Raises
     ------
+    ValueError
+        The experiment needs digits.
     FileExistsError
         The folder holds the data of a full run that this one would replace.
     ImportError
@@ -167,16 +169,17 @@ def run(
     wanted = settings(experiment, full=full, seed=seed)
     keep_full(out, experiment, wanted)
     path = data_path(out, experiment)
-    parts = path.parent / "parts" / f"{experiment.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    text = json.dumps(wanted, sort_keys=True)
+    parts = path.parent / "parts" / f"{experiment.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     values = stored(out, experiment)
-    if values is not None and values["settings"] == wanted:
+    if values is not None and settings_of(values) == wanted:
         say(f"{experiment.title}: found in {path}; delete that file to run it again")
     else:
         instead = "" if values is None else f", in place of {path}, which has other sizes or another seed"
         say(experiment.title + instead)
         start = time.perf_counter()
         data = experiment.compute(digits=digits, full=full, seed=seed, parts=Parts(parts), progress=progress)
-        values = {**as_dict(data), "settings": wanted, "seconds": time.perf_counter() - start}
+        values = {**as_dict(data), "settings": text, "seconds": time.perf_counter() - start}
         save(path, values)
         say(f"  {values['seconds']:.0f} s")
     shutil.rmtree(parts, ignore_errors=True)

@@ -12,11 +12,11 @@ import numpy as np
 from scipy import stats
 from scipy.linalg import solve_triangular
 
+from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.networks import as_mlp, check_widths, circle, described, network, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.training import blas_threads
 from ntkfast.experiments.verdicts import Finding, near, reported, within
 from ntkfast.experiments.work import Progress, Report, working
 from ntkfast.infinite.kernels import nngp

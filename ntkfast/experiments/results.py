@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.storage import Values, load
@@ -19,10 +19,14 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = ["data_path", "exclusive", "keep_full", "read", "settings", "settings_of", "stored"]
 
-Data = TypeVar("Data")
+Data = TypeVar("Data", bound="DataclassInstance")
 PathLike = str | os.PathLike[str]
+Settings = dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -76,13 +80,13 @@ def data_path(out: PathLike, experiment: Experiment[Any]) -> Path:
     return Path(out) / f"{experiment.name}.npz"
 
 
-def settings(experiment: Experiment[Any], *, full: bool, seed: int) -> str:
-    """Everything that the data depend on, as text that is the same in every process."""
+def settings(experiment: Experiment[Any], *, full: bool, seed: int) -> Settings:
+    """Everything that the data depend on, as `settings_of` reads it back from the data."""
     values = {**experiment.sizes(full), "version": version("ntkfast"), "seed": seed, "full": full}
-    return json.dumps(values, default=repr)
+    return dict(json.loads(json.dumps(values, default=repr)))
 
 
-def settings_of(values: Values | None) -> dict[str, Any]:
+def settings_of(values: Values | None) -> Settings:
     """The settings in stored data; {} if there are none."""
     try:
         return dict(json.loads((values or {})["settings"]))
@@ -99,11 +103,11 @@ def stored(out: PathLike, experiment: Experiment[Any]) -> Values | None:
     return values if {"seconds", *experiment.stored} <= set(values) else None
 
 
-def keep_full(out: PathLike, experiment: Experiment[Any], settings: str) -> None:
+def keep_full(out: PathLike, experiment: Experiment[Any], settings: Settings) -> None:
     """Raise rather than replace the data of a full run, which took hours, with data of other settings."""
     path = data_path(out, experiment)
     there = settings_of(load(path))
-    if there.get("full") and there != json.loads(settings):
+    if there.get("full") and there != settings:
         raise FileExistsError(
             f"out: {path} holds the data of a full run (seed {there.get('seed')}, version {there.get('version')}) with "
             "other settings, which this run would replace; choose another folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -10,25 +9,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
+from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values, load, save
 from ntkfast.experiments.work import Report
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.training import train
 
-__all__ = ["blas_threads", "trained"]
+__all__ = ["trained"]
 
 SAVE_EVERY = 300  # seconds between saves of a network in training
 SEGMENT = 50  # steps between looks at the clock
-BIG = 3e8  # multiplications in a product above which several BLAS threads pay off, even on a busy machine
 
 Observe = Callable[[FiniteNetwork], Values]
-
-
-def blas_threads(width: int, n: int) -> contextlib.AbstractContextManager[object]:
-    """One BLAS thread where products of networks of this width at n points are too small for more."""
-    return threadpool_limits(1, "blas") if width**2 * n < BIG else contextlib.nullcontext()
 
 
 def trained(

@@ -123,7 +123,7 @@ class Problem:
     def with_network(self, net: Network) -> Problem:
         """The same points under another network."""
         other = copy.copy(self)
-        other.net, other._ready = check_network(net), {}
+        other.net, other._points, other._ready = check_network(net), self.points, {}
         return other
 
     def transposed(self) -> Problem:

@@ -12,6 +12,7 @@ from ntkfast.engine import outputs
 from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
 from ntkfast.support import arrays
+from ntkfast.support.progress import check
 from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["KernelOperator"]
@@ -75,6 +76,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         progress: Progress = None,
     ) -> None:
         self.kernel = outputs.kernel(kernel)
+        check(progress)
         self.progress = progress
         self._problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
         super().__init__(self._problem.dtype, self._problem.shape)

@@ -212,8 +212,8 @@ class Problem:
         tile = tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
         return _core.Grid(*self.shape, tile, self.symmetric, self.dtype)
 
-    def run(self, sink: _core.Sink, get, *, first: int = 0, last: int | None = None, show=None) -> None:
-        """Send tiles number first .. last of the outputs named in get to a sink.
+    def run(self, sink: _core.Sink | None, get, *, first: int = 0, last: int | None = None, show=None) -> None:
+        """Send tiles number first .. last of the outputs named in get to a sink; None: nowhere.
 
         The numbers are those of `grid(len(get))`; last None: to the end. show: see `progress.reporter`.
         """
@@ -229,7 +229,7 @@ class Problem:
                 with np.errstate(over="ignore"):  # of an output that was not asked for
                     diagonals = ready.sides[0].diagonals.astype(self.dtype)
             limit = _core.LimitMap(*ready.arguments, diagonals, get)
-            _core.run(limit, sink, grid, first, last, self.n_threads, report)
+            _core.run(limit, sink or _core.Sink(), grid, first, last, self.n_threads, report)
 
         with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
             self._until_complete(fill)

@@ -1,4 +1,4 @@
-"""Networks of finite width: outputs, Jacobians and products against torch and finite differences; files; bad input."""
+"""Networks of finite width: outputs, Jacobians and products against the twin's plain forward pass; bad input."""
 
 import math
 import os
@@ -10,10 +10,10 @@ import zipfile
 import catalogue
 import numpy as np
 import pytest
+import reference_finite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference_finite import plain_ntk, torch_jacobian
 
 import ntkfast as nf
 from ntkfast import DivergenceError
@@ -50,9 +50,9 @@ def finite(net, n_outputs=2, parametrization="ntk", n_inputs=3, rng=0, widths=6)
     return FiniteNetwork.init(net, n_inputs, widths, n_outputs, rng=rng, parametrization=parametrization)
 
 
-def check_against_torch(f, points):
-    pytest.importorskip("torch")
-    jacobian, outputs = torch_jacobian(f, points)
+def check_against_twin(f, points):
+    outputs = reference_finite.outputs(f.net, reference_finite.parameters(f), points, f.parametrization)
+    jacobian = reference_finite.jacobian(f, points)
     assert_allclose(f(points), outputs, rtol=1e-11, atol=1e-12)
     assert_allclose(f.jacobian(points), jacobian, rtol=1e-10, atol=1e-11 * np.abs(jacobian).max())
 
@@ -62,14 +62,14 @@ def check_against_torch(f, points):
 
 @pytest.mark.parametrize("parametrization", ["ntk", "standard"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_and_jacobian_are_those_of_torch(name, parametrization):
-    check_against_torch(finite(NETWORKS[name], 2, parametrization), X)
+def test_outputs_and_jacobian_are_those_of_the_twin(name, parametrization):
+    check_against_twin(finite(NETWORKS[name], 2, parametrization), X)
 
 
 @pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
-def test_every_activation_against_torch(activation):
+def test_every_activation_against_the_twin(activation):
     net = nf.Network([nf.Dense(0.8, 0.1), activation, nf.Dense(), nf.Residual(activation, nf.Dense(0.5, 0.2))])
-    check_against_torch(finite(net, 1), X)
+    check_against_twin(finite(net, 1), X)
 
 
 def test_activation_from_a_function_against_differences():
@@ -111,16 +111,20 @@ def test_the_kernel_of_the_factors_is_that_of_the_jacobian(name, n_outputs, para
         assert layer.inputs.flags.c_contiguous
         assert layer.sensitivities is None or layer.sensitivities.flags.c_contiguous
         assert layer.sensitivities is None or layer.sensitivities.shape[:2] == (n_outputs, 7)
-    jacobian = f.jacobian(X)
-    kernel = np.einsum("ikp,jlp->ijkl", jacobian, jacobian)
-    assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12 * np.abs(kernel).max())
+    kernel = reference_finite.ntk(f, X, outputs="full")
+    assert_allclose(kernel_of_factors(f, X), kernel, atol=1e-12 * np.abs(kernel).max())
 
 
-def learning_rates(f):
-    rates = []
-    for weight, bias, weight_lr, bias_lr in zip(f.weights, f.biases, f.weight_lrs, f.bias_lrs, strict=True):
-        rates += [weight_lr] * weight.size + ([] if bias is None else [bias_lr] * bias.size)
-    return np.array(rates)
+def kernel_of_factors(f, X):
+    """Σ_l (weight_l α·α' + bias_l) B·B', as `layer_factors` says."""
+    kernel = 0
+    for layer in factors.layer_factors(f, X):
+        gram = layer.weight * (layer.inputs @ layer.inputs.T) + layer.bias
+        B = layer.sensitivities
+        kernel = kernel + gram[..., None, None] * (
+            np.eye(f.n_outputs) if B is None else np.einsum("kin,ljn->ijkl", B, B)
+        )
+    return kernel
 
 
 FROZEN = nf.Network(
@@ -139,15 +143,14 @@ FROZEN = nf.Network(
 def test_learning_rates_of_layers(parametrization):
     f = finite(FROZEN, 2, parametrization)
     assert len(factors.layer_factors(f, X)) == 2  # the first layer, and the one without bias, are frozen
-    jacobian = f.jacobian(X)
-    kernel = np.einsum("ikp,p,jlp->ijkl", jacobian, learning_rates(f), jacobian)
-    assert_allclose(plain_ntk(f, X, outputs="full"), kernel, atol=1e-12)
+    kernel = reference_finite.ntk(f, X, outputs="full")
+    assert_allclose(kernel_of_factors(f, X), kernel, atol=1e-12)
     v = RNG.normal(size=(7, 2))
     assert_allclose(ntk_vector_product(f, X, v), np.einsum("ijkl,jl->ik", kernel, v), atol=1e-11)
 
 
 def test_the_jacobian_has_the_columns_of_frozen_layers_too():
-    check_against_torch(finite(FROZEN), X)
+    check_against_twin(finite(FROZEN), X)
 
 
 def test_no_work_below_the_last_trained_layer():
@@ -224,7 +227,7 @@ def test_float32_is_float64_rounded(name):
     f64 = finite(NETWORKS[name])
     biases = [None if bias is None else bias.astype("f4") for bias in f64.biases]
     f32 = FiniteNetwork(f64.net, [weight.astype("f4") for weight in f64.weights], biases)
-    for call in (lambda f: f(X), lambda f: f.jacobian(X), lambda f: plain_ntk(f, X)):
+    for call in (lambda f: f(X), lambda f: f.jacobian(X), lambda f: nf.empirical_ntk(f, X)):
         exact, single = call(f64), call(f32)
         assert single.dtype == np.float32
         assert_allclose(single, exact, atol=2e-5 * np.abs(exact).max())
@@ -246,8 +249,8 @@ def test_neither_points_nor_parameters_are_written_to():
 def least_squares():
     f = finite(nf.MLP(3, "tanh", 1.2, 0.1), 2)
     y, others = RNG.normal(size=(7, 2)), RNG.normal(size=(4, 3))
-    kernel = np.swapaxes(plain_ntk(f, X, outputs="full"), 1, 2).reshape(14, 14)
-    cross = np.swapaxes(plain_ntk(f, others, X, outputs="full"), 1, 2).reshape(8, 14)
+    kernel = np.swapaxes(reference_finite.ntk(f, X, outputs="full"), 1, 2).reshape(14, 14)
+    cross = np.swapaxes(reference_finite.ntk(f, others, X, outputs="full"), 1, 2).reshape(8, 14)
     return f, y, others, kernel, cross
 
 
@@ -351,7 +354,7 @@ def test_wide_networks_have_the_limit_kernel_in_the_mean(name):
     """The mean over 40 networks of width 600, within 5 standard errors and a bias of order 1/width."""
     net = NETWORKS[name]
     exact = nf.ntk(net, X)
-    kernels = np.array([plain_ntk(finite(net, 1, rng=seed, widths=600), X) for seed in range(40)])
+    kernels = np.array([nf.empirical_ntk(finite(net, 1, rng=seed, widths=600), X) for seed in range(40)])
     error = kernels.std(axis=0, ddof=1) / math.sqrt(40)
     assert np.all(np.abs(kernels.mean(axis=0) - exact) < 5 * error + 10 / 600 * np.abs(exact).max())
     assert kernels.std(axis=0).max() < 0.2 * exact.max()

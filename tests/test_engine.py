@@ -84,26 +84,24 @@ def test_same_bits_from_python_threads():
 
 
 def test_gil_is_free_during_a_call():
-    X, out = points(3000, 4), np.empty((3000, 3000))
-    count, stop = 0, threading.Event()
+    """Another thread sees the matrix half made."""
+    X, out = points(3000, 4), np.full((3000, 3000), np.nan)
+    stop, half_made = threading.Event(), threading.Event()
 
-    def counting():
-        nonlocal count
+    def look():
         while not stop.is_set():
-            count += 1
+            if np.isnan(out[-1, -1]) and not np.isnan(out[0, 0]):
+                half_made.set()
             time.sleep(0.001)
 
-    counter = threading.Thread(target=counting)
-    counter.start()
+    other = threading.Thread(target=look)
+    other.start()
     try:
-        before, start = count, time.perf_counter()
         nf.ntk(LONG, X, out=out, n_threads=1)
-        seconds, counted = time.perf_counter() - start, count - before
     finally:
         stop.set()
-        counter.join()
-    print(f"{counted} ticks of 1 ms in {seconds:.3f} s")
-    assert counted > 0.1 * seconds / 0.001
+        other.join()
+    assert half_made.is_set()
 
 
 def blas_threads():
@@ -416,45 +414,48 @@ def test_memory_that_is_there():
 # --- interruptions
 
 
-def seconds_until_interrupted(call):
-    """Ctrl-C comes 0.15 s into the call; how long KeyboardInterrupt takes from there."""
-    sent = []
+def interrupt(call, begun):
+    """Ctrl-C, once begun() is true, ends the call with KeyboardInterrupt."""
+    ended = threading.Event()
 
-    def interrupt():
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
+    def press():
+        while not begun() and not ended.is_set():
+            time.sleep(0.001)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(0.15, interrupt)
+    presser = threading.Thread(target=press)
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        timer.start()
+        presser.start()
         with pytest.raises(KeyboardInterrupt):
             call()
-        seconds = time.perf_counter() - sent[0]
     finally:
-        timer.cancel()
-        timer.join()
+        ended.set()
+        presser.join()
         signal.signal(signal.SIGINT, previous)
-    print(f"KeyboardInterrupt after {seconds:.3f} s")
-    return seconds
 
 
 @linux_only
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("depth", [50, 2000])
+@pytest.mark.parametrize("depth", [50, 600])
 def test_ctrl_c(depth, n_threads):
+    """The call ends before the matrix does; at depth 600 one tile alone takes long."""
     X, small = points(6000, 4), points(30)
-    expected, out = nf.ntk(NET, small), np.empty((6000, 6000))
+    expected, out = nf.ntk(NET, small), np.full((6000, 6000), np.nan)
     net = nf.MLP(depth, bias_std=0.1)
-    assert seconds_until_interrupted(lambda: nf.ntk(net, X, out=out, n_threads=n_threads)) < 2  # 0.2 s when idle
+    interrupt(lambda: nf.ntk(net, X, out=out, n_threads=n_threads), begun=lambda: not np.isnan(out[0, 0]))
+    assert np.isnan(out[-1, -1])
     assert_array_equal(nf.ntk(NET, small), expected)
 
 
 @linux_only
 def test_ctrl_c_before_the_first_tile():
-    """Many points of a deep network, few pairs: the work is on the points."""
+    """Many points of a deep network, no pairs. No Python runs during the call, where an interrupt could come out."""
     X, net = points(400_000, 3), nf.MLP(50, "erf", bias_std=0.1)
-    assert seconds_until_interrupted(lambda: nf.diagonal(net, X)) < 1
+    totals = {}  # by what is done
+    interrupt(lambda: nf.diagonal(net, X, progress=totals.__setitem__), begun=lambda: totals)
+    assert max(totals) < len(X)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

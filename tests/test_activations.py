@@ -496,7 +496,7 @@ def test_bad_arguments_of_dual(arguments, words):
 @pytest.mark.parametrize("activation", [A.tanh(), A.elu(), A.hardtanh(), A.gelu()], ids=repr)
 def test_any_variance(activation):
     """Points of norm 0, tiny, large: finite numbers, and the limits that they must have."""
-    X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [30, 10]])
+    X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [10, 3]])
     one_layer = nf.kernels(nf.MLP(2, activation), X)
     assert np.isfinite(one_layer.nngp).all()
     assert np.isfinite(one_layer.ntk).all()

@@ -7,7 +7,6 @@
 """
 
 from importlib import import_module as _import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ntkfast.engine.config import show_config
@@ -35,7 +34,7 @@ from ntkfast.support.errors import ActivationError, DivergenceError, Error, Prec
 if _TYPE_CHECKING:
     from ntkfast import datasets, experiments, plotting, torch
 
-__version__ = _version("ntkfast")
+__version__: str
 
 __all__ = [
     "MLP",
@@ -92,15 +91,20 @@ __all__ = [
     "with_hyperparameters",
 ]
 
-# Modules that need more than the engine does: imported when they are first asked for (PEP 562).
+# Modules that need more than the engine does: imported when they are first asked for (PEP 562). So is __version__, as
+# importlib.metadata alone takes a third of the time that all else here does.
 _LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return _import_module(f"ntkfast.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ntkfast")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "__version__"})

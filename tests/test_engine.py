@@ -13,7 +13,6 @@ import time
 import catalogue
 import numpy as np
 import pytest
-import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -107,11 +106,11 @@ def test_gil_is_free_during_a_call():
 
 
 def blas_threads():
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return [pool["num_threads"] for pool in threads.blas_controller().info()]
 
 
 def test_blas_gets_its_threads_back():
-    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+    with threads.blas_controller().limit(limits=2):
         before, within = blas_threads(), []
         nf.ntk(NET, points(300))
         assert blas_threads() == before
@@ -641,11 +640,10 @@ def test_results_and_networks_pickle():
 
 
 def test_an_interrupted_caller_does_not_hold_blas_back():
-    before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    before = blas_threads()
     with pytest.raises(KeyboardInterrupt), threads.single_threaded_blas():
         raise KeyboardInterrupt
-    after = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    assert after == before
+    assert blas_threads() == before
 
 
 @pytest.mark.parametrize("activation", [nf.activations.erf(1e20, 1e-20), nf.activations.leaky_relu(1e25)])

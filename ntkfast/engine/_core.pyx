@@ -4,9 +4,9 @@
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cpython.ref cimport PyObject
 cimport cython
-from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 import numpy as np
 
@@ -179,6 +179,21 @@ def has_openmp():
 def max_threads():
     """OpenMP's own limit for a call from this thread (1 without OpenMP)."""
     return nf_max_threads()
+
+
+cdef nf_gemm gemm(nf_dtype dtype) except NULL:
+    """BLAS's gemm, from the C functions that SciPy lends to Cython code.
+
+    `cimport` would look them up, and load SciPy, when this module is imported, which would double the time of
+    `import ntkfast`.
+    """
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__["sgemm" if dtype == NF_FLOAT32 else "dgemm"]
+    cdef const char *signature = PyCapsule_GetName(capsule)
+    if signature.count(b", int *") != 6:  # as in nf_gemm; a BLAS that counts in 64 bits has other integers
+        raise ImportError(f"scipy.linalg.cython_blas: expected a gemm with 32-bit integers, got {signature.decode()}")
+    return <nf_gemm>PyCapsule_GetPointer(capsule, signature)
 
 
 cdef union series_data:
@@ -414,7 +429,7 @@ cdef nf_limit limit_map(Program program, const cython.floating[:, :] x, const cy
     kernel.dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
     kernel.program, kernel.d, kernel.symmetric = &program.program, x.shape[1], symmetric
     kernel.rows, kernel.columns = nf_side(view_of(x), &x_table[0, 0, 0]), nf_side(view_of(y), &y_table[0, 0, 0])
-    kernel.gemm = <nf_gemm>sgemm if cython.floating is float else <nf_gemm>dgemm
+    kernel.gemm = gemm(kernel.dtype)
     for p in range(NF_PLANES):
         kernel.diagonal[p] = NULL
     return kernel
@@ -571,7 +586,7 @@ def tangent(terms, cython.floating[:, :] out, bint symmetric, int tile, int n_th
                 term.b_rows, term.b_columns = view_of(b[0]), view_of(b_columns[0])
                 term.b_rows_step, term.b_columns_step = b.strides[0] // size, b_columns.strides[0] // size
         kernel = nf_tangent(dtype, len(terms), symmetric, c_terms, NULL)
-        kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
+        kernel.gemm = gemm(dtype)
         array.dtype, array.symmetric = dtype, symmetric
         array.stream = grid.n * grid.m * size > 1 << 25
         bind(&array, 0, out)

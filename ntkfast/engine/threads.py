@@ -7,8 +7,6 @@ import os
 import threading
 from pathlib import Path
 
-from threadpoolctl import ThreadpoolController
-
 from ntkfast.engine import _core
 from ntkfast.support.scalars import positive_integer
 
@@ -79,6 +77,14 @@ def resolve(n_threads: int | None) -> int:
     return n_threads
 
 
+def blas_controller():
+    """threadpoolctl's view of the BLAS libraries, SciPy's among them, which may not have been loaded before."""
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 @contextlib.contextmanager
 def single_threaded_blas():
     """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight.
@@ -91,7 +97,7 @@ def single_threaded_blas():
         with state.lock:
             if state.limits is None:
                 if state.controller is None:
-                    state.controller = ThreadpoolController().select(user_api="blas")
+                    state.controller = blas_controller()
                 state.limits = state.controller.limit(limits=1)
             state.callers.add(token)
         yield

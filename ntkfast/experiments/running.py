@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg  # noqa: F401 - threadpool_limits only finds libraries that are loaded
 from threadpoolctl import threadpool_limits
 
 from ntkfast.finite.network import FiniteNetwork

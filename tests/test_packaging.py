@@ -1,0 +1,51 @@
+"""The package as a package: what importing it costs, and what it says when it cannot be imported."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ntkfast
+
+PACKAGE = Path(ntkfast.__file__).parent
+
+
+def run_python(code, *options, **where):
+    return subprocess.run(
+        [sys.executable, *options, "-c", code],
+        **where,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_source_tree_says_that_it_is_not_built(tmp_path):
+    """As after `pip install .` with Python started in the checkout."""
+    shutil.copytree(
+        PACKAGE, tmp_path / "ntkfast", ignore=lambda _, names: [name for name in names if name.startswith("_core.")]
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = run_python("import ntkfast", cwd=tmp_path, env=environment)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode != 0
+    assert last.startswith(f"ImportError: {tmp_path / 'ntkfast'} is a source tree without the compiled engine")
+    assert "python -P" in last
+    assert f"pip install -e {tmp_path}" in last
+
+
+def test_import_leaves_out_what_only_some_calls_need():
+    code = "import sys, ntkfast; print(*(name for name in sys.modules if '.' not in name or name.startswith('scipy.')))"
+    done = run_python(code, "-P")
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert {"ntkfast", "numpy"} <= loaded
+    costly = {f"scipy.{name}" for name in ("integrate", "linalg", "optimize", "sparse", "special", "stats")}
+    assert not loaded & (costly | {"matplotlib", "numba", "sklearn", "threadpoolctl", "torch", "tqdm"})
+
+
+def test_version():
+    assert ntkfast.__version__[0].isdigit()
+    assert "__version__" in dir(ntkfast)

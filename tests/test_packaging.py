@@ -1,10 +1,14 @@
 """The package as a package: what importing it costs, and what it says when it cannot be imported."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path, PurePosixPath
+
+import pytest
 
 import ntkfast
 
@@ -49,3 +53,16 @@ def test_import_leaves_out_what_only_some_calls_need():
 def test_version():
     assert ntkfast.__version__[0].isdigit()
     assert "__version__" in dir(ntkfast)
+
+
+def test_an_installation_holds_what_runs_and_nothing_else():
+    """Of `pip install .`: the sources of the engine stay in the source tree, its symbols nowhere."""
+    distribution = importlib.metadata.distribution("ntkfast")
+    files = [file for file in distribution.files if file.parts[0] == "ntkfast"]
+    if not files or not distribution.read_text("RECORD"):
+        pytest.skip("ntkfast runs from its source tree")
+    assert {file.suffix for file in files} <= {".py", ".pyc", ".pyi", ".typed", *EXTENSION_SUFFIXES[-1:]}
+    [engine] = [file for file in files if file.name.startswith("_core.") and file.suffix != ".pyi"]
+    assert engine.parent == PurePosixPath("ntkfast/engine")
+    if sys.platform.startswith("linux"):
+        assert b".debug_info" not in engine.read_binary()

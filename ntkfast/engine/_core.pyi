@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from typing_extensions import Self, disjoint_base
 
 LANES: int
 OUTPUTS: tuple[str, str, str]
@@ -12,6 +13,7 @@ INSTRUCTIONS: dict[str, tuple[int, int, int]]
 BINS: int
 STEP: int
 
+@disjoint_base
 class Series:
     name: str
     n_rows: int
@@ -40,8 +42,9 @@ class Series:
     ) -> Series: ...
     def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
 
+@disjoint_base
 class Program:
-    def __init__(self, code: Sequence[tuple[str, Sequence[float], Sequence[float]]], dot: int = -1) -> None: ...
+    def __new__(cls, code: Sequence[tuple[str, Sequence[float], Sequence[float]]], dot: int = -1) -> Self: ...
     def bind(self, k: int, series: Series) -> None: ...
     def missing(self) -> dict[int, set[tuple[int, int]]]: ...
     @property
@@ -75,6 +78,37 @@ def limit(
     y_table: NDArray[np.floating],
     diagonals: NDArray[np.floating] | None,
     outs: Sequence[NDArray[np.floating] | None],
+    tile: int,
+    n_threads: int,
+    progress: Callable[[int, int], object] | None,
+) -> None: ...
+def rates(program: Program, squared_norms: NDArray[np.float64], n_threads: int) -> NDArray[np.longdouble]: ...
+def weighted_gradient(
+    program: Program,
+    x: NDArray[np.floating],
+    x_table: NDArray[np.floating],
+    y: NDArray[np.floating],
+    y_table: NDArray[np.floating],
+    symmetric: bool,
+    output: int,
+    weights: NDArray[np.floating],
+    tile: int,
+    n_threads: int,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def gradient_matrices(
+    program: Program,
+    x: NDArray[np.floating],
+    x_table: NDArray[np.floating],
+    y: NDArray[np.floating],
+    y_table: NDArray[np.floating],
+    symmetric: bool,
+    output: int,
+    at: NDArray[np.intc],
+    layer: NDArray[np.float64],
+    of_row: NDArray[np.float64],
+    of_column: NDArray[np.float64],
+    out: NDArray[np.floating],
     tile: int,
     n_threads: int,
     progress: Callable[[int, int], object] | None,

@@ -1,10 +1,11 @@
 """Types of the compiled module; what the functions do is said in _core.pyx and src_c/ntkfast.h."""
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 LANES: int
 OUTPUTS: tuple[str, str, str]

@@ -7,6 +7,7 @@ one C function in src_c/duals.h; without, the instruction is "series", and φ an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
@@ -15,6 +16,44 @@ from numpy.polynomial import polynomial as power_series
 
 from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
 from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
+
+__all__ = [
+    "abs",
+    "arctan",
+    "celu",
+    "cos",
+    "elu",
+    "erf",
+    "exp",
+    "gaussian",
+    "gelu",
+    "get",
+    "hardsigmoid",
+    "hardtanh",
+    "hermite",
+    "identity",
+    "leaky_relu",
+    "log_cosh",
+    "mish",
+    "monomial",
+    "names",
+    "polynomial",
+    "rbf",
+    "rectified_monomial",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "sigmoid_like",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "softsign",
+    "step",
+    "swish",
+    "tanh",
+]
 
 
 def names() -> tuple[str, ...]:
@@ -216,7 +255,7 @@ def _polynomial(name, parameters, coefficients):
 
 
 @registered
-def polynomial(coefficients) -> Activation:
+def polynomial(coefficients: Sequence[float]) -> Activation:
     """Σ_k coefficients[k] x^k, of any degree."""
     if isinstance(coefficients, str) or not np.iterable(coefficients):
         raise TypeError(f"coefficients: expected a sequence of numbers, got {type(coefficients).__name__}")
@@ -434,6 +473,3 @@ def arctan() -> Activation:
 def log_cosh() -> Activation:
     """log(cosh(x))."""
     return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
-
-
-__all__ = ["get", "names", *FACTORIES]

@@ -6,7 +6,7 @@ from pathlib import Path
 from ntkfast.engine import _core, limit, threads
 
 
-def _cache_sizes():
+def _cache_sizes() -> str:
     found = []
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:

@@ -38,7 +38,7 @@ def limit_kernels(net: nf.Network) -> None:
     nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot"))
     nf.diagonal(net, X, get="nngp")
     nf.kernel_vjp(net, X, np.ones((4, 4)))
-    nf.dual("relu", 1.0, 2.0, 0.5)
+    assert_type(nf.dual("relu", 1.0, 2.0, 0.5), NDArray[np.float64] | float)
     nf.dual_derivative(nf.activations.gelu(), [1.0], [2.0], [0.5])
 
 
@@ -58,7 +58,8 @@ def finite_width(net: nf.Network) -> None:
     f.jacobian(X).sum()
     nf.empirical_ntk(f, X, outputs="full").sum()
     nf.empirical_nngp(f, X, rows).sum()
-    nf.gram_from_jacobian([(f.jacobian(X), None)]).sum()
+    nf.gram_from_jacobian([(f.jacobian(X), f.jacobian(rows))]).sum()
+    nf.gram_from_jacobian(block for block in [f.jacobian(X)]).sum()
     nf.jvp(f, X, np.ones(f.n_parameters)).sum()
     nf.vjp(f, X, f(X)).sum()
     nf.ntk_vector_product(f, X, f(X)).sum()

@@ -3,7 +3,7 @@
 import contextlib
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from ntkfast.support import arrays
 from ntkfast.support.scalars import positive_integer
@@ -65,7 +65,7 @@ def kernel(name):
 
 
 def _real(K, name):
-    if sparse.issparse(K):
+    if scipy.sparse.issparse(K):
         raise TypeError(f"{name}: expected a dense array, got a {type(K).__name__}; {name}.toarray() is one")
     return arrays.real(K, name)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from ntkfast.learning import checks
 from ntkfast.support import arrays, memory
@@ -34,7 +34,7 @@ class Cholesky:
         self._diagonal = diagonal  # of K
 
     def _lapack(self, name):  # not kept: LAPACK's functions cannot be pickled
-        return linalg.get_lapack_funcs(name, (self.half,))
+        return scipy.linalg.get_lapack_funcs(name, (self.half,))
 
     def solve(self, B):
         return self._lapack("potrs")(self.half, B, lower=1)[0]
@@ -68,7 +68,7 @@ def cholesky(K, *, overwrite=False, rcond=None, progress=None):
     was.
     """
     A = fortran(K, overwrite, "a Cholesky factor")
-    pocon, lange = linalg.get_lapack_funcs(("pocon", "lange"), (A,))
+    pocon, lange = scipy.linalg.get_lapack_funcs(("pocon", "lange"), (A,))
     norm = lange("1", A)
     factor = Cholesky(A, A.diagonal().copy())
     rcond = len(A) * np.finfo(A.dtype).eps if rcond is None else rcond
@@ -91,8 +91,8 @@ def _factor_in_place(A, progress):
     progress and can be interrupted. That costs a tenth more (N = 30000, two threads).
     """
     potrf, trsm, gemm, syrk = (
-        *linalg.get_lapack_funcs(("potrf",), (A,)),
-        *linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,)),
+        *scipy.linalg.get_lapack_funcs(("potrf",), (A,)),
+        *scipy.linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,)),
     )
     n = len(A)
     if n <= AT_ONCE:
@@ -156,7 +156,7 @@ def eigen(K, name, *, overwrite=False):
     """
     A = fortran(K, overwrite, "an eigendecomposition")
     memory.require(K.nbytes, "the eigenvectors")
-    values, vectors = linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
     fix_signs(vectors)
     values, floor, noise = checks.semi_definite(values, name)
     return Eigen(values, vectors, floor, noise)
@@ -184,4 +184,6 @@ def factor(K, name):
 def smallest_eigenvalue(K):
     """λ_min of the symmetric K, by LAPACK's syevr for one eigenvalue."""
     A = fortran(K, False, "an eigenvalue")
-    return float(linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0])
+    return float(
+        scipy.linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0]
+    )

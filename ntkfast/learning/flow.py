@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize
+import scipy
 
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Flow, Steps, learned, remaining
@@ -535,7 +535,7 @@ class LeastSquaresFlow:
             f = y - self._remains(time, y - f0)
         else:
             memory.require(2 * rest.nbytes, "a factor of the covariance at the new points")
-            values, vectors = linalg.eigh(rest, driver="evr", check_finite=False)
+            values, vectors = scipy.linalg.eigh(rest, driver="evr", check_finite=False)
             unseen = vectors * np.sqrt(np.maximum(values, 0))
             f0_t = W @ z
             f0_t += unseen @ rng.standard_normal((len(unseen), n * k)).astype(self._dtype)
@@ -715,7 +715,7 @@ class LeastSquaresFlow:
             low, high = times[max(best - 1, 0)], min(times[best + 1], 100 * times[-2])
             scale = np.log(high / low) if low > 0 else None  # geometric as the grid is; from 0 on linear
             at = lambda s: low * np.exp(s * scale) if low > 0 else high * s  # noqa: E731
-            found = optimize.minimize_scalar(
+            found = scipy.optimize.minimize_scalar(
                 lambda s: validation(np.array([at(s)]))[0], bounds=(0, 1), method="bounded", options={"xatol": 1e-8}
             )
             if np.sqrt(found.fun) < np.sqrt(loss) - (rounding if best == 0 else 0):

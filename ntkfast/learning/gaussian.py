@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from ntkfast.learning import checks
 from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
@@ -251,7 +251,7 @@ def quantiles(levels):
     p = arrays.real(levels, "levels").astype(np.float64)
     if p.ndim != 1 or not p.size or not ((p > 0) & (p < 100)).all():
         raise ValueError(f"levels: expected a list of numbers in (0, 100), got {p.tolist()}")
-    return special.ndtri(p / 100)
+    return scipy.special.ndtri(p / 100)
 
 
 def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=False):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import integrate
+import scipy
 
 from ntkfast.learning import checks
 from ntkfast.support import arrays, losses, memory, reprs
@@ -227,7 +227,7 @@ def kernel_flow(
         with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
             patience = _Patience(t[-1], STILL if separable else STILL + 2 * n_unknowns, report)
             try:
-                found = integrate.solve_ivp(
+                found = scipy.integrate.solve_ivp(
                     slope,
                     (0, t[-1]),
                     initial,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from ntkfast.engine import outputs
 from ntkfast.engine.problem import Problem
@@ -190,7 +190,7 @@ def fit_hyperparameters(
             if report is not None:
                 report(len(path) - 1, max_steps)
 
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             evaluate,
             first,
             jac=True,

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
-from scipy.special import eval_hermitenorm, gammaln
+import scipy
 
 from ntkfast.infinite.dual import dual
 from ntkfast.infinite.kernels import kernels
@@ -125,8 +124,8 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     # (s ρ + 1 - s)^j for s = variance/q: b_k = Σ_j a_j² C(j, k) s^k (1-s)^{j-k}, whose weight lies about j = k/s
     n, k = np.arange(n_summed)[:, None], np.arange(n_looked)
     rest = np.maximum(n - k, 0)
-    log_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
-    binomial = np.tril(np.exp(log_binomial + special.xlogy(k, share) + special.xlog1py(rest, -share)))
+    log_binomial = scipy.special.gammaln(n + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(rest + 1)
+    binomial = np.tril(np.exp(log_binomial + scipy.special.xlogy(k, share) + scipy.special.xlog1py(rest, -share)))
     b = binomial.T @ np.where(np.abs(summed) > NOISE * scale, summed, 0) ** 2
     noise = (NOISE * scale) ** 2
     nonzero = b > noise
@@ -183,7 +182,7 @@ def _degree(activation, a, above, q, scale):
         z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
         exact = activation(np.sqrt(q) * z)
     k = np.arange(max(above, default=0) + 1)
-    h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
+    h = scipy.special.eval_hermitenorm(k, z[:, None]) / np.exp(scipy.special.gammaln(k + 1) / 2)
     terms = a[: len(k)] * h
     for degree in above if len(above) else [0]:
         some = slice(degree + 1)

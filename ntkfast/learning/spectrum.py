@@ -6,8 +6,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import linalg
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
+import scipy
 
 from ntkfast.learning import checks
 from ntkfast.learning.factor import fix_signs, fortran
@@ -138,7 +137,7 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     >>> pca.extend([[1.0, 2.0]]).round(3)
     array([[ 1., -1.]])
     """
-    is_operator = isinstance(K, LinearOperator)
+    is_operator = isinstance(K, scipy.sparse.linalg.LinearOperator)
     K = _operator(K) if is_operator else checks.symmetric(K, "K")
     n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     k = checks.count(n_components, "n_components")
@@ -217,7 +216,9 @@ def _lapack(K, k, centered):
         mean = A.mean(axis=0)
         A -= mean
         A -= mean[:, None] - mean.mean()
-    values, vectors = linalg.eigh(A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(
+        A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False
+    )
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 
@@ -225,25 +226,29 @@ def _lanczos(product, start, k, tol, max_iterations):
     n, dtype = len(start), start.dtype
     if not product(start[:, :1]).any():  # ARPACK fails on 0
         return np.zeros(k, dtype), np.linalg.qr(start[:, :k])[0]
-    operator = LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
+    operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
     try:
-        values, vectors = eigsh(operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations)
-    except ArpackNoConvergence as error:
+        values, vectors = scipy.sparse.linalg.eigsh(
+            operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
         raise _not_converged("lanczos", f"{len(error.eigenvalues)} of {k} components converged") from None
-    except ArpackError as error:
+    except scipy.sparse.linalg.ArpackError as error:
         raise _not_converged("lanczos", str(error)) from None
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 
 def _lobpcg(product, start, k, tol, max_iterations):
     n, start = len(start), start[:, :k]  # SciPy's goes on until the whole block has converged
-    operator = LinearOperator(
+    operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], matmat=product, dtype=start.dtype
     )
     largest = _rayleigh_ritz(product, np.linalg.qr(product(start))[0])[0][0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it did not converge: checked below
-        _, vectors = lobpcg(operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations)
+        _, vectors = scipy.sparse.linalg.lobpcg(
+            operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations
+        )
     values, vectors, _, residual = _rayleigh_ritz(product, np.linalg.qr(vectors)[0])
     _require(residual[:k].max(), tol * abs(values[0]), "lobpcg")
     return values[:k], np.ascontiguousarray(vectors[:, :k])
@@ -267,7 +272,7 @@ def _rayleigh_ritz(product, Q):
     """Eigenvalues (largest first) and eigenvectors in the span of the orthonormal Q, their images, and residuals."""
     images = product(Q)
     small = Q.T @ images
-    values, rotation = linalg.eigh((small + small.T) / 2)
+    values, rotation = scipy.linalg.eigh((small + small.T) / 2)
     values, rotation = values[::-1], rotation[:, ::-1]
     vectors, images = Q @ rotation, images @ rotation
     return values, vectors, images, np.linalg.norm(images - vectors * values, axis=0)

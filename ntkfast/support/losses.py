@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+import scipy
 
 from ntkfast.support import arrays
 from ntkfast.support.arrays import finite_array, require
@@ -82,14 +82,14 @@ def _mse(y):
 def _logistic(y):
     def cost(f):
         margin = y * f
-        return _mean(np.logaddexp(0, -margin)), -y * special.expit(-margin)
+        return _mean(np.logaddexp(0, -margin)), -y * scipy.special.expit(-margin)
 
     return cost
 
 
 def _softmax(y):
     def cost(f):
-        log_p = special.log_softmax(f, axis=1)
+        log_p = scipy.special.log_softmax(f, axis=1)
         # xlogy's convention, 0 · -inf = 0: a class of probability 0 costs nothing however sure the network is
         return _mean(np.where(y > 0, -y * log_p, 0)), np.exp(log_p) - y
 

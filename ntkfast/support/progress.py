@@ -2,8 +2,6 @@
 
 import contextlib
 
-from tqdm.auto import tqdm
-
 
 def check(progress):
     """Raise if this is nothing that `reporter` takes."""
@@ -23,6 +21,8 @@ def reporter(progress, description):
     elif callable(progress):
         yield progress
     else:
+        from tqdm.auto import tqdm  # takes longer to import than many a call
+
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
         with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:
 

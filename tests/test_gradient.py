@@ -331,7 +331,7 @@ JUMP = nf.Activation.from_function(lambda x: np.where(x > 0.3, np.tanh(x) + 1.0,
                 deep(A.relu()), X, weights=np.asfortranarray(np.where(np.eye(5, k=2)[1], np.nan, [[1]] * 5))
             ),
             ValueError,
-            r"weights: expected finite numbers, got nan at index \(0, 3\)",
+            r"weights: expected finite numbers in float64, got nan at index \(0, 3\)",
         ),
         (lambda: nf.kernel_vjp(deep(A.relu()), X, weights=np.ma.ones((5, 5))), TypeError, "weights: .* masked"),
         (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.support import memory
 from ntkfast.support.typing import Array, DType
@@ -15,7 +15,7 @@ from ntkfast.support.typing import Array, DType
 DTYPES: tuple[DType, DType] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def real(values: ArrayLike, name: str, what: str = "an array of numbers") -> NDArray[Any]:
+def real(values: object, name: str, what: str = "an array of numbers") -> NDArray[Any]:
     """values as an array of real numbers, its dtype and layout as they came."""
     if np.ma.isMaskedArray(values):
         raise TypeError(f"{name}: expected an array without mask, got a masked array")
@@ -55,7 +55,7 @@ def mirror(A: Array) -> None:
         block[:] = np.tril(block) + np.tril(block, -1).T
 
 
-def as_points(X: ArrayLike, name: str, n_features: int | None = None) -> NDArray[Any]:
+def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[Any]:
     """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
     array = real(X, name, "a 2-D array")
     if array.ndim != 2:
@@ -164,7 +164,7 @@ def _share_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
         return True
 
 
-def finite_array(values: ArrayLike, name: str, dtype: DTypeLike) -> Array:
+def finite_array(values: object, name: str, dtype: DTypeLike) -> Array:
     """values as a C-contiguous array of finite numbers of this dtype."""
     array = real(values, name)
     require(np.isfinite(array), array, name, "finite numbers")

@@ -86,7 +86,7 @@ def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_plane(components: ArrayLike, labels: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Points in the plane of the 2nd and 3rd kernel principal component, coloured by their label.
+    """Points in the plane of the 2nd and 3rd kernel principal components, coloured by label.
 
     The 1st is left out as in the paper: it is nearly constant over the points.
 

@@ -112,7 +112,7 @@ class LinearizedNetwork:
         return LinearizedNetwork(f, displacement)
 
     def flow(self, X: ArrayLike, y: ArrayLike, t: float) -> LinearizedNetwork:
-        """Gradient flow on least squares for time t, by the eigenvectors of Θ̂.
+        """Gradient flow on least squares for a time t, computed from the eigenvectors of Θ̂.
 
         With Π = Θ̂/N on the data, its outputs are y + exp(-tΠ) (f - y) there, and elsewhere those of the displacement
         -diag(lr) Jᵀ (1/N) Π⁻¹ (1 - exp(-tΠ)) (f - y) (Jacot, Gabriel and Hongler 2018, section 5).

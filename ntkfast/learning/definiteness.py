@@ -12,8 +12,8 @@ def semi_definite(eigenvalues: Array, name: str) -> tuple[Array, float, float]:
     """Eigenvalues (ascending) with those up to a floor set to 0, that floor, and the error of K itself.
 
     Raise if an eigenvalue is below -√eps λ_1. The floor is N eps λ_1, the backward error of the decomposition. Kernel
-    entries may be known less well, to half of their digits for near duplicates: as far as that made eigenvalues
-    negative, it made others positive. So the error of K is taken to be twice the most negative one in absolute
+    entries may be known less well, to half of their digits for near duplicates, which makes some eigenvalues negative
+    and others positive that should be 0. So the error of K is taken to be twice the most negative one in absolute
     value, which is the floor if it is larger.
     """
     largest = max(float(eigenvalues[-1]), 0.0)

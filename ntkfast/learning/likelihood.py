@@ -32,7 +32,7 @@ class FittedHyperparameters(NamedTuple):
     """What `fit_hyperparameters` found.
 
     network : Network, with the fitted weight_std and bias_std
-    noise : float, the variance
+    noise : float, the fitted noise variance
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
     converged : bool, whether that is a maximum within the ranges

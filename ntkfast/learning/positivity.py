@@ -147,7 +147,7 @@ def hermite_certificate(
     if degree is not None:
         reason = f"phi is a polynomial of degree {degree}: the kernel has finite rank"
     elif beyond:
-        reason = f"cannot tell: phi may be a polynomial of degree {n_looked - 2} or more, as steep as it is"
+        reason = f"cannot tell: phi may be a polynomial of degree {n_looked - 2} or more, so steep is it"
     elif beta > 0:
         shown = "" if by_definition else f" of degree up to {max(above, default=0) if ended else n_looked - 3}"
         reason = f"phi is not a polynomial{shown}, and bias_std > 0"

@@ -14,19 +14,30 @@ from ntkfast.finite.empirical import empirical_nngp, empirical_ntk, gram_from_ja
 from ntkfast.finite.linearized import LinearizedNetwork, linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
-from ntkfast.finite.training import Record, max_learning_rate, train
+from ntkfast.finite.training import Record, Run, max_learning_rate, train
 from ntkfast.infinite.derivatives import kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
-from ntkfast.infinite.phase import phase, phase_diagram
-from ntkfast.learning.convergence import convergence
-from ntkfast.learning.features import random_feature_convergence, random_feature_model
+from ntkfast.infinite.phase import Phase, PhaseDiagram, phase, phase_diagram
+from ntkfast.learning.convergence import Convergence, convergence
+from ntkfast.learning.early_stopping import EarlyStopping
+from ntkfast.learning.features import (
+    FeatureConvergence,
+    RandomFeatureModel,
+    random_feature_convergence,
+    random_feature_model,
+)
 from ntkfast.learning.flow import LeastSquaresFlow
-from ntkfast.learning.gaussian import GaussianProcess, log_marginal_likelihood
-from ntkfast.learning.kernel_flow import kernel_flow
-from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
-from ntkfast.learning.positivity import hermite_certificate, smallest_eigenvalue
-from ntkfast.learning.spectrum import kernel_pca
+from ntkfast.learning.gaussian import GaussianProcess, LeaveOneOut, MarginalLikelihood, log_marginal_likelihood
+from ntkfast.learning.kernel_flow import KernelFlow, kernel_flow
+from ntkfast.learning.likelihood import FittedHyperparameters, fit_hyperparameters, network_likelihood
+from ntkfast.learning.positivity import (
+    HermiteCertificate,
+    SmallestEigenvalue,
+    hermite_certificate,
+    smallest_eigenvalue,
+)
+from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
@@ -41,22 +52,36 @@ __all__ = [
     "MLP",
     "Activation",
     "ActivationError",
+    "Convergence",
     "Dense",
     "DivergenceError",
     "Dropout",
+    "EarlyStopping",
     "Error",
+    "FeatureConvergence",
     "FiniteNetwork",
+    "FittedHyperparameters",
     "GaussianProcess",
+    "HermiteCertificate",
+    "KernelFlow",
     "KernelOperator",
+    "KernelPCA",
     "Kernels",
     "KernelsAndGradients",
     "LayerNorm",
     "LeastSquaresFlow",
+    "LeaveOneOut",
     "LinearizedNetwork",
+    "MarginalLikelihood",
     "Network",
+    "Phase",
+    "PhaseDiagram",
     "PrecisionError",
+    "RandomFeatureModel",
     "Record",
     "Residual",
+    "Run",
+    "SmallestEigenvalue",
     "activations",
     "convergence",
     "datasets",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 
+Array = NDArray[np.floating[Any]]
 X: NDArray[np.float64] = np.ones((4, 3))
 rows = [[1.0, 0.0], [0.0, 1.0]]
 
@@ -35,19 +36,31 @@ def limit_kernels(net: nf.Network) -> None:
     nf.ntk(net, X).sum()
     nf.ntk(net, rows, X, out=np.empty((2, 4)), dtype=np.float32, n_threads=1, progress=False).mean(axis=0)
     nf.nngp(net, X, progress=lambda done, total: print(done, total))
-    nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot"))
-    nf.diagonal(net, X, get="nngp")
-    nf.kernel_vjp(net, X, np.ones((4, 4)))
+    both = assert_type(nf.kernels(net, X), nf.Kernels)
+    assert_type(both.ntk, Array)
+    nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot"), out=(None, None, np.empty((4, 4)))).nngp_dot.sum()
+    assert_type(nf.kernels(net, X, get="ntk"), Array)
+    one = assert_type(nf.kernels(net, X, get="ntk", gradient=True), nf.KernelsAndGradients[Array])
+    assert_type(one.gradients, Array)
+    several = assert_type(nf.kernels(net, X, gradient=True), nf.KernelsAndGradients[nf.Kernels])
+    assert_type(several.gradients.nngp, Array)
+    assert_type(nf.diagonal(net, X, get="nngp"), Array)
+    assert_type(nf.diagonal(net, X, get=("nngp", "ntk")), nf.Kernels)
+    assert_type(nf.kernel_vjp(net, X, weights=np.ones((4, 4)), kernel="nngp"), Array)
+    operator = nf.KernelOperator(net, X, kernel="nngp", n_threads=1)
+    assert_type(operator.diagonal(), Array)
+    assert_type(operator[1:3], Array)
     assert_type(nf.dual("relu", 1.0, 2.0, 0.5), NDArray[np.float64] | float)
     nf.dual_derivative(nf.activations.gelu(), [1.0], [2.0], [0.5])
 
 
 def depth(net: nf.Network) -> None:
-    found = nf.phase(net)
+    found = assert_type(nf.phase(net), nf.Phase)
     assert_type(found.phase, str)
     assert_type(found.q_star + found.c_star + found.chi_1 + found.correlation_depth, float)
     found.variance_map([0.5, 1.0])
-    nf.phase_diagram("erf", [1.0, 2.0], np.linspace(0, 1, 3)).c_star.max()
+    diagram = assert_type(nf.phase_diagram("erf", [1.0, 2.0], np.linspace(0, 1, 3)), nf.PhaseDiagram)
+    diagram.c_star.max()
 
 
 def finite_width(net: nf.Network) -> None:

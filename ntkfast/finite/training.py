@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from ntkfast.finite import blas, passes
 from ntkfast.finite.divergence import Watch
@@ -215,7 +215,7 @@ def train(
     descent = Descent(now, rate / len(points), momentum)
     history = []
     with (
-        threadpool_limits(n_threads, "blas"),
+        _blas_threads(n_threads),
         reporter(progress, "train") as report,
         np.errstate(over="ignore", invalid="ignore"),
     ):
@@ -302,6 +302,16 @@ def _require_symmetric(K: Array, size: float) -> None:
                 f"K_xx: expected a symmetric matrix, got {size * K[i, j]:.6g} in row {i}, column {j} and "
                 f"{size * K[j, i]:.6g} in row {j}, column {i}"
             )
+
+
+def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
+    """Holds BLAS to this number of threads, unless it is None."""
+    if n_threads is None:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits  # takes a while to import
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, "blas")
+    return limits
 
 
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:

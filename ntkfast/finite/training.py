@@ -366,10 +366,10 @@ class _Recorder:
         self.outputs: Any = None if self.X is None else np.empty((n, len(self.X), f.n_outputs), f.dtype)
         self.ntk: Any = None if self.ntk_X is None else np.empty((n, *2 * [len(self.ntk_X)]), f.dtype)
         self.ntk_distance: Any = None if self.ntk_X is None else np.empty(n)
-        self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f)
+        self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f, self.ntk_X)
 
-    def _empirical_ntk(self, f: FiniteNetwork) -> Array:
-        return empirical_ntk(f, self.ntk_X, n_threads=self.n_threads, progress=False)
+    def _empirical_ntk(self, f: FiniteNetwork, X: Array) -> Array:
+        return empirical_ntk(f, X, n_threads=self.n_threads, progress=False)
 
     def record(self, step: int, f: FiniteNetwork) -> None:
         k = self.done
@@ -379,7 +379,7 @@ class _Recorder:
         if self.X is not None:
             self.outputs[k] = f(self.X)
         if self.ntk_X is not None:
-            self.ntk[k] = self._empirical_ntk(f)
+            self.ntk[k] = self._empirical_ntk(f, self.ntk_X)
             self.ntk_distance[k] = operator_norm(self.ntk[k] - self.first_ntk)
         self.done += 1
 

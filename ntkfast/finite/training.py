@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from ntkfast.finite import blas, passes
 from ntkfast.finite.divergence import Watch
@@ -215,7 +215,7 @@ def train(
     descent = Descent(now, rate / len(points), momentum)
     history = []
     with (
-        threadpool_limits(n_threads, "blas"),
+        _blas_threads(n_threads),
         reporter(progress, "train") as report,
         np.errstate(over="ignore", invalid="ignore"),
     ):
@@ -304,6 +304,16 @@ def _require_symmetric(K: Array, size: float) -> None:
             )
 
 
+def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
+    """Holds BLAS to this number of threads, unless it is None."""
+    if n_threads is None:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits  # takes a while to import
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, "blas")
+    return limits
+
+
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:
     """What a direction returned."""
     array = arrays.real(d, "direction: d")
@@ -356,10 +366,10 @@ class _Recorder:
         self.outputs: Any = None if self.X is None else np.empty((n, len(self.X), f.n_outputs), f.dtype)
         self.ntk: Any = None if self.ntk_X is None else np.empty((n, *2 * [len(self.ntk_X)]), f.dtype)
         self.ntk_distance: Any = None if self.ntk_X is None else np.empty(n)
-        self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f)
+        self.first_ntk = None if self.ntk_X is None else self._empirical_ntk(f, self.ntk_X)
 
-    def _empirical_ntk(self, f: FiniteNetwork) -> Array:
-        return empirical_ntk(f, self.ntk_X, n_threads=self.n_threads, progress=False)
+    def _empirical_ntk(self, f: FiniteNetwork, X: Array) -> Array:
+        return empirical_ntk(f, X, n_threads=self.n_threads, progress=False)
 
     def record(self, step: int, f: FiniteNetwork) -> None:
         k = self.done
@@ -369,7 +379,7 @@ class _Recorder:
         if self.X is not None:
             self.outputs[k] = f(self.X)
         if self.ntk_X is not None:
-            self.ntk[k] = self._empirical_ntk(f)
+            self.ntk[k] = self._empirical_ntk(f, self.ntk_X)
             self.ntk_distance[k] = operator_norm(self.ntk[k] - self.first_ntk)
         self.done += 1
 

@@ -296,7 +296,8 @@ def smallest_eigenvalue(
     >>> nf.smallest_eigenvalue(nf.MLP(depth=3, activation="erf"), X[:3]).cause
     'points 0 and 2 are antipodes, which an odd kernel cannot tell apart except for the sign'
     """
-    K = kernels(net, X, None, get=outputs.kernel(kernel), dtype=np.float64, n_threads=n_threads, progress=progress)
+    outputs.kernel(kernel)
+    K = kernels(net, X, None, get=kernel, dtype=np.float64, n_threads=n_threads, progress=progress)
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))  # at least λ_max

@@ -39,7 +39,7 @@
 #include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
-#include "store.h"
+#include "put.h"
 #include "product.h"
 #undef NF_T
 #undef NF_
@@ -63,7 +63,7 @@
 #include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
-#include "store.h"
+#include "put.h"
 #include "product.h"
 
 static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)

@@ -35,7 +35,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
  * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
- * (duals.h, points.c).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
+ * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
  * instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
 #define NF_STRUCTURE(X)                                                                                                \
     X(AFFINE, affine, affine, 0, 0)                                                                                    \

@@ -1,4 +1,4 @@
-/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after gradient.h. */
+/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after program.h. */
 
 /* What an instruction leaves behind: theta before it and its partial derivatives; on the way back these give place to
  * the derivatives by its layer's numbers and by log q1 and log q2. */

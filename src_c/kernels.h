@@ -35,8 +35,8 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "series.h"
+#include "series_rates.h"
 #include "program.h"
-#include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
 #include "put.h"
@@ -46,7 +46,15 @@
 #undef NF_C
 #undef NF_PI
 #undef NF_SMALL
+#undef NF_INLINE
+#undef NF_PAIR
 #undef NF_ARGS
+#undef NF_ABS_RHO
+#undef NF_LAYER
+#undef NF_ADVANCE
+#undef NF_SET
+#undef NF_RATES
+#undef NF_EIGEN_RATES
 #undef NF_PRECISION
 #undef NF_TINY
 #undef NF_EPSILON
@@ -59,8 +67,8 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "series.h"
+#include "series_rates.h"
 #include "program.h"
-#include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
 #include "put.h"

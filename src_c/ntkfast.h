@@ -292,7 +292,7 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- derivatives by the layers' numbers ------------------------------------------------------------------ */
 
-/* For each pair the program runs forwards and then backwards (gradient.h, backward.h), from the derivative of a number
+/* For each pair the program runs forwards and then backwards (backward.h), from the derivative of a number
  * by the output to those by the four numbers of every layer, and by log q of both points before every dual.  One map:
  * its rows are open'ed as those of nf_limit; nothing goes to the sink.
  *

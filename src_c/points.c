@@ -21,9 +21,8 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "series.h"
-#include "program.h"
 #include "series_points.h"
-#include "gradient.h"
+#include "program.h"
 
 #define NF_INFO(NAME, name, function, params, rows) {#name, params, rows},
 const nf_op_info nf_ops[NF_N_OPS] = {NF_STRUCTURE(NF_INFO) NF_DUALS(NF_INFO)};

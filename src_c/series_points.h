@@ -204,9 +204,7 @@ static void series_point(const nf_instr *in, long double q, int rows, long doubl
     number[in->n_rows + 1] = chebyshev_sum(step, moment + step, xi);
 }
 
-/* ---- rates of V = E[phi^2] and D = E[phi'^2] by log q, from q and the numbers of a point: rate[0], rate[1] --------- */
-
-typedef void nf_rate(const nf_instr *in, long double q, const long double *number, long double *rate);
+/* rate[0] and rate[1]: q dV/dq and q dD/dq of a point, from q and its numbers */
 
 /* q da_k/dq by the powers of sqrt(q) in a_k */
 static void polynomial_rate(const nf_instr *in, long double q, const long double *number, long double *rate)
@@ -279,3 +277,17 @@ static void series_rate(const nf_instr *in, long double q, const long double *nu
     rate[1] = scale * chebyshev_slope(phi->degree, moment + phi->degree, xi);
 }
 
+static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p)
+{
+    long double rate[2];
+    (void)col;
+    if (in->op == NF_POLYNOMIAL)
+        polynomial_rate(in, *sigma, row, rate);
+    else if (in->op == NF_KINKS)
+        kinks_rate(in, *sigma, row, rate);
+    else
+        series_rate(in, *sigma, row, rate);
+    *p = (NF_(partials)){.value = {row[in->n_rows]}, .slope = {row[in->n_rows + 1]}};
+    p->value_row[0] = rate[0];
+    p->slope_row[0] = rate[1];
+}

@@ -231,6 +231,13 @@ NF_INLINE void NF_(sine)(NF_ARGS)
                           rates, in, row, col, sigma, theta, p);
 }
 
+/* phi(x) = A cosh(b x) + B sinh(b x), the parameters being (A, B, b).   numbers: 1/sqrt(q), q */
+NF_INLINE void NF_(hyperbolic)(NF_ARGS)
+{
+    const long double a = in->param[0], b = in->param[1], rate = in->param[2];
+    NF_(two_exponentials)((NF_T)(rate * rate), (NF_T)(a * a / 2), (NF_T)(b * b / 2), rates, in, row, col, sigma, theta, p);
+}
+
 /* phi(x) = a exp(b x):  E[phi phi] = a^2 exp(b^2 E[(u+v)^2]/2),  E[phi' phi'] = b^2 E[phi phi].
  * numbers: 1/sqrt(q), q */
 NF_INLINE void NF_(exponential)(NF_ARGS)
@@ -405,6 +412,11 @@ static void sine_point(const nf_instr *in, long double q, int rows, long double 
 {
     (void)in, (void)rows;
     number[1] = q;
+}
+
+static void hyperbolic_point(const nf_instr *in, long double q, int rows, long double *number)
+{
+    sine_point(in, q, rows, number);
 }
 
 static void exponential_point(const nf_instr *in, long double q, int rows, long double *number)

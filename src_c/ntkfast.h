@@ -49,6 +49,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
     X(ERF, erf, erf, 3, 3)                                                                                             \
     X(GELU, gelu, gelu, 0, 4)                                                                                          \
     X(SINE, sine, sine, 3, 2)                                                                                          \
+    X(HYPERBOLIC, hyperbolic, hyperbolic, 3, 2)                                                                        \
     X(EXPONENTIAL, exponential, exponential, 2, 2)                                                                     \
     X(GAUSSIAN, gaussian, gaussian, 2, 3)                                                                              \
     X(POLYNOMIAL, polynomial, series, 0, NF_VARIES)                                                                    \
@@ -147,7 +148,7 @@ static inline int64_t nf_table_at(const nf_program *program, int64_t i)
     return i / NF_LANES * program->n_rows * NF_LANES + i % NF_LANES;
 }
 
-/* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
+/* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf propagate. */
 void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
 
 /* What nf_points carries, one row of n numbers each: */

@@ -408,10 +408,14 @@ typedef struct {
                        const double *u, double *column_sums);
 } nf_isa;
 
-/* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
+/* The table in use: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
  * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU.
  * Call it once, from one thread, before anything else. */
 const nf_isa *nf_isa_in_use(void);
+
+/* From now on the table of this name; returns the one before, or NULL if there is none of this name here, and then nothing
+ * changes.  For tests: not while any call of the engine runs, on any thread. */
+const nf_isa *nf_isa_use(const char *name);
 
 /* NULL-terminated: what is compiled in and supported here, best first. */
 const char *const *nf_isa_available(void);

@@ -1,4 +1,4 @@
-/* dispatch.c: which instruction set runs.  Decided once, from what is compiled in, the CPU and NTKFAST_ISA; tests change it. */
+/* dispatch.c: which instruction set runs.  Decided once, by what is compiled in, the CPU and NTKFAST_ISA. */
 #include <stdlib.h>
 #include <string.h>
 

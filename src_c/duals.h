@@ -32,8 +32,8 @@ typedef struct {
 #define NF_ARGS const int rates, NF_PAIR, NF_T *restrict theta, NF_(partials) *restrict p
 
 /* |rho|; its sign is that of sigma.  Rounding may push a correlation past 1, which the layers after would amplify: that
- * counts as 1, and so does what the four roundings in it cannot tell from 1, for the sake of pairs that are exactly there.
- * Multiplied in this order nothing overflows, however small the variances are. */
+ * counts as 1, and so does what the four roundings in it cannot tell from 1, for the sake of pairs that are exactly
+ * there.  Multiplied in this order nothing overflows, however small the variances are. */
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
 #define NF_ABS_RHO(i) ((NF_T)(row[0] > 0))
 #else
@@ -78,8 +78,8 @@ static inline NF_T NF_(at_most_one)(NF_T r)
 /* the affine layer alone */
 NF_INLINE void NF_(affine)(NF_ARGS)
 {
-    NF_LAYER
     (void)row, (void)col;
+    NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         NF_SET(i, sigma[i], 1);
@@ -198,8 +198,8 @@ NF_INLINE void NF_(gelu)(NF_ARGS)
 #define NF_EIGEN_RATES(i, k, K, slope)                                                                                 \
     NF_RATES(i, slope, k * k * K, k / 2 * q1 * K, k / 2 * q2[i] * K, k / 2 * q1 * slope, k / 2 * q2[i] * slope)
 
-/* Duals of A cos(b x) + B sin(b x) for k = -b^2 and of A cosh(b x) + B sinh(b x) for k = b^2, so that phi'' = k phi.  With
- * E- = exp(k E[(u-v)^2]/2), E+ = exp(k E[(u+v)^2]/2), even = A^2/2 and odd = B^2/2 with the sign of k:
+/* Duals of A cos(b x) + B sin(b x) for k = -b^2 and of A cosh(b x) + B sinh(b x) for k = b^2, so that phi'' = k phi.
+ * With E- = exp(k E[(u-v)^2]/2), E+ = exp(k E[(u+v)^2]/2), even = A^2/2 and odd = B^2/2 with the sign of k:
  *     E[phi phi] = even (E+ + E-) + odd (E+ - E-),   E[phi' phi'] = k (odd (E+ + E-) + even (E+ - E-))
  * The difference is E- (exp(2 k c) - 1).  Near c = q the differences q - c are exact. */
 NF_INLINE void NF_(two_exponentials)(NF_T k, NF_T even, NF_T odd, NF_ARGS)
@@ -235,7 +235,8 @@ NF_INLINE void NF_(sine)(NF_ARGS)
 NF_INLINE void NF_(hyperbolic)(NF_ARGS)
 {
     const long double a = in->param[0], b = in->param[1], rate = in->param[2];
-    NF_(two_exponentials)((NF_T)(rate * rate), (NF_T)(a * a / 2), (NF_T)(b * b / 2), rates, in, row, col, sigma, theta, p);
+    NF_(two_exponentials)((NF_T)(rate * rate), (NF_T)(a * a / 2), (NF_T)(b * b / 2), rates, in, row, col, sigma, theta,
+                          p);
 }
 
 /* phi(x) = a exp(b x):  E[phi phi] = a^2 exp(b^2 E[(u+v)^2]/2),  E[phi' phi'] = b^2 E[phi phi].
@@ -286,9 +287,9 @@ NF_INLINE void NF_(gaussian)(NF_ARGS)
 
 /* phi(x) = max(x, 0)^n for n = 0 .. 5.  With theta = arccos rho,
  *     E[phi phi] = (q1 q2)^(n/2) J_n(theta)/2 pi,   J_n = P_n(rho) sin theta + Q_n(rho) (pi - theta)
- * times a plus k, the parameters being (n, a, k): the sign function is 4 J_0/2 pi - 1.  J_n is `angular`; the dual of the
- * derivative is n^2 times that of n-1, for n = 0 (a step) 0 by convention.  Cho & Saul (2009).  Rates by Euler, as those of
- * piecewise_linear.   numbers: 1/sqrt(q), sqrt(q) */
+ * times a plus k, the parameters being (n, a, k): the sign function is 4 J_0/2 pi - 1.  J_n is `angular`; the dual of
+ * the derivative is n^2 times that of n-1, for n = 0 (a step) 0 by convention.  Cho & Saul (2009).  Rates by Euler, as
+ * those of piecewise_linear.   numbers: 1/sqrt(q), sqrt(q) */
 NF_INLINE NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
 {
     const NF_T r2 = rho * rho;

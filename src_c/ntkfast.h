@@ -35,8 +35,8 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
  * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
- * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
- * instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
+ * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows
+ * as the instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
 #define NF_STRUCTURE(X)                                                                                                \
     X(AFFINE, affine, affine, 0, 0)                                                                                    \
     X(PUSH, push, affine, 0, 0)                                                                                        \
@@ -304,8 +304,9 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
  *     by_column  [T rows][program->n][m]             of each column's
  * All are added to.
  *
- * Else: matrices[p][i][j], the derivative of the output by parameter p, whose numbers at instruction at[p] change at the
- * rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j] before instruction k. */
+ * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, whose numbers at instruction
+ * at[p] change at the rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j]
+ * before instruction k. */
 typedef struct {
     nf_limit limit;
     int output; /* NF_NNGP or NF_NTK */
@@ -387,8 +388,8 @@ void nf_queue_free(nf_queue *queue);
 void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
 void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
 /* This tile is done: take(self, tile, slot) for all tiles that are next, one after the other. */
-void nf_queue_leave(nf_queue *queue, const nf_tile *tile, void (*take)(void *self, const nf_tile *tile, const void *slot),
-                    void *self);
+void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
+                    void (*take)(void *self, const nf_tile *tile, const void *slot), void *self);
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 
@@ -413,8 +414,8 @@ typedef struct {
  * Call it once, from one thread, before anything else. */
 const nf_isa *nf_isa_in_use(void);
 
-/* From now on the table of this name; returns the one before, or NULL if there is none of this name here, and then nothing
- * changes.  For tests: not while any call of the engine runs, on any thread. */
+/* From now on the table of this name; returns the one before, or NULL if there is none of this name here, and then
+ * nothing changes.  For tests: not while any call of the engine runs, on any thread. */
 const nf_isa *nf_isa_use(const char *name);
 
 /* NULL-terminated: what is compiled in and supported here, best first. */

@@ -13,7 +13,8 @@ typedef void NF_(differentiation)(NF_PAIR, NF_(partials) *restrict p);
     {                                                                                                                  \
         NF_(function)(1, in, row, col, sigma, NULL, p);                                                                \
     }
-NF_STRUCTURE(NF_BOTH) NF_DUALS(NF_BOTH)
+NF_STRUCTURE(NF_BOTH)
+NF_DUALS(NF_BOTH)
 #undef NF_BOTH
 
 #define NF_POINTER(NAME, name, function, params, rows) NF_(instruct_##name),

@@ -56,11 +56,11 @@ typedef struct {
     const NF_T *even, *odd, *col_even, *col_odd;
 } NF_(series_rows);
 
-/* E[phi phi] and E[phi' phi'] of a chunk from rho, by so many terms.  Constant for the compiler: same, the parities that
- * phi has, and whether the b_k stand apart. */
-NF_INLINE void
-    NF_(series_chunk)(const int same, const int has_even, const int has_odd, const int apart, NF_(series_rows) in,
-                      int n_even, int n_odd, NF_T scale, const NF_T *scales, const NF_T *rho, NF_T *value, NF_T *slope)
+/* E[phi phi] and E[phi' phi'] of a chunk from rho, by so many terms.  Constant for the compiler: same, the parities
+ * that phi has, and whether the b_k stand apart. */
+NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int has_odd, const int apart,
+                                 NF_(series_rows) in, int n_even, int n_odd, NF_T scale, const NF_T *scales,
+                                 const NF_T *rho, NF_T *value, NF_T *slope)
 {
     const int64_t skip = in.terms->even + in.terms->odd; /* to the b_k */
     const NF_T *b_even = in.even + skip * NF_NEXT, *b_odd = in.odd + skip * NF_NEXT;

@@ -113,9 +113,10 @@ static void kinks_point(const nf_instr *in, long double q, int rows, long double
     long double offset_here = phi->offset, slope_here = phi->slope, low = -INFINITY;
     for (int j = 0; j <= phi->n; j++) {
         const long double high = j < phi->n ? phi->at[j] / s : INFINITY, b = slope_here * s;
-        const long double p_low = isinf(low) ? 0 : expl(-low * low / 2), p_high = isinf(high) ? 0 : expl(-high * high / 2);
-        const long double mass = low > 0 ? erfcl(low / sqrtl(2)) - erfcl(high / sqrtl(2))
-                                         : erfcl(-high / sqrtl(2)) - erfcl(-low / sqrtl(2));
+        const long double p_low = isinf(low) ? 0 : expl(-low * low / 2),
+                          p_high = isinf(high) ? 0 : expl(-high * high / 2);
+        const long double mass =
+            low > 0 ? erfcl(low / sqrtl(2)) - erfcl(high / sqrtl(2)) : erfcl(-high / sqrtl(2)) - erfcl(-low / sqrtl(2));
         const long double first = (p_low - p_high) / sqrtl(2 * NF_PI);
         const long double ends = (p_low > 0 ? low * p_low : 0) - (p_high > 0 ? high * p_high : 0);
         const long double second = mass / 2 + ends / sqrtl(2 * NF_PI);
@@ -191,8 +192,8 @@ static void series_point(const nf_instr *in, long double q, int rows, long doubl
     if (shrink < 1 && phi->terms.even > 0) {
         const long double mean = number[2] / shrink;
         const long double zero = phi->zero[0];
-        square = zero * zero + 2 * zero * (mean - zero) * shrink +
-                 (square - zero * (2 * mean - zero)) * shrink * shrink;
+        square =
+            zero * zero + 2 * zero * (mean - zero) * shrink + (square - zero * (2 * mean - zero)) * shrink * shrink;
         number[2] = zero + (mean - zero) * shrink;
     } else {
         square *= shrink * shrink;

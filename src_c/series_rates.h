@@ -1,17 +1,19 @@
-/* series_rates.h: the rates of the instruction that sums a Hermite series.  Included once per precision, after series.h.
+/* series_rates.h: the rates of the instruction that sums a Hermite series.
  *
- * V = sum_k a_k(q1) a_k(q2) rho^k, from the a_k in the table.  As 2 q da_k/dq = k a_k + w_k a_(k+2), w_k^2 = (k+1)(k+2),
- * with R = sum_k w_k a_(k+2)(q1) a_k(q2) rho^k, at fixed c
+ * Included once per precision, after series.h.
+ *
+ * V = sum_k a_k(q1) a_k(q2) rho^k, from the a_k in the table.  As 2 q da_k/dq = k a_k + w_k a_(k+2), where
+ * w_k^2 = (k+1)(k+2), with R = sum_k w_k a_(k+2)(q1) a_k(q2) rho^k, at fixed c
  *     dK'/dc = V''/q1 q2,   q1 dK/dq1 = R/2,   q1 dK'/dq1 = R'/2 sqrt(q1 q2)
- * where ' of V and R is the derivative with respect to rho.  As in series.h the sums run over x = rho^2, one parity at a
- * time, as many terms as the largest |rho| needs.
+ * where ' of V and R is the derivative with respect to rho.  As in series.h the sums run over x = rho^2, one parity
+ * at a time, as many terms as the largest |rho| needs.
  */
 typedef struct {
     NF_(vector) value, first, second, row, row_first, column, column_first;
 } NF_(rate_sums);
 
-/* One parity: sums by Horner's rule with their derivatives with respect to x (half of the second), n terms of one vector
- * of lanes */
+/* One parity: sums by Horner's rule with their derivatives with respect to x (half of the second), n terms of one
+ * vector of lanes */
 static inline NF_(rate_sums) NF_(rates_of)(int n, const NF_T (*a)[3], const NF_T *col, NF_(vector) x)
 {
     NF_(rate_sums) s = {0};
@@ -76,8 +78,9 @@ static nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
                        : (nf_near_point){numbers[0], 0, 0};
 }
 
-/* Beyond the reach the tables are differentiated.  They depend on (q1, q2, theta): at fixed c, with c_theta = -sin(theta)
- * sqrt(q1 q2) for rho > 0, c/2 times the derivative with respect to c is subtracted from those with respect to log q. */
+/* Beyond the reach the tables are differentiated.  They depend on (q1, q2, theta): at fixed c, with
+ * c_theta = -sin(theta) sqrt(q1 q2) for rho > 0, c/2 times the derivative with respect to c is subtracted from those
+ * with respect to log q. */
 static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
 {
     const nf_terms *terms = in->data;

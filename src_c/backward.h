@@ -1,4 +1,4 @@
-/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after gradient.h. */
+/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after program.h. */
 
 /* What an instruction leaves behind: theta before it and its partial derivatives; on the way back these give place to
  * the derivatives by its layer's numbers and by log q1 and log q2. */
@@ -143,8 +143,8 @@ static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF
             rate[r] = (NF_T)map->layer[4 * p + r];
         NF_SIMD
         for (int l = 0; l < count; l++)
-            to[l] = rate[0] * step->by.layer[0][l] + rate[1] * step->by.layer[1][l] +
-                    rate[2] * step->by.layer[2][l] + rate[3] * step->by.layer[3][l];
+            to[l] = rate[0] * step->by.layer[0][l] + rate[1] * step->by.layer[1][l] + rate[2] * step->by.layer[2][l] +
+                    rate[3] * step->by.layer[3][l];
         for (int k = map->at[p] + 1; k < program->n; k++) {
             if (program->code[k].n_rows == 0)
                 continue;
@@ -169,7 +169,8 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
             const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
             const NF_T *products = (const NF_T *)inner + (int64_t)i * tile->ld + j;
             const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
-            const int skip = diagonal && i >= j ? i + 1 - j : 0; /* what is below the diagonal, and it itself: points.c */
+            const int skip =
+                diagonal && i >= j ? i + 1 - j : 0; /* what is below the diagonal, and it itself: points.c */
             NF_SIMD
             for (int k = 0; k < NF_LANES; k++) {
                 tape->sigma[k] = products[k];

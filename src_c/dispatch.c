@@ -1,4 +1,4 @@
-/* dispatch.c: which instruction set runs.  Decided once, from what is compiled in, the CPU and NTKFAST_ISA. */
+/* dispatch.c: which instruction set runs.  Decided once, by what is compiled in, the CPU and NTKFAST_ISA. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,17 +36,29 @@ const char *const *nf_isa_available(void)
     return names;
 }
 
+static const nf_isa *named(const char *name)
+{
+    for (int i = 0; nf_isa_available()[i]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return supported[i];
+    return NULL;
+}
+
+static const nf_isa *in_use;
+
 const nf_isa *nf_isa_in_use(void)
 {
-    static const nf_isa *chosen;
-    if (chosen)
-        return chosen;
-    nf_isa_available();
+    if (in_use)
+        return in_use;
     const char *wanted = getenv("NTKFAST_ISA");
-    if (!wanted || !*wanted)
-        return chosen = supported[0];
-    for (int i = 0; supported[i]; i++)
-        if (strcmp(wanted, names[i]) == 0)
-            return chosen = supported[i];
-    return NULL;
+    return in_use = named(wanted && *wanted ? wanted : nf_isa_available()[0]);
+}
+
+const nf_isa *nf_isa_use(const char *name)
+{
+    const nf_isa *before = nf_isa_in_use(), *found = named(name);
+    if (!found)
+        return NULL;
+    in_use = found;
+    return before;
 }

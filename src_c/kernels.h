@@ -35,18 +35,26 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "series.h"
+#include "series_rates.h"
 #include "program.h"
-#include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
-#include "store.h"
+#include "put.h"
 #include "product.h"
 #undef NF_T
 #undef NF_
 #undef NF_C
 #undef NF_PI
 #undef NF_SMALL
+#undef NF_INLINE
+#undef NF_PAIR
 #undef NF_ARGS
+#undef NF_ABS_RHO
+#undef NF_LAYER
+#undef NF_ADVANCE
+#undef NF_SET
+#undef NF_RATES
+#undef NF_EIGEN_RATES
 #undef NF_PRECISION
 #undef NF_TINY
 #undef NF_EPSILON
@@ -59,11 +67,11 @@
 #include "vecmath.h"
 #include "duals.h"
 #include "series.h"
+#include "series_rates.h"
 #include "program.h"
-#include "gradient.h"
 #include "rectangle.h"
 #include "backward.h"
-#include "store.h"
+#include "put.h"
 #include "product.h"
 
 static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)

@@ -2,7 +2,7 @@
 #include "ntkfast.h"
 
 #define SET_DIAGONAL(T)                                                                                                \
-    static void set_diagonal_##T(T *plane, int64_t ld, int first, int last, const T *diagonal)                        \
+    static void set_diagonal_##T(T *plane, int64_t ld, int first, int last, const T *diagonal)                         \
     {                                                                                                                  \
         for (int i = first; i < last; i++)                                                                             \
             plane[i * ld + i] = diagonal[i];                                                                           \

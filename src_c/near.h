@@ -108,9 +108,10 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
         nf_near *value = &sum[0];
         value->of = zero * (zero + m1 + m2) + s1 * s2 * (value->of - zero * (zero + m1 / s1 + m2 / s2));
         if (rates) {
-            value->row = s1 < 1 ? (value->of - zero * y.mean) / 2 : zero * x.mean_rate + s2 * (value->row - zero * x.mean_rate);
-            value->column =
-                s2 < 1 ? (value->of - zero * x.mean) / 2 : zero * y.mean_rate + s1 * (value->column - zero * y.mean_rate);
+            value->row =
+                s1 < 1 ? (value->of - zero * y.mean) / 2 : zero * x.mean_rate + s2 * (value->row - zero * x.mean_rate);
+            value->column = s2 < 1 ? (value->of - zero * x.mean) / 2
+                                   : zero * y.mean_rate + s1 * (value->column - zero * y.mean_rate);
         }
     }
     return 1;

@@ -21,10 +21,12 @@ static inline NEAR_T NEAR_(upper_tail)(NEAR_T x)
 static void NEAR_(corner)(NEAR_T a, NEAR_T b, NEAR_T s, NEAR_T *plain, NEAR_T *weighted)
 {
     /* 1/(1 + sqrt(1-w)) = 1/2 + w/8 + ...: coefficients of w^k, k >= 1 */
+    /* clang-format off */
     static const double half[NEAR_ORDER] = {
         0, 0.125, 0.0625, 0.0390625, 0.02734375, 0.0205078125, 0.01611328125, 0.013092041015625, 0.0109100341796875,
         0.009273529052734375, 0.0080089569091796875, 0.0070078372955322265625, 0.00619924068450927734375,
         0.0055350363254547119140625, 0.0049815326929092407226562, 0.0045145140029489994049072};
+    /* clang-format on */
     const NEAR_T d = a - b, product = a * b, s2 = s * s;
     *plain = *weighted = 0;
     if (!(s2 > 0))

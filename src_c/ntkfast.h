@@ -35,8 +35,8 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
  * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
- * (duals.h, points.c).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
- * instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
+ * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows
+ * as the instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
 #define NF_STRUCTURE(X)                                                                                                \
     X(AFFINE, affine, affine, 0, 0)                                                                                    \
     X(PUSH, push, affine, 0, 0)                                                                                        \
@@ -49,6 +49,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
     X(ERF, erf, erf, 3, 3)                                                                                             \
     X(GELU, gelu, gelu, 0, 4)                                                                                          \
     X(SINE, sine, sine, 3, 2)                                                                                          \
+    X(HYPERBOLIC, hyperbolic, hyperbolic, 3, 2)                                                                        \
     X(EXPONENTIAL, exponential, exponential, 2, 2)                                                                     \
     X(GAUSSIAN, gaussian, gaussian, 2, 3)                                                                              \
     X(POLYNOMIAL, polynomial, series, 0, NF_VARIES)                                                                    \
@@ -147,7 +148,7 @@ static inline int64_t nf_table_at(const nf_program *program, int64_t i)
     return i / NF_LANES * program->n_rows * NF_LANES + i % NF_LANES;
 }
 
-/* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf travel. */
+/* out[i] = sum_k x[i,k]^2, accumulated in double.  x: n x d, rows ld elements apart.  NaN and inf propagate. */
 void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, double *out, int n_threads);
 
 /* What nf_points carries, one row of n numbers each: */
@@ -292,7 +293,7 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- derivatives by the layers' numbers ------------------------------------------------------------------ */
 
-/* For each pair the program runs forwards and then backwards (gradient.h, backward.h), from the derivative of a number
+/* For each pair the program runs forwards and then backwards (backward.h), from the derivative of a number
  * by the output to those by the four numbers of every layer, and by log q of both points before every dual.  One map:
  * its rows are open'ed as those of nf_limit; nothing goes to the sink.
  *
@@ -303,8 +304,9 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
  *     by_column  [T rows][program->n][m]             of each column's
  * All are added to.
  *
- * Else: matrices[p][i][j], the derivative of the output by parameter p, whose numbers at instruction at[p] change at the
- * rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j] before instruction k. */
+ * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, whose numbers at instruction
+ * at[p] change at the rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j]
+ * before instruction k. */
 typedef struct {
     nf_limit limit;
     int output; /* NF_NNGP or NF_NTK */
@@ -386,8 +388,8 @@ void nf_queue_free(nf_queue *queue);
 void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
 void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
 /* This tile is done: take(self, tile, slot) for all tiles that are next, one after the other. */
-void nf_queue_leave(nf_queue *queue, const nf_tile *tile, void (*take)(void *self, const nf_tile *tile, const void *slot),
-                    void *self);
+void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
+                    void (*take)(void *self, const nf_tile *tile, const void *slot), void *self);
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 
@@ -407,10 +409,14 @@ typedef struct {
                        const double *u, double *column_sums);
 } nf_isa;
 
-/* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
+/* The table in use: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
  * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU.
  * Call it once, from one thread, before anything else. */
 const nf_isa *nf_isa_in_use(void);
+
+/* From now on the table of this name; returns the one before, or NULL if there is none of this name here, and then
+ * nothing changes.  For tests: not while any call of the engine runs, on any thread. */
+const nf_isa *nf_isa_use(const char *name);
 
 /* NULL-terminated: what is compiled in and supported here, best first. */
 const char *const *nf_isa_available(void);

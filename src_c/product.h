@@ -22,7 +22,8 @@ static void NF_(product_of_one)(const NF_T *rows, int64_t ld, int ni, int nj, co
             if (u) {
                 NF_SIMD
                 for (int w = 0; w < WAYS; w++) {
-                    const double a = (double)k[0][j + w], b = (double)k[1][j + w], c = (double)k[2][j + w], d = (double)k[3][j + w];
+                    const double a = (double)k[0][j + w], b = (double)k[1][j + w], c = (double)k[2][j + w],
+                                 d = (double)k[3][j + w];
                     sum[0][w] += a * right[w];
                     sum[1][w] += b * right[w];
                     sum[2][w] += c * right[w];

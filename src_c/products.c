@@ -17,7 +17,8 @@ void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, n
     void *b = element(dtype, rows.x, tile->i0 * rows.ld + start);
     float one_f32 = 1, keep_f32 = (float)keep;
     double one_f64 = 1, keep_f64 = keep;
-    void *one = dtype == NF_FLOAT32 ? (void *)&one_f32 : &one_f64, *old = dtype == NF_FLOAT32 ? (void *)&keep_f32 : &keep_f64;
+    void *one = dtype == NF_FLOAT32 ? (void *)&one_f32 : &one_f64,
+         *old = dtype == NF_FLOAT32 ? (void *)&keep_f32 : &keep_f64;
     if (nf_on_diagonal(tile))
         blas.syrk(&lower, &transposed, &n, &k, one, b, &ldb, old, to, &ld);
     else
@@ -25,7 +26,7 @@ void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, n
 }
 
 #define MIRROR(T)                                                                                                      \
-    static void mirror_##T(T *plane, int64_t ld, int first, int last)                                                 \
+    static void mirror_##T(T *plane, int64_t ld, int first, int last)                                                  \
     {                                                                                                                  \
         for (int i = first; i < last; i++)                                                                             \
             for (int j = 0; j < i; j++)                                                                                \

@@ -1,7 +1,27 @@
-/* program.h: the instructions by their number.  Included once per precision, after duals.h and series.h. */
-typedef void NF_(instruction)(NF_ARGS);
-#define NF_POINTER(NAME, name, function, params, rows) NF_(function),
+/* program.h: the instructions by their number.  Included once per precision, after duals.h and series.h.
+ *
+ * Each function twice: instructions, over the pair state, and partials_of, which leave sigma as it is and fill p. */
+typedef void NF_(instruction)(NF_PAIR, NF_T *restrict theta);
+typedef void NF_(differentiation)(NF_PAIR, NF_(partials) *restrict p);
+
+#define NF_BOTH(NAME, name, function, params, rows)                                                                    \
+    static void NF_(instruct_##name)(NF_PAIR, NF_T *restrict theta)                                                    \
+    {                                                                                                                  \
+        NF_(function)(0, in, row, col, sigma, theta, NULL);                                                            \
+    }                                                                                                                  \
+    static void NF_(differentiate_##name)(NF_PAIR, NF_(partials) *restrict p)                                          \
+    {                                                                                                                  \
+        NF_(function)(1, in, row, col, sigma, NULL, p);                                                                \
+    }
+NF_STRUCTURE(NF_BOTH)
+NF_DUALS(NF_BOTH)
+#undef NF_BOTH
+
+#define NF_POINTER(NAME, name, function, params, rows) NF_(instruct_##name),
 static NF_(instruction) *const NF_(instructions)[NF_N_OPS] = {NF_STRUCTURE(NF_POINTER) NF_DUALS(NF_POINTER)};
+#undef NF_POINTER
+#define NF_POINTER(NAME, name, function, params, rows) NF_(differentiate_##name),
+static NF_(differentiation) *const NF_(partials_of)[NF_N_OPS] = {NF_STRUCTURE(NF_POINTER) NF_DUALS(NF_POINTER)};
 #undef NF_POINTER
 
 /* dot = a E[phi' phi']: what the instruction multiplies theta by, sigma untouched */

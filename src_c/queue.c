@@ -69,8 +69,8 @@ void *nf_queue_enter(nf_queue *queue, const nf_tile *tile)
     return slot;
 }
 
-void nf_queue_leave(nf_queue *queue, const nf_tile *tile, void (*take)(void *self, const nf_tile *tile, const void *slot),
-                    void *self)
+void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
+                    void (*take)(void *self, const nf_tile *tile, const void *slot), void *self)
 {
     entry *mine = &queue->entries[tile->number % queue->n_slots];
     mine->tile = *tile;

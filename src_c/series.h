@@ -5,7 +5,11 @@
  * terms is decided for each chunk, from its largest |rho|: for each block of it the branches would cost more than the
  * terms.  Where all columns have one variance, the coefficients are products once for all of them.  Lanes whose
  * correlation is beyond the reach of the series are done again one by one (near.h).
+ *
+ * Rates take other sums: series_rates.h has them, series_points.h those of the diagonal.
  */
+static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p);
+
 #if NF_PRECISION != 80
 
 #if NF_PRECISION == 32
@@ -20,10 +24,10 @@ typedef struct {
     NF_(vector) sum[4], slope[4];
 } NF_(sums);
 
-/* sum = sum_k row[k] col[k] x^k over k < n, slope its derivative by x (if wanted), for one block of lanes.  n is a
- * multiple of NF_STEP: few rounds of the loop, so that its end is foreseen.
+/* sum = sum_k row[k] col[k] x^k over k < n, slope its derivative with respect to x (if wanted), for one block of lanes.
+ * n is a multiple of NF_STEP: few rounds of the loop, so that its end is foreseen.
  * same: all columns have the same numbers, and row holds the products. */
-static inline __attribute__((always_inline)) NF_(sums)
+NF_INLINE NF_(sums)
     NF_(horner)(const int same, const int wanted, int n, const NF_T *row, const NF_T *col, const NF_(vector) *x)
 {
     NF_(sums) s = {0};
@@ -52,11 +56,11 @@ typedef struct {
     const NF_T *even, *odd, *col_even, *col_odd;
 } NF_(series_rows);
 
-/* E[phi phi] and E[phi' phi'] of a chunk from rho, by so many terms.  Constant for the compiler: same, the parities that
- * phi has, and whether the b_k stand apart. */
-static inline __attribute__((always_inline)) void
-    NF_(series_chunk)(const int same, const int has_even, const int has_odd, const int apart, NF_(series_rows) in,
-                      int n_even, int n_odd, NF_T scale, const NF_T *scales, const NF_T *rho, NF_T *value, NF_T *slope)
+/* E[phi phi] and E[phi' phi'] of a chunk from rho, by so many terms.  Constant for the compiler: same, the parities
+ * that phi has, and whether the b_k stand apart. */
+NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int has_odd, const int apart,
+                                 NF_(series_rows) in, int n_even, int n_odd, NF_T scale, const NF_T *scales,
+                                 const NF_T *rho, NF_T *value, NF_T *slope)
 {
     const int64_t skip = in.terms->even + in.terms->odd; /* to the b_k */
     const NF_T *b_even = in.even + skip * NF_NEXT, *b_odd = in.odd + skip * NF_NEXT;
@@ -97,7 +101,7 @@ static inline __attribute__((always_inline)) void
     }
 }
 
-static void NF_(series)(NF_ARGS)
+static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 {
     const nf_terms *terms = in->data;
     NF_T rho[NF_WIDTH], value[NF_WIDTH], slope[NF_WIDTH], products[NF_MAX_ROWS], tops[NF_(BLOCK)] = {0}, top = 0;
@@ -154,18 +158,26 @@ static void NF_(series)(NF_ARGS)
     }
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
-        NF_SET(i, value[i], slope[i]);
+        NF_ADVANCE(i, value[i], slope[i]);
 }
 #undef NF_SAME
 
 #else
 
 /* On the diagonal the point functions leave E phi^2 and E phi'^2 behind the rows of the table. */
-static void NF_(series)(NF_ARGS)
+static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 {
     (void)col;
     NF_LAYER
-    NF_SET(0, row[in->n_rows], row[in->n_rows + 1]);
+    NF_ADVANCE(0, row[in->n_rows], row[in->n_rows + 1]);
 }
 
 #endif
+
+NF_INLINE void NF_(series)(NF_ARGS)
+{
+    if (rates)
+        NF_(series_rates)(in, row, col, sigma, p);
+    else
+        NF_(series_values)(in, row, col, sigma, theta);
+}

@@ -28,7 +28,7 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
     {                                                                                                                  \
         const T *a = a_, *b = b_;                                                                                      \
         T *c = c_;                                                                                                     \
-        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1)                                           \
+        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1)                                                              \
             abort();                                                                                                   \
         for (int j = 0; j < *n; j++)                                                                                   \
             for (int i = 0; i < *m; i++) {                                                                             \
@@ -43,7 +43,7 @@ GEMM(double, gemm_f64)
 
 /* C = A^T A (+ C) below the diagonal, column-major */
 #define SYRK(T, name)                                                                                                  \
-    static void name(char *uplo, char *trans, int *n, int *k, void *alpha, void *a_, int *lda, void *beta, void *c_,  \
+    static void name(char *uplo, char *trans, int *n, int *k, void *alpha, void *a_, int *lda, void *beta, void *c_,   \
                      int *ldc)                                                                                         \
     {                                                                                                                  \
         const T *a = a_;                                                                                               \
@@ -75,8 +75,12 @@ static int square_terms[NF_BINS][2], kink_terms[NF_BINS][2];
 static const long double square_basis[9] = {0, 0, 1, 0, 0, 0, 0, 0, 1.41421356237309504880L};
 static const long double kink_at[1] = {0}, kink_jump[1] = {1};
 static const nf_polynomial square = {.terms = {2, 0, 0, 1, &square_terms[0][0]}, .degree = 2, .basis = square_basis};
-static const nf_kinks kink = {.terms = {N_TERMS, N_TERMS, 0, 0.85, &kink_terms[0][0]}, .n = 1, .at = kink_at,
-                              .jump = kink_jump, .root = roots, .inverse_root = inverse_roots};
+static const nf_kinks kink = {.terms = {N_TERMS, N_TERMS, 0, 0.85, &kink_terms[0][0]},
+                              .n = 1,
+                              .at = kink_at,
+                              .jump = kink_jump,
+                              .root = roots,
+                              .inverse_root = inverse_roots};
 
 static void make_series(void)
 {
@@ -90,17 +94,18 @@ static void make_series(void)
     }
 }
 
-static const int duals[] = {NF_PIECEWISE_LINEAR, NF_ERF, NF_ARC_COSINE, NF_SINE, NF_EXPONENTIAL, NF_GAUSSIAN,
-                            NF_POLYNOMIAL, NF_KINKS};
+static const int duals[] = {NF_PIECEWISE_LINEAR, NF_ERF,      NF_ARC_COSINE, NF_SINE,
+                            NF_EXPONENTIAL,      NF_GAUSSIAN, NF_POLYNOMIAL, NF_KINKS};
 
 /* Factors w^2 and beta^2 of the layers */
 static long double weight[DEPTH] = {1, 1, 1, 1}, bias[DEPTH] = {BETA2, BETA2, BETA2, BETA2};
 
-/* First layer: sigma = w^2 x.x'/n_0 + beta^2, theta = that.  Hidden layers: one dual each, theta = w^2 theta dot + sigma. */
+/* First layer: sigma = w^2 x.x'/n_0 + beta^2, theta = that.  Hidden layers: one dual each, theta = w^2 theta dot +
+ * sigma. */
 static nf_program make_program(nf_instr *code, int dual, int n_0)
 {
     static const long double params[NF_N_OPS][NF_MAX_PARAMS] = {
-        [NF_PIECEWISE_LINEAR] = {0, 1}, [NF_ERF] = {1.2L, 0.7L, 0.3L}, [NF_ARC_COSINE] = {2, 1, 0},
+        [NF_PIECEWISE_LINEAR] = {0, 1}, [NF_ERF] = {1.2L, 0.7L, 0.3L},   [NF_ARC_COSINE] = {2, 1, 0},
         [NF_SINE] = {1.1L, 0.6L, 0.5L}, [NF_EXPONENTIAL] = {0.7L, 0.4L}, [NF_GAUSSIAN] = {1.1L, -0.6L},
     };
     nf_program p = {.code = code, .n = DEPTH, .last_dual = DEPTH - 1};
@@ -416,10 +421,11 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
     for (order how = 0; how < N_ORDERS; how++) {
         output out = make_output(dtype, n, rows, how);
         nf_array sink = {.base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
-                         .row_stride[0] = out.rs, .column_stride[0] = out.cs};
-        const nf_status status = nf_run(&grid, (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, 1, NF_SCRATCH, 0},
-                                        (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), NULL,
-                                        3);
+                         .row_stride[0] = out.rs,
+                         .column_stride[0] = out.cs};
+        const nf_status status =
+            nf_run(&grid, (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, 1, NF_SCRATCH, 0},
+                   (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), NULL, 3);
         check(status == NF_OK, "status", "tangent", n, rows, 3);
         int64_t written = 0;
         for (int64_t k = 0; k < out.size; k++)
@@ -502,11 +508,18 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     }
     along(dtype, &program, &x, DIMENSION, output, of_row, last);
     along(dtype, &program, y, DIMENSION, output, of_column, unused);
-    nf_gradient map = {
-        .limit = {.program = &program, .d = DIMENSION, .rows = {{x.x, x.ld}, x.table},
-                  .columns = {{y->x, y->ld}, y->table}, .blas = blas[dtype]},
-        .output = output, .n_parameters = N_PARAMETERS, .at = at,
-        .layer = &layer[0][0], .of_row = of_row, .of_column = of_column, .matrices = matrices};
+    nf_gradient map = {.limit = {.program = &program,
+                                 .d = DIMENSION,
+                                 .rows = {{x.x, x.ld}, x.table},
+                                 .columns = {{y->x, y->ld}, y->table},
+                                 .blas = blas[dtype]},
+                       .output = output,
+                       .n_parameters = N_PARAMETERS,
+                       .at = at,
+                       .layer = &layer[0][0],
+                       .of_row = of_row,
+                       .of_column = of_column,
+                       .matrices = matrices};
     const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
     go_back(&grid, &map, 2);
 
@@ -583,8 +596,12 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
     output out = make_output(dtype, n, y->n, C_ORDER);
     run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &out, NULL, 2);
     const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
-    nf_limit limit = {.program = &program, .d = DIMENSION, .blas = blas[dtype], .rows = {{x.x, x.ld}, x.table},
-                      .columns = {{y->x, y->ld}, y->table}, .diagonal = {NULL, x.diagonal[NF_NTK], NULL}};
+    nf_limit limit = {.program = &program,
+                      .d = DIMENSION,
+                      .blas = blas[dtype],
+                      .rows = {{x.x, x.ld}, x.table},
+                      .columns = {{y->x, y->ld}, y->table},
+                      .diagonal = {NULL, x.diagonal[NF_NTK], NULL}};
     double *v = random_array(NF_FLOAT64, 2 * y->n * width, 5), *sum[3];
     for (int k = 0; k < 3; k++) {
         sum[k] = array(2 * n * width);
@@ -592,10 +609,9 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
         for (int part = 0; part < 2; part++) {
             nf_vectors sink = {.plane = NF_NTK, .width = width, .n_panels = 2, .v = v, .sum = sum[k]};
             sink.queue = nf_queue_new(k + 1, part ? cut : 0, nf_vectors_bytes(&sink, &grid));
-            const nf_status status =
-                nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, 0},
-                       (nf_sink){nf_vectors_begin, nf_vectors_put, nf_vectors_end, &sink}, part ? cut : 0,
-                       part ? tiles : cut, NULL, k + 1);
+            const nf_status status = nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, 0},
+                                            (nf_sink){nf_vectors_begin, nf_vectors_put, nf_vectors_end, &sink},
+                                            part ? cut : 0, part ? tiles : cut, NULL, k + 1);
             check(status == NF_OK, "status", "vectors", n, m, k + 1);
             nf_queue_free(sink.queue);
         }

@@ -16,7 +16,7 @@ static void product(const nf_tangent *map, const nf_tile *tile, nf_points_view r
 }
 
 #define ADD_UP(T)                                                                                                      \
-    static void add_up_##T(const nf_term *term, const nf_tile *tile, int first)                                       \
+    static void add_up_##T(const nf_term *term, const nf_tile *tile, int first)                                        \
     {                                                                                                                  \
         const T weight = term->d_a ? (T)term->weight : 0, bias = (T)term->bias;                                        \
         for (int i = 0; i < tile->ni; i++) {                                                                           \

@@ -53,8 +53,9 @@ static inline NF_T NF_(asin_half)(NF_T z)
 #endif
 }
 
-/* exp(x) to 1 ulp; below the smallest normal number about that number, inf from half of the largest on.  x = n log 2 + r: adding a large number rounds to n,
- * which stands in the low bits of the sum, and moves into the exponent from there. */
+/* exp(x) to 1 ulp; below the smallest normal number about that number, inf from half of the largest on.
+ * x = n log 2 + r: adding a large number rounds to n, which is in the low bits of the sum, and moves into the exponent
+ * from there. */
 static inline NF_T NF_(exponential_of)(NF_T x)
 {
 #if NF_PRECISION == 32
@@ -64,7 +65,8 @@ static inline NF_T NF_(exponential_of)(NF_T x)
 #else
     typedef uint64_t bits;
     enum { MANTISSA = 52, BIAS = 1023 };
-    const NF_T low = -708, high = 710, magic = 0x1.8p52, high_part = 0x1.62e42fefa38p-1, low_part = 0x1.ef35793c7673p-45;
+    const NF_T low = -708, high = 710, magic = 0x1.8p52, high_part = 0x1.62e42fefa38p-1,
+               low_part = 0x1.ef35793c7673p-45;
 #endif
     x = x < low ? low : x;
     x = x > high ? high : x;

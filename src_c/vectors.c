@@ -24,12 +24,13 @@ int nf_vectors_put(void *self, const nf_tile *tile, int first, int last)
     const nf_grid *grid = tile->grid;
     const int64_t size = panel_size(sink, tile), width = sink->width;
     const int both = grid->symmetric && tile->i0 != tile->j0;
-    const char *rows = (const char *)tile->plane[sink->plane] + (int64_t)first * tile->ld * (grid->dtype == NF_FLOAT32 ? 4 : 8);
+    const char *rows =
+        (const char *)tile->plane[sink->plane] + (int64_t)first * tile->ld * (grid->dtype == NF_FLOAT32 ? 4 : 8);
     double *sums = nf_queue_slot(sink->queue, tile);
     for (int p = 0; p < sink->n_panels; p++) {
         const double *v = sink->v + p * grid->m * width;
-        nf_isa_in_use()->product[grid->dtype](rows, tile->ld, last - first, tile->nj, sink->width,
-                                              v + tile->j0 * width, sums + (2 * p) * size + first * width,
+        nf_isa_in_use()->product[grid->dtype](rows, tile->ld, last - first, tile->nj, sink->width, v + tile->j0 * width,
+                                              sums + (2 * p) * size + first * width,
                                               both ? v + (tile->i0 + first) * width : NULL, sums + (2 * p + 1) * size);
     }
     return 0;

@@ -48,7 +48,7 @@ CLOSED_ENTRIES = (
         A.hermite(4),
         *(A.rectified_monomial(order) for order in range(1, 6)),
     ),
-    *entries(1e-12, A.exp(0.9, 0.4), largest_variance=4.0),
+    *entries(1e-12, A.exp(0.9, 0.4), A.cosh(0.8, 0.5), A.sinh(1.1, 0.4), largest_variance=4.0),
     *entries(1e-12, A.rectified_monomial(0), A.sign(), A.step(), jumps=True),
 )
 PIECEWISE_ENTRIES = entries(1e-8, A.hardtanh(), A.hardsigmoid(), A.relu6())

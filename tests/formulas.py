@@ -85,6 +85,8 @@ PHI = {
     "cos": lambda x, a, b, k: a * np.cos(b * x + k),
     "rbf": lambda x, gamma: math.sqrt(2) * np.sin(math.sqrt(2 * gamma) * x + math.pi / 4),
     "exp": lambda x, a, b: a * np.exp(b * x),
+    "cosh": lambda x, a, b: a * np.cosh(b * x),
+    "sinh": lambda x, a, b: a * np.sinh(b * x),
     "gaussian": lambda x, a, b: a * np.exp(b * x * x),
     "monomial": lambda x, degree: x**degree,
     "polynomial": lambda x, coefficients: power_sum(x, coefficients),
@@ -169,6 +171,13 @@ def exponential(q1, q2, c, m, a, b):
     return value, b * b * value
 
 
+def hyperbolic(q1, q2, c, m, a, b):
+    """The duals of a cosh(bx) and of a sinh(bx), by 2 cosh(bu) cosh(bv) = cosh(b(u + v)) + cosh(b(u - v))."""
+    plus, minus = (m.exp(b * b * ((q1 + q2) / 2 + sign * c)) for sign in (1, -1))
+    even, odd = a * a / 2 * (plus + minus), a * a / 2 * (plus - minus)
+    return (even, b * b * odd), (odd, b * b * even)
+
+
 def gaussian(q1, q2, c, m, a, b):
     D = (1 - 2 * b * q1) * (1 - 2 * b * q2) - 4 * b * b * c * c
     return a * a / m.sqrt(D), 4 * a * a * b * b * c / m.sqrt(D) ** 3
@@ -246,6 +255,8 @@ DUALS = {
     "cos": lambda *pair, a, b, k: sine(*pair, a, b, -cosine_of(2 * k, pair[-1])),
     "rbf": lambda q1, q2, c, m, gamma: sine(q1, q2, c, m, m.sqrt(m.number(2)), m.sqrt(2 * gamma), 0),
     "exp": exponential,
+    "cosh": lambda *pair, a, b: hyperbolic(*pair, a, b)[0],
+    "sinh": lambda *pair, a, b: hyperbolic(*pair, a, b)[1],
     "gaussian": gaussian,
     "monomial": lambda *pair, degree: polynomial(*pair, [0] * degree + [1]),
     "polynomial": polynomial,

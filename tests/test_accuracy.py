@@ -16,19 +16,15 @@ is the error of the correlation ρ.
   exact covariance of every layer by its error and looks how far K and K̇ move (they are monotone in between).
 """
 
-import os
-import subprocess
-import sys
-
 import formulas
 import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruction_sets import each_isa
 
 import ntkfast as nf
-from ntkfast.engine import _core
 
 OPS = 16
 ROUNDOFF = {np.float64: 2.0**-53, np.float32: 2.0**-24}
@@ -162,15 +158,15 @@ def test_twin_on_random_data(dtype, net, shape, seed):
     expected = reference.kernels(net, X, Y)
     u = ROUNDOFF[dtype] + ROUNDOFF[np.float64]
     *_, (_, bound) = radii(net, d, reference.products(X, Y), u, reference.FLOAT)
-    result = nf.kernels(net, X, Y, get=get)
-    for name in get:
-        got = getattr(result, name)
-        assert got.dtype == dtype
-        assert got.shape == expected[name].shape
-        assert np.all(np.abs(got - expected[name]) <= bound[name]), name
-        if Y is None:
-            np.testing.assert_array_equal(got, got.T)
-            np.testing.assert_array_equal(np.diagonal(got), nf.diagonal(net, X, name))
+    for isa, result in each_isa(lambda: nf.kernels(net, X, Y, get=get)).items():
+        for name in get:
+            got = getattr(result, name)
+            assert got.dtype == dtype
+            assert got.shape == expected[name].shape
+            assert np.all(np.abs(got - expected[name]) <= bound[name]), (isa, name)
+            if Y is None:
+                np.testing.assert_array_equal(got, got.T)
+                np.testing.assert_array_equal(np.diagonal(got), nf.diagonal(net, X, name))
 
 
 # ---- adversarial pairs at 50 digits --------------------------------------------------------------------------
@@ -194,8 +190,8 @@ def adversarial_pairs(dtype):
 def test_adversarial_pairs(name, dtype):
     X, Y = adversarial_pairs(dtype)
     nets = {depth: mlp(name, depth) for depth in DEPTHS}
-    results = {depth: nf.kernels(net, X, Y) for depth, net in nets.items()}
-    assert all(np.isfinite(matrix).all() for result in results.values() for matrix in result)
+    by_isa = each_isa(lambda: {depth: nf.kernels(net, X, Y) for depth, net in nets.items()})
+    assert all(np.isfinite(matrix).all() for of in by_isa.values() for result in of.values() for matrix in result)
     failures = []
     for i, (x, y) in enumerate(zip(X, Y, strict=True)):
         with exact_enough(name):
@@ -212,17 +208,18 @@ def test_adversarial_pairs(name, dtype):
                     theta_scale = reference.mp.sqrt(exact.ntk_xx * exact.ntk_yy)
                     sigma_allowed = min(sigma_allowed, bound["nngp"])
                     theta_allowed = min(theta_allowed, cusp_bound(nets[depth], len(x), u) * theta_scale)
-                sigma, theta = (reference.mp.mpf(float(matrix[i, i])) for matrix in results[depth])
-                for kernel, error, allowed in [
-                    ("Σ", abs(sigma - exact.xy), sigma_allowed),
-                    ("Θ", abs(theta - exact.ntk_xy), theta_allowed),
-                ]:
-                    if error > allowed:
-                        share = float(error / sigma_scale) if sigma_scale else float(error)
-                        times = float(error / allowed) if allowed else np.inf
-                        failures.append(
-                            f"{kernel} depth {depth} {x} {y}: {share:.2e} of Σ's scale, {times:.3g} x allowed"
-                        )
+                for isa, results in by_isa.items():
+                    sigma, theta = (reference.mp.mpf(float(matrix[i, i])) for matrix in results[depth])
+                    for kernel, error, allowed in [
+                        ("Σ", abs(sigma - exact.xy), sigma_allowed),
+                        ("Θ", abs(theta - exact.ntk_xy), theta_allowed),
+                    ]:
+                        if error > allowed:
+                            share = float(error / sigma_scale) if sigma_scale else float(error)
+                            times = float(error / allowed) if allowed else np.inf
+                            failures.append(
+                                f"{kernel} {isa} depth {depth} {x} {y}: {share:.2e} of Σ's scale, {times:.3g} x allowed"
+                            )
     assert not failures, "\n".join(failures)
 
 
@@ -277,9 +274,10 @@ def test_finite_and_symmetric(name, dtype):
     for depth in (1, 2, 50):
         net = mlp(name, depth)
         get = ("nngp", "ntk", "nngp_dot") if depth > 1 else ("nngp", "ntk")
-        for matrix in nf.kernels(net, X, get=get):
-            assert np.isfinite(matrix).all()
-            np.testing.assert_array_equal(matrix, matrix.T)
+        for matrices in each_isa(lambda net=net, get=get: nf.kernels(net, X, get=get)).values():
+            for matrix in matrices:
+                assert np.isfinite(matrix).all()
+                np.testing.assert_array_equal(matrix, matrix.T)
 
 
 # ---- the twin and wide random networks -----------------------------------------------------------------------
@@ -327,16 +325,3 @@ def test_twin_is_the_limit_of_wide_networks(name):
         error = np.mean(values, axis=0) - expected[kernel]
         standard_error = np.std(values, axis=0, ddof=1) / np.sqrt(seeds)
         assert np.all(np.abs(error) <= 5 * standard_error), (kernel, error / standard_error)
-
-
-# ---- instruction sets ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("isa", [name for name in _core.isa_available() if name != _core.isa_in_use()])
-def test_other_instruction_sets(isa):
-    """The comparisons of this file, a few networks on the adversarial pairs, in a process that uses another set."""
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "random_data or finite or (adversarial and (relu-1-bias or erf-abc))"]
-    environment = {**os.environ, "NTKFAST_ISA": isa}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

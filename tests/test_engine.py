@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 
+import catalogue
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruction_sets import each_isa
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
@@ -455,27 +457,36 @@ def test_threads_by_default(monkeypatch):
     assert threads.resolve(None) == 1
 
 
-def test_instruction_sets_agree():
-    assert _core.isa_in_use() == _core.isa_available()[0] or "NTKFAST_ISA" in os.environ
-    results = {}
-    for isa in _core.isa_available():
-        code = """
-import sys, numpy as np, ntkfast as nf
-from ntkfast.engine import _core
-X = np.random.default_rng(0).normal(size=(60, 6))
-for dtype in ("f4", "f8"):
-    K = nf.kernels(nf.MLP(5, bias_std=0.1), X, get=("nngp", "ntk", "nngp_dot"), dtype=dtype)
-    print(_core.isa_in_use(), *np.array(K, dtype=float).ravel().tolist())
-"""
-        env = {**os.environ, "NTKFAST_ISA": isa}
-        done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=True)
-        lines = [line.split() for line in done.stdout.splitlines()]
-        assert {line[0] for line in lines} == {isa}
-        results[isa] = [np.array(line[1:], float) for line in lines]
-    first = results[_core.isa_available()[0]]
-    for other in results.values():
-        assert_allclose(other[0], first[0], rtol=1e-4, atol=1e-5)
-        assert_allclose(other[1], first[1], rtol=1e-11, atol=1e-12)
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_instruction_sets_agree(activation, dtype):
+    """Kernels and their derivatives, of two layers of each activation."""
+    X = np.random.default_rng(0).normal(size=(60, 6)).astype(dtype)
+    net, weights = nf.MLP(3, activation, bias_std=0.3), np.random.default_rng(1).normal(size=(60, 60))
+
+    def both():
+        return *nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot")), nf.kernel_vjp(net, X, weights=weights)
+
+    first, *others = each_isa(both).values()
+    tolerance = 1e-4 if dtype == "f4" else 1e-11
+    for other in others:
+        for one, two in zip(first, other, strict=True):
+            assert_allclose(two, one, rtol=0, atol=tolerance * np.abs(one).max())
+
+
+def test_the_instruction_set_can_be_chosen():
+    """By name in one process; by the environment when it starts."""
+    before = _core.isa_in_use()
+    assert before == _core.isa_available()[0] or "NTKFAST_ISA" in os.environ
+    assert each_isa(_core.isa_in_use) == {isa: isa for isa in _core.isa_available()}
+    assert _core.isa_in_use() == before
+    with pytest.raises(ValueError, match=r"name: expected one of .*base.* got 'mmx'"):
+        _core.use_isa("mmx")
+    assert _core.isa_in_use() == before
+    code = "from ntkfast.engine import _core; print(_core.isa_in_use())"
+    env = {**os.environ, "NTKFAST_ISA": "base"}
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "base\n"
 
 
 def test_unknown_instruction_set_is_refused():

@@ -153,6 +153,7 @@ cdef extern from "ntkfast.h" nogil:
     nf_queue *nf_queue_new(int, int64_t, size_t)
     void nf_queue_free(nf_queue *)
     const nf_isa *nf_isa_in_use()
+    const nf_isa *nf_isa_use(const char *)
     const char *const *nf_isa_available()
     int nf_has_openmp()
     int nf_max_threads()
@@ -190,6 +191,18 @@ def isa_in_use():
     """The instruction set in use, or None if NTKFAST_ISA names one that is not available."""
     cdef const nf_isa *isa = nf_isa_in_use()
     return None if isa == NULL else isa.name.decode()
+
+
+def use_isa(str name):
+    """Use this instruction set from now on, and return the name of the one before.
+
+    For tests, which so run with each of `isa_available()` in one process. It is not thread-safe: no call of the engine
+    may run meanwhile, on any thread.
+    """
+    cdef const nf_isa *before = nf_isa_use(name.encode())
+    if before == NULL:
+        raise ValueError(f"name: expected one of {', '.join(isa_available())} on this machine, got {name!r}")
+    return before.name.decode()
 
 
 def has_openmp():
@@ -371,7 +384,7 @@ cdef class Program:
 
 
 def norms(const cython.floating[:, :] x, int n_threads):
-    """Squared norms (n,) of the rows of x (n, d), float64; NaN and inf travel."""
+    """Squared norms (n,) of the rows of x (n, d), float64; NaN and inf propagate."""
     out = np.empty(x.shape[0])
     cdef double[::1] view = out
     cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64

@@ -1,7 +1,8 @@
 """The catalogue of activations.
 
 Adding one is one function here, decorated with `registered`: with a closed form of its dual it names the instruction,
-one C function in src_c/duals.h; without, the instruction is "series", and φ and φ' are all there is to it.
+one C function in src_c/duals.h; without, the instruction is "series", and φ and φ' are all there is to it. See
+docs/adding.md.
 """
 
 from __future__ import annotations
@@ -226,6 +227,26 @@ def exp(a: float = 1.0, b: float = 1.0) -> Activation:
     a, b = p.values()
     return Activation(
         "exp", pairs, lambda x: a * np.exp(b * x), lambda x: a * b * np.exp(b * x), ("exponential", (a, b))
+    )
+
+
+@registered
+def cosh(a: float = 1.0, b: float = 1.0) -> Activation:
+    """a cosh(b x)."""
+    pairs, p = _numbers(a=a, b=b)
+    a, b = p.values()
+    return Activation(
+        "cosh", pairs, lambda x: a * np.cosh(b * x), lambda x: a * b * np.sinh(b * x), ("hyperbolic", (a, 0.0, b))
+    )
+
+
+@registered
+def sinh(a: float = 1.0, b: float = 1.0) -> Activation:
+    """a sinh(b x)."""
+    pairs, p = _numbers(a=a, b=b)
+    a, b = p.values()
+    return Activation(
+        "sinh", pairs, lambda x: a * np.sinh(b * x), lambda x: a * b * np.cosh(b * x), ("hyperbolic", (0.0, a, b))
     )
 
 

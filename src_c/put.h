@@ -1,10 +1,10 @@
-/* store.h: a rectangle leaves the cache.  Included once per precision by kernels.h.
+/* put.h: a rectangle leaves the cache.  Included once per precision by kernels.h.
  *
  * A matrix larger than the caches is written past them (non-temporal stores): otherwise every line is read before it
  * is overwritten, which is half of the memory traffic.
  */
-#ifndef NF_STORE_H
-#define NF_STORE_H
+#ifndef NF_PUT_H
+#define NF_PUT_H
 
 #if defined(__AVX__)
 #include <immintrin.h>

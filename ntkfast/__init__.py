@@ -28,7 +28,18 @@ from ntkfast.learning.kernel_flow import kernel_flow
 from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
 from ntkfast.learning.positivity import hermite_certificate, smallest_eigenvalue
 from ntkfast.learning.spectrum import kernel_pca
-from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks import (
+    MLP,
+    Activation,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Parallel,
+    Residual,
+    Scale,
+    activations,
+)
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
 
@@ -51,9 +62,11 @@ __all__ = [
     "LeastSquaresFlow",
     "LinearizedNetwork",
     "Network",
+    "Parallel",
     "PrecisionError",
     "Record",
     "Residual",
+    "Scale",
     "activations",
     "convergence",
     "datasets",

@@ -27,7 +27,7 @@ def dual(activation, q1, q2, c, m):
     """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] for variances q1, q2 and covariance c, in the arithmetic m."""
     if activation is None:
         return c, 1 + 0 * c
-    name, parameters = activation.instruction
+    name, parameters = activation.instruction.name, activation.instruction.parameters
     p = q1 * q2
     rest = m.maximum(p - c * c, 0 * p)
     if name == "piecewise_linear":
@@ -112,7 +112,7 @@ def points(net, x):
 def closed_form(activation, q1, q2, c):
     """E[φφ] and E[φ'φ'] at 50 digits, from the table in the literature (MATH section 4), for exact q1, q2, c."""
     q1, q2, c = mp.mpf(q1), mp.mpf(q2), mp.mpf(c)
-    name, parameters = activation.instruction
+    name, parameters = activation.instruction.name, activation.instruction.parameters
     with mp.workdps(80):
         p = q1 * q2
         if c * c > p * (1 - mp.mpf(2) ** -52):  # at the ends

@@ -49,7 +49,7 @@ def torch_activation(activation, x):
     if name in simple:
         return simple[name](x)
     if name in ("monomial", "polynomial", "hermite"):
-        return sum(c * x**k for k, c in enumerate(activation.instruction[1]))
+        return sum(c * x**k for k, c in enumerate(activation.instruction.parameters))
     return {
         "identity": lambda: x,
         "leaky_relu": lambda: functional.leaky_relu(x, p["alpha"]),
@@ -69,6 +69,13 @@ def torch_activation(activation, x):
     }[name]()
 
 
+JOINS = {
+    "sum": sum,
+    "product": math.prod,
+    "concat": lambda parts: __import__("torch").cat(parts, dim=1),
+}
+
+
 def torch_outputs(f, parameters, x):
     """The outputs (N, k) from a list of tensors: weights and biases of each Dense in turn."""
     import torch
@@ -86,7 +93,11 @@ def torch_outputs(f, parameters, x):
             elif isinstance(layer, nf.Residual):
                 x = x + layer.scale * walk(layer.layers, x)
             elif isinstance(layer, nf.LayerNorm):
-                x = torch.nn.functional.layer_norm(x, x.shape[1:], eps=0.0)
+                x = layer.scale * torch.nn.functional.layer_norm(x, x.shape[1:], eps=0.0)
+            elif isinstance(layer, nf.Scale):
+                x = layer.factor * x
+            elif isinstance(layer, nf.Parallel):
+                x = JOINS[layer.how]([walk(branch, x) for branch in layer.branches])
             elif isinstance(layer, nf.Activation):
                 x = torch_activation(layer, x)
         return x

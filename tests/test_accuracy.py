@@ -84,8 +84,10 @@ def radii(net, n_inputs, products, u, m):
 
 def slope_terms(activation):
     """K̇ of a kinked activation is a difference and rounds as its terms do: at most this large together."""
-    name, parameters = ("none", ()) if activation is None else activation.instruction
-    return parameters[0] ** 2 + parameters[1] ** 2 if name == "piecewise_linear" else 0
+    if activation is None or not activation.instruction.is_two_slopes:
+        return 0
+    a, b = activation.instruction.parameters
+    return a**2 + b**2
 
 
 def cusp_bound(net, n_inputs, u):
@@ -93,7 +95,7 @@ def cusp_bound(net, n_inputs, u):
     total = (n_inputs + 2 * OPS * net.depth) * u
     activations = [layer for layer in net.layers if isinstance(layer, nf.Activation)]
     for depth, activation in enumerate(activations, start=1):
-        a, b = activation.instruction[1]
+        a, b = activation.instruction.parameters
         rho_error = (n_inputs + OPS * (depth + 1)) * u
         total += (a - b) ** 2 / (a**2 + b**2) * np.sqrt(2 * rho_error) / np.pi
     return total

@@ -32,9 +32,9 @@ def duals(act: Activation, q1, q2, c):
     if q1.size == 0:
         return np.zeros(q1.shape), np.zeros(q1.shape)
 
-    name, parameters = act.instruction
-    varies = series.varies(act)
-    program = _core.Program([(name, () if varies else parameters, (1, 0, 0, 0))])
+    instruction = act.instruction
+    varies = instruction.varies
+    program = _core.Program([(instruction.name, () if varies else instruction.parameters, (1, 0, 0, 0))])
     if varies:
         q = np.concatenate(flat[:2])
         q = q[q > 0]

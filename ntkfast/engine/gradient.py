@@ -42,7 +42,7 @@ class _Problem:
 
     @property
     def tile(self):
-        flops = 2 * self.loaded[0][1].shape[1] + FLOPS_PER_LAYER * len(self.code.dense)
+        flops = 2 * self.loaded[0][1].shape[1] + FLOPS_PER_LAYER * len(self.code.parameters) // 2
         return limit.tile_size(*self.shape, flops, self.dtype.itemsize)
 
     def arguments(self, program, outputs):
@@ -64,29 +64,60 @@ class _Problem:
         Σ(x, x) and Θ(x, x), each (parameters, n).
         """
         numbers = _core.rates(program, norms, self.n_threads).astype(float)
-        all_by_q = np.zeros((len(self.at), len(norms)))
-        all_by_theta, copies, rates = all_by_q.copy(), [], []
-        for k, (name, parameters, layer) in enumerate(self.code.instructions):
-            a, c = float(layer[0]), float(layer[2])
-            before, after = np.searchsorted(self.at, [k, k + 1])
-            by_q, by_theta = all_by_q[:before], all_by_theta[:before]
-            if name == "push":
-                copies.append((by_q.copy(), by_theta.copy()))
-            elif name == "add":
-                scale = float(parameters[0])
-                by_q *= scale
-                by_theta *= scale
-                for array, copy in zip((by_q, by_theta), copies.pop(), strict=True):
-                    array[: len(copy)] += copy
+        by_q, by_theta = (np.zeros((len(self.at), len(norms))) for _ in range(2))
+        now, stack, rates = (np.asarray(norms), 0.0), [], []  # now: Σ(x, x) and Θ(x, x)
+        for k, line in enumerate(self.code.lines):
+            a, b, c, d = map(float, line.numbers)
+            now, by_q, by_theta = BRANCHING.get(line.instruction.name, _stay)(line, stack, (now, by_q, by_theta))
             q, theta, value, slope, value_rate, slope_rate = numbers[k]
-            rate = np.divide(by_q, q, out=np.zeros_like(by_q), where=q > 0)
+            before, after = np.searchsorted(self.at, [k, k + 1])
+            rate = np.divide(by_q[:before], q, out=np.zeros_like(by_q[:before]), where=q > 0)
             rates.append(rate)
-            by_theta[:] = a * slope * by_theta + (a * theta * slope_rate + c * value_rate) * rate
-            by_q[:] = a * value_rate * rate
+            by_theta[:before] = a * slope * by_theta[:before] + (a * theta * slope_rate + c * value_rate) * rate
+            by_q[:before] = a * value_rate * rate
             da, db, dc, dd = self.layer[before:after].T[..., None]
-            all_by_q[before:after] = da * value + db
-            all_by_theta[before:after] = da * theta * slope + dc * value + dd
-        return rates, (all_by_q, all_by_theta)
+            by_q[before:after] = da * value + db
+            by_theta[before:after] = da * theta * slope + dc * value + dd
+            now = a * value + b, a * slope * theta + c * value + d
+        return rates, (by_q, by_theta)
+
+
+def _stay(line, stack, state):
+    return state
+
+
+def _push(line, stack, state):
+    now, *rates = state
+    stack.append((now, *map(np.copy, rates)))
+    return state
+
+
+def _swap(line, stack, state):
+    top = stack.pop()
+    stack.append(state)
+    return top
+
+
+def _add(line, stack, state):
+    (weight,) = map(float, line.instruction.parameters)
+    _, top_q, top_theta = stack.pop()
+    now, by_q, by_theta = state
+    return now, by_q + weight * top_q, by_theta + weight * top_theta
+
+
+def _multiply(line, stack, state):
+    (top_sigma, top_theta), by_top_q, by_top_theta = stack.pop()
+    (sigma, theta), by_q, by_theta = state
+    return (
+        (sigma, theta),
+        sigma * by_top_q + top_sigma * by_q,
+        theta * by_top_q + top_sigma * by_theta + sigma * by_top_theta + top_theta * by_q,
+    )
+
+
+# What instructions that work on the stack do to Σ(x, x) and Θ(x, x) and to their rates. The values after a sum or a
+# product come from C.
+BRANCHING = {"push": _push, "swap": _swap, "add": _add, "multiply": _multiply}
 
 
 def _problem(net, X, Y, dtype, n_threads):
@@ -99,18 +130,9 @@ def _problem(net, X, Y, dtype, n_threads):
                 f"gradient: activation {activation.name!r} jumps and is known by its Hermite series only, which has no "
                 "derivatives; step, sign and rectified_monomial(0) have them"
             )
-    return _Problem(code, limit.load(x, y, dtype, n_threads), *_parameters(code), dtype, n_threads)
-
-
-def _parameters(code):
-    """weight_std and bias_std of each Dense: which instruction's layer they change, and the rates of its numbers."""
-    at, rates = [], []
-    for k, dense in code.dense:
-        a, _, c, _ = code.instructions[k][2]
-        w, beta = np.longdouble(dense.weight_std), np.longdouble(dense.bias_std)
-        at += [k, k]
-        rates += [[2 * a / w, 0, 2 * c / w, 0], [0, 2 * beta, 0, 2 * beta * dense.bias_lr]]
-    return np.array(at, dtype=np.intc), np.array(rates, dtype=float)
+    at = np.array([parameter.line for parameter in code.parameters], dtype=np.intc)
+    rates = np.array([parameter.rates for parameter in code.parameters], dtype=float)
+    return _Problem(code, limit.load(x, y, dtype, n_threads), at, rates, dtype, n_threads)
 
 
 def weighted(net: Network, X, weights, Y, get, dtype, n_threads, show):
@@ -156,7 +178,7 @@ def matrices(net: Network, X, Y, get, dtype, n_threads, show):
         """Fill the results; the rates of the diagonal's outputs, if symmetric."""
         arguments, rates = problem.arguments(program, get), []
         for _, points, norms in problem.loaded:
-            all_rates = np.zeros((len(problem.at), len(problem.code.instructions), len(points)))
+            all_rates = np.zeros((len(problem.at), len(problem.code.lines), len(points)))
             of_points, of_outputs = problem.along(program, norms)
             for k, rate in enumerate(of_points):
                 all_rates[: len(rate), k] = rate

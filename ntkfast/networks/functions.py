@@ -8,6 +8,7 @@ import numpy as np
 from ntkfast.networks import quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
+from ntkfast.networks.instruction import Instruction
 from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is looked at on [-REACH, REACH] when the activation is made
@@ -188,4 +189,4 @@ def activation_of(phi, name, derivative, kinks):
     lines = _pieces(function, kinks) if kinks else None
     if lines:
         return piecewise(name, (), *lines, source=source)
-    return Activation(name, (), function, derivative, ("series", ()), kinks, source)
+    return Activation(name, (), function, derivative, Instruction("series"), kinks, source)

@@ -34,7 +34,7 @@ class Instruction:
 
     @property
     def is_piecewise_linear(self) -> bool:
-        """Whether φ(x) = offset + slope x + Σ_j jump_j max(x - at_j, 0), parameters (offset, slope, ((at, jump), …))."""
+        """Whether φ(x) = offset + slope x + Σ_j jump_j max(x - at_j, 0), parameters offset, slope, ((at, jump), …)."""
         return self.name == "kinks"
 
     @property
@@ -44,7 +44,7 @@ class Instruction:
 
     @property
     def has_offset(self) -> bool:
-        """Whether the parameters are an amplitude, a frequency, and a number that may be 0 though φ is no polynomial."""
+        """Whether the parameters are an amplitude, a frequency, and a number that may be 0 without further ado."""
         return self.name in ("sine", "erf")
 
     @property

@@ -64,8 +64,8 @@ class Layer:
         raise NotImplementedError
 
     def share(self, share: float | None) -> float | None:
-        """How a multiple of something leaves the layer, as a multiple of it: 0 if what leaves is independent of it, None
-        if it depends on it in another way.
+        """How a multiple of a field leaves the layer, as a multiple of that field: 0 if what leaves is independent of
+        it, None if it depends on it in another way.
         """
         return 0.0 if share == 0 else None
 

@@ -32,8 +32,8 @@ __all__ = ["Dense", "Dropout", "LayerNorm", "Parallel", "Residual", "Scale", "as
 class Dense(Layer):
     """An affine layer in NTK parametrisation: x ↦ (weight_std/√n) W x + bias_std b, all entries of W and b iid N(0, 1).
 
-    With w = weight_std and β = bias_std, in the limit Σ ↦ w²Σ + β², Θ ↦ w²Θ + weight_lr w²Σ + bias_lr β² (Jacot, Gabriel
-    and Hongler 2018, Proposition 1 and Theorem 1).
+    With w = weight_std and β = bias_std, in the limit Σ ↦ w²Σ + β², Θ ↦ w²Θ + weight_lr w²Σ + bias_lr β² (Jacot,
+    Gabriel and Hongler 2018, Proposition 1 and Theorem 1).
 
     Parameters
     ----------

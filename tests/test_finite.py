@@ -31,6 +31,34 @@ def block(scale=0.7):
     return nf.Residual("gelu", nf.Dense(1.2, 0.3), inner, "erf", nf.Dense(0.9), scale=scale)
 
 
+GATE = nf.Parallel(["tanh", nf.Dense(0.8)], [nf.Dense(1.0, 0.2), "sigmoid"], [], how="product")
+CONCAT = nf.Parallel(
+    ["erf", nf.Dropout(0.5)], [nf.Dense(1.2, 0.1), "tanh", nf.Scale(-0.5)], how="concat", shares=(1, 2)
+)
+BRANCHED = {
+    "sum": nf.Network(
+        [
+            nf.Scale(1.5),
+            nf.Parallel([nf.Dense(), "tanh", nf.Dense(1.0, 0.1)], nf.Dense(0.7, 0.2), nf.Dense()),
+            nf.Parallel([], nf.LayerNorm(0.5), how="concat"),
+            nf.Dense(1.2),
+            nf.Parallel([], ["sin", nf.Dense()], [nf.Residual("tanh", nf.Dense(0.9, 0.1)), nf.Scale(0.5)]),
+            "erf",
+            nf.Dense(),
+        ]
+    ),
+    "product": nf.Network([nf.Dense(1.0, 0.1), GATE, nf.Dense(), nf.LayerNorm(2.0), "tanh", nf.Dense(0.9, 0.2)]),
+    "product of inputs": nf.Network([nf.Parallel(nf.Dense(), nf.Dense(1.0, 0.3), how="product"), nf.Dense()]),
+    "concat": nf.Network([nf.Dense(1.3), CONCAT, nf.Dense(1.0, 0.3), "gelu", nf.Dense()]),
+    "ends in branches": nf.Network(
+        [
+            nf.Dense(1.0, 0.2),
+            nf.Parallel(["tanh", nf.Dense(1.1)], ["erf", nf.Dense(0.9, 0.4), nf.Scale(0.5)], []),
+            nf.Scale(2.0),
+        ]
+    ),
+}
+
 NETWORKS = {
     "linear": nf.MLP(depth=1, bias_std=0.5),
     "two linear layers": nf.Network([nf.Dense(), nf.Dense(1.0, 0.2)]),
@@ -43,6 +71,7 @@ NETWORKS = {
     "layer norm": nf.Network([nf.Dense(2.0, 0.1), nf.LayerNorm(), "tanh", nf.Dense(), nf.LayerNorm(), nf.Dense()]),
     "norm in a block": nf.Network([nf.Dense(), nf.Residual(nf.LayerNorm(), "relu", nf.Dense()), "relu", nf.Dense()]),
     "dropout": nf.Network([nf.Dropout(0.1), nf.Dense(), "relu", nf.Dropout(0.5), nf.Dense()]),
+    **BRANCHED,
 }
 
 
@@ -72,9 +101,39 @@ def test_every_activation_against_torch(activation):
     check_against_torch(finite(net, 1), X)
 
 
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+@pytest.mark.parametrize("name", BRANCHED)
+def test_jacobian_of_branches_against_differences(name, parametrization):
+    check_against_differences(finite(BRANCHED[name], 2, parametrization))
+
+
+def test_outputs_of_branches():
+    """By hand, from the weights."""
+    (w0, w1, w2), x = (
+        (f := finite(nf.Network([nf.Dense(), nf.Residual("tanh", nf.Dense(2.0), scale=0.5), nf.Dense()]))).weights,
+        X,
+    )
+    h = x @ w0.T / np.sqrt(3)
+    assert_allclose(f(x), (h + 0.5 * (np.tanh(h) @ w1.T * 2 / np.sqrt(6))) @ w2.T / np.sqrt(6))
+    f = finite(
+        nf.Network([nf.Dense(), nf.Parallel([], [nf.Dense(), "tanh"], how="product"), nf.Scale(3.0), nf.Dense()])
+    )
+    w0, w1, w2 = f.weights
+    h = x @ w0.T / np.sqrt(3)
+    assert_allclose(f(x), 3 * (h * np.tanh(h @ w1.T / np.sqrt(6))) @ w2.T / np.sqrt(6))
+    f = finite(nf.Network([nf.Dense(), nf.Parallel("tanh", nf.Dense(), how="concat"), nf.Dense()]))
+    w0, w1, w2 = f.weights
+    h = x @ w0.T / np.sqrt(3)
+    assert [w.shape for w in f.weights] == [(3, 3), (3, 3), (2, 6)]
+    assert_allclose(f(x), np.hstack([np.tanh(h), h @ w1.T / np.sqrt(3)]) @ w2.T / np.sqrt(6))
+
+
 def test_activation_from_a_function_against_differences():
     act = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, "snake", derivative=lambda x: 1 + np.sin(2 * x))
-    f = finite(nf.Network([nf.Dense(), act, nf.Dense(1.0, 0.1), act, nf.Dense()]))
+    check_against_differences(finite(nf.Network([nf.Dense(), act, nf.Dense(1.0, 0.1), act, nf.Dense()])))
+
+
+def check_against_differences(f):
     jacobian, h = f.jacobian(X), 1e-3
     weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
     column = 0
@@ -86,7 +145,7 @@ def test_activation_from_a_function_against_differences():
                     array[place] = value + sign * k * h
                     difference = difference + sign * w * f(X) / h
             array[place] = value
-            assert_allclose(jacobian[..., column], difference, atol=1e-11)
+            assert_allclose(jacobian[..., column], difference, atol=1e-10)
             column += 1
     assert column == f.n_parameters
 
@@ -347,7 +406,7 @@ def test_widths_of_residual_networks():
     assert finite(NETWORKS["ends in nested blocks"], 2, widths=None)(X).shape == (7, 2)
 
 
-@pytest.mark.parametrize("name", ["relu", "residual", "layer norm"])
+@pytest.mark.parametrize("name", ["relu", "residual", "layer norm", "sum", "product"])
 def test_wide_networks_have_the_limit_kernel_in_the_mean(name):
     """The mean over 40 networks of width 600, within 5 standard errors and a bias of order 1/width."""
     net = NETWORKS[name]

@@ -21,7 +21,7 @@ OPENMP = [  # (compile flags, link flags)
     (["-fopenmp"], ["-fopenmp"]),
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
 ]
-CORE = ["dispatch", "tiles", "points", "norms", "products", "limit", "gradient", "tangent", "array"]
+CORE = ["dispatch", "tiles", "points", "norms", "products", "limit", "gradient", "tangent", "array", "vectors", "queue"]
 
 
 def library(name, sources, flags, macros=()):

@@ -18,7 +18,7 @@ from ntkfast.finite.products import jvp, ntk_vector_product, vjp
 from ntkfast.finite.training import Record, max_learning_rate, train
 from ntkfast.infinite.derivatives import kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
-from ntkfast.infinite.kernels import diagonal, kernels, nngp, ntk
+from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
 from ntkfast.infinite.phase import phase, phase_diagram
 from ntkfast.learning.convergence import convergence
 from ntkfast.learning.features import random_feature_convergence, random_feature_model
@@ -45,6 +45,7 @@ from ntkfast.support.errors import ActivationError, DivergenceError, Error, Prec
 
 if _TYPE_CHECKING:
     from ntkfast import datasets, experiments, plotting, torch
+    from ntkfast.infinite.operator import KernelOperator
 
 __version__ = _version("ntkfast")
 
@@ -58,6 +59,9 @@ __all__ = [
     "Error",
     "FiniteNetwork",
     "GaussianProcess",
+    "KernelOperator",
+    "Kernels",
+    "KernelsAndGradients",
     "LayerNorm",
     "LeastSquaresFlow",
     "LinearizedNetwork",
@@ -107,13 +111,16 @@ __all__ = [
 
 # Modules that need more than the engine does: imported when they are first asked for (PEP 562).
 _LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
+_LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return _import_module(f"ntkfast.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(_import_module(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})

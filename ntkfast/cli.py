@@ -1,41 +1,56 @@
 """The command line: ntkfast info, demo, bench, accuracy, paper."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from ntkfast.engine.config import show_config
-from ntkfast.experiments.paper import EXPERIMENTS, FIGURES
 from ntkfast.support.errors import DivergenceError
 
 
-def say(line):
-    """Tell how far a long run is; nobody may be reading."""
+def say(line: str) -> None:
+    """Report the progress of a long run; nobody may be reading."""
     with contextlib.suppress(OSError):
         click.echo(line)
 
 
-def fail(message):
-    """One line on stderr and exit code 2."""
+def fail(message: object) -> NoReturn:
+    """Print one line on stderr and exit with code 2."""
     click.echo(f"ntkfast: {message}", err=True)
     sys.exit(2)
 
 
-class Commands(click.Group):
-    """A group that tells what it cannot take in one line, on any terminal."""
+def in_options(error: Exception) -> str:
+    """The message of an error, in which the argument of a Python function that it begins with becomes an option.
 
-    def main(self, args=None, **options):
+    The library says "out: expected a folder"; the option of that name is --out.
+    """
+    message = str(error)
+    argument, colon, rest = message.partition(": ")
+    context = click.get_current_context(silent=True)
+    options = {} if context is None else {p.name: p.opts[-1] for p in context.command.params}
+    return f"{options.get(argument, argument)}{colon}{rest}"
+
+
+class Commands(click.Group):
+    """A group that reports what it cannot accept in one line, on any terminal."""
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         try:
             code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
         except click.UsageError as error:
-            if not error.message or error.message.startswith("Usage:"):  # a group without a command
+            if error.ctx and (not error.message or error.message.startswith("Usage:")):  # a group without a command
                 click.echo(error.ctx.get_help(), err=True)
                 sys.exit(2)
             where = error.ctx.command_path.removeprefix("ntkfast").strip() if error.ctx else ""
@@ -47,25 +62,27 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ntkfast")
-def main():
+def main() -> None:
     """Neural tangent kernels at the speed of the hardware."""
 
 
 @main.command()
-def info():
+def info() -> None:
     """Print version, instruction set, OpenMP, BLAS, caches and tile size."""
     show_config()
 
 
-threads = click.option("--threads", type=click.IntRange(1, 4096), help="Number of threads.  [default: all]")
+threads = click.option(
+    "--threads", "n_threads", type=click.IntRange(1, 4096), help="Number of threads.  [default: all]"
+)
 
 
 @main.command()
 @click.option(
-    "--out", default="ntkfast_demo.png", show_default=True, type=click.Path(dir_okay=False), help="The figure."
+    "--out", default="ntkfast_demo.png", show_default=True, type=click.Path(dir_okay=False), help="File of the figure."
 )
 @threads
-def demo(out, threads):
+def demo(out: str, n_threads: int | None) -> None:
     """NTK regression on scikit-learn's handwritten digits, with a figure."""
     from ntkfast import demo as module
 
@@ -74,13 +91,13 @@ def demo(out, threads):
         fail(f"--out: expected a file name that ends in .png, .pdf or .svg, got {out}")
     try:
         path.open("ab").close()
-    except OSError as error:  # before the work, not after
-        fail(f"--out: {path} cannot be written: {error.strerror}")
+    except OSError as error:  # before the work, not after it
+        fail(f"--out: cannot write to {path}: {error.strerror}")
     try:
-        report = module.run(path, n_threads=threads)
+        report = module.run(path, n_threads=n_threads)
     except (ImportError, OSError) as error:
         fail(error)
-    click.echo(f"{report.n_train} digits to train on, {report.n_test} to test; depth-4 ReLU network, bias_std 0.1")
+    click.echo(f"{report.n_train} training and {report.n_test} test digits; depth-4 ReLU network, bias_std 0.1")
     click.echo(f"test accuracy, NTK regression         {report.accuracy_ntk:8.2%}")
     click.echo(f"test accuracy, RBF kernel ridge       {report.accuracy_rbf:8.2%}  (scikit-learn)")
     click.echo("leading eigenvalues of K/N            " + "  ".join(f"{value:.4g}" for value in report.eigenvalues[:6]))
@@ -92,16 +109,17 @@ def demo(out, threads):
 @main.command()
 @click.option("--n", default=8000, show_default=True, type=click.IntRange(min=2), help="Number of points.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Timed runs of each side.")
-def bench(n, repeats):
-    """Time ntkfast beside NumPy and scikit-learn.
+def bench(n: int, repeats: int) -> None:
+    """Time ntkfast against NumPy and scikit-learn.
 
-    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000.
+    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000; below that, finite
+    networks are narrower too.
     """
     from ntkfast import benchmarks
 
     show_config()
     click.echo(f"\nn={n}; depth-4 ReLU, float64 unless named; medians of {repeats} in ms\n")
-    click.echo(f"{'A / B':<68} {'A':>8} {'B':>8} {'A/B':>7}   goal (of the limit kernels: at n=8000)")
+    click.echo(f"{'A / B':<68} {'A':>8} {'B':>8} {'A/B':>7}   goal (at n=8000)")
     for case in benchmarks.cases(n):
         ours, reference, ratio = benchmarks.measure(case, repeats)
         met = ratio >= case.bound if case.at_least else ratio <= case.bound
@@ -114,8 +132,8 @@ def bench(n, repeats):
 
 
 @main.command()
-def accuracy():
-    """Print the errors of every named activation's dual, as the table of docs/accuracy.md. Takes minutes."""
+def accuracy() -> None:
+    """Print the errors of every named activation's dual, as in the table of docs/accuracy.md. Takes minutes."""
     from ntkfast import accuracy as module
 
     click.echo("| activation | method | E[φφ] | E[φ'φ'] | both at ρ = 1 |")
@@ -124,30 +142,58 @@ def accuracy():
         click.echo(f"| {row.name} | {row.method} | {row.value:.0e} | {row.slope:.0e} | {row.diagonal:.0e} |")
 
 
+# ---- ntkfast paper -------------------------------------------------------------------------------------------
+
+FIGURES = {
+    "fig1": "Figure 1: the tangent kernel at two widths, before and after training.",
+    "fig2": "Figure 2: trained networks and the limit Gaussian.",
+    "fig3": "Figure 3: principal components of MNIST, and training along one of them.",
+    "theory": "The theorems and propositions, measured.",
+    "all": "All of these: minutes; with --full, about a day.",
+}
+
+
 class Figures(click.Group):
-    """The figures in their order, and what is known beside an unknown one."""
+    """The figures in their order, mnist, and hidden from the list, each experiment by its own name."""
 
-    def resolve_command(self, ctx, args):
-        if args[0] not in self.commands:
-            single = [name for name in self.commands if name not in self.list_commands(ctx)]
-            known = f"{', '.join(self.list_commands(ctx))}, and of these {', '.join(single)}"
-            fail(f"paper: {args[0]} is unknown; the known ones are {known}")
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*FIGURES, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        from ntkfast.experiments.paper import EXPERIMENTS, select
+
+        if name in FIGURES:
+            names = [experiment.name for experiment in select(name)]
+            several = f"  [{' + '.join(names)}]" if len(names) > 1 and name != "all" else ""
+            return figure_command(name, FIGURES[name] + several)
+        for experiment in EXPERIMENTS:
+            if name == experiment.name:
+                return figure_command(name, experiment.title)
+        return super().get_command(ctx, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from ntkfast.experiments.paper import EXPERIMENTS
+
+        if self.get_command(ctx, args[0]) is None:
+            listed = self.list_commands(ctx)
+            single = [experiment.name for experiment in EXPERIMENTS if experiment.name not in listed]
+            known = f"{', '.join(listed)}, and single experiments: {', '.join(single)}"
+            fail(f"paper: unknown figure {args[0]}; the known ones are {known}")
         return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx):
-        return [name for name, command in self.commands.items() if not command.hidden]
 
 
 @main.group(cls=Figures)
-def paper():
+def paper() -> None:
     """The figures and statements of Jacot, Gabriel and Hongler (2018), with our numbers beside theirs."""
 
 
-def paper_options(command):
+def paper_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that all commands of the group have."""
     for option in (
         threads,
-        click.option("--download", is_flag=True, help="Fetch MNIST from OpenML into that folder first."),
+        click.option("--download", is_flag=True, help="Fetch MNIST from OpenML into the folder of --data first."),
         click.option("--data", type=click.Path(), help="Folder of the MNIST files.  [default: $NTKFAST_DATA]"),
         click.option("--out", default="paper", show_default=True, type=click.Path(), help="Folder of the results."),
     ):
@@ -156,14 +202,14 @@ def paper_options(command):
 
 
 @contextlib.contextmanager
-def one_line(when_stopped):
-    """What can go wrong with files, memory and extras, and Ctrl-C, in one line."""
+def one_line(when_stopped: str) -> Iterator[None]:
+    """Report in one line what can go wrong with files, memory and extras, and Ctrl-C."""
     from numpy.linalg import LinAlgError
 
     from ntkfast.datasets import DataError
 
     before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a batch system says Ctrl-C
     try:
         yield
     except KeyboardInterrupt:
@@ -171,47 +217,42 @@ def one_line(when_stopped):
         sys.exit(130)
     except MemoryError as error:
         fail(str(error) or "out of memory")
-    except (DataError, ImportError, OSError, LinAlgError, DivergenceError) as error:
-        fail(error)
+    except DataError as error:
+        advice = "; name the folder of the four MNIST files with --data or NTKFAST_DATA, or fetch them with --download"
+        fail(error.problem + (advice if error.remedy else ""))
+    except (ImportError, OSError, LinAlgError, DivergenceError) as error:
+        fail(in_options(error))
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def add_figure(name, text, hidden=False):
-    @paper.command(name, help=text, hidden=hidden)
+def figure_command(name: str, text: str) -> click.Command:
+    """The command that runs the experiments of a figure."""
+
+    @click.command(name, help=text)
     @paper_options
     @click.option("--full/--quick", default=False, help="The paper's sizes, or small ones.  [default: quick]")
     @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-    def command(out, full, data, download, seed, threads):
+    def command(out: str, full: bool, data: str | None, download: bool, seed: int, n_threads: int | None) -> None:
         from ntkfast import datasets
         from ntkfast.experiments import paper as module
+        from ntkfast.experiments.results import exclusive
 
-        with one_line("the same command continues with the networks that are done"):
-            with module.folder(out):  # before the download, not after
-                data = datasets.download_mnist(data) if download else data
-            found = module.run_all(name, out, data=data, full=full, seed=seed, threads=threads, say=say)
+        with one_line("run the same command again to continue from the finished networks"):
+            with exclusive(out):  # before the download, not after it
+                folder = datasets.download_mnist(data) if download else data
+            found = module.run_all(name, out, data=folder, full=full, seed=seed, n_threads=n_threads, say=say)
         judged = [finding for _, finding in found if finding.ok is not None]
         wrong = [(title, finding) for title, finding in found if finding.ok is False]
-        click.echo(f"{Path(out) / 'report.md'}: {len(judged) - len(wrong)} of {len(judged)} within their tolerance")
+        click.echo(f"{Path(out) / 'report.md'}: {len(judged) - len(wrong)} of {len(judged)} within tolerance")
         for title, finding in wrong:
             click.echo(f"{title}; {finding}")
         sys.exit(1 if wrong else 0)
 
-
-for name, text in {
-    "fig1": "Figure 1: the tangent kernel of two widths before and after training.",
-    "fig2": "Figure 2: trained networks and the limit Gaussian.",
-    "fig3": f"Figure 3: principal components of MNIST, and training along one.  [{' + '.join(FIGURES['fig3'])}]",
-    "theory": f"The theorems and propositions, measured.  [{' + '.join(FIGURES['theory'])}]",
-    "all": "All of these: minutes; with --full about a day.",
-}.items():
-    add_figure(name, text)
-for name in EXPERIMENTS:
-    if name not in paper.commands:
-        add_figure(name, EXPERIMENTS[name][0], hidden=True)
+    return command
 
 
-def finite(ctx, parameter, value):
+def finite(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
     if not math.isfinite(value):
         raise click.BadParameter(f"expected a finite number, got {value}")
     return value
@@ -227,21 +268,23 @@ def finite(ctx, parameter, value):
     show_default=True,
     type=click.FloatRange(0, 1e6),
     callback=finite,
-    help="Over the mean of Θ(x, x).",
+    help="Relative to the mean of Θ(x, x).",
 )
-def mnist(n, depth, ridge, out, data, download, threads):
+def mnist(
+    n: int | None, depth: int, ridge: float, out: str, data: str | None, download: bool, n_threads: int | None
+) -> None:
     """Exact NTK regression on all of MNIST: one float32 Gram matrix (14.4 GB for all), factored in place."""
-    from threadpoolctl import threadpool_limits
-
     from ntkfast import datasets
     from ntkfast.experiments import mnist as module
-    from ntkfast.experiments import paper, running
+    from ntkfast.experiments.blas import threadpool_limits
+    from ntkfast.experiments.results import exclusive
+    from ntkfast.experiments.storage import as_dict, save
 
-    with one_line("nothing is kept"), paper.folder(out) as folder:
-        data = datasets.download_mnist(data) if download else data
-        train, test = datasets.mnist("train", data), datasets.mnist("test", data)
-        with threadpool_limits(threads):
+    with one_line("nothing was saved"), exclusive(out) as folder:
+        source = datasets.download_mnist(data) if download else data
+        train, test = datasets.mnist("train", source), datasets.mnist("test", source)
+        with threadpool_limits(n_threads):
             result = module.run(train, test, n, depth, ridge, say=say)
-        running.save(folder / "mnist.npz", running.as_dict(result) | {"accuracy": result.accuracy})
+        save(folder / "mnist.npz", as_dict(result) | {"accuracy": result.accuracy})
     click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")
     click.echo(f"outputs, labels and times: {Path(out) / 'mnist.npz'}")

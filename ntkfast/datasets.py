@@ -1,4 +1,4 @@
-"""MNIST, read from its four original files. Nothing is downloaded unless asked for."""
+"""MNIST, read from its four original files. Nothing is downloaded unless you ask for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ntkfast.support.files import replacing
 
 __all__ = ["MNIST", "DataError", "download_mnist", "mnist"]
 
-# SHA-256 of what is in the files, so that it does not matter how (or whether) they are compressed.
+PathLike = str | os.PathLike[str]
+
+# SHA-256 of the uncompressed contents, so that it does not matter how (or whether) the files are compressed.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -24,26 +26,40 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 PARTS = {"train": ("train", 60000), "test": ("t10k", 10000)}
-GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"  # how a gzip file begins
 VARIABLE = "NTKFAST_DATA"
-HOW = (
-    f"name the folder of the four MNIST files (--data, {VARIABLE}, or folder= in Python), "
-    "or fetch them from OpenML (--download, or download_mnist in Python)"
+REMEDY = (
+    f"pass the folder of the four MNIST files as folder, name it in the environment variable {VARIABLE}, "
+    "or fetch the files from OpenML with ntkfast.datasets.download_mnist"
 )
 
 
 class DataError(Error):
-    """A data set is not there or damaged; the message says which file and how to get it."""
+    """A data set is missing or damaged; the message says which file, and how to get it.
+
+    Attributes
+    ----------
+    problem : str
+    remedy : str
+        What to do about it in Python; "" if the message has no advice.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
 
 class MNIST(NamedTuple):
-    """Digits as they are in the files: images (N, 784) and labels (N,), both uint8."""
+    """Digits as they are in the files: images, shape (N, 784), and labels, shape (N,), both uint8."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
-def mnist(part: str = "train", folder=None) -> MNIST:
+def mnist(part: str = "train", folder: PathLike | None = None) -> MNIST:
     """The handwritten digits of LeCun, Cortes and Burges.
 
     Parameters
@@ -51,8 +67,8 @@ def mnist(part: str = "train", folder=None) -> MNIST:
     part : {"train", "test"}
         60000 or 10000 digits.
     folder : path-like, optional
-        Where train-images-idx3-ubyte.gz and the others are, compressed or not. Default: what the environment variable
-        NTKFAST_DATA names.
+        Where train-images-idx3-ubyte.gz and the others are, compressed or not. Default: the folder that the environment
+        variable NTKFAST_DATA names.
 
     Returns
     -------
@@ -76,78 +92,81 @@ def mnist(part: str = "train", folder=None) -> MNIST:
     if part not in PARTS:
         raise ValueError(f"part: expected 'train' or 'test', got {part!r}")
     prefix, n = PARTS[part]
-    folder = _folder(folder)
-    images = np.frombuffer(_content(folder, f"{prefix}-images-idx3-ubyte"), np.uint8, offset=16)
-    labels = np.frombuffer(_content(folder, f"{prefix}-labels-idx1-ubyte"), np.uint8, offset=8)
+    source = _folder(folder)
+    images = np.frombuffer(_content(source, f"{prefix}-images-idx3-ubyte"), np.uint8, offset=16)
+    labels = np.frombuffer(_content(source, f"{prefix}-labels-idx1-ubyte"), np.uint8, offset=8)
     return MNIST(images.reshape(n, 784), labels)
 
 
-def _folder(folder):
+def _folder(folder: PathLike | None) -> Path:
     folder = folder or os.environ.get(VARIABLE)
     if not folder:
-        raise DataError(f"MNIST: no folder is known; {HOW}")
+        raise DataError("MNIST: no folder was given", REMEDY)
     return Path(folder)
 
 
-def _content(folder, name):
-    """The bytes of one file, compressed or not, once they are known to be the right ones."""
+def _content(folder: Path, name: str) -> bytes:
+    """The uncompressed bytes of one file, after their checksum has been verified."""
     path = next((path for path in (folder / f"{name}.gz", folder / name) if path.exists()), None)
     if path is None:
         if folder.exists() and not folder.is_dir():
-            raise DataError(f"MNIST: {folder} is no folder; {HOW}")
-        raise DataError(f"MNIST: {folder} has no file {name}.gz; {HOW}")
+            raise DataError(f"MNIST: {folder} is not a folder", REMEDY)
+        raise DataError(f"MNIST: {folder} has no file {name}.gz", REMEDY)
     expected = SHA256[name]
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(GZIP) else content
     except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
-        raise DataError(f"MNIST: {path} cannot be read ({error}), expected SHA-256 {expected} inside; {HOW}") from None
+        raise DataError(
+            f"MNIST: cannot read {path} ({error}), expected content of SHA-256 {expected}", REMEDY
+        ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise DataError(f"MNIST: {path} is damaged: its content has SHA-256 {found}, expected {expected}; {HOW}")
+        raise DataError(f"MNIST: {path} is damaged: its content has SHA-256 {found}, expected {expected}", REMEDY)
     return content
 
 
-def download_mnist(folder=None) -> Path:
-    """Fetch the digits from OpenML by scikit-learn and write the four files into a folder.
+def download_mnist(folder: PathLike | None = None) -> Path:
+    """Fetch the digits from OpenML with scikit-learn, and write the four files into a folder.
 
     Parameters
     ----------
     folder : path-like, optional
-        Made if it is not there. Default: what the environment variable NTKFAST_DATA names.
+        Created if it does not exist. Default: the folder that the environment variable NTKFAST_DATA names.
 
     Returns
     -------
     Path
+        The folder.
 
     Raises
     ------
     ntkfast.datasets.DataError
-        There is no network, or what came is not MNIST.
+        No folder was given, there is no network, or what OpenML sent is not MNIST.
     ImportError
         scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import fetch_openml
     except ImportError:
-        raise ImportError("--download needs scikit-learn: pip install 'ntkfast[sklearn]'") from None
-    folder = _folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        raise ImportError("fetching MNIST needs scikit-learn: pip install 'ntkfast[sklearn]'") from None
+    target = _folder(folder)
+    target.mkdir(parents=True, exist_ok=True)
     try:
         images, labels = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, parser="liac-arff")
-    except Exception as error:  # URLError, OpenMLError and others, by its version
+    except Exception as error:  # URLError, OpenMLError and others, depending on its version
         raise DataError(f"MNIST: could not be fetched from OpenML: {error}") from None
     images, labels = np.asarray(images).astype(np.uint8), np.asarray(labels).astype(np.uint8)
     first = 0
     for prefix, n in PARTS.values():
         rows, first = slice(first, first + n), first + n
-        for name, array, axes in (("images-idx3", images[rows], (28, 28)), ("labels-idx1", labels[rows], ())):
-            name = f"{prefix}-{name}-ubyte"
+        for kind, array, axes in (("images-idx3", images[rows], (28, 28)), ("labels-idx1", labels[rows], ())):
+            name = f"{prefix}-{kind}-ubyte"
             header = np.array([0x801 + len(axes), len(array), *axes], ">u4")  # 0x8: of bytes; then the number of axes
             content = header.tobytes() + array.tobytes()
             found = hashlib.sha256(content).hexdigest()
             if found != SHA256[name]:
-                raise DataError(f"MNIST: OpenML sent another {name}: SHA-256 {found}, expected {SHA256[name]}")
-            with replacing(folder / f"{name}.gz") as file:
+                raise DataError(f"MNIST: OpenML sent a different {name}: SHA-256 {found}, expected {SHA256[name]}")
+            with replacing(target / f"{name}.gz") as file:
                 file.write(gzip.compress(content))
-    return folder
+    return target

@@ -1,9 +1,16 @@
 """Plots. Every function draws into the given Axes (or a new figure's) and returns it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import quantiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "plot_components",
@@ -17,7 +24,7 @@ __all__ = [
 ]
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> Figure:
     """A matplotlib Figure that belongs to no window."""
     try:
         from matplotlib.figure import Figure

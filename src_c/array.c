@@ -1,23 +1,32 @@
 /* array.c: the sink that writes into arrays in memory (or mapped files), of any strides. */
 #include "ntkfast.h"
 
-int nf_array_put(void *self, const nf_tile *tile, int first, int last)
+/* Rows first .. last of every plane, or of its mirror image: that is writing with the strides exchanged. */
+static void write(const nf_array *out, const nf_tile *tile, int first, int last, int mirrored)
 {
-    const nf_array *out = self;
-    const nf_isa *isa = nf_isa_in_use();
-    const int64_t size = out->dtype == NF_FLOAT32 ? 4 : 8;
-    const int mirror = out->symmetric && tile->i0 != tile->j0 && last == tile->ni;
+    const nf_dtype dtype = tile->grid->dtype;
+    const int64_t size = dtype == NF_FLOAT32 ? 4 : 8;
     for (int p = 0; p < NF_PLANES; p++) {
         const char *plane = tile->plane[p];
         if (!plane)
             continue;
-        const int64_t rs = out->row_stride[p], cs = out->column_stride[p];
-        char *const base = out->base[p];
-        isa->put[out->dtype](plane + (int64_t)first * tile->ld * size, tile->ld, last - first, tile->nj,
-                             base + ((tile->i0 + first) * rs + tile->j0 * cs) * size, rs, cs, out->stream);
-        if (mirror) /* that is writing with the strides exchanged */
-            isa->put[out->dtype](plane, tile->ld, tile->ni, tile->nj, base + (tile->j0 * rs + tile->i0 * cs) * size,
-                                 cs, rs, out->stream);
+        const int64_t rs = mirrored ? out->column_stride[p] : out->row_stride[p];
+        const int64_t cs = mirrored ? out->row_stride[p] : out->column_stride[p];
+        char *to = (char *)out->base[p] + ((tile->i0 + first) * rs + tile->j0 * cs) * size;
+        nf_isa_in_use()->put[dtype](plane + (int64_t)first * tile->ld * size, tile->ld, last - first, tile->nj, to, rs,
+                                    cs, out->stream);
     }
+}
+
+int nf_array_put(void *self, const nf_tile *tile, int first, int last)
+{
+    write(self, tile, first, last, 0);
+    return 0;
+}
+
+int nf_array_end(void *self, const nf_tile *tile)
+{
+    if (tile->grid->symmetric && tile->i0 != tile->j0)
+        write(self, tile, 0, tile->ni, 1);
     return 0;
 }

@@ -131,10 +131,11 @@ static double NF_(sum_of)(NF_T *x, int count)
 }
 
 /* Row i and columns j ... of the matrix: what the weights make of them is added to the sums. */
-static void NF_(add_up)(const nf_gradient *map, NF_(tape) *tape, int64_t i, int64_t j, int count)
+static void NF_(add_up)(const nf_gradient *map, const nf_grid *grid, NF_(tape) *tape, int64_t i, int64_t j, int count)
 {
     const nf_program *program = map->limit.program;
-    const int64_t row = i / map->tile, column = j / map->tile, n_columns = (map->m + map->tile - 1) / map->tile;
+    const int tile = grid->tile;
+    const int64_t row = i / tile, column = j / tile, n_columns = (grid->m + tile - 1) / tile;
     for (int k = 0; k < program->n; k++) {
         NF_(step) *step = &tape->step[k];
         double *layer = map->layers + ((row * n_columns + column) * program->n + k) * 4;
@@ -142,8 +143,8 @@ static void NF_(add_up)(const nf_gradient *map, NF_(tape) *tape, int64_t i, int6
             layer[p] += NF_(sum_of)(step->by.layer[p], count);
         if (program->code[k].n_rows == 0)
             continue;
-        double *restrict by_column = map->by_column + (row * program->n + k) * map->m + j;
-        map->by_row[(column * program->n + k) * map->n + i] += NF_(sum_of)(step->by.row, count);
+        double *restrict by_column = map->by_column + (row * program->n + k) * grid->m + j;
+        map->by_row[(column * program->n + k) * grid->n + i] += NF_(sum_of)(step->by.row, count);
         NF_SIMD
         for (int l = 0; l < count; l++)
             by_column[l] += (double)step->by.column[l];
@@ -151,12 +152,13 @@ static void NF_(add_up)(const nf_gradient *map, NF_(tape) *tape, int64_t i, int6
 }
 
 /* The same place of the matrices of derivatives */
-static void NF_(write_out)(const nf_gradient *map, const NF_(tape) *tape, int64_t i, int64_t j, int count)
+static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF_(tape) *tape, int64_t i, int64_t j,
+                           int count)
 {
     const nf_program *program = map->limit.program;
     for (int p = 0; p < map->n_parameters; p++) {
         const NF_(step) *step = &tape->step[map->at[p]];
-        NF_T *restrict to = (NF_T *)map->matrices + (p * map->n + i) * map->m + j, rate[4];
+        NF_T *restrict to = (NF_T *)map->matrices + (p * grid->n + i) * grid->m + j, rate[4];
         for (int r = 0; r < 4; r++)
             rate[r] = (NF_T)map->layer[4 * p + r];
         NF_SIMD
@@ -167,8 +169,8 @@ static void NF_(write_out)(const nf_gradient *map, const NF_(tape) *tape, int64_
             if (program->code[k].n_rows == 0)
                 continue;
             const NF_(step) *later = &tape->step[k];
-            const NF_T of_row = (NF_T)map->of_row[((int64_t)p * program->n + k) * map->n + i];
-            const double *of_column = map->of_column + ((int64_t)p * program->n + k) * map->m + j;
+            const NF_T of_row = (NF_T)map->of_row[((int64_t)p * program->n + k) * grid->n + i];
+            const double *of_column = map->of_column + ((int64_t)p * program->n + k) * grid->m + j;
             NF_SIMD
             for (int l = 0; l < count; l++)
                 to[l] += of_row * later->by.row[l] + (NF_T)of_column[l] * later->by.column[l];
@@ -179,22 +181,22 @@ static void NF_(write_out)(const nf_gradient *map, const NF_(tape) *tape, int64_
 static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner)
 {
     const nf_limit *limit = &map->limit;
-    const int diagonal = limit->symmetric && tile->i0 == tile->j0;
+    const int diagonal = nf_on_diagonal(tile), symmetric = tile->grid->symmetric;
     NF_(tape) *tape = tile->work;
     for (int i = first; i < last; i++) {
         const NF_T *row = (const NF_T *)limit->rows.table + nf_table_at(limit->program, tile->i0 + i);
-        for (int j = 0; j < tile->nj; j += NF_LANES) {
+        for (int j = diagonal ? i / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
             const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
             const NF_T *products = (const NF_T *)inner + (int64_t)i * tile->ld + j;
             const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
-            const int here = diagonal && i >= j && i < j + NF_LANES; /* the diagonal has its own way: points.c */
+            const int skip = diagonal && i >= j ? i + 1 - j : 0; /* what is below the diagonal, and it itself: points.c */
             NF_SIMD
             for (int k = 0; k < NF_LANES; k++) {
                 tape->sigma[k] = products[k];
                 tape->theta[k] = 0;
             }
-            if (here)
-                tape->sigma[i - j] = 0;
+            for (int k = 0; k < skip; k++)
+                tape->sigma[k] = 0;
             NF_(go_forward)(limit->program, row, col, tape);
             NF_T *seed = map->output == NF_NTK ? tape->theta : tape->sigma;
             NF_SIMD
@@ -206,19 +208,19 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
                 for (int k = 0; k < count; k++)
                     seed[k] = weights[k];
                 weights = (const NF_T *)map->weights + j_all * ld + i_all;
-                for (int k = 0; limit->symmetric && !diagonal && k < count; k++)
+                for (int k = 0; symmetric && k < count; k++)
                     seed[k] += weights[k * ld]; /* the pair (j, i) */
-                if (here)
-                    seed[i - j] = 0;
+                for (int k = 0; k < skip && k < count; k++)
+                    seed[k] = 0;
             } else {
                 for (int k = 0; k < count; k++)
                     seed[k] = 1;
             }
             NF_(go_back)(limit->program, tape);
             if (map->weights)
-                NF_(add_up)(map, tape, tile->i0 + i, tile->j0 + j, count);
+                NF_(add_up)(map, tile->grid, tape, tile->i0 + i, tile->j0 + j, count);
             else
-                NF_(write_out)(map, tape, tile->i0 + i, tile->j0 + j, count);
+                NF_(write_out)(map, tile->grid, tape, tile->i0 + i, tile->j0 + j, count);
         }
     }
 }

@@ -9,5 +9,5 @@ size_t nf_gradient_bytes(const nf_program *program)
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_gradient *map = self;
-    nf_isa_in_use()->backward[map->limit.dtype](map, tile, first, last, tile->plane[NF_NNGP]);
+    nf_isa_in_use()->backward[tile->grid->dtype](map, tile, first, last, tile->plane[NF_NNGP]);
 }

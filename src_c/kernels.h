@@ -40,6 +40,7 @@
 #include "rectangle.h"
 #include "backward.h"
 #include "store.h"
+#include "product.h"
 #undef NF_T
 #undef NF_
 #undef NF_C
@@ -63,6 +64,7 @@
 #include "rectangle.h"
 #include "backward.h"
 #include "store.h"
+#include "product.h"
 
 static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)
 {
@@ -81,4 +83,5 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .backward = {backward_f32, backward_f64},
     .dual = dual_f64,
     .put = {put_f32, put_f64},
+    .product = {product_f32, product_f64},
 };

@@ -22,7 +22,7 @@ int nf_limit_open(const void *self, nf_tile *tile, int step)
 {
     const nf_limit *map = self;
     const int start = step * NF_FEATURES, rest = map->d - start;
-    nf_inner_products(map->dtype, map->gemm, tile, map->rows.points, map->columns.points, start,
+    nf_inner_products(map->blas, tile, map->rows.points, map->columns.points, start,
                       rest < NF_FEATURES ? rest : NF_FEATURES, step > 0, inner_plane(tile));
     return rest > NF_FEATURES;
 }
@@ -30,14 +30,15 @@ int nf_limit_open(const void *self, nf_tile *tile, int step)
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_limit *map = self;
-    nf_isa_in_use()->interpret[map->dtype](map, tile, first, last, inner_plane(tile));
-    if (!map->symmetric || tile->i0 != tile->j0)
+    const nf_dtype dtype = tile->grid->dtype;
+    nf_isa_in_use()->interpret[dtype](map, tile, first, last, inner_plane(tile));
+    if (!nf_on_diagonal(tile))
         return;
-    for (int p = 0; p < NF_PLANES; p++) { /* the exact values stand on the diagonal */
+    for (int p = 0; p < NF_PLANES; p++) { /* the diagonal is known exactly */
         if (!tile->plane[p])
             continue;
-        nf_mirror(map->dtype, tile->plane[p], tile->ld, first, last);
-        if (map->dtype == NF_FLOAT32)
+        nf_mirror(dtype, tile->plane[p], tile->ld, first, last);
+        if (dtype == NF_FLOAT32)
             set_diagonal_float(tile->plane[p], tile->ld, first, last, (const float *)map->diagonal[p] + tile->i0);
         else
             set_diagonal_double(tile->plane[p], tile->ld, first, last, (const double *)map->diagonal[p] + tile->i0);

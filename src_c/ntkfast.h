@@ -12,6 +12,7 @@
  *     nf_tangent the map of the empirical kernels: two GEMMs a term, their Hadamard product
  *     nf_gradient the map of their derivatives: backwards through the program
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
+ *     nf_vectors the sink that multiplies with vectors and keeps no matrix
  *
  * No Python, no NumPy, no BLAS header: GEMM comes in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
  * Proposition 1 and Theorem 1.
@@ -191,35 +192,49 @@ enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
 
 enum { NF_SCRATCH = 2 };
 
-/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for), and as large
- * ones that the map may use as it likes; `work` is as large as the map said. */
-typedef struct {
-    int64_t i0, j0;
-    int ni, nj, ld;
-    void *plane[NF_PLANES], *scratch[NF_SCRATCH], *work;
-} nf_tile;
-
 /* The matrix and how it is cut.  symmetric: n == m and only tiles on and above the diagonal are made.
  * The cut depends on the problem alone, never on threads, so that results do not either. */
 typedef struct {
     int64_t n, m;
     int tile; /* rows and columns of one rectangle, a multiple of NF_LANES */
     int symmetric;
+    nf_dtype dtype;
 } nf_grid;
 
-/* open(self, tile, step) makes the products of the whole rectangle, in steps 0, 1, ... until it returns 0;
- * rows(self, tile, first, last) finishes some of its rows; put(self, tile, first, last) takes these away while they are
- * in cache, last == ni: all are there; nonzero: stop.  All run on any thread.  n_scratch: how many scratch planes the
- * map wants, and how many other bytes. */
+/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for), and as many
+ * scratch planes and bytes of `work` as the map wants.  number: its place in the order of the grid.  status: of the
+ * whole run, for a sink that waits; not NF_OK: the run is over. */
+typedef struct {
+    const nf_grid *grid;
+    int64_t number, i0, j0;
+    int ni, nj, ld;
+    void *plane[NF_PLANES], *scratch[NF_SCRATCH], *work;
+    const _Atomic int *status;
+} nf_tile;
+
+static inline int nf_on_diagonal(const nf_tile *tile)
+{
+    return tile->grid->symmetric && tile->i0 == tile->j0;
+}
+
+/* A map fills a rectangle: open(self, tile, step) makes the products of all of it, in steps 0, 1, ... until it returns
+ * 0; rows(self, tile, first, last) finishes some of its rows.  planes: which of the NF_PLANES it fills (bit mask). */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
     const void *self;
+    unsigned planes;
     int n_scratch;
     size_t work_bytes;
 } nf_map;
+
+/* A sink takes it: begin(self, tile) before anything is made; put(self, tile, first, last) takes rows away while they
+ * are in cache; end(self, tile) when all of them were put.  Each may be NULL; nonzero: stop.  Maps and sinks are called
+ * on any thread, for one tile by one thread. */
 typedef struct {
+    int (*begin)(void *self, const nf_tile *tile);
     int (*put)(void *self, const nf_tile *tile, int first, int last);
+    int (*end)(void *self, const nf_tile *tile);
     void *self;
 } nf_sink;
 
@@ -232,8 +247,8 @@ typedef struct {
 
 int64_t nf_grid_tiles(const nf_grid *grid);
 
-/* planes: which of the NF_PLANES the map fills (bit mask).  The memory is that of n_threads tiles. */
-nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,
+/* Tiles number first .. last of the grid, in any order.  The memory is that of n_threads tiles. */
+nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, int64_t last, const nf_watch *watch,
                  int n_threads);
 
 /* ---- inner products ------------------------------------------------------------------------------------- */
@@ -242,20 +257,29 @@ nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map ma
 typedef void (*nf_gemm)(char *transa, char *transb, int *m, int *n, int *k, void *alpha, void *a, int *lda, void *b,
                         int *ldb, void *beta, void *c, int *ldc);
 
+/* Fortran dsyrk/ssyrk, likewise. */
+typedef void (*nf_syrk)(char *uplo, char *trans, int *n, int *k, void *alpha, void *a, int *lda, void *beta, void *c,
+                        int *ldc);
+typedef struct {
+    nf_gemm gemm;
+    nf_syrk syrk;
+} nf_blas;
+
 /* Points by rows, ld elements apart. */
 typedef struct {
     const void *x;
     int64_t ld;
 } nf_points_view;
 
-/* to[i, j] = (to[i, j] if keep, else 0) + x_(i0+i) . y_(j0+j) over k features from `start`, for the pairs of a tile */
-void nf_inner_products(nf_dtype dtype, nf_gemm gemm, const nf_tile *tile, nf_points_view rows, nf_points_view columns,
-                       int64_t start, int k, int keep, void *to);
+/* to[i, j] = (to[i, j] if keep, else 0) + x_(i0+i) . y_(j0+j) over k features from `start`, for the pairs of a tile; on
+ * the diagonal of a symmetric matrix, where both sides are the same points, for j >= i only. */
+void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t start,
+                       int k, int keep, void *to);
 
 /* One step makes products over so many features at most: a long one is looked at for Ctrl-C on the way. */
 enum { NF_FEATURES = 1 << 15 };
 
-/* Below the diagonal of a tile on the diagonal of a symmetric matrix stands what is above: rows first .. last. */
+/* Copies what is above the diagonal of a tile on the diagonal of a symmetric matrix to below it: rows first .. last. */
 void nf_mirror(nf_dtype dtype, void *plane, int64_t ld, int first, int last);
 
 /* ---- the limit kernels' map ----------------------------------------------------------------------------- */
@@ -267,11 +291,10 @@ typedef struct {
 } nf_side;
 
 typedef struct {
-    nf_dtype dtype;
     const nf_program *program;
-    int d, symmetric;
+    int d;
     nf_side rows, columns;
-    nf_gemm gemm;
+    nf_blas blas;
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each output asked for */
 } nf_limit;
 
@@ -285,7 +308,7 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
  * its rows are open'ed as those of nf_limit; nothing goes to the sink.
  *
  * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric, in
- * parts that are added up in a fixed order afterwards, T the tiles of a side, the grid's `tile` being `tile`:
+ * parts that are added up in a fixed order afterwards, T the tiles of a side:
  *     layers   [T rows][T columns][program->n][4]    by (a, b, c, d)
  *     by_row   [T columns][program->n][n]            by log q of each row's point
  *     by_column  [T rows][program->n][m]             of each column's
@@ -295,8 +318,7 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
  * rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j] before instruction k. */
 typedef struct {
     nf_limit limit;
-    int output, tile; /* NF_NNGP or NF_NTK */
-    int64_t n, m;
+    int output; /* NF_NNGP or NF_NTK */
     const void *weights;
     int64_t ld_weights;
     double *layers, *by_row, *by_column;
@@ -324,10 +346,9 @@ typedef struct {
 
 /* plane 0 = the sum of the terms, MATH.md section 5:  sum_l (weight_l alpha.alpha' + bias_l) (B . B') */
 typedef struct {
-    nf_dtype dtype;
-    int n_terms, symmetric;
+    int n_terms;
     const nf_term *terms;
-    nf_gemm gemm;
+    nf_blas blas;
 } nf_tangent;
 
 int nf_tangent_open(const void *self, nf_tile *tile, int step);
@@ -335,16 +356,49 @@ void nf_tangent_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the array sink ------------------------------------------------------------------------------------- */
 
-/* base[p]: element (0,0) of output p; strides in elements.  symmetric: tiles are written mirrored as well.
- * stream: write past the caches, for outputs that are larger than they are. */
+/* base[p]: element (0,0) of output p; strides in elements.  The tiles of a symmetric matrix are written mirrored as
+ * well.  stream: write past the caches, for outputs that are larger than they are. */
 typedef struct {
-    nf_dtype dtype;
-    int symmetric, stream;
+    int stream;
     void *base[NF_PLANES];
     int64_t row_stride[NF_PLANES], column_stride[NF_PLANES];
 } nf_array;
 
 int nf_array_put(void *self, const nf_tile *tile, int first, int last);
+int nf_array_end(void *self, const nf_tile *tile);
+
+/* ---- the sink of products with vectors -------------------------------------------------------------------- */
+
+/* sum <- sum + K v for `n_panels` panels of `width` vectors side by side, 1 or NF_PANEL of them, in double: v is
+ * [n_panels][m][width], sum [n_panels][n][width].  Of a symmetric matrix a tile serves for its mirror image too.
+ * Nothing of the size of the matrix is kept: each tile leaves its part in a slot, and the parts are added in the order
+ * of the tiles, so that the bits do not depend on threads.  plane: which output. */
+enum { NF_PANEL = 8 };
+typedef struct nf_queue nf_queue;
+typedef struct {
+    int plane, width, n_panels;
+    const double *v;
+    double *sum;
+    nf_queue *queue;
+} nf_vectors;
+
+int nf_vectors_begin(void *self, const nf_tile *tile);
+int nf_vectors_put(void *self, const nf_tile *tile, int first, int last);
+int nf_vectors_end(void *self, const nf_tile *tile);
+size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* of the part of one tile */
+
+/* ---- tiles in their order --------------------------------------------------------------------------------- */
+
+/* Slots for what tiles leave behind, handed on in the order of the tiles from number `first` on, whatever the order in
+ * which they are finished.  NULL: no memory. */
+nf_queue *nf_queue_new(int n_threads, int64_t first, size_t slot_bytes);
+void nf_queue_free(nf_queue *queue);
+/* The slot of this tile, zeroed; waits until it is free.  NULL: the run was stopped meanwhile. */
+void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
+void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
+/* This tile is done: take(self, tile, slot) for all tiles that are next, one after the other. */
+void nf_queue_leave(nf_queue *queue, const nf_tile *tile, void (*take)(void *self, const nf_tile *tile, const void *slot),
+                    void *self);
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 
@@ -359,6 +413,9 @@ typedef struct {
     void (*dual)(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta);
     void (*put[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t row_stride, int64_t column_stride,
                    int stream);
+    /* rows of a tile times vectors: see product.h */
+    void (*product[2])(const void *rows, int64_t ld, int ni, int nj, int width, const double *v, double *row_sums,
+                       const double *u, double *column_sums);
 } nf_isa;
 
 /* The table in use, chosen once: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.

@@ -399,7 +399,7 @@ void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, i
         height += nf_stacks(program->code[k].op);
     (void)n_threads;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads) if (n > 64)
 #endif
     for (int64_t i = 0; i < n; i++)
         one_point(dtype, program, first, last, state + i, ld_state, height, table, start + i);
@@ -467,7 +467,7 @@ void nf_rates(const nf_program *program, int64_t n, const double *q, long double
 {
     (void)n_threads;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads) if (n > 64)
 #endif
     for (int64_t i = 0; i < n; i++)
         one_point_rates(program, q[i], numbers + i, n);

@@ -6,20 +6,22 @@ static void *element(nf_dtype dtype, const void *base, int64_t at)
     return (char *)base + at * (dtype == NF_FLOAT32 ? 4 : 8);
 }
 
-/* Row-major, hence transposed in Fortran's order. */
-void nf_inner_products(nf_dtype dtype, nf_gemm gemm, const nf_tile *tile, nf_points_view rows, nf_points_view columns,
-                       int64_t start, int k, int keep, void *to)
+/* Row-major, hence transposed in Fortran's order: what is above the diagonal here is below it there. */
+void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t start,
+                       int k, int keep, void *to)
 {
-    char transposed = 'T', plain = 'N';
+    const nf_dtype dtype = tile->grid->dtype;
+    char transposed = 'T', plain = 'N', lower = 'L';
     int m = tile->nj, n = tile->ni, ld = tile->ld, lda = (int)columns.ld, ldb = (int)rows.ld;
     void *a = element(dtype, columns.x, tile->j0 * columns.ld + start);
     void *b = element(dtype, rows.x, tile->i0 * rows.ld + start);
     float one_f32 = 1, keep_f32 = (float)keep;
     double one_f64 = 1, keep_f64 = keep;
-    if (dtype == NF_FLOAT32)
-        gemm(&transposed, &plain, &m, &n, &k, &one_f32, a, &lda, b, &ldb, &keep_f32, to, &ld);
+    void *one = dtype == NF_FLOAT32 ? (void *)&one_f32 : &one_f64, *old = dtype == NF_FLOAT32 ? (void *)&keep_f32 : &keep_f64;
+    if (nf_on_diagonal(tile))
+        blas.syrk(&lower, &transposed, &n, &k, one, b, &ldb, old, to, &ld);
     else
-        gemm(&transposed, &plain, &m, &n, &k, &one_f64, a, &lda, b, &ldb, &keep_f64, to, &ld);
+        blas.gemm(&transposed, &plain, &m, &n, &k, one, a, &lda, b, &ldb, old, to, &ld);
 }
 
 #define MIRROR(T)                                                                                                      \

@@ -64,9 +64,10 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
 {
     const NF_T *rows = map->rows.table, *cols = map->columns.table, *row[NF_(ROWS)];
     NF_(block) b;
+    const int diagonal = nf_on_diagonal(tile);
     for (int i = first; i < last; i += NF_(ROWS)) {
         const int n = last - i < NF_(ROWS) ? last - i : NF_(ROWS);
-        for (int j = 0; j < tile->nj; j += NF_LANES) {
+        for (int j = diagonal ? i / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
             for (int r = 0; r < n; r++) {
                 row[r] = rows + nf_table_at(map->program, tile->i0 + i + r);
                 const NF_T *products = (const NF_T *)inner + (int64_t)(i + r) * tile->ld + j;
@@ -75,8 +76,8 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
                     b.sigma[r][k] = products[k];
                     b.theta[r][k] = 0;
                 }
-                if (map->symmetric && tile->i0 == tile->j0 && i + r >= j && i + r < j + NF_LANES)
-                    b.sigma[r][i + r - j] = 0; /* the diagonal is known: no need to know what correlation 1 costs */
+                for (int k = 0; diagonal && k < NF_LANES && j + k <= i + r; k++)
+                    b.sigma[r][k] = 0; /* known: no need to find out what correlation 1 costs, nor to use the mirror image */
             }
             NF_(run)(map->program, row, cols + nf_table_at(map->program, tile->j0 + j), &b, n,
                      tile->plane[NF_DOT] != NULL);

@@ -20,7 +20,7 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
         printf("smoke: FAILED %s, %s, %lld x %lld, %d threads\n", what, of, (long long)n, (long long)m, threads);
 }
 
-/* ---- GEMM: C = A^T B (+ C), column-major, the only form that products.c asks for -------------------------- */
+/* ---- BLAS: C = A^T B (+ C), column-major, the only form that products.c asks for -------------------------- */
 
 #define GEMM(T, name)                                                                                                  \
     static void name(char *ta, char *tb, int *m, int *n, int *k, void *alpha, void *a_, int *lda, void *b_, int *ldb,  \
@@ -40,6 +40,27 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
     }
 GEMM(float, gemm_f32)
 GEMM(double, gemm_f64)
+
+/* C = A^T A (+ C) below the diagonal, column-major */
+#define SYRK(T, name)                                                                                                  \
+    static void name(char *uplo, char *trans, int *n, int *k, void *alpha, void *a_, int *lda, void *beta, void *c_,  \
+                     int *ldc)                                                                                         \
+    {                                                                                                                  \
+        const T *a = a_;                                                                                               \
+        T *c = c_;                                                                                                     \
+        if (*uplo != 'L' || *trans != 'T' || *(T *)alpha != 1)                                                         \
+            abort();                                                                                                   \
+        for (int j = 0; j < *n; j++)                                                                                   \
+            for (int i = j; i < *n; i++) {                                                                             \
+                T sum = *(T *)beta != 0 ? c[(int64_t)j * *ldc + i] : 0;                                                \
+                for (int l = 0; l < *k; l++)                                                                           \
+                    sum += a[(int64_t)i * *lda + l] * a[(int64_t)j * *lda + l];                                        \
+                c[(int64_t)j * *ldc + i] = sum;                                                                        \
+            }                                                                                                          \
+    }
+SYRK(float, syrk_f32)
+SYRK(double, syrk_f64)
+static const nf_blas blas[2] = {{gemm_f32, syrk_f32}, {gemm_f64, syrk_f64}};
 
 /* ---- the programs: depth 4, beta = 0.1; the reference is one function for one pair ------------------------ */
 
@@ -236,19 +257,18 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
                      unsigned planes, output *out, const nf_watch *watch, int threads)
 {
     const int symmetric = x == y;
-    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric};
-    nf_limit limit = {.dtype = dtype, .program = program, .d = d, .symmetric = symmetric,
-                      .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype};
+    nf_limit limit = {.program = program, .d = d, .blas = blas[dtype]};
     limit.rows = (nf_side){{x->x, x->ld}, x->table};
     limit.columns = (nf_side){{y->x, y->ld}, y->table};
-    nf_array sink = {.dtype = dtype, .symmetric = symmetric, .stream = stream};
+    nf_array sink = {.stream = stream};
     for (int p = 0; p < NF_PLANES; p++) {
         limit.diagonal[p] = symmetric ? x->diagonal[p] : NULL;
         sink.base[p] = (char *)out->base[p] + (dtype == NF_FLOAT32 ? 4 : 8); /* unaligned to any vector */
         sink.row_stride[p] = out->rs, sink.column_stride[p] = out->cs;
     }
-    return nf_run(&grid, dtype, planes, (nf_map){nf_limit_open, nf_limit_rows, &limit, 0, 0},
-                  (nf_sink){nf_array_put, &sink}, watch, threads);
+    return nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, planes, 0, 0},
+                  (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), watch, threads);
 }
 
 static output make_output(nf_dtype dtype, int64_t n, int64_t m, order how)
@@ -346,7 +366,7 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
     check(get(dtype, some.base[NF_NTK], 1) != GUARD, "written", "ntk alone", n, y->n, 1);
     check(get(dtype, some.base[NF_NNGP], 1) == GUARD, "untouched", "ntk alone", n, y->n, 1);
     free_output(&some);
-    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x}) > 1) {
+    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x, dtype}) > 1) {
         int polls = 0;
         const nf_watch watch = {poll_stop, &polls, -1};
         output out = make_output(dtype, n, y->n, C_ORDER);
@@ -391,14 +411,15 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
         {{a, d_a}, {a2, d_a}, {0}, {0}, 5, 0, 0, 0, 0, 0.125, 2},
         {{0}, {0}, {b, d_b}, {b2, d_b}, 0, d_b, 1, 0, 0, 7, 3},
     };
-    const nf_tangent tangent = {dtype, 3, !m, terms, dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64};
+    const nf_tangent tangent = {3, terms, blas[dtype]};
+    const nf_grid grid = {n, rows, NF_LANES, !m, dtype};
     for (order how = 0; how < N_ORDERS; how++) {
         output out = make_output(dtype, n, rows, how);
-        nf_array sink = {.dtype = dtype, .symmetric = !m, .base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
+        nf_array sink = {.base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
                          .row_stride[0] = out.rs, .column_stride[0] = out.cs};
-        const nf_status status = nf_run(&(nf_grid){n, rows, NF_LANES, !m}, dtype, 1,
-                                        (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, NF_SCRATCH, 0},
-                                        (nf_sink){nf_array_put, &sink}, NULL, 3);
+        const nf_status status = nf_run(&grid, (nf_map){nf_tangent_open, nf_tangent_rows, &tangent, 1, NF_SCRATCH, 0},
+                                        (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), NULL,
+                                        3);
         check(status == NF_OK, "status", "tangent", n, rows, 3);
         int64_t written = 0;
         for (int64_t k = 0; k < out.size; k++)
@@ -455,18 +476,11 @@ static void along(nf_dtype dtype, const nf_program *program, const side *s, int 
     free(q), free(numbers);
 }
 
-static int drop(void *self, const nf_tile *tile, int first, int last)
+static void go_back(const nf_grid *grid, nf_gradient *map, int threads)
 {
-    (void)self, (void)tile, (void)first, (void)last;
-    return 0;
-}
-
-static void go_back(nf_gradient *map, int threads)
-{
-    const nf_grid grid = {map->n, map->m, NF_LANES, map->limit.symmetric};
-    const nf_map back = {nf_limit_open, nf_gradient_rows, map, 0, nf_gradient_bytes(map->limit.program)};
-    const nf_status status = nf_run(&grid, map->limit.dtype, 1u << NF_NNGP, back, (nf_sink){drop, NULL}, NULL, threads);
-    check(status == NF_OK, "status", "gradient", map->n, map->m, threads);
+    const nf_map back = {nf_limit_open, nf_gradient_rows, map, 1u << NF_NNGP, 0, nf_gradient_bytes(map->limit.program)};
+    const nf_status status = nf_run(grid, back, (nf_sink){0}, 0, nf_grid_tiles(grid), NULL, threads);
+    check(status == NF_OK, "status", "gradient", grid->n, grid->m, threads);
 }
 
 /* Matrices of derivatives against differences of the scalar recursion, and weighted sums against the matrices */
@@ -489,11 +503,12 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     along(dtype, &program, &x, DIMENSION, output, of_row, last);
     along(dtype, &program, y, DIMENSION, output, of_column, unused);
     nf_gradient map = {
-        .limit = {.dtype = dtype, .program = &program, .d = DIMENSION, .symmetric = !m, .rows = {{x.x, x.ld}, x.table},
-                  .columns = {{y->x, y->ld}, y->table}, .gemm = dtype == NF_FLOAT32 ? gemm_f32 : gemm_f64},
-        .output = output, .tile = NF_LANES, .n = n, .m = y->n, .n_parameters = N_PARAMETERS, .at = at,
+        .limit = {.program = &program, .d = DIMENSION, .rows = {{x.x, x.ld}, x.table},
+                  .columns = {{y->x, y->ld}, y->table}, .blas = blas[dtype]},
+        .output = output, .n_parameters = N_PARAMETERS, .at = at,
         .layer = &layer[0][0], .of_row = of_row, .of_column = of_column, .matrices = matrices};
-    go_back(&map, 2);
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    go_back(&grid, &map, 2);
 
     const long double h = 1e-5L;
     long double error = 0, scale = 1, total[N_PARAMETERS] = {0}, size_of[N_PARAMETERS] = {0};
@@ -502,7 +517,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
             const long double xx = inner(dtype, x.x, i * x.ld, x.x, i * x.ld, DIMENSION);
             const long double yy = inner(dtype, y->x, j * y->ld, y->x, j * y->ld, DIMENSION);
             const long double xy = inner(dtype, x.x, i * x.ld, y->x, j * y->ld, DIMENSION);
-            const int same = xx == yy && xy == xx, below = !m && j / NF_LANES < i / NF_LANES;
+            const int same = xx == yy && xy == xx, below = !m && j < i;
             for (int p = 0; p < N_PARAMETERS; p++) {
                 long double up[NF_PLANES], down[NF_PLANES], *number = p & 1 ? &bias[p / 2] : &weight[p / 2];
                 const long double before = *number;
@@ -532,7 +547,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
         for (int k = 0; k < 3; k++)
             sums[t][k] = array(sizes[k]);
         map.layers = sums[t][0], map.by_row = sums[t][1], map.by_column = sums[t][2];
-        go_back(&map, t ? 3 : 1);
+        go_back(&grid, &map, t ? 3 : 1);
     }
     for (int k = 0; k < 3; k++)
         check(!memcmp(sums[0][k], sums[1][k], (size_t)sizes[k] * sizeof(double)), "bits", "gradient", n, m, 3);
@@ -552,6 +567,55 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     for (int k = 0; k < 3; k++)
         free(sums[0][k]), free(sums[1][k]);
     free(of_row), free(of_column), free(last), free(unused), free(matrices), free(weights);
+    free_side(&x);
+    if (m)
+        free_side(&other);
+}
+
+/* Products with vectors against the matrix, one vector and a panel of them, in one run and in two of a few tiles each;
+ * the same bits for any number of threads */
+static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
+{
+    nf_instr code[DEPTH];
+    const nf_program program = make_program(code, NF_PIECEWISE_LINEAR, DIMENSION);
+    side x = make_side(dtype, &program, n, DIMENSION, 1, 1), other = {0};
+    side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
+    output out = make_output(dtype, n, y->n, C_ORDER);
+    run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &out, NULL, 2);
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    nf_limit limit = {.program = &program, .d = DIMENSION, .blas = blas[dtype], .rows = {{x.x, x.ld}, x.table},
+                      .columns = {{y->x, y->ld}, y->table}, .diagonal = {NULL, x.diagonal[NF_NTK], NULL}};
+    double *v = random_array(NF_FLOAT64, 2 * y->n * width, 5), *sum[3];
+    for (int k = 0; k < 3; k++) {
+        sum[k] = array(2 * n * width);
+        const int64_t tiles = nf_grid_tiles(&grid), cut = k == 2 ? tiles / 2 : tiles;
+        for (int part = 0; part < 2; part++) {
+            nf_vectors sink = {.plane = NF_NTK, .width = width, .n_panels = 2, .v = v, .sum = sum[k]};
+            sink.queue = nf_queue_new(k + 1, part ? cut : 0, nf_vectors_bytes(&sink, &grid));
+            const nf_status status =
+                nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, 0},
+                       (nf_sink){nf_vectors_begin, nf_vectors_put, nf_vectors_end, &sink}, part ? cut : 0,
+                       part ? tiles : cut, NULL, k + 1);
+            check(status == NF_OK, "status", "vectors", n, m, k + 1);
+            nf_queue_free(sink.queue);
+        }
+        check(!memcmp(sum[0], sum[k], (size_t)(2 * n * width) * sizeof(double)), "bits", "vectors", n, m, k + 1);
+    }
+    for (int64_t p = 0; p < 2; p++)
+        for (int64_t i = 0; i < n; i++)
+            for (int w = 0; w < width; w++) {
+                long double exact = 0, size = 0;
+                for (int64_t j = 0; j < y->n; j++) {
+                    const long double part = (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs) *
+                                             v[(p * y->n + j) * width + w];
+                    exact += part, size += fabsl(part);
+                }
+                check(fabsl(sum[0][(p * n + i) * width + w] - exact) <= 1e-13L * size, "sum", "vectors", n, m, width);
+            }
+    for (int k = 0; k < 3; k++)
+        free(sum[k]);
+    free(v);
+    free_output(&out);
     free_side(&x);
     if (m)
         free_side(&other);
@@ -585,6 +649,11 @@ int main(void)
         tangent_problem((nf_dtype)dtype, 5, 7, 1);
         tangent_problem((nf_dtype)dtype, 130, 0, 0);
         tangent_problem((nf_dtype)dtype, 300, 129, 0);
+        for (int width = 1; width <= NF_PANEL; width += NF_PANEL - 1) {
+            vectors_problem((nf_dtype)dtype, 5, 0, width);
+            vectors_problem((nf_dtype)dtype, 300, 0, width);
+            vectors_problem((nf_dtype)dtype, 300, 133, width);
+        }
     }
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
         for (size_t d = 0; d < sizeof duals / sizeof *duals; d++)

@@ -11,7 +11,7 @@ static void product(const nf_tangent *map, const nf_tile *tile, nf_points_view r
                     int piece, int keep, void *to)
 {
     const int64_t start = (int64_t)piece * NF_FEATURES, rest = d - start;
-    nf_inner_products(map->dtype, map->gemm, tile, rows, columns, start, (int)(rest < NF_FEATURES ? rest : NF_FEATURES),
+    nf_inner_products(map->blas, tile, rows, columns, start, (int)(rest < NF_FEATURES ? rest : NF_FEATURES),
                       keep || piece > 0, to);
 }
 
@@ -42,7 +42,7 @@ int nf_tangent_open(const void *self, nf_tile *tile, int step)
     const nf_tangent *map = self;
     for (int t = 0; t < map->n_terms; t++) {
         const nf_term *term = &map->terms[t];
-        const int64_t size = map->dtype == NF_FLOAT32 ? 4 : 8;
+        const int64_t size = tile->grid->dtype == NF_FLOAT32 ? 4 : 8;
         const int of_a = n_pieces(term->d_a), of_b = n_pieces(term->d_b), n_steps = of_a + (int)term->n_b * of_b;
         if (step > n_steps) { /* the last step of a term adds it up */
             step -= n_steps + 1;
@@ -56,7 +56,7 @@ int nf_tangent_open(const void *self, nf_tile *tile, int step)
             const nf_points_view columns = {(const char *)term->b_columns.x + k * term->b_columns_step * size,
                                             term->b_columns.ld};
             product(map, tile, rows, columns, term->d_b, (step - of_a) % of_b, k > 0, tile->scratch[1]);
-        } else if (map->dtype == NF_FLOAT32) {
+        } else if (tile->grid->dtype == NF_FLOAT32) {
             add_up_float(term, tile, t == 0);
         } else {
             add_up_double(term, tile, t == 0);
@@ -68,7 +68,7 @@ int nf_tangent_open(const void *self, nf_tile *tile, int step)
 
 void nf_tangent_rows(const void *self, nf_tile *tile, int first, int last)
 {
-    const nf_tangent *map = self;
-    if (map->symmetric && tile->i0 == tile->j0)
-        nf_mirror(map->dtype, tile->plane[0], tile->ld, first, last);
+    (void)self;
+    if (nf_on_diagonal(tile))
+        nf_mirror(tile->grid->dtype, tile->plane[0], tile->ld, first, last);
 }

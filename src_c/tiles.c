@@ -66,8 +66,9 @@ int64_t nf_grid_tiles(const nf_grid *grid)
 }
 
 /* Tile t, column of tiles by column of tiles, so that neighbours share the points of their columns. */
-static void locate(const nf_grid *grid, int64_t t, nf_tile *tile)
+static void locate(int64_t t, nf_tile *tile)
 {
+    const nf_grid *grid = tile->grid;
     int64_t row, column;
     if (grid->symmetric) { /* column c has c+1 tiles, c(c+1)/2 before it */
         column = (int64_t)((sqrt(8.0 * (double)t + 1.0) - 1.0) / 2.0);
@@ -81,6 +82,7 @@ static void locate(const nf_grid *grid, int64_t t, nf_tile *tile)
         column = t / rows;
         row = t % rows;
     }
+    tile->number = t;
     tile->i0 = row * grid->tile;
     tile->j0 = column * grid->tile;
     tile->ni = (int)(grid->n - tile->i0 < grid->tile ? grid->n - tile->i0 : grid->tile);
@@ -89,15 +91,21 @@ static void locate(const nf_grid *grid, int64_t t, nf_tile *tile)
 
 typedef struct {
     const nf_grid *grid;
-    unsigned planes;
     size_t plane_bytes;
     nf_map map;
     nf_sink sink;
     const nf_watch *watch;
-    int64_t total;
+    int64_t last, total;
     _Atomic int64_t next, done;
     _Atomic int status; /* not NF_OK: every thread leaves */
 } job;
+
+/* The first reason to stop is the one that is told. */
+static void stop(job *j)
+{
+    int running = NF_OK;
+    atomic_compare_exchange_strong(&j->status, &running, NF_STOPPED);
+}
 
 /* Lets the watch look, on the calling thread and not too often. */
 static void look(job *j, double *polled)
@@ -105,7 +113,7 @@ static void look(job *j, double *polled)
     if (!j->watch || thread_number() != 0 || now() - *polled < j->watch->interval)
         return;
     if (j->watch->poll(j->watch->self, j->done, j->total))
-        j->status = NF_STOPPED;
+        stop(j);
     *polled = now();
 }
 
@@ -113,10 +121,10 @@ static void look(job *j, double *polled)
 static void work(job *j)
 {
     double polled = now();
-    nf_tile tile = {.ld = j->grid->tile + PADDING};
+    nf_tile tile = {.grid = j->grid, .ld = j->grid->tile + PADDING, .status = &j->status};
     int n_planes = 0;
     for (int p = 0; p < NF_PLANES; p++)
-        n_planes += (int)(j->planes >> p & 1);
+        n_planes += (int)(j->map.planes >> p & 1);
     const size_t work_bytes = (j->map.work_bytes + 63) / 64 * 64;
     const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes + work_bytes;
     char *memory = aligned_alloc(64, bytes);
@@ -127,7 +135,7 @@ static void work(job *j)
     memset(memory, 0, bytes); /* lanes past the edge are computed too */
     char *next = memory;
     for (int p = 0; p < NF_PLANES; p++)
-        if (j->planes >> p & 1)
+        if (j->map.planes >> p & 1)
             tile.plane[p] = next, next += j->plane_bytes;
     for (int k = 0; k < j->map.n_scratch; k++)
         tile.scratch[k] = next, next += j->plane_bytes;
@@ -135,28 +143,33 @@ static void work(job *j)
 
     while (j->status == NF_OK) {
         const int64_t t = atomic_fetch_add(&j->next, 1);
-        if (t >= j->total)
+        if (t >= j->last)
             break;
-        locate(j->grid, t, &tile);
+        locate(t, &tile);
+        if (j->sink.begin && j->sink.begin(j->sink.self, &tile))
+            stop(j);
         for (int step = 0; j->status == NF_OK && j->map.open(j->map.self, &tile, step); step++)
             look(j, &polled);
         for (int first = 0; first < tile.ni && j->status == NF_OK; first += STRIP) {
             const int last = first + STRIP < tile.ni ? first + STRIP : tile.ni;
             j->map.rows(j->map.self, &tile, first, last);
-            if (j->sink.put(j->sink.self, &tile, first, last))
-                j->status = NF_STOPPED;
+            if (j->sink.put && j->sink.put(j->sink.self, &tile, first, last))
+                stop(j);
             look(j, &polled);
         }
+        if (j->status == NF_OK && j->sink.end && j->sink.end(j->sink.self, &tile))
+            stop(j);
         atomic_fetch_add(&j->done, 1);
     }
     free(memory);
 }
 
-nf_status nf_run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map map, nf_sink sink, const nf_watch *watch,
+nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, int64_t last, const nf_watch *watch,
                  int n_threads)
 {
-    job j = {.grid = grid, .planes = planes, .map = map, .sink = sink, .watch = watch, .total = nf_grid_tiles(grid)};
-    j.plane_bytes = (size_t)grid->tile * (size_t)(grid->tile + PADDING) * (dtype == NF_FLOAT32 ? 4 : 8);
+    job j = {.grid = grid, .map = map, .sink = sink, .watch = watch, .last = last, .total = last - first};
+    j.next = first;
+    j.plane_bytes = (size_t)grid->tile * (size_t)(grid->tile + PADDING) * (grid->dtype == NF_FLOAT32 ? 4 : 8);
     if (n_threads > j.total)
         n_threads = (int)(j.total > 0 ? j.total : 1);
 #ifdef _OPENMP

@@ -1,30 +1,59 @@
-"""One activation of every kind, with parameters that are not the defaults where there are any."""
+"""One activation of every kind, with parameters that are not the defaults where there are any, and what differs."""
+
+from dataclasses import dataclass
 
 import ntkfast as nf
 
 A = nf.activations
-CLOSED = (
-    A.relu(),
-    A.leaky_relu(0.2),
-    A.abs(),
-    A.identity(),
-    A.erf(1.2, 0.7, 0.2),
-    A.sigmoid_like(),
-    A.gelu(),
-    A.sin(1.3, 0.8, 0.4),
-    A.cos(0.7, 1.1, 0.3),
-    A.rbf(0.6),
-    A.exp(0.9, 0.4),
-    A.gaussian(1.1, -0.7),
-    A.monomial(3),
-    A.polynomial((0.3, -1.0, 0.5, 0.2, -0.1)),
-    A.hermite(4),
-    *(A.rectified_monomial(order) for order in range(6)),
-    A.sign(),
-    A.step(),
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An activation, and what a test of all of them must know about it.
+
+    promised : error of the dual relative to the diagonal, for variances in [0.01, 100] up to `largest_variance`
+    largest_variance : beyond it E φ(u)² is out of reach for quadrature in float64
+    jumps : φ jumps, and the delta in φ' does not count: E[φ'φ'] is not the derivative of E[φφ]
+    """
+
+    activation: nf.Activation
+    promised: float
+    largest_variance: float = 100.0
+    jumps: bool = False
+
+    def __repr__(self):
+        return repr(self.activation)
+
+
+def entries(promised, *activations, **facts):
+    return tuple(Entry(activation, promised, **facts) for activation in activations)
+
+
+CLOSED_ENTRIES = (
+    *entries(
+        1e-12,
+        A.relu(),
+        A.leaky_relu(0.2),
+        A.abs(),
+        A.identity(),
+        A.erf(1.2, 0.7, 0.2),
+        A.sigmoid_like(),
+        A.gelu(),
+        A.sin(1.3, 0.8, 0.4),
+        A.cos(0.7, 1.1, 0.3),
+        A.rbf(0.6),
+        A.gaussian(1.1, -0.7),
+        A.monomial(3),
+        A.polynomial((0.3, -1.0, 0.5, 0.2, -0.1)),
+        A.hermite(4),
+        *(A.rectified_monomial(order) for order in range(1, 6)),
+    ),
+    *entries(1e-12, A.exp(0.9, 0.4), largest_variance=4.0),
+    *entries(1e-12, A.rectified_monomial(0), A.sign(), A.step(), jumps=True),
 )
-PIECEWISE = (A.hardtanh(), A.hardsigmoid(), A.relu6())
-SMOOTH = (
+PIECEWISE_ENTRIES = entries(1e-8, A.hardtanh(), A.hardsigmoid(), A.relu6())
+SMOOTH_ENTRIES = entries(
+    1e-10,
     A.tanh(),
     A.sigmoid(),
     A.softplus(),
@@ -34,5 +63,10 @@ SMOOTH = (
     A.arctan(),
     A.log_cosh(),
 )
-KINKED = (A.elu(1.3), A.selu(), A.celu(0.7), A.softsign())
-ALL = CLOSED + PIECEWISE + SMOOTH + KINKED
+KINKED_ENTRIES = entries(1e-8, A.elu(1.3), A.selu(), A.celu(0.7), A.softsign())
+ENTRIES = CLOSED_ENTRIES + PIECEWISE_ENTRIES + SMOOTH_ENTRIES + KINKED_ENTRIES
+
+CLOSED, PIECEWISE, SMOOTH, KINKED, ALL = (
+    tuple(entry.activation for entry in group)
+    for group in (CLOSED_ENTRIES, PIECEWISE_ENTRIES, SMOOTH_ENTRIES, KINKED_ENTRIES, ENTRIES)
+)

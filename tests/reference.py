@@ -1,71 +1,105 @@
-"""The slow plain twin of the engine: the recursion of the limit kernels, straight from the formulas.
+"""The slow plain twin of the limit kernels: their recursion over the layers as they stand in `net.layers`.
 
 One recursion, two arithmetics: NumPy arrays in float64 (`kernels`), or one pair at 50 digits (`pair`, `point`), where
 the inputs are the exact values of the floats given. Jacot, Gabriel and Hongler (2018), Proposition 1 and Theorem 1.
+Activations come from formulas.py, by name; those without closed form have a plain sum in place of the integral, in
+float64 only.
 """
 
 from collections import namedtuple
 
-import mpmath
+import formulas
 import numpy as np
+from formulas import DIGITS, FLOAT, dual, mp
 
-from ntkfast import Dense
+import ntkfast as nf
 from ntkfast.accuracy import pair_expectation  # noqa: F401  (the oracle of the accuracy table)
 
-mp = mpmath.mp.clone()
-mp.dps = 50
-
-Arithmetic = namedtuple("Arithmetic", "number sqrt atan2 maximum where pi")
-FLOAT = Arithmetic(float, np.sqrt, np.arctan2, np.maximum, np.where, np.pi)
-DIGITS = Arithmetic(mp.mpf, mp.sqrt, mp.atan2, max, lambda condition, a, b: a if condition else b, mp.pi)
-
-# Σ, Θ and Σ̇ of a pair (xy) after an affine layer, with those of both of its points; activation: the one before it
-State = namedtuple("State", "activation dense xx yy xy ntk_xx ntk_yy ntk_xy dot_xy")
+# Σ and Θ of a pair (xy) and of both of its points. fan_in: what the next Dense divides by. slope_xy: E[φ'φ'] of the
+# activation just passed; dot_xy: Σ̇, that of the last activation after its Dense; both None where there is none.
+State = namedtuple("State", "xx yy xy ntk_xx ntk_yy ntk_xy fan_in slope_xy dot_xy")
+KERNELS = {"nngp": "xy", "ntk": "ntk_xy", "nngp_dot": "dot_xy"}
 
 
-def dual(activation, q1, q2, c, m):
-    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] for variances q1, q2 and covariance c, in the arithmetic m."""
-    if activation is None:
-        return c, 1 + 0 * c
-    name, parameters = activation.instruction.name, activation.instruction.parameters
-    p = q1 * q2
-    rest = m.maximum(p - c * c, 0 * p)
-    if name == "piecewise_linear":
-        a, b = map(m.number, parameters)
-        sine, jump = m.sqrt(rest), (a - b) ** 2 / (2 * m.pi)
-        # A point of variance 0 is the constant 0, where φ' is the mean of both slopes: that is θ = π/2.
-        theta = m.where(p > 0, m.atan2(sine, c), m.pi / 2)
-        slope = (a * a + b * b) / 2 - jump * theta
-        return jump * sine + c * slope, slope
-    if name == "erf":
-        a, b, k = map(m.number, parameters)
-        s = 2 * b * b
-        root = m.sqrt(1 + s * (q1 + q2) + s * s * rest)  # √D, its product multiplied out
-        return 2 * a * a / m.pi * m.atan2(s * c, root) + k * k, 2 * a * a * s / (m.pi * root)
-    if m is DIGITS:
-        return closed_form(activation, q1, q2, c)
-    raise NotImplementedError(name)
+def dense(layer, s, same, m):
+    w2, b2 = m.number(layer.weight_std) ** 2 / s.fan_in, m.number(layer.bias_std) ** 2
+    weight_lr, bias_lr = m.number(layer.weight_lr), m.number(layer.bias_lr)
+    sigma = [w2 * value + b2 for value in s[:3]]
+    theta = [w2 * t + weight_lr * w2 * value + bias_lr * b2 for t, value in zip(s[3:6], s[:3], strict=True)]
+    dot = s.dot_xy if s.slope_xy is None else w2 * s.slope_xy
+    return State(*sigma, *theta, 1, None, dot)
 
 
-def recursion(net, n_inputs, xx, yy, xy, m):
-    """Yield the State after every affine layer, from the inner products xx, yy and xy of the inputs."""
-    sigma, theta = [xx, yy, xy], [0 * xx, 0 * yy, 0 * xy]
-    activation, dot, divisor = None, None, n_inputs
-    for layer in net.layers:
-        if not isinstance(layer, Dense):
-            activation = layer
-            continue
-        fields = (layer.weight_std, layer.bias_std, layer.weight_lr, layer.bias_lr)
-        w, beta, weight_lr, bias_lr = map(m.number, fields)
-        w2 = w * w / divisor
-        q1, q2, c = sigma
-        for k, (left, right, both) in enumerate([(q1, q1, q1), (q2, q2, q2), (q1, q2, c)]):
-            value, slope = dual(activation, left, right, both, m)
-            theta[k] = w2 * theta[k] * slope + weight_lr * w2 * value + bias_lr * beta**2
-            sigma[k] = w2 * value + beta**2
-        dot = dot if activation is None else w2 * slope
-        yield State(activation, layer, *sigma, *theta, dot)
-        activation, divisor = None, 1
+def activate(activation, s, same, m):
+    pairs = (s.xx, s.xx, s.xx), (s.yy, s.yy, s.yy), (s.xx, s.yy, s.xy)
+    has_formula = activation.name in formulas.DUALS
+    duals = [dual(activation, *pair, m) if has_formula else by_sums(activation, *pair) for pair in pairs]
+    theta = [t * slope for t, (_, slope) in zip(s[3:6], duals, strict=True)]
+    return State(*(value for value, _ in duals), *theta, s.fan_in, duals[2][1], s.dot_xy)
+
+
+def layer_norm(layer, s, same, m):
+    scale = m.sqrt(s.xx) * m.sqrt(s.yy)
+    return s._replace(xx=s.xx / s.xx, yy=s.yy / s.yy, xy=s.xy / scale,
+                      ntk_xx=s.ntk_xx / s.xx, ntk_yy=s.ntk_yy / s.yy, ntk_xy=s.ntk_xy / scale)  # fmt: skip
+
+
+def dropout(layer, s, same, m):
+    """Masks of different points are independent; `same` is 1 for a point with itself."""
+    grown = 1 / (1 - m.number(layer.rate))
+    grown_xy = 1 + same * (grown - 1)
+    return s._replace(xx=s.xx * grown, yy=s.yy * grown, xy=s.xy * grown_xy,
+                      ntk_xx=s.ntk_xx * grown, ntk_yy=s.ntk_yy * grown, ntk_xy=s.ntk_xy * grown_xy)  # fmt: skip
+
+
+def residual(layer, s, same, m):
+    *_, body = walk(layer.layers, s, same, m)
+    scale = m.number(layer.scale) ** 2
+    sums = (a + scale * b for a, b in zip(s[:6], body[:6], strict=True))
+    return State(*sums, s.fan_in, None, s.dot_xy)
+
+
+STEPS = {
+    nf.Dense: dense,
+    nf.Activation: activate,
+    nf.LayerNorm: layer_norm,
+    nf.Dropout: dropout,
+    nf.Residual: residual,
+}
+
+
+def walk(layers, state, same, m):
+    """Yield the State after every layer. A point has correlation 1 with itself, to the last bit."""
+    for layer in layers:
+        state = STEPS[type(layer)](layer, state, same, m)
+        state = state._replace(xy=m.where(same, state.xx, state.xy), ntk_xy=m.where(same, state.ntk_xx, state.ntk_xy))
+        yield state
+
+
+def recursion(net, n_inputs, products, m, same=0):
+    """Yield every layer with the State after it, from the inner products (xx, yy, xy) of the inputs."""
+    start = State(*products, *(0 * value for value in products), n_inputs, None, None)
+    yield from zip(net.layers, walk(net.layers, start, same, m), strict=True)
+
+
+def by_sums(activation, q1, q2, c):
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] of a smooth φ by the trapezoidal rule, which converges geometrically.
+
+    u = √q1 z and v = √q2 (ρ z + √(1-ρ²) w). For a φ without poles within |Im x| < d the error is e^(-2πd/(h√q)): for
+    tanh, d = π/2, and q = 20, that is 3e-10.
+    """
+    h = 0.1
+    z = np.arange(-8.5, 8.5 + h, h)
+    weights = h * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    q1, q2, c = (array[..., None, None] for array in np.broadcast_arrays(q1, q2, c))
+    rho = np.clip(c / np.sqrt(q1 * q2), -1, 1)
+    u, v = np.sqrt(q1) * z[:, None], np.sqrt(q2) * (rho * z[:, None] + np.sqrt(1 - rho * rho) * z)
+    step = 1e-30
+    left, right = (formulas.phi(activation)(x + 1j * step) for x in (u, v))
+    return tuple(
+        np.einsum("...zo,...zw,z,w->...", a, b, weights, weights, optimize=True)
+        for a, b in ((left.real, right.real), (left.imag / step, right.imag / step))
+    )
 
 
 def products(X, Y=None):
@@ -74,14 +108,15 @@ def products(X, Y=None):
     Z = X if Y is None else np.asarray(Y, np.float64)
     xx, yy, xy = np.sum(X * X, axis=1), np.sum(Z * Z, axis=1), X @ Z.T
     if Y is None:
-        np.fill_diagonal(xy, xx)  # a point has correlation 1 with itself, to the last bit
+        np.fill_diagonal(xy, xx)
     return xx[:, None], yy[None, :], xy
 
 
 def kernels(net, X, Y=None):
     """Dict of the kernels "nngp", "ntk" and "nngp_dot" (None without an activation), each (n, m), in float64."""
-    *_, last = recursion(net, np.shape(X)[1], *products(X, Y), FLOAT)
-    return {"nngp": last.xy, "ntk": last.ntk_xy, "nngp_dot": last.dot_xy}
+    same = np.eye(len(X)) if Y is None else 0
+    *_, (_, last) = recursion(net, np.shape(X)[1], products(X, Y), FLOAT, same)
+    return {name: getattr(last, field) for name, field in KERNELS.items()}
 
 
 def exact_products(x, y):
@@ -91,117 +126,12 @@ def exact_products(x, y):
 
 
 def pair(net, x, y):
-    """The final State of one pair at 50 digits: xy (Σ), ntk_xy (Θ), dot_xy, and the values of both points."""
-    *_, last = recursion(net, len(x), *exact_products(x, y), DIGITS)
+    """The final State of one pair of different points at 50 digits: xy (Σ), ntk_xy (Θ), dot_xy, and both points'."""
+    *_, (_, last) = recursion(net, len(x), exact_products(x, y), DIGITS)
     return last
 
 
-def point(net, x):
-    """The final State of the pair (x, x) at 50 digits."""
-    return pair(net, x, x)
-
-
 def points(net, x):
-    """The State of the pair (x, x) after every affine layer."""
-    return list(recursion(net, len(x), *exact_products(x, x), DIGITS))
-
-
-# ---- duals of single activations -----------------------------------------------------------------------------
-
-
-def closed_form(activation, q1, q2, c):
-    """E[φφ] and E[φ'φ'] at 50 digits, from the table in the literature (MATH section 4), for exact q1, q2, c."""
-    q1, q2, c = mp.mpf(q1), mp.mpf(q2), mp.mpf(c)
-    name, parameters = activation.instruction.name, activation.instruction.parameters
-    with mp.workdps(80):
-        p = q1 * q2
-        if c * c > p * (1 - mp.mpf(2) ** -52):  # at the ends
-            c = mp.sign(c) * mp.sqrt(p)
-        return FORMULAS[name](q1, q2, c, p, *parameters)
-
-
-def _two_slopes(q1, q2, c, p, a, b):
-    theta = mp.acos(c / mp.sqrt(p))
-    slope = (mp.mpf(a) ** 2 + mp.mpf(b) ** 2) / 2 - (mp.mpf(a) - b) ** 2 * theta / (2 * mp.pi)
-    return (mp.mpf(a) - b) ** 2 * mp.sqrt(p - c * c) / (2 * mp.pi) + c * slope, slope
-
-
-def _erf(q1, q2, c, p, a, b, k):
-    a, b, k = map(mp.mpf, (a, b, k))
-    root = mp.sqrt((1 + 2 * b * b * q1) * (1 + 2 * b * b * q2) - 4 * b**4 * c * c)
-    return 2 * a * a / mp.pi * mp.atan2(2 * b * b * c, root) + k * k, 4 * a * a * b * b / (mp.pi * root)
-
-
-def _gelu(q1, q2, c, p):
-    P = (1 + q1) * (1 + q2)
-    D = P - c * c
-    A = mp.atan2(c, mp.sqrt(D))
-    value = c / 4 + (c * A + (c * c + p * D) / (P * mp.sqrt(D))) / (2 * mp.pi)
-    return value, mp.mpf(1) / 4 + (A + (c / mp.sqrt(D)) * (1 / D + (1 - p) / P + 1)) / (2 * mp.pi)
-
-
-def _sine(q1, q2, c, p, a, b, cosine):
-    a, b, cosine = map(mp.mpf, (a, b, cosine))
-    minus, plus = (mp.exp(-b * b * ((q1 + q2) / 2 + sign * c)) for sign in (-1, 1))
-    return a * a / 2 * (minus - cosine * plus), a * a * b * b / 2 * (minus + cosine * plus)
-
-
-def _exponential(q1, q2, c, p, a, b):
-    value = mp.mpf(a) ** 2 * mp.exp(mp.mpf(b) ** 2 * ((q1 + q2) / 2 + c))
-    return value, mp.mpf(b) ** 2 * value
-
-
-def _gaussian(q1, q2, c, p, a, b):
-    a, b = mp.mpf(a), mp.mpf(b)
-    D = (1 - 2 * b * q1) * (1 - 2 * b * q2) - 4 * b * b * c * c
-    return a * a / mp.sqrt(D), 4 * a * a * b * b * c / mp.sqrt(D) ** 3
-
-
-def _polynomial(q1, q2, c, p, *coefficients):
-    """Moments of a Gaussian pair by Isserlis: E[u^i v^j] = Σ_m m! C(i,m) C(j,m) c^m E[u^(i-m)] E[v^(j-m)]."""
-
-    def dual(b):
-        return mp.fsum(
-            b[i] * b[j] * _mixed(i, j, m) * c**m * (q1 ** ((i - m) // 2)) * (q2 ** ((j - m) // 2))
-            for i in range(len(b))
-            for j in range(len(b))
-            for m in range(i % 2, min(i, j) + 1, 2)
-            if (i - j) % 2 == 0
-        )
-
-    b = [mp.mpf(value) for value in coefficients]
-    return dual(b), dual([k * b[k] for k in range(1, len(b))])
-
-
-def _mixed(i, j, m):
-    """m! C(i,m) C(j,m) (i-m-1)!! (j-m-1)!!"""
-    return mp.fac(m) * mp.binomial(i, m) * mp.binomial(j, m) * mp.fac2(i - m - 1) * mp.fac2(j - m - 1)
-
-
-def _arc_cosine(q1, q2, c, p, n, a, k):
-    theta = mp.acos(c / mp.sqrt(p))
-
-    def angular(order):
-        """(-1)^n sin^(2n+1) (1/sin d/dθ)^n ((π-θ)/sin θ), by its integral: no division by sin θ."""
-        if theta == mp.pi:
-            return mp.mpf(0)
-        f = lambda t: mp.cos(t) ** order / (1 - mp.cos(t) * mp.cos(theta)) ** (order + 1)  # noqa: E731
-        if theta == 0:
-            return mp.pi * mp.fac2(2 * order - 1)
-        with mp.workdps(30):
-            return mp.fac(order) * mp.sin(theta) ** (2 * order + 1) * mp.quad(f, [0, mp.pi / 2])
-
-    value = a * mp.sqrt(p) ** n * angular(n) / (2 * mp.pi) + k
-    return value, a * n * n * mp.sqrt(p) ** (n - 1) * angular(n - 1) / (2 * mp.pi) if n else mp.mpf(0)
-
-
-FORMULAS = {
-    "piecewise_linear": _two_slopes,
-    "erf": _erf,
-    "gelu": _gelu,
-    "sine": _sine,
-    "exponential": _exponential,
-    "gaussian": _gaussian,
-    "polynomial": _polynomial,
-    "arc_cosine": _arc_cosine,
-}
+    """The State of the pair (x, x) at 50 digits after every Dense of a network without blocks."""
+    states = recursion(net, len(x), exact_products(x, x), DIGITS, same=1)
+    return [state for layer, state in states if isinstance(layer, nf.Dense)]

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import numpy as np
@@ -129,9 +128,9 @@ def test_finite_or_refused_never_nan(case, get):
     net, points = WILD[case]
     for Y in (None, points.copy()):
         try:
-            result = nf.kernels(net, points, Y, get)
+            result = nf.kernels(net, points, Y, get=get)
         except ValueError:
-            refused(ValueError, ("X: ", "row 0", "overflows"), nf.kernels, net, points, Y, get)
+            refused(ValueError, ("X: ", "row 0", "overflows"), nf.kernels, net, points, Y, get=get)
         else:
             assert np.all(np.isfinite(result))
 
@@ -391,15 +390,13 @@ def test_progress(progress):
 def test_result_larger_than_memory(dtype):
     many = np.broadcast_to(np.ones((1, 1), dtype), (10**7, 1))
     tracemalloc.start()
-    start = time.perf_counter()
     try:
         with pytest.raises(MemoryError, match=r"10000000 x 10000000.* needs \d+\.\d+ GiB, .* available"):
             nf.ntk(NET, many)
-        seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 2**20
-    assert seconds < 1
 
 
 def test_two_results_larger_than_memory():

@@ -1,11 +1,15 @@
 """The paper's experiments at small size: data, figures, the report, and the command that makes them."""
 
+import dataclasses
 import errno
 import functools
 import gzip
 import hashlib
+import inspect
 import json
 import signal
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
@@ -22,13 +26,16 @@ from ntkfast.experiments import (
     fig3a,
     fig3bc,
     mnist,
+    networks,
     paper,
     proposition1,
     proposition2,
     random_features,
-    running,
+    results,
+    storage,
     theorem1,
     theorem2,
+    training,
     verdicts,
 )
 from ntkfast.learning.flow import LeastSquaresFlow
@@ -56,13 +63,79 @@ def noise(n, seed=0):
 @pytest.fixture
 def tiny(monkeypatch):
     """All experiments at sizes that take a moment."""
-    for name, sizes in TINY.items():
-        module = paper._module(name)
-        monkeypatch.setattr(module, "run", functools.partial(module.run, **sizes))
+    small = [
+        dataclasses.replace(each, run=functools.partial(each.run, **TINY[each.name])) for each in paper.EXPERIMENTS
+    ]
+    monkeypatch.setattr(paper, "EXPERIMENTS", tuple(small))
+
+
+@pytest.fixture
+def change(tiny, monkeypatch):
+    """change(name, field=...): another value of a field of an experiment, at a size that takes a moment."""
+
+    def changed(name, **fields):
+        others = [dataclasses.replace(each, **fields) if each.name == name else each for each in paper.EXPERIMENTS]
+        monkeypatch.setattr(paper, "EXPERIMENTS", tuple(others))
+
+    return changed
+
+
+def experiment(name):
+    (found,) = paper.select(name)
+    return found
 
 
 def command(*arguments):
     return CliRunner().invoke(cli.main, ["paper", *map(str, arguments)])
+
+
+# --- the experiments as values
+
+
+def test_experiments_are_imported_when_they_are_used():
+    code = """
+import sys
+import ntkfast as nf
+assert not [name for name in sys.modules if name.startswith("ntkfast.experiments")]
+assert set(nf.experiments.__all__) <= set(dir(nf.experiments))
+assert [name for name in sys.modules if name.startswith("ntkfast.experiments.")] == []
+assert nf.experiments.fig1.run is sys.modules["ntkfast.experiments.fig1"].run
+assert "ntkfast.experiments.fig2" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'fig9'"):
+        nf.experiments.fig9  # noqa: B018
+
+
+@pytest.mark.parametrize("each", paper.EXPERIMENTS, ids=lambda each: each.name)
+def test_an_experiment_is_what_its_module_defines(each):
+    module = getattr(nf.experiments, each.name)
+    assert each is module.EXPERIMENT
+    for name in ("run", "plot", "findings", "caption"):
+        assert getattr(each, name) is getattr(module, name)
+    parameters = inspect.signature(each.run).parameters
+    assert ("data" in parameters) == each.needs_mnist
+    assert ("parts" in parameters) == each.resumable
+    assert ("net" in parameters) == (each.network is not None)
+    assert set(each.full) <= set(each.sizes(full=False))
+
+
+def test_figures_are_selected_by_name():
+    assert [each.name for each in paper.select("fig3")] == ["fig3a", "fig3bc"]
+    assert paper.select("all") == paper.EXPERIMENTS
+    with pytest.raises(ValueError, match=r"figure: expected one of fig1, .*, got 'fig9'"):
+        paper.select("fig9")
+
+
+def test_mnist_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="digits: fig3a expected MNIST's training set, got None"):
+        paper.run(fig3a.EXPERIMENT, tmp_path)
+
+
+def test_the_command_line_puts_arguments_into_its_own_words(tmp_path):
+    with pytest.raises(OSError, match=r"^out: expected a folder, got an empty name"), results.exclusive(""):
+        pass
+    assert command("fig1", "--out", "").output == "ntkfast: --out: expected a folder, got an empty name\n"
 
 
 # --- each experiment against what is known of it
@@ -71,8 +144,8 @@ def command(*arguments):
 def test_figure_1_is_the_kernel_of_the_networks():
     data = fig1.run(**TINY["fig1"])
     assert data.limit[50] == pytest.approx(0.2825, abs=1e-14)
-    f = running.network(running.relu_network(4), 2, 20, 0, 1)
-    points = running.circle(data.gamma)
+    f = networks.network(networks.relu_network(4), 2, 20, 0, 1)
+    points = networks.circle(data.gamma)
     J = f.jacobian(points)[:, 0].astype(float)
     # float32: a few units in the last place of the diagonal
     np.testing.assert_allclose(data.kernels[0, 1, 0], J[50] @ J.T, atol=1e-5)
@@ -83,8 +156,8 @@ def test_figure_1_is_the_kernel_of_the_networks():
 
 def test_figure_2_limits_are_the_flow_at_infinity():
     data = fig2.run(widths=(40,), n_seeds=2, wide=2000, steps=600)
-    points, X = running.circle(data.gamma), running.circle(data.data_gamma)
-    net = running.relu_network(4)
+    points, X = networks.circle(data.gamma), networks.circle(data.data_gamma)
+    net = networks.relu_network(4)
     A = np.linalg.solve(nf.ntk(net, X), nf.ntk(net, X, points)).T  # Θ(x, X) Θ(X, X)⁻¹
     low, mean, high = data.percentiles
     np.testing.assert_allclose(mean, A @ data.targets, atol=1e-10)
@@ -100,10 +173,10 @@ def test_figure_3a_finds_the_components():
     digits = noise(60)
     data = fig3a.run(digits, **TINY["fig3a"])
     X, labels = fig3a.batch(digits, 40, 0)
-    K = nf.ntk(running.relu_network(5), X) / 40
+    K = nf.ntk(networks.relu_network(5), X) / 40
     np.testing.assert_allclose(data.eigenvalues, np.linalg.eigvalsh(K)[:-4:-1], rtol=1e-12)
     np.testing.assert_array_equal(data.digits, labels)
-    wide = nf.empirical_ntk(running.network(running.relu_network(5), 784, 100, 0, 0), X).astype(float) / 40
+    wide = nf.empirical_ntk(networks.network(networks.relu_network(5), 784, 100, 0, 0), X).astype(float) / 40
     np.testing.assert_allclose(data.wide_eigenvalues, np.linalg.eigvalsh(wide)[:-4:-1], rtol=1e-6)
     assert (np.sum(data.components * data.wide_components, axis=0) >= 0).all()
 
@@ -112,8 +185,8 @@ def test_figure_3bc_splits_the_error():
     digits = noise(60)
     data = fig3bc.run(digits, **TINY["fig3bc"], n_trials=1)
     X, _ = fig3a.batch(digits, 40, 0)
-    net = running.relu_network(5)
-    f = running.network(net, 784, 20, 0, 0)
+    net = networks.relu_network(5)
+    f = networks.network(net, 784, 20, 0, 0)
     component = LeastSquaresFlow(nf.ntk(net, X), np.zeros(40)).eigenfunctions(2)[:, 1]
     run = nf.train(f, X, f(X)[:, 0] + 0.5 * component, steps=40, learning_rate=2.0)
     # C = ½(‖g‖² + ‖h‖²); the signs of f^(2) may differ, which is another target for the same distances at t = 0 only
@@ -162,10 +235,10 @@ def test_early_stopping_stops_before_the_end():
 
 @pytest.mark.parametrize("name", [name for name in TINY if name != "proposition2"])
 def test_other_networks_than_the_papers(name):
-    """All but proposition 2 take a network, and say nothing about another one that only the paper's fulfils."""
-    module = paper._module(name)
+    """All but proposition 2 take a network, and claim nothing about another one that holds only for the paper's."""
+    module = experiment(name)
     net = nf.MLP(3, "erf", 1.2, 0.3)
-    digits = (noise(60),) if name.startswith("fig3") else ()
+    digits = (noise(60),) if module.needs_mnist else ()
     data = module.run(*digits, **TINY[name], net=net)
     of_paper = {"0.2825", *(f"{value:.4g}" for value in fig3a.PUBLISHED), "about 10"}
     assert not any(line.expected in of_paper for line in module.findings(data))
@@ -176,11 +249,11 @@ def test_other_networks_than_the_papers(name):
 
 
 def test_networks_in_the_papers_letters():
-    assert running.described(nf.MLP(4, "relu", 1.0, 0.1)) == "ReLU, L = 4, β = 0.1"
-    assert running.described(nf.MLP(1, "relu", 2.0)) == "L = 1, w = 2, β = 0"
-    assert running.described(nf.Network([nf.Dense(1.0), "relu", nf.Dense(2.0), "erf", nf.Dense()])) == "L = 3"
-    assert running.described(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()])) == "L = 2"
-    assert running.described(nf.Network([nf.Dropout(0.1), nf.Dense()])) == "L = 1"
+    assert networks.described(nf.MLP(4, "relu", 1.0, 0.1)) == "ReLU, L = 4, β = 0.1"
+    assert networks.described(nf.MLP(1, "relu", 2.0)) == "L = 1, w = 2, β = 0"
+    assert networks.described(nf.Network([nf.Dense(1.0), "relu", nf.Dense(2.0), "erf", nf.Dense()])) == "L = 3"
+    assert networks.described(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()])) == "L = 2"
+    assert networks.described(nf.Network([nf.Dropout(0.1), nf.Dense()])) == "L = 1"
     assert proposition1.excess_kurtosis(nf.Network([nf.Dropout(0.1), nf.Dense()]), 10) is None
 
 
@@ -197,10 +270,10 @@ def test_widths_and_networks_that_cannot_be(module):
 
 def test_times_that_no_number_of_steps_reaches(tmp_path):
     with pytest.raises(
-        ValueError, match=r"learning_rates: expected divisors of the 20 between two times, got \(2, 8\)"
+        ValueError, match=r"learning_rates: expected divisors of the 20 between two observations, got \(2, 8\)"
     ):
         fig3bc.run(noise(60), **(TINY["fig3bc"] | {"learning_rates": (2, 8)}))
-    with pytest.raises(ValueError, match=r"widths: expected ascending ones, got \[40, 20\]"):
+    with pytest.raises(ValueError, match=r"widths: expected ascending widths, got \[40, 20\]"):
         fig3bc.run(noise(60), **(TINY["fig3bc"] | {"widths": (40, 20)}))
 
 
@@ -230,11 +303,11 @@ def stopper(after):
 
 @pytest.mark.parametrize("save_every", [-1, 300])
 def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch, save_every):
-    monkeypatch.setattr(running, "SAVE_EVERY", save_every)
-    monkeypatch.setattr(running, "SEGMENT", 3)
+    monkeypatch.setattr(training, "SAVE_EVERY", save_every)
+    monkeypatch.setattr(training, "SEGMENT", 3)
     sizes = {"widths": (16, 20), "n_seeds": 2, "n": 6, "time": 20}
     whole = theorem2.run(**sizes)
-    parts = running.Parts(tmp_path / "parts")
+    parts = storage.Parts(tmp_path / "parts")
     stops = 0
     for after in (5, 30, 31, 60, 10**6):
         try:
@@ -251,35 +324,35 @@ def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch, save
 
 def test_a_network_in_training_is_kept_until_its_result_is_safe(tmp_path, monkeypatch):
     """A full disk at the last moment loses nothing; a state whose network is gone is none."""
-    monkeypatch.setattr(running, "SAVE_EVERY", -1)
-    monkeypatch.setattr(running, "SEGMENT", 3)
+    monkeypatch.setattr(training, "SAVE_EVERY", -1)
+    monkeypatch.setattr(training, "SEGMENT", 3)
     sizes = {"widths": (16, 20), "n_seeds": 2, "n": 6, "time": 20}
-    whole, parts, save = theorem2.run(**sizes), running.Parts(tmp_path / "parts"), running.save
+    whole, parts, save = theorem2.run(**sizes), storage.Parts(tmp_path / "parts"), storage.save
 
     def full_disk(path, values):
         if path.name == "n16-1.npz":
             raise OSError("No space left on device")
         save(path, values)
 
-    monkeypatch.setattr(running, "save", full_disk)
+    monkeypatch.setattr(storage, "save", full_disk)
     with pytest.raises(OSError, match="No space"):
         theorem2.run(**sizes, parts=parts)
     kept = {path.name for path in parts.folder.iterdir()}
     assert kept == {"n16-0.npz", "n16-1.state.npz", "n16-1.at-20"}
-    monkeypatch.setattr(running, "save", save)
-    monkeypatch.setattr(running, "train", lambda *arguments, **options: pytest.fail("trained again"))
+    monkeypatch.setattr(storage, "save", save)
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: pytest.fail("trained again"))
     with pytest.raises(pytest.fail.Exception):
         theorem2.run(**sizes, parts=parts)  # comes to the next network without training this one
     assert (parts.folder / "n16-1.npz").exists()
     monkeypatch.undo()
-    running.save(parts.folder / "n20-0.state.npz", {"step": 12, "n_seen": 1})  # but no n20-0.at-12
+    storage.save(parts.folder / "n20-0.state.npz", {"step": 12, "n_seen": 1})  # but no n20-0.at-12
     np.testing.assert_array_equal(theorem2.run(**sizes, parts=parts).drift, whole.drift)
 
 
 def test_results_survive_the_disk(tmp_path):
     data = proposition2.run(names=("relu",), depths=(2,), n=5)
-    running.save(tmp_path / "x.npz", running.as_dict(data))
-    found = running.load(tmp_path / "x.npz")
+    storage.save(tmp_path / "x.npz", storage.as_dict(data))
+    found = storage.load(tmp_path / "x.npz")
     again = proposition2.Proposition2(**found)
     assert again.n == 5
     assert list(again.names) == ["relu"]
@@ -290,8 +363,8 @@ def test_results_survive_the_disk(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut off"])
 def test_damaged_results_count_as_missing(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
-    assert running.load(tmp_path / "x.npz") is None
-    assert running.load(tmp_path / "y.npz") is None
+    assert storage.load(tmp_path / "x.npz") is None
+    assert storage.load(tmp_path / "y.npz") is None
 
 
 # --- the command
@@ -302,19 +375,19 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
     out = tmp_path / "new" / "paper"
     result = command("all", "--out", out, "--threads", "1")
     assert result.exit_code in (0, 1), result.output  # at these sizes a number may well be out
-    for name in paper.EXPERIMENTS:
+    for name in TINY:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (out / f"{name}.npz").exists()
     assert not (out / "parts").exists()
     report = (out / "report.md").read_text(encoding="utf-8")
-    for number in ("0.2825", "(--quick)", "Seed 0"):
+    for number in ("0.2825", "quick sizes", "Seed 0"):
         assert number in report
-    for title, _ in paper.EXPERIMENTS.values():
-        assert f"## {title}" in report
-    assert "within their tolerance" in result.output
+    for each in paper.EXPERIMENTS:
+        assert f"## {each.title}" in report
+    assert "within tolerance" in result.output
 
-    settings = {name: running.load(out / f"{name}.npz")["settings"] for name in paper.EXPERIMENTS}
+    settings = {name: storage.load(out / f"{name}.npz")["settings"] for name in TINY}
     assert not any(" at 0x" in text for text in settings.values())  # the same in the next process
     assert {"version", "seed", "full", "net", "steps", *TINY["fig1"]} == set(json.loads(settings["fig1"]))
     again = command("fig1", "--out", out)  # found, and the report still has everything
@@ -323,34 +396,34 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
     (out / "fig1.npz").write_bytes(b"damaged")
     other = command("fig1", "--out", out, "--seed", "5")
     assert "found in" not in other.output
-    data = paper.read(out, "fig2")
-    np.testing.assert_array_equal(data.outputs, running.load(out / "fig2.npz")["outputs"])
+    data = paper.read(out, fig2.EXPERIMENT)
+    np.testing.assert_array_equal(data.outputs, storage.load(out / "fig2.npz")["outputs"])
     assert fig2.plot(data).get_axes()
     with pytest.raises(FileNotFoundError, match=r"expected data of this version of ntkfast in .*fig2.npz"):
-        paper.read(tmp_path, "fig2")
+        paper.read(tmp_path, fig2.EXPERIMENT)
     assert "in place of" in command("early_stopping", "--out", out, "--seed", "5").output
-    assert json.loads(running.load(out / "fig1.npz")["settings"])["seed"] == 5
+    assert json.loads(storage.load(out / "fig1.npz")["settings"])["seed"] == 5
 
 
-def test_a_quick_run_does_not_replace_a_full_one(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(early_stopping, "FULL", {"n": 41})
-    paper.run("early_stopping", tmp_path, full=True, progress=False)
+def test_a_quick_run_does_not_replace_a_full_one(tmp_path, change):
+    change("early_stopping", full={"n": 41})
+    paper.run(experiment("early_stopping"), tmp_path, full=True, progress=False)
     before = (tmp_path / "early_stopping.npz").read_bytes()
-    with pytest.raises(FileExistsError, match=r"early_stopping.npz is of a --full run \(seed 0"):
-        paper.run("early_stopping", tmp_path, progress=False)
+    with pytest.raises(FileExistsError, match=r"early_stopping.npz holds the data of a full run \(seed 0"):
+        paper.run(experiment("early_stopping"), tmp_path, progress=False)
     result = command("theory", "--out", tmp_path)
     assert result.exit_code == 2
-    assert "of other settings, which this one would replace" in result.output
+    assert "with other settings, which this run would replace" in result.output
     assert result.output.count("\n") == 1  # before any other experiment has begun
     assert (tmp_path / "early_stopping.npz").read_bytes() == before
-    with pytest.raises(FileExistsError, match="which this one would replace"):  # also one of another seed
-        paper.run("early_stopping", tmp_path, full=True, seed=1, progress=False)
-    paper.run("early_stopping", tmp_path, full=True, progress=False)  # found
-    found = running.load(tmp_path / "early_stopping.npz")
+    with pytest.raises(FileExistsError, match="which this run would replace"):  # also one of another seed
+        paper.run(experiment("early_stopping"), tmp_path, full=True, seed=1, progress=False)
+    paper.run(experiment("early_stopping"), tmp_path, full=True, progress=False)  # found
+    found = storage.load(tmp_path / "early_stopping.npz")
     settings = found["settings"].replace(f'"version": "{nf.__version__}"', '"version": "0.0"')
-    running.save(tmp_path / "early_stopping.npz", found | {"settings": settings})
-    with pytest.raises(FileExistsError, match="which this one would replace"):  # also of another version
-        paper.run("early_stopping", tmp_path, progress=False)
+    storage.save(tmp_path / "early_stopping.npz", found | {"settings": settings})
+    with pytest.raises(FileExistsError, match="which this run would replace"):  # also of another version
+        paper.run(experiment("early_stopping"), tmp_path, progress=False)
 
 
 THIS = json.dumps({"version": nf.__version__, "seed": 0, "full": False})
@@ -367,24 +440,24 @@ THIS = json.dumps({"version": nf.__version__, "seed": 0, "full": False})
     ],
 )
 def test_data_of_other_programs_and_versions_are_not_reported(tmp_path, tiny, values):
-    running.save(tmp_path / "fig2.npz", {"x": 1.0, **values})
+    storage.save(tmp_path / "fig2.npz", {"x": 1.0, **values})
     np.save(tmp_path / "theorem1.npz", np.ones(3))  # becomes theorem1.npz.npy
     (tmp_path / "theorem1.npz.npy").rename(tmp_path / "theorem1.npz")
-    paper.run("early_stopping", tmp_path, progress=False)
+    paper.run(experiment("early_stopping"), tmp_path, progress=False)
     assert {title for title, _ in paper.report(tmp_path)} == {"Section 5: early stopping"}
 
 
-def test_a_number_out_of_tolerance_is_said(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(fig1, "findings", lambda data: [verdicts.near("a number", 1.0, 2.0, 0.5)])
+def test_a_number_out_of_tolerance_is_said(tmp_path, change):
+    change("fig1", findings=lambda data: [verdicts.near("a number", 1.0, 2.0, 0.5)])
     result = command("fig1", "--out", tmp_path)
     assert result.exit_code == 1
     assert "a number: 2 (expected 1, tolerance ±0.5): out" in result.output
     assert "| a number | 1 | 2 | ±0.5 | **out** |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_exit_code_is_that_of_what_was_run(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(fig1, "findings", lambda data: [verdicts.near("a number", 1.0, 2.0, 0.5)])
-    monkeypatch.setattr(early_stopping, "findings", lambda data: [verdicts.near("another", 1.0, 1.0, 0.5)])
+def test_the_exit_code_is_that_of_what_was_run(tmp_path, change):
+    change("fig1", findings=lambda data: [verdicts.near("a number", 1.0, 2.0, 0.5)])
+    change("early_stopping", findings=lambda data: [verdicts.near("another", 1.0, 1.0, 0.5)])
     assert command("fig1", "--out", tmp_path).exit_code == 1
     result = command("early_stopping", "--out", tmp_path)  # one experiment of the theory, by its own name
     assert result.exit_code == 0
@@ -395,11 +468,11 @@ def test_the_exit_code_is_that_of_what_was_run(tmp_path, tiny, monkeypatch):
 
 
 def test_a_folder_is_of_one_process(tmp_path, tiny):
-    with paper.folder(tmp_path):
+    with results.exclusive(tmp_path):
         result = command("early_stopping", "--out", tmp_path)
     assert result.exit_code == 2
     assert result.output == (
-        f"ntkfast: --out: another process is at work in {tmp_path}; wait for it, or give another folder\n"
+        f"ntkfast: --out: another process is using {tmp_path}; wait for it, or choose another folder\n"
     )
     left = tmp_path / ".ntkfast-0123.tmp"  # of a process that was killed
     left.touch()
@@ -422,13 +495,13 @@ def test_nobody_reads_what_a_long_run_tells(monkeypatch):
     cli.say("a line")
 
 
-def test_terminated_runs_end_like_interrupted_ones(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(fig1, "run", lambda **options: signal.raise_signal(signal.SIGTERM))
+def test_terminated_runs_end_like_interrupted_ones(tmp_path, change):
+    change("fig1", run=lambda seed, parts, progress: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     result = command("fig1", "--out", tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
     assert result.exit_code == 130
-    assert "continues with the networks that are done" in result.output
+    assert "continue from the finished networks" in result.output
 
 
 def test_a_group_without_a_command_shows_its_help():
@@ -459,7 +532,6 @@ def test_a_full_disk_leaves_the_figure_as_it_was(tmp_path, tiny, monkeypatch):
         (("fig1", "--seed", "-1"), "paper fig1: Invalid value for '--seed'"),
         (("fig1", "--threads", "0"), "paper fig1: Invalid value for '--threads'"),
         (("fig1", "--nothing"), "paper fig1: No such option"),
-        (("fig1", "--out", ""), "--out: expected a folder, got an empty name"),
         (("mnist", "--ridge", "nan"), "paper mnist: Invalid value for '--ridge': expected a finite number"),
         (("mnist", "--ridge", "inf"), "paper mnist: Invalid value for '--ridge'"),
         (("mnist", "--ridge", "1e300"), "paper mnist: Invalid value for '--ridge'"),
@@ -475,28 +547,28 @@ def test_arguments_that_cannot_be_are_told_in_one_line(arguments, words):
     assert result.output.count("\n") == 1
 
 
-def test_a_terminal_without_greek(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(fig1, "findings", lambda data: [verdicts.near("Θ", 1.0, 2.0, 0.5)])
+def test_a_terminal_without_greek(tmp_path, change):
+    change("fig1", findings=lambda data: [verdicts.near("Θ", 1.0, 2.0, 0.5)])
     result = CliRunner(charset="latin-1").invoke(cli.main, ["paper", "fig1", "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert "?: 2 (expected 1" in result.output
 
 
-def test_a_stopped_command_says_so(tmp_path, tiny, monkeypatch):
-    def stopped(*arguments, **options):
+def test_a_stopped_command_says_so(tmp_path, change):
+    def stopped(seed, parts, progress):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fig1, "run", stopped)
+    change("fig1", run=stopped)
     result = command("fig1", "--out", tmp_path)
     assert result.exit_code == 130
-    assert "continues with the networks that are done" in result.output
+    assert "continue from the finished networks" in result.output
 
 
 def test_unknown_figure():
     result = command("fig9")
     assert result.exit_code == 2
     assert result.output.startswith(
-        "ntkfast: paper: fig9 is unknown; the known ones are fig1, fig2, fig3, theory, all, mnist"
+        "ntkfast: paper: unknown figure fig9; the known ones are fig1, fig2, fig3, theory, all, mnist"
     )
     assert "early_stopping" in result.output
     assert result.output.count("\n") == 1
@@ -557,17 +629,20 @@ def test_missing_or_damaged_files_are_named(small_mnist, damage):
     message = str(caught.value)
     assert "train-labels-idx1-ubyte.gz" in message
     assert damage == "missing" or datasets.SHA256["train-labels-idx1-ubyte"] in message
-    for way in ("--data", "NTKFAST_DATA", "--download"):
+    for way in ("as folder", "NTKFAST_DATA", "download_mnist"):  # in Python's words
         assert way in message
     result = command("fig3", "--data", small_mnist, "--out", small_mnist / "out")
     assert result.exit_code == 2
-    assert result.output == f"ntkfast: {message}\n"
+    assert result.output.startswith(f"ntkfast: {caught.value.problem}; ")
+    for way in ("--data", "NTKFAST_DATA", "--download"):  # and in those of the command line
+        assert way in result.output
+    assert result.output.count("\n") == 1
 
 
 def test_no_folder_is_known(small_mnist):
     result = command("fig3", "--out", small_mnist / "out")
     assert result.exit_code == 2
-    assert "no folder is known" in result.output
+    assert "no folder was given" in result.output
 
 
 def test_download_writes_the_four_files(small_mnist, monkeypatch):
@@ -582,7 +657,7 @@ def test_download_writes_the_four_files(small_mnist, monkeypatch):
         np.testing.assert_array_equal(found.images, digits.images)
         np.testing.assert_array_equal(found.labels, digits.labels)
     sent[0][3, 5] += 1
-    with pytest.raises(DataError, match="OpenML sent another train-images"):
+    with pytest.raises(DataError, match="OpenML sent a different train-images"):
         datasets.download_mnist(small_mnist / "other")
 
 
@@ -601,7 +676,7 @@ def test_download_without_a_network(tmp_path, monkeypatch):
 def test_regression_is_that_of_a_solver_in_float64():
     train, test = noise(80), noise(30, seed=1)
     found = mnist.run(train, test, n=60, depth=3, ridge=1e-3)
-    net = running.relu_network(3)
+    net = networks.relu_network(3)
     X, T = train.images[:60] / 256, test.images / 256
     K = nf.ntk(net, X)
     K += 1e-3 * K.diagonal().mean() * np.eye(60)
@@ -642,6 +717,6 @@ def test_mnist_command(small_mnist):
     assert result.exit_code == 0, result.output
     assert "Cholesky factor" in result.output
     assert "test accuracy" in result.output
-    found = running.load(small_mnist / "out" / "mnist.npz")
+    found = storage.load(small_mnist / "out" / "mnist.npz")
     assert found["n"] == 25
     assert found["outputs"].shape == (20, 10)

@@ -1,6 +1,8 @@
 """The verdicts of the experiments: data that obey the law are within every tolerance, data that break it are out."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,10 @@ from ntkfast.experiments import (
     fig2,
     fig3a,
     fig3bc,
+    networks,
     proposition1,
     proposition2,
     random_features,
-    running,
     theorem1,
     theorem2,
     verdicts,
@@ -91,7 +93,7 @@ def theorem_2(rng):
 
 
 def proposition_1(rng):
-    covariance = nf.nngp(proposition1.PAPER, running.circle(np.array(proposition1.GAMMA)))
+    covariance = nf.nngp(proposition1.PAPER, networks.circle(np.array(proposition1.GAMMA)))
     outputs = rng.standard_normal((2, 2000, 4)) @ np.linalg.cholesky(covariance).T
     return proposition1.Proposition1(proposition1.PAPER, np.array([8, 10**5]), outputs, covariance)
 
@@ -173,12 +175,17 @@ BREAK = [
         for level in (10, 90)
     ),
     (fig2, "outputs", lambda d: d.outputs + np.array([[[0]], [[2]]]), "n = 1000: 50th percentile of the networks"),
-    (fig2, "outputs", lambda d: 4 * d.outputs, "spread around the limit's mean"),
-    (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread around the limit's mean"),
+    (fig2, "outputs", lambda d: 4 * d.outputs, "spread about the limit's mean"),
+    (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread about the limit's mean"),
     (fig2, "outputs", lambda d: d.outputs + 5, "share of the curves"),
     *((fig2, "errors", lambda d: d.errors + 0.1, f"n = {n}: largest |f - f*|") for n in (50, 1000)),
     *(
-        (fig2, "wide_percentiles", lambda d: d.wide_percentiles + 0.2, f"limit's {level}th percentile by a network")
+        (
+            fig2,
+            "wide_percentiles",
+            lambda d: d.wide_percentiles + 0.2,
+            f"limit's {level}th percentile, exact and from a network",
+        )
         for level in (10, 50, 90)
     ),
     *((fig3a, "eigenvalues", lambda d: d.eigenvalues * 1.3, f"λ{i}, limit kernel") for i in (1, 2, 3)),
@@ -189,7 +196,7 @@ BREAK = [
     (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),
     (fig3bc, "deviation", lambda d: d.deviation * np.nan, "largest ‖h_t‖ ∝ n^s"),
     (fig3bc, "along", lambda d: d.along[::-1], "distance of ‖g_t‖ from the limit ∝ n^s"),
-    (fig3bc, "along", lambda d: d.along[::-1], "‖g_t‖ from the limit, widest over narrowest"),
+    (fig3bc, "along", lambda d: d.along[::-1], "‖g_t‖ from the limit: widest over narrowest"),
     (fig3bc, "along", lambda d: d.along[::-1], "half-life, narrowest over widest"),
     (fig3bc, "rates", lambda d: d.rates[::-1], "inflation, widest over narrowest"),
     (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
@@ -255,6 +262,21 @@ def test_the_published_eigenvalues_are_in_the_report():
         assert sum(line.expected == number for line in lines) == 3  # limit, network, mean of batches
 
 
+def test_the_lines_of_the_docs_are_those_of_today():
+    """docs/paper.md is made by a run that takes minutes; here only its words are compared, not its numbers."""
+
+    def words(text):
+        return re.sub(r"\d+", "0", re.sub(r"^(erf|tanh|gelu)\b", "relu", text))
+
+    text = (Path(__file__).parent.parent / "docs" / "paper.md").read_text(encoding="utf-8")
+    sections = dict(section.split("\n", 1) for section in text.split("\n## ")[1:])
+    for module, example in OBEY.items():
+        rows = re.findall(r"^\| ([^|\s][^|]*) \|", sections[module.EXPERIMENT.title].replace("\\|", "¦"), re.MULTILINE)
+        today = {words(line.what.replace("|", "¦")) for line in module.findings(example(np.random.default_rng(0)))}
+        assert rows
+        assert {words(row) for row in rows} - today == set()
+
+
 @pytest.mark.parametrize("module", OBEY, ids=named)
 def test_captions_and_figures_are_made_of_any_data(module):
     data = OBEY[module](np.random.default_rng(0))
@@ -281,7 +303,7 @@ def test_exponents_that_chance_may_hide_are_not_judged():
 def test_one_width_or_one_sample_tell_nothing():
     for widths, samples in (([100], np.ones((1, 5))), ([100, 200], np.ones((2, 1))), ([100, 100], np.ones((2, 4)))):
         unknown = verdicts.exponent("s", -1, verdicts.power_law(widths, samples))
-        assert (unknown.ok, unknown.tolerance) == (None, "too few or too like widths to tell")
+        assert (unknown.ok, unknown.tolerance) == (None, "widths too few or too close to tell")
     assert verdicts.less("x", [[1.0], [2.0]]).ok is None
     assert theorem1.findings(theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3))))[0].ok is None
 

@@ -275,7 +275,9 @@ def test_the_derivative_kernel_is_that_of_the_last_activation():
     dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(0.5)]), X, get="nngp_dot")
     assert_allclose(dot, nf.kernels(nf.MLP(2), X, get="nngp_dot"), rtol=1e-14)
     nested = nf.Network([nf.Dense(), "relu", nf.Dense(), nf.Residual("relu", nf.Dense())])
-    with pytest.raises(ValueError, match="get: 'nngp_dot' needs a network with a Dense right after its last activ"):
+    with pytest.raises(
+        ValueError, match="get: 'nngp_dot' is the derivative kernel of the last activation, with a Dense right"
+    ):
         nf.kernels(nested, X, get="nngp_dot")
 
 

@@ -1,9 +1,12 @@
 """Types of the compiled module; what the functions do is said in _core.pyx and src_c/ntkfast.h."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[np.floating[Any]]
 
 LANES: int
 OUTPUTS: tuple[str, str, str]
@@ -67,23 +70,65 @@ def points(
 def dual(
     program: Program, q1: NDArray[np.float64], q2: NDArray[np.float64], c: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
-def limit(
-    program: Program,
-    x: NDArray[np.floating],
-    x_table: NDArray[np.floating],
-    y: NDArray[np.floating],
-    y_table: NDArray[np.floating],
-    diagonals: NDArray[np.floating] | None,
-    outs: Sequence[NDArray[np.floating] | None],
-    tile: int,
-    n_threads: int,
-    progress: Callable[[int, int], object] | None,
-) -> None: ...
-def tangent(
-    terms: Sequence[tuple[NDArray | None, NDArray | None, NDArray | None, NDArray | None, float, float]],
-    out: NDArray[np.floating],
-    symmetric: bool,
-    tile: int,
+def rates(program: Program, squared_norms: NDArray[np.float64], n_threads: int) -> NDArray[np.longdouble]: ...
+
+class Grid:
+    dtype: np.dtype[Any]
+    def __init__(self, n: int, m: int, tile: int, symmetric: bool, dtype: DTypeLike) -> None: ...
+    @property
+    def tiles(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def tile(self) -> int: ...
+    @property
+    def symmetric(self) -> bool: ...
+
+class Map: ...
+
+class LimitMap(Map):
+    def __init__(
+        self,
+        program: Program,
+        x: Array,
+        x_table: Array,
+        y: Array,
+        y_table: Array,
+        diagonals: Array | None,
+        get: Sequence[str],
+    ) -> None: ...
+
+class GradientMap(Map):
+    def __init__(self, program: Program, x: Array, x_table: Array, y: Array, y_table: Array, output: str) -> None: ...
+    def weighted(self, grid: Grid, weights: Array) -> GradientMap: ...
+    def sums(self) -> tuple[Array, Array, Array]: ...
+    def matrices(
+        self, at: NDArray[np.intc], layer: Array, of_row: Array, of_column: Array, out: Array
+    ) -> GradientMap: ...
+
+class TangentMap(Map):
+    def __init__(
+        self,
+        terms: Sequence[tuple[Array | None, Array | None, Array | None, Array | None, float, float]],
+        single: bool,
+    ) -> None: ...
+
+class Sink: ...
+
+class ArraySink(Sink):
+    def __init__(self, outs: Sequence[Array | None]) -> None: ...
+
+class VectorSink(Sink):
+    n_vectors: int
+    def __init__(self, output: str, n: int, v: Array) -> None: ...
+    def result(self) -> Array: ...
+
+def run(
+    map: Map,
+    sink: Sink,
+    grid: Grid,
+    first: int,
+    last: int,
     n_threads: int,
     progress: Callable[[int, int], object] | None,
 ) -> None: ...

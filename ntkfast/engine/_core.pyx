@@ -4,16 +4,17 @@
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport PyObject
 cimport cython
-from scipy.linalg.cython_blas cimport dgemm, sgemm
+from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
 
 import numpy as np
 
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_RATES, NF_NNGP
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_RATES, NF_NNGP, NF_PANEL
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -54,19 +55,23 @@ cdef extern from "ntkfast.h" nogil:
     ctypedef struct nf_program:
         const nf_instr *code
         int n, n_rows, nesting, last_dual
-    ctypedef struct nf_tile:
-        pass
     ctypedef struct nf_grid:
         int64_t n, m
         int tile, symmetric
+        nf_dtype dtype
+    ctypedef struct nf_tile:
+        pass
     ctypedef struct nf_map:
         int (*open)(const void *, nf_tile *, int) noexcept nogil
         void (*rows)(const void *, nf_tile *, int, int) noexcept nogil
         const void *self
+        unsigned planes
         int n_scratch
         size_t work_bytes
     ctypedef struct nf_sink:
+        int (*begin)(void *, const nf_tile *) noexcept nogil
         int (*put)(void *, const nf_tile *, int, int) noexcept nogil
+        int (*end)(void *, const nf_tile *) noexcept nogil
         void *self
     ctypedef struct nf_watch:
         int (*poll)(void *, int64_t, int64_t) noexcept nogil
@@ -74,6 +79,10 @@ cdef extern from "ntkfast.h" nogil:
         double interval
     ctypedef void (*nf_gemm)(char *, char *, int *, int *, int *, void *, void *, int *, void *, int *, void *, void *,
                              int *) noexcept nogil
+    ctypedef void (*nf_syrk)(char *, char *, int *, int *, void *, void *, int *, void *, void *, int *) noexcept nogil
+    ctypedef struct nf_blas:
+        nf_gemm gemm
+        nf_syrk syrk
     ctypedef struct nf_points_view:
         const void *x
         int64_t ld
@@ -81,16 +90,14 @@ cdef extern from "ntkfast.h" nogil:
         nf_points_view points
         const void *table
     ctypedef struct nf_limit:
-        nf_dtype dtype
         const nf_program *program
-        int d, symmetric
+        int d
         nf_side rows, columns
-        nf_gemm gemm
+        nf_blas blas
         const void *diagonal[3]
     ctypedef struct nf_gradient:
         nf_limit limit
-        int output, tile
-        int64_t n, m
+        int output
         const void *weights
         int64_t ld_weights
         double *layers
@@ -107,16 +114,21 @@ cdef extern from "ntkfast.h" nogil:
         int64_t d_a, d_b, n_b, b_rows_step, b_columns_step
         double weight, bias
     ctypedef struct nf_tangent:
-        nf_dtype dtype
-        int n_terms, symmetric
+        int n_terms
         const nf_term *terms
-        nf_gemm gemm
+        nf_blas blas
     ctypedef struct nf_array:
-        nf_dtype dtype
-        int symmetric, stream
+        int stream
         void *base[3]
         int64_t row_stride[3]
         int64_t column_stride[3]
+    ctypedef struct nf_queue:
+        pass
+    ctypedef struct nf_vectors:
+        int plane, width, n_panels
+        const double *v
+        double *sum
+        nf_queue *queue
     ctypedef struct nf_isa:
         const char *name
     const nf_op_info nf_ops[]
@@ -124,7 +136,8 @@ cdef extern from "ntkfast.h" nogil:
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
     void nf_points(nf_dtype, const nf_program *, int, int, int64_t, int64_t, long double *, int64_t, void *, int)
     void nf_dual(const nf_instr *, int64_t, const double *, const double *, const double *, double *, double *)
-    int nf_run(const nf_grid *, nf_dtype, unsigned, nf_map, nf_sink, const nf_watch *, int)
+    int64_t nf_grid_tiles(const nf_grid *)
+    int nf_run(const nf_grid *, nf_map, nf_sink, int64_t, int64_t, const nf_watch *, int)
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
     void nf_rates(const nf_program *, int64_t, const double *, long double *, int)
@@ -133,6 +146,13 @@ cdef extern from "ntkfast.h" nogil:
     int nf_tangent_open(const void *, nf_tile *, int)
     void nf_tangent_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
+    int nf_array_end(void *, const nf_tile *)
+    int nf_vectors_begin(void *, const nf_tile *)
+    int nf_vectors_put(void *, const nf_tile *, int, int)
+    int nf_vectors_end(void *, const nf_tile *)
+    size_t nf_vectors_bytes(const nf_vectors *, const nf_grid *)
+    nf_queue *nf_queue_new(int, int64_t, size_t)
+    void nf_queue_free(nf_queue *)
     const nf_isa *nf_isa_in_use()
     const char *const *nf_isa_available()
     int nf_has_openmp()
@@ -403,76 +423,6 @@ cdef int raise_pending() except -1:
     return -1
 
 
-cdef bind(nf_array *sink, int plane, cython.floating[:, :] out):
-    sink.base[plane] = &out[0, 0]
-    sink.row_stride[plane] = out.strides[0] // <int64_t>sizeof(cython.floating)
-    sink.column_stride[plane] = out.strides[1] // <int64_t>sizeof(cython.floating)
-
-
-cdef nf_limit limit_map(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
-                        const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric):
-    cdef nf_limit kernel
-    kernel.dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
-    kernel.program, kernel.d, kernel.symmetric = &program.program, x.shape[1], symmetric
-    kernel.rows, kernel.columns = nf_side(view_of(x), &x_table[0, 0, 0]), nf_side(view_of(y), &y_table[0, 0, 0])
-    kernel.gemm = <nf_gemm>sgemm if cython.floating is float else <nf_gemm>dgemm
-    for p in range(NF_PLANES):
-        kernel.diagonal[p] = NULL
-    return kernel
-
-
-def limit(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
-          const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table,
-          const cython.floating[:, ::1] diagonals, outs, int tile, int n_threads, progress):
-    """Write the limit kernels of the rows of x (n, d) against those of y (m, d) into outs.
-
-    diagonals (3, n): exact values for the symmetric case, else None.  outs: three arrays (n, m), or None where an
-    output is not asked for.  progress: None or a callable (done, total).  The GIL is free but for the polls.
-    """
-    cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
-    cdef bint symmetric = diagonals is not None
-    cdef nf_grid grid = nf_grid(x.shape[0], y.shape[0], tile, symmetric)
-    cdef nf_limit kernel = limit_map(program, x, x_table, y, y_table, symmetric)
-    cdef nf_array array
-    cdef nf_map make
-    cdef nf_sink put
-    cdef cython.floating[:, :] out
-    cdef unsigned planes = 0
-    cdef int p
-    cdef int64_t size = sizeof(cython.floating)
-
-    array.dtype, array.symmetric = dtype, symmetric
-    array.stream = grid.n * grid.m * size > 1 << 25
-    for p in range(NF_PLANES):
-        if symmetric:
-            kernel.diagonal[p] = &diagonals[p, 0]
-        if outs[p] is not None:
-            planes |= 1 << p
-            out = outs[p]
-            bind(&array, p, out)
-    make.work_bytes = 0
-    make.open, make.rows, make.self, make.n_scratch = nf_limit_open, nf_limit_rows, &kernel, 0
-    put.put, put.self = nf_array_put, &array
-    run(&grid, dtype, planes, make, put, n_threads, progress)
-
-
-cdef run(const nf_grid *grid, nf_dtype dtype, unsigned planes, nf_map make, nf_sink put, int n_threads, progress):
-    """nf_run with the GIL free but for the polls; raise what stopped it."""
-    cdef nf_watch watch
-    cdef int status
-    watch.poll, watch.self, watch.interval = poll, NULL if progress is None else <void *>progress, 0.03
-    with nogil:
-        status = nf_run(grid, dtype, planes, make, put, &watch, n_threads)
-    if status == NF_STOPPED:
-        raise_pending()
-    if status == NF_NO_MEMORY:
-        raise MemoryError("no memory for the scratch tiles")
-
-
-cdef nf_points_view view_of(const cython.floating[:, :] x):
-    return nf_points_view(&x[0, 0], x.strides[0] // <int64_t>sizeof(cython.floating))
-
-
 def rates(Program program, const double[::1] squared_norms, int n_threads):
     """At every instruction k, for the pairs (x_i, x_i): q and Θ before it, V = E[φ²] and D = E[φ'²], and dV/dlog q and
     dD/dlog q; (instructions, 6, n) in long double.
@@ -484,101 +434,261 @@ def rates(Program program, const double[::1] squared_norms, int n_threads):
     return np.asarray(numbers)
 
 
-cdef int drop(void *self, const nf_tile *tile, int first, int last) noexcept nogil:
-    return 0
+# ---- maps and sinks ------------------------------------------------------------------------------------------
 
 
-cdef backward(nf_gradient *kernel, int tile, int n_threads, progress):
-    cdef nf_grid grid = nf_grid(kernel.n, kernel.m, tile, kernel.limit.symmetric)
-    cdef nf_map make
-    cdef nf_sink put
-    kernel.tile = tile
-    make.open, make.rows, make.self, make.n_scratch = nf_limit_open, nf_gradient_rows, kernel, 0
-    make.work_bytes = nf_gradient_bytes(kernel.limit.program)
-    put.put, put.self = drop, NULL
-    run(&grid, kernel.limit.dtype, 1 << NF_NNGP, make, put, n_threads, progress)
+cdef void *address(array, bint writable=False) except NULL:
+    """Where the first element of an array is; whoever keeps the address keeps the array."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO | (PyBUF_WRITABLE if writable else 0))
+    cdef void *first = view.buf
+    PyBuffer_Release(&view)
+    return first
 
 
-def weighted_gradient(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
-                      const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric,
-                      int output, const cython.floating[:, :] weights, int tile, int n_threads, progress):
-    """Derivatives of Σ_ij weights[i, j] output[i, j], for symmetric matrices without the diagonal: by the four numbers of
-    each layer (instructions, 4), and by log q of the points of x (instructions, n) and of y (instructions, m) before each.
+cdef nf_points_view points_view(array) except *:
+    """The stride of a single row may be anything: BLAS is given one that it takes."""
+    n, d = array.shape
+    return nf_points_view(address(array), d if n == 1 else array.strides[0] // array.itemsize)
 
-    output: number of nngp or ntk in OUTPUTS.  weights (n, m): rows contiguous.
+
+cdef nf_blas blas_of(bint single) noexcept:
+    if single:
+        return nf_blas(<nf_gemm>sgemm, <nf_syrk>ssyrk)
+    return nf_blas(<nf_gemm>dgemm, <nf_syrk>dsyrk)
+
+
+cdef class Grid:
+    """An n x m matrix cut into rectangles of `tile` rows and columns, numbered from 0. symmetric: only those on and
+    above the diagonal are made.
     """
-    cdef nf_gradient kernel
-    cdef int64_t n = x.shape[0], m = y.shape[0], rows = -(-n // tile), columns = -(-m // tile)
-    cdef double[:, :, :, ::1] layers = np.zeros((rows, columns, program.program.n, 4))
-    cdef double[:, :, ::1] by_row = np.zeros((columns, program.program.n, n))
-    cdef double[:, :, ::1] by_column = np.zeros((rows, program.program.n, m))
-    kernel.limit = limit_map(program, x, x_table, y, y_table, symmetric)
-    kernel.output, kernel.n, kernel.m, kernel.matrices = output, n, m, NULL
-    kernel.weights, kernel.ld_weights = &weights[0, 0], weights.strides[0] // <int64_t>sizeof(cython.floating)
-    kernel.layers, kernel.by_row, kernel.by_column = &layers[0, 0, 0, 0], &by_row[0, 0, 0], &by_column[0, 0, 0]
-    backward(&kernel, tile, n_threads, progress)
-    return np.sum(layers, axis=(0, 1)), np.sum(by_row, axis=0), np.sum(by_column, axis=0)
+
+    cdef nf_grid c
+    cdef readonly object dtype
+
+    def __init__(self, int64_t n, int64_t m, int tile, bint symmetric, dtype):
+        self.dtype = np.dtype(dtype)
+        self.c = nf_grid(n, m, tile, symmetric, NF_FLOAT32 if self.dtype.itemsize == 4 else NF_FLOAT64)
+
+    @property
+    def tiles(self):
+        return nf_grid_tiles(&self.c)
+
+    @property
+    def shape(self):
+        return self.c.n, self.c.m
+
+    @property
+    def tile(self):
+        return self.c.tile
+
+    @property
+    def symmetric(self):
+        return bool(self.c.symmetric)
 
 
-def gradient_matrices(Program program, const cython.floating[:, :] x, const cython.floating[:, :, ::1] x_table,
-                      const cython.floating[:, :] y, const cython.floating[:, :, ::1] y_table, bint symmetric,
-                      int output, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
-                      const double[:, :, ::1] of_column, cython.floating[:, :, ::1] out, int tile, int n_threads,
-                      progress):
-    """Write the derivatives of an output by each parameter p into out (parameters, n, m); of a symmetric matrix only the
-    tiles on and above the diagonal, whose diagonal entries mean nothing.
+cdef class Map:
+    """Fills the rectangles of a grid with the planes of one or more outputs."""
 
-    layer (parameters, 4): rates of the numbers of the layer of instruction at[p].  of_row (parameters, instructions, n)
-    and of_column: rates of log q of the points before each instruction.
+    cdef nf_map c
+    cdef object keep
+
+
+cdef class LimitMap(Map):
+    """The limit kernels of the rows of x (n, d) against those of y (m, d).
+
+    get: names out of OUTPUTS.  diagonals (3, n): exact values in the symmetric case, else None.
     """
-    cdef nf_gradient kernel
-    kernel.limit = limit_map(program, x, x_table, y, y_table, symmetric)
-    kernel.output, kernel.n, kernel.m, kernel.weights = output, x.shape[0], y.shape[0], NULL
-    kernel.n_parameters, kernel.at, kernel.layer = len(at), &at[0], &layer[0, 0]
-    kernel.of_row, kernel.of_column, kernel.matrices = &of_row[0, 0, 0], &of_column[0, 0, 0], &out[0, 0, 0]
-    backward(&kernel, tile, n_threads, progress)
+
+    cdef nf_limit limit
+
+    def __init__(self, Program program, x, x_table, y, y_table, diagonals, get):
+        set_limit(&self.limit, program, x, x_table, y, y_table)
+        for p in range(NF_PLANES):
+            self.limit.diagonal[p] = NULL if diagonals is None else address(diagonals[p])
+        self.keep = program, x, x_table, y, y_table, diagonals
+        self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_limit_rows, &self.limit
+        for name in get:
+            self.c.planes |= 1 << OUTPUTS.index(name)
 
 
-def tangent(terms, cython.floating[:, :] out, bint symmetric, int tile, int n_threads, progress):
-    """Write Σ (weight a·a' + bias) (Σ_k b_k·b'_k) over the terms into out (n, m).
+cdef set_limit(nf_limit *limit, Program program, x, x_table, y, y_table):
+    limit.program, limit.d, limit.blas = &program.program, x.shape[1], blas_of(x.itemsize == 4)
+    limit.rows = nf_side(points_view(x), address(x_table))
+    limit.columns = nf_side(points_view(y), address(y_table))
+
+
+cdef class GradientMap(Map):
+    """Derivatives of one output; they go to arrays of this map, and nothing to a sink.
+
+    Of Σ_ij weights[i, j] output[i, j], without the diagonal of a symmetric matrix (`weighted`), or of every entry by
+    every parameter (`matrices`).
+    """
+
+    cdef nf_gradient gradient
+    cdef object layers, by_row, by_column
+
+    def __init__(self, Program program, x, x_table, y, y_table, str output):
+        set_limit(&self.gradient.limit, program, x, x_table, y, y_table)
+        self.gradient.output = OUTPUTS.index(output)
+        self.keep = [program, x, x_table, y, y_table]
+        self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_gradient_rows, &self.gradient
+        self.c.planes = 1 << NF_NNGP
+        self.c.work_bytes = nf_gradient_bytes(&program.program)
+
+    def weighted(self, Grid grid, weights):
+        """weights (n, m): of the dtype of the grid, rows contiguous."""
+        n, m = grid.shape
+        length = self.gradient.limit.program.n
+        rows, columns = -(-n // grid.tile), -(-m // grid.tile)
+        self.layers = np.zeros((rows, columns, length, 4))
+        self.by_row, self.by_column = np.zeros((columns, length, n)), np.zeros((rows, length, m))
+        self.gradient.weights, self.gradient.ld_weights = address(weights), weights.strides[0] // weights.itemsize
+        self.gradient.layers = <double *>address(self.layers)
+        self.gradient.by_row, self.gradient.by_column = <double *>address(self.by_row), <double *>address(self.by_column)
+        self.keep.append(weights)
+        return self
+
+    def sums(self):
+        """Of `weighted`: the derivatives with respect to the four numbers of each layer (instructions, 4), and to log q
+        of the points of x (instructions, n) and of y (instructions, m) before each instruction.
+        """
+        return np.sum(self.layers, axis=(0, 1)), np.sum(self.by_row, axis=0), np.sum(self.by_column, axis=0)
+
+    def matrices(self, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
+                 const double[:, :, ::1] of_column, out):
+        """Write the derivatives by each parameter p into out (parameters, n, m); of a symmetric matrix only what is above
+        the diagonal.
+
+        layer (parameters, 4): rates of the numbers of the layer of instruction at[p].  of_row (parameters, instructions,
+        n) and of_column: rates of log q of the points before each instruction.
+        """
+        self.gradient.n_parameters, self.gradient.at, self.gradient.layer = len(at), &at[0], &layer[0, 0]
+        self.gradient.of_row, self.gradient.of_column = &of_row[0, 0, 0], &of_column[0, 0, 0]
+        self.gradient.matrices = address(out, True)
+        self.keep += [at, layer, of_row, of_column, out]
+        return self
+
+
+cdef class TangentMap(Map):
+    """Σ (weight a·a' + bias) (Σ_k b_k·b'_k) over terms: the empirical kernels.
 
     terms: tuples (a, a', b, b', weight, bias) of arrays a (n, d_a), a' (m, d_a), b (k, n, d_b), b' (k, m, d_b) in the
-    dtype of out, rows contiguous; a and a' may be None (weight counts as 0), so may b and b' (the factor is 1).
-    symmetric: a is a' and b is b', only the tiles above the diagonal are made. progress: as in `limit`.
+    dtype of the grid, rows contiguous; a and a' may be None (weight counts as 0), so may b and b' (the factor is 1). On a
+    symmetric grid a is a' and b is b'.
     """
-    cdef nf_dtype dtype = NF_FLOAT32 if cython.floating is float else NF_FLOAT64
-    cdef nf_grid grid = nf_grid(out.shape[0], out.shape[1], tile, symmetric)
-    cdef nf_tangent kernel
-    cdef nf_array array
-    cdef nf_map make
-    cdef nf_sink put
-    cdef nf_term *term
-    cdef const cython.floating[:, :] a, a_columns
-    cdef const cython.floating[:, :, :] b, b_columns
-    cdef int64_t size = sizeof(cython.floating)
-    cdef nf_term *c_terms = <nf_term *>calloc(len(terms), sizeof(nf_term))
-    if c_terms == NULL:
-        raise MemoryError("no memory for the terms")
-    try:
+
+    cdef nf_tangent tangent
+    cdef nf_term *terms
+
+    def __cinit__(self, terms, bint single):
+        self.terms = <nf_term *>calloc(len(terms), sizeof(nf_term))
+        if self.terms == NULL:
+            raise MemoryError("no memory for the terms")
+
+    def __init__(self, terms, bint single):
+        cdef nf_term *term
         for k, (rows, columns, b_rows, b_others, weight, bias) in enumerate(terms):
-            term = &c_terms[k]
+            term = &self.terms[k]
             term.weight, term.bias = weight, bias
             if rows is not None:
-                a, a_columns = rows, columns
-                term.d_a, term.a_rows, term.a_columns = a.shape[1], view_of(a), view_of(a_columns)
+                term.d_a, term.a_rows, term.a_columns = rows.shape[1], points_view(rows), points_view(columns)
             if b_rows is not None:
-                b, b_columns = b_rows, b_others
-                term.n_b, term.d_b = b.shape[0], b.shape[2]
-                term.b_rows, term.b_columns = view_of(b[0]), view_of(b_columns[0])
-                term.b_rows_step, term.b_columns_step = b.strides[0] // size, b_columns.strides[0] // size
-        kernel = nf_tangent(dtype, len(terms), symmetric, c_terms, NULL)
-        kernel.gemm = <nf_gemm>sgemm if dtype == NF_FLOAT32 else <nf_gemm>dgemm
-        array.dtype, array.symmetric = dtype, symmetric
-        array.stream = grid.n * grid.m * size > 1 << 25
-        bind(&array, 0, out)
-        make.work_bytes = 0
-        make.open, make.rows, make.self, make.n_scratch = nf_tangent_open, nf_tangent_rows, &kernel, NF_SCRATCH
-        put.put, put.self = nf_array_put, &array
-        run(&grid, dtype, 1, make, put, n_threads, progress)
+                term.n_b, term.d_b = b_rows.shape[0], b_rows.shape[2]
+                term.b_rows, term.b_columns = points_view(b_rows[0]), points_view(b_others[0])
+                term.b_rows_step = b_rows.strides[0] // b_rows.itemsize
+                term.b_columns_step = b_others.strides[0] // b_others.itemsize
+        self.tangent = nf_tangent(len(terms), self.terms, blas_of(single))
+        self.keep = list(terms)
+        self.c.open, self.c.rows, self.c.self = nf_tangent_open, nf_tangent_rows, &self.tangent
+        self.c.planes, self.c.n_scratch = 1, NF_SCRATCH
+
+    def __dealloc__(self):
+        free(self.terms)
+
+
+cdef class Sink:
+    """Takes finished rectangles. This one drops them: for maps that keep what they make."""
+
+    cdef nf_sink c
+    cdef object keep
+
+    cdef open(self, Grid grid, int64_t first, int n_threads):
+        """Called before a run over the tiles from number `first` on."""
+
+    cdef close(self):
+        """Called after a run."""
+
+
+cdef class ArraySink(Sink):
+    """Writes outputs into arrays (n, m) of any strides, mirrored if the grid is symmetric.
+
+    outs: one array for each output of the map, in the order of OUTPUTS, None for what the map does not make.
+    """
+
+    cdef nf_array array
+
+    def __init__(self, outs):
+        for p, out in enumerate(outs):
+            if out is not None:
+                self.array.base[p] = address(out, True)
+                self.array.row_stride[p] = out.strides[0] // out.itemsize
+                self.array.column_stride[p] = out.strides[1] // out.itemsize
+                self.array.stream = self.array.stream or out.size * out.itemsize > 1 << 25
+        self.keep = outs
+        self.c.put, self.c.end, self.c.self = nf_array_put, nf_array_end, &self.array
+
+
+cdef class VectorSink(Sink):
+    """Multiplies one output with vectors (m, k), float64, in one pass; `result` is (n, k). Nothing else is kept."""
+
+    cdef nf_vectors vectors
+    cdef object v, sum
+    cdef readonly int n_vectors
+
+    def __init__(self, str output, int64_t n, v):
+        m, self.n_vectors = v.shape
+        self.vectors.plane = OUTPUTS.index(output)
+        self.vectors.width = 1 if self.n_vectors == 1 else NF_PANEL
+        self.vectors.n_panels = -(-self.n_vectors // self.vectors.width)
+        padded = np.zeros((m, self.vectors.n_panels * self.vectors.width))
+        padded[:, : self.n_vectors] = v
+        panels = padded.reshape(m, self.vectors.n_panels, self.vectors.width)
+        self.v = np.ascontiguousarray(panels.swapaxes(0, 1))
+        self.sum = np.zeros((self.vectors.n_panels, n, self.vectors.width))
+        self.vectors.v, self.vectors.sum = <double *>address(self.v), <double *>address(self.sum)
+        self.c.begin, self.c.put, self.c.end = nf_vectors_begin, nf_vectors_put, nf_vectors_end
+        self.c.self = &self.vectors
+
+    cdef open(self, Grid grid, int64_t first, int n_threads):
+        self.sum[...] = 0
+        self.vectors.queue = nf_queue_new(n_threads, first, nf_vectors_bytes(&self.vectors, &grid.c))
+        if self.vectors.queue == NULL:
+            raise MemoryError("no memory for the sums of the tiles")
+
+    cdef close(self):
+        nf_queue_free(self.vectors.queue)
+        self.vectors.queue = NULL
+
+    def result(self):
+        return self.sum.swapaxes(0, 1).reshape(self.sum.shape[1], -1)[:, : self.n_vectors]
+
+
+def run(Map map, Sink sink, Grid grid, int64_t first, int64_t last, int n_threads, progress):
+    """Tiles number first .. last of the grid, from the map to the sink.
+
+    progress: None or a callable (done, total).  The GIL is free but for the polls.
+    """
+    cdef nf_watch watch
+    cdef int status
+    watch.poll, watch.self, watch.interval = poll, NULL if progress is None else <void *>progress, 0.03
+    sink.open(grid, first, n_threads)
+    try:
+        with nogil:
+            status = nf_run(&grid.c, map.c, sink.c, first, last, &watch, n_threads)
     finally:
-        free(c_terms)
+        sink.close()
+    if status == NF_STOPPED:
+        raise_pending()
+    if status == NF_NO_MEMORY:
+        raise MemoryError("no memory for the scratch tiles")

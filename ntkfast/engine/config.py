@@ -6,7 +6,8 @@ from pathlib import Path
 
 import threadpoolctl
 
-from ntkfast.engine import _core, limit, threads
+from ntkfast.engine import _core, threads
+from ntkfast.engine.problem import tile_size
 
 
 def _cache_sizes():
@@ -23,7 +24,7 @@ def _cache_sizes():
 
 def configuration() -> dict[str, str]:
     """Name and value of everything that `show_config` prints, in its order."""
-    tile = limit.tile_size(10**4, 10**4, 1, 8)
+    tile = tile_size(10**4, 10**4, 1, 8)
     blas = [
         f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')}, "
         f"{pool['num_threads']} threads; 1 during a call)"

@@ -33,19 +33,19 @@ def duals(act: Activation, q1, q2, c):
         return np.zeros(q1.shape), np.zeros(q1.shape)
 
     instruction = act.instruction
-    varies = instruction.varies
-    program = _core.Program([(instruction.name, () if varies else instruction.parameters, (1, 0, 0, 0))])
-    if varies:
-        q = np.concatenate(flat[:2])
-        q = q[q > 0]
-        arguments = act, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), float, False
-        program.bind(0, series.data(*arguments))
-    value, slope = _core.dual(program, *flat)
-    while missing := program.missing():
-        with threads.single_threaded_blas():  # the tables have threads of their own
-            series.make_tables(*arguments, missing[0], threads.resolve(None))
-        program.bind(0, series.data(*arguments))
-        value, slope = _core.dual(program, *flat)
+    parameters = () if instruction.varies else instruction.parameters
+    q = np.concatenate(flat[:2])
+    q = q[q > 0]
+    bound = act, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), float, False
+
+    def prepare():
+        program = _core.Program([(instruction.name, parameters, (1, 0, 0, 0))])
+        if instruction.varies:
+            program.bind(0, series.data(*bound))
+        return program, {0: bound}
+
+    with threads.single_threaded_blas():  # the tables have threads of their own
+        value, slope = series.until_complete(prepare, lambda program: _core.dual(program, *flat), threads.resolve(None))
     lost = ~(np.isfinite(value) & np.isfinite(slope))
     if lost.any():
         k = np.flatnonzero(lost)[0]

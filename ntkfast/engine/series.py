@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,6 +76,22 @@ def make_tables(activation: Activation, low: float, high: float, dtype, gradient
     _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
 
+def until_complete(prepare: Callable, run: Callable, n_threads: int):
+    """run(program, *rest) with program, bound, *rest = prepare(), again and again until no pair lacks a table near
+    |ρ| = 1: they are made when a pair needs them.
+
+    bound: instruction -> the arguments of `data` that it was bound with.
+    """
+    while True:
+        program, bound, *rest = prepare()
+        result = run(program, *rest)
+        missing = program.missing()
+        if not missing:
+            return result
+        for k, pairs in missing.items():
+            make_tables(*bound[k], pairs, n_threads)
+
+
 _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
 
 
@@ -95,12 +112,16 @@ class Family:
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
+        self._data = {}  # what `data` gave, while the tables are what they were
 
     def data(self, low, high, dtype, gradient):
         instruction = self.activation.instruction
         if instruction.is_polynomial:
             return _polynomial(instruction.parameters)
         with self._lock:
+            key = self._panel_number(low), self._panel_number(high), dtype, gradient
+            if key in self._data and instruction.is_series:
+                return self._data[key]
             first, last, panels = self._resolved(low, high)
             reach, terms = self._reach_and_terms(panels, dtype, gradient)
             even, odd = terms[-1]
@@ -123,6 +144,7 @@ class Family:
             blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
             if any(block is not None for block in blocks):
                 result.near(blocks, self.edges)
+            self._data[self._panel_number(low), self._panel_number(high), dtype, gradient] = result
             return result
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
@@ -150,7 +172,7 @@ class Family:
         bend = 2.0 ** -((highest + 1) / self.per_unit)
         while self.edges[1] > max(bend, 1e-8):
             self.edges = np.concatenate([[0], self.edges[1:2] / 2, self.edges[1:]])
-            self._near = {}
+            self._near, self._data = {}, {}
 
     def _reach_and_terms(self, panels, dtype, gradient):
         weight = np.max([panel.weight for panel in panels], axis=0)
@@ -203,7 +225,7 @@ class Family:
     def _refine(self):
         """Half as large panels, all of them to be computed again."""
         self.per_unit *= 2
-        self._panels, self._near = {}, {}
+        self._panels, self._near, self._data = {}, {}, {}
 
     def _panel_number(self, q):
         return max(math.floor(self.per_unit * math.log2(q) / 2), self.per_unit * LOWEST[self.kinked])
@@ -267,10 +289,11 @@ class Family:
             return False
         if in_theta.max() > required and n_theta < MOST_NEAR_PANELS:
             self.edges = np.union1d(self.edges, (self.edges[1:] + self.edges[:-1])[in_theta > required] / 2)
-            self._near = {}
+            self._near, self._data = {}, {}
             return False
         if max(in_q, in_theta.max()) > required:
             self._give_up(q, max(in_q, in_theta.max()), required)
+        self._data = {}
         for sign in (0, 1):
             for u, first in enumerate(numbers):
                 for v, second in enumerate(numbers):

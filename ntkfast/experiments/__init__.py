@@ -1,1 +1,56 @@
-"""The experiments of Jacot, Gabriel and Hongler (2018), each a module with `run`, `plot` and `findings`."""
+"""The experiments of Jacot, Gabriel and Hongler (2018).
+
+Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
+dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
+`proposition1`, `proposition2`, `random_features`, `early_stopping`. `paper` runs them all into a folder and writes the
+report; `mnist` is exact regression on all of MNIST. Each module is imported when it is first used.
+
+>>> import ntkfast as nf
+>>> nf.experiments.theorem1.run(widths=(10, 20), n_seeds=2, n=4).errors.shape
+(2, 2)
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from ntkfast.experiments import (
+        early_stopping,
+        fig1,
+        fig2,
+        fig3a,
+        fig3bc,
+        mnist,
+        paper,
+        proposition1,
+        proposition2,
+        random_features,
+        theorem1,
+        theorem2,
+    )
+
+__all__ = [
+    "early_stopping",
+    "fig1",
+    "fig2",
+    "fig3a",
+    "fig3bc",
+    "mnist",
+    "paper",
+    "proposition1",
+    "proposition2",
+    "random_features",
+    "theorem1",
+    "theorem2",
+]
+
+
+# Imported when they are first asked for (PEP 562), as are the lazy modules of ntkfast itself.
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return _import_module(f"ntkfast.experiments.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from ntkfast.experiments.blas import blas_threads
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import (
-    NO_PARTS,
-    blas_threads,
-    check_widths,
-    circle,
-    described,
-    network,
-    relu_network,
-    trained,
-    working,
-)
-from ntkfast.experiments.verdicts import below, told, within
+from ntkfast.experiments.networks import check_widths, circle, described, network, relu_network
+from ntkfast.experiments.storage import NO_PARTS, Parts, Values
+from ntkfast.experiments.training import trained
+from ntkfast.experiments.verdicts import Finding, below, reported, within
+from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_nngp, empirical_ntk
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.infinite.kernels import kernels
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
 from ntkfast.support.reprs import short
 from ntkfast.support.scalars import positive_integer
 
-__all__ = ["Figure2", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-FULL = {"wide": 10000}
+__all__ = ["EXPERIMENT", "Figure2", "caption", "findings", "plot", "run"]
+
 PAPER = relu_network(4)
 GRID, DRAWS = 101, 4000
 LEVELS = (10, 50, 90)
@@ -37,13 +38,13 @@ LEVELS = (10, 50, 90)
 
 @dataclass(frozen=True)
 class Figure2:
-    """What `run` finds; W widths, S networks of each, G angles, 4 training points.
+    """The result of `run`: W widths, S networks of each, G angles, 4 training points.
 
     Attributes
     ----------
     net : Network
     steps : int
-        T.
+        T, the number of training steps.
     widths : ndarray, shape (W,)
     gamma : ndarray, shape (G,)
         Angles in [-π, π].
@@ -54,11 +55,11 @@ class Figure2:
     errors : ndarray, shape (W, S, 4)
         f_θ(T) - f* there.
     percentiles : ndarray, shape (3, G)
-        The 10th, 50th and 90th of the limit Gaussian at t = ∞.
+        The 10th, 50th and 90th percentile of the limit Gaussian at t = ∞.
     covariance : ndarray, shape (G, G)
         Its covariance.
     wide : int
-        Width of the network that stands for the limit, as in the paper.
+        Width of the network that represents the limit, as in the paper.
     wide_percentiles : ndarray, shape (3, G)
         The same from the kernels of that network.
     """
@@ -80,19 +81,19 @@ class Figure2:
 
 
 def run(
-    widths=(50, 1000),
-    n_seeds=10,
-    wide=4000,
-    data_gamma=(-1.6, -0.5, 0.6, 2.0),
-    targets=None,
-    steps=1000,
+    widths: Sequence[int] = (50, 1000),
+    n_seeds: int = 10,
+    wide: int = 4000,
+    data_gamma: ArrayLike = (-1.6, -0.5, 0.6, 2.0),
+    targets: ArrayLike | None = None,
+    steps: int = 1000,
     *,
-    net=PAPER,
-    seed=0,
-    parts=NO_PARTS,
-    progress=None,
+    net: Network = PAPER,
+    seed: int = 0,
+    parts: Parts = NO_PARTS,
+    progress: Progress = None,
 ) -> Figure2:
-    """Networks trained on a few points of the circle, learning rate 1, and the Gaussian of infinite width.
+    """Networks trained on a few points of the circle with learning rate 1, and the Gaussian of infinite width.
 
     Parameters
     ----------
@@ -100,13 +101,13 @@ def run(
     n_seeds : int
         Networks of each width.
     wide : int
-        Width of the network whose kernels stand for the limit, beside the exact ones; the paper has 10000.
+        Width of the network whose kernels represent the limit, alongside the exact ones; 10000 in the paper.
     data_gamma : sequence of float
         Angles of the training points; the paper does not give them.
     targets : sequence of float, optional
-        f* there; default: x1 x2, as in figure 1 (the paper does not give it).
+        f* there. Default: x1 x2, as in figure 1 (the paper does not give it).
     steps : int
-        Of training; 1000 in the paper.
+        Number of training steps; 1000 in the paper.
     net, seed, parts, progress
         As in `ntkfast.experiments.fig1.run`.
 
@@ -127,7 +128,7 @@ def run(
     y = X[:, 0] * X[:, 1] if targets is None else np.asarray(targets, dtype=float)
     every = np.concatenate([X, points])
 
-    def wide_kernels():
+    def wide_kernels() -> Values:
         f = network(net, 2, wide, seed, 0)
         with blas_threads(wide, len(every)):
             return {"ntk": empirical_ntk(f, every, progress=False), "nngp": empirical_nngp(f, every, progress=False)}
@@ -135,10 +136,11 @@ def run(
     outputs = np.empty((len(widths), n_seeds, GRID))
     errors = np.empty((len(widths), n_seeds, len(X)))
 
-    def observe(f):
+    def observe(f: FiniteNetwork) -> Values:
         return {"f": f(points)[:, 0], "error": f(X)[:, 0] - y}
 
-    costs = [n_seeds * steps * (width**2 + 10000) for width in widths]  # a step of a small network costs calls
+    # a step of a small network costs as much as its calls
+    costs = [n_seeds * steps * (width**2 + 10000) for width in widths]
     with working(progress, "figure 2", sum(costs) + 40 * wide**2) as work:
         for i, (width, cost) in enumerate(zip(widths, costs, strict=True)):
             for k in range(n_seeds):
@@ -148,7 +150,8 @@ def run(
                 )  # fmt: skip
                 outputs[i, k], errors[i, k] = seen["f"][0], seen["error"][0]
         found = parts.get("wide", wide_kernels)
-    percentiles, covariance = _limit(*kernels(net, every, progress=False), y)
+    exact = kernels(net, every, progress=False)
+    percentiles, covariance = _limit(exact.nngp, exact.ntk, y)
     wide_percentiles, _ = _limit(found["nngp"].astype(float), found["ntk"].astype(float), y)
     return Figure2(
         net, steps, np.array(widths), gamma, outputs, np.asarray(data_gamma, dtype=float), y, errors,
@@ -156,19 +159,19 @@ def run(
     )  # fmt: skip
 
 
-def _limit(nngp, ntk, y):
-    """Percentiles and covariance at t = ∞ from the kernels on the training points and, after them, the grid."""
+def _limit(nngp: np.ndarray, ntk: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Percentiles and covariance at t = ∞ from the kernels on the training points followed by the grid."""
     n = len(y)
-    flow = LeastSquaresFlow(ntk[:n, :n], y, nngp[:n, :n])
-    cross = ntk[n:, :n], nngp[n:, :n]
+    flow = LeastSquaresFlow(ntk[:n, :n], y, nngp_xx=nngp[:n, :n])
+    cross = {"ntk_tx": ntk[n:, :n], "nngp_tx": nngp[n:, :n]}
     return (
-        flow.percentiles(np.inf, LEVELS, *cross, nngp.diagonal()[n:]),
-        flow.covariance(np.inf, *cross, nngp[n:, n:]),
+        flow.percentiles(np.inf, levels=LEVELS, **cross, nngp_t=nngp.diagonal()[n:]),
+        flow.covariance(np.inf, **cross, nngp_tt=nngp[n:, n:]),
     )
 
 
-def plot(data: Figure2):
-    """Every network's function against γ, and the percentiles of both limits. Returns a matplotlib Figure."""
+def plot(data: Figure2) -> Figure:
+    """Every network's function against γ, and the percentiles of both limits."""
     figure = new_figure(4.8 * len(data.widths), 5)
     axes = np.atleast_1d(figure.subplots(1, len(data.widths), sharey=True))
     limits = {
@@ -190,8 +193,8 @@ def plot(data: Figure2):
     return figure
 
 
-def compared(outputs, mean, deviation):
-    """Networks beside the limit, (..., S, G): what `findings` judges.
+def compared(outputs: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs of networks, shape (..., S, G), compared with the limit: what `findings` judges.
 
     Returns
     -------
@@ -201,38 +204,41 @@ def compared(outputs, mean, deviation):
     found = {}
     for level in LEVELS:
         apart = np.quantile(z, level / 100, axis=-2, method="normal_unbiased") - ndtri(level / 100)
-        name = f"{level}th percentile of the networks minus the limit's, in its deviations (root mean square over γ)"
+        name = f"{level}th percentile of the networks minus the limit's, in its standard deviations (RMS over γ)"
         found[name] = np.sqrt(np.mean(apart**2, axis=-1))
-    found["share of the curves between the limit's 10th and 90th"] = (np.abs(z) < ndtri(0.9)).mean(axis=(-2, -1))
-    found["spread around the limit's mean over the limit's"] = np.sqrt(np.mean(z**2, axis=(-2, -1)))
+    found["share of the curves between the limit's 10th and 90th percentile"] = (np.abs(z) < ndtri(0.9)).mean(
+        axis=(-2, -1)
+    )
+    found["spread about the limit's mean, over the limit's own"] = np.sqrt(np.mean(z**2, axis=(-2, -1)))
     return found
 
 
-def findings(data: Figure2):
-    """The numbers of the figure: a list of Finding.
+def findings(data: Figure2) -> list[Finding]:
+    """The numbers of the figure.
 
-    The widest networks are judged by what as many functions from the limit Gaussian give in DRAWS random draws.
+    The widest networks are judged against DRAWS random draws of as many functions from the limit Gaussian.
     """
     lines = []
     mean, deviation = data.percentiles[1], np.sqrt(data.covariance.diagonal().clip(0))
-    seen = deviation > 0.1 * deviation.max()  # away from the training points, where all is 0
+    seen = deviation > 0.1 * deviation.max()  # away from the training points, where it is 0
     shape = DRAWS, data.outputs.shape[1]
     draws = np.random.default_rng(0).multivariate_normal(
         mean[seen], data.covariance[np.ix_(seen, seen)], shape, check_valid="ignore", method="eigh"
     )
     expected = compared(draws, mean[seen], deviation[seen])
     for width, outputs, errors in zip(data.widths, data.outputs, data.errors, strict=True):
-        for what, value in compared(outputs[:, seen], mean[seen], deviation[seen]).items():
-            usual = f"{np.median(expected[what]):.2f}"
+        for what, values in compared(outputs[:, seen], mean[seen], deviation[seen]).items():
+            value = float(values)
+            low, usual, high = np.quantile(expected[what], (0.001, 0.5, 0.999))
             if width == data.widths.max():
-                lines.append(within(f"n = {width}: {what}", *np.quantile(expected[what], (0.001, 0.999)), value, usual))
+                lines.append(within(f"n = {width}: {what}", low, high, value, f"{usual:.2f}"))
             else:
-                lines.append(told(f"n = {width}: {what}", value, f"→ {usual}"))
+                lines.append(reported(f"n = {width}: {what}", value, f"→ {usual:.2f}"))
         lines.append(below(f"n = {width}: largest |f - f*| on the training points", 1e-3, np.abs(errors).max(), "0"))
     for level, apart in zip(LEVELS, data.wide_percentiles - data.percentiles, strict=True):
         lines.append(
-            below(  # 1/√n to 2.5/√n for 32 seeds
-                f"limit's {level}th percentile by a network of n = {data.wide} and exact: largest difference",
+            below(  # 32 seeds gave 1/√n to 2.5/√n
+                f"limit's {level}th percentile, exact and from a network of width {data.wide}: largest difference",
                 4 / np.sqrt(data.wide),
                 np.abs(apart).max(),
                 "O(1/√n)",
@@ -241,7 +247,7 @@ def findings(data: Figure2):
     return lines
 
 
-def caption(data: Figure2):
+def caption(data: Figure2) -> str:
     x1, x2 = np.cos(data.data_gamma), np.sin(data.data_gamma)
     target = ", f*(x) = x1 x2" if np.allclose(data.targets, x1 * x2) else ""
     widths = ", ".join(map(str, data.widths))
@@ -249,6 +255,21 @@ def caption(data: Figure2):
         f"{data.outputs.shape[1]} networks of each width n = {widths}, {described(data.net)}, after "
         f"{data.steps} steps on {len(data.targets)} points of the circle{target}, and the percentiles of the "
         f"limit Gaussian, from the exact kernels and from a network of width {data.wide}. Networks are compared with "
-        "it where its deviation is more than a tenth of the largest, by unbiased quantiles. The paper has 1000 steps "
-        "on 4 points and a network of width 10000, and does not give points and f*."
+        "it by unbiased quantiles, where its standard deviation is more than a tenth of the largest. The paper has "
+        "1000 steps on 4 points and a network of width 10000, and gives neither the points nor f*."
     )
+
+
+EXPERIMENT = Experiment(
+    name="fig2",
+    figure="fig2",
+    title="Figure 2: kernel regression",
+    result=Figure2,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"wide": 10000},
+    network=PAPER,
+    resumable=True,
+)

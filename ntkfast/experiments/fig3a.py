@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntkfast.datasets import MNIST
+from ntkfast.experiments.blas import blas_threads
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import NO_PARTS, blas_threads, described, network, relu_network, working
-from ntkfast.experiments.verdicts import below, near, told, within
+from ntkfast.experiments.networks import described, network, relu_network
+from ntkfast.experiments.storage import NO_PARTS, Parts, Values
+from ntkfast.experiments.verdicts import Finding, below, near, reported, within
+from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.spectrum import kernel_pca
@@ -17,9 +23,11 @@ from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparamete
 from ntkfast.plotting import plot_plane
 from ntkfast.support.reprs import short
 
-__all__ = ["Figure3a", "batch", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-FULL = {"wide": 10000}
+__all__ = ["EXPERIMENT", "Figure3a", "batch", "caption", "findings", "plot", "run"]
+
 PAPER = relu_network(5)
 POINTS = 512
 PUBLISHED = (0.0457, 0.00108, 0.00078)
@@ -27,22 +35,22 @@ PUBLISHED = (0.0457, 0.00108, 0.00078)
 
 @dataclass(frozen=True)
 class Figure3a:
-    """What `run` finds; N digits, 3 components.
+    """The result of `run`: N digits, 3 components.
 
     Attributes
     ----------
     net : Network
     digits : ndarray, shape (N,)
-        Which digit it is; `batch(data, N, seed)` has their pixels.
+        Their labels; `batch(data, N, seed)` has their pixels.
     eigenvalues, components : ndarray, shapes (3,) and (N, 3)
         λ_i of K/N and f^(i) on the batch, K the limit kernel.
     wide : int
     wide_eigenvalues, wide_components : ndarray
-        The same for the kernel of a network of this width, by power iteration; signs as those of the limit.
+        The same for the kernel of a network of this width, by power iteration, with the signs of the limit's.
     batches : ndarray, shape (B, 3)
-        λ_i of the limit kernel for other batches: how much they depend on which digits are drawn.
+        λ_i of the limit kernel for other batches: how much they depend on the digits drawn.
     fluctuation : ndarray, shape (3,)
-        Standard deviation of λ_i over random networks of width n, relative, times √n.
+        Relative standard deviation of λ_i over random networks of width n, times √n.
     beta_one : ndarray, shape (3,)
         λ_i of the limit kernel with β = 1.0.
     """
@@ -61,30 +69,40 @@ class Figure3a:
     __repr__ = short
 
 
-def batch(data, n, *key):
-    """n random digits: pixels in [0, 1) and labels."""
+def batch(data: MNIST, n: int, *key: int) -> tuple[np.ndarray, np.ndarray]:
+    """n random digits: pixels in [0, 1), shape (n, 784), and labels, shape (n,)."""
     rows = np.random.default_rng(key).choice(len(data.images), n, replace=False)
     return data.images[rows] / 256, data.labels[rows]
 
 
 def run(
-    data, n=POINTS, wide=2000, narrow=500, n_networks=10, n_batches=50,
-    *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
-) -> Figure3a:  # fmt: skip
-    """The first three components of n digits, not centred.
+    data: MNIST,
+    n: int = POINTS,
+    wide: int = 2000,
+    narrow: int = 500,
+    n_networks: int = 10,
+    n_batches: int = 50,
+    *,
+    net: Network = PAPER,
+    seed: int = 0,
+    parts: Parts = NO_PARTS,
+    progress: Progress = None,
+) -> Figure3a:
+    """The first three kernel principal components of n digits, not centred.
 
-    The paper gives neither depth nor scale of the pixels: with L = 5 and pixels/256 the eigenvalues are its.
+    The paper gives neither the depth nor the scale of the pixels: L = 5 and pixels/256 reproduce its eigenvalues.
 
     Parameters
     ----------
     data : ntkfast.datasets.MNIST
     n : int
+        Number of digits.
     wide : int
-        Width of the network that stands for the limit, beside the exact kernel; the paper has 10000.
+        Width of the network that represents the limit, alongside the exact kernel; 10000 in the paper.
     narrow, n_networks : int
-        Width and number of networks from which the fluctuation of the eigenvalues is measured.
+        Width and number of the networks that measure the fluctuation of the eigenvalues.
     n_batches : int
-        Other batches, to see what depends on the digits drawn.
+        Number of other batches, to see what depends on the digits drawn.
     net : Network, optional
         Default: L = 5, ReLU, β = 0.1.
     seed, parts, progress
@@ -107,13 +125,13 @@ def run(
     X, digits = batch(data, n, seed)
     limit = kernel_pca(ntk(net, X, progress=False), 3)
 
-    def kernel(width, k):
+    def kernel(width: int, k: int) -> np.ndarray:
         with blas_threads(width, n):
             return empirical_ntk(network(net, X.shape[1], width, seed, k), X, progress=False)
 
-    def of_network():
+    def of_network() -> Values:
         K = kernel(wide, 0)
-        pca = kernel_pca(K.astype(float), 3, "power", rng=seed)
+        pca = kernel_pca(K.astype(float), 3, method="power", rng=seed)
         return {"eigenvalues": pca.eigenvalues, "components": pca.eigenfunctions}
 
     with working(progress, "figure 3a", wide**2 + n_networks * narrow**2 + n_batches * n**2) as work:
@@ -139,13 +157,13 @@ def run(
     )  # fmt: skip
 
 
-def _with_bias(net, bias_std):
+def _with_bias(net: Network, bias_std: float) -> Network:
     values = hyperparameters(net).items()
     return with_hyperparameters(net, [bias_std if name == "bias_std" else value for (_, name), value in values])
 
 
-def plot(data: Figure3a):
-    """The batch in the plane of the 2nd and 3rd component, for both kernels. Returns a matplotlib Figure."""
+def plot(data: Figure3a) -> Figure:
+    """The batch in the plane of the 2nd and 3rd component, for both kernels."""
     figure = new_figure(11, 5)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     limit = rf"limit kernel $\Theta^{{({data.net.depth})}}_\infty$"
@@ -156,12 +174,12 @@ def plot(data: Figure3a):
     return figure
 
 
-def findings(data: Figure3a):
-    """The published eigenvalues beside ours, and the remark on β: a list of Finding."""
+def findings(data: Figure3a) -> list[Finding]:
+    """The published eigenvalues beside ours, and the remark on β."""
     lines = []
     published = PUBLISHED if data.net == PAPER and len(data.digits) == POINTS else None
     spread = data.batches.std(axis=0, ddof=1)
-    # the published ones differ from ours by the digits drawn, there and here, and by the network of width 10000
+    # the published ones differ from ours through the digits drawn, there and here, and the network of width 10000
     of_paper = np.hypot(np.sqrt(2) * spread, data.fluctuation / np.sqrt(10000) * data.eigenvalues)
     of_network = np.hypot(of_paper, data.fluctuation / np.sqrt(data.wide) * data.eigenvalues)
     for name, eigenvalues, tolerance in (
@@ -170,31 +188,51 @@ def findings(data: Figure3a):
     ):
         for i, value in enumerate(eigenvalues):
             what = f"λ{i + 1}, {name}"
-            lines.append(near(what, published[i], value, 3 * tolerance[i]) if published else told(what, value))
+            lines.append(near(what, published[i], value, 3 * tolerance[i]) if published else reported(what, value))
     for i, mean in enumerate(data.batches.mean(axis=0)):
-        what = f"λ{i + 1}, limit kernel, mean of {len(data.batches)} batches ± deviation"
-        lines.append(told(what, f"{mean:.4g} ± {spread[i]:.2g}", f"{published[i]:.4g}" if published else ""))
+        what = f"λ{i + 1}, limit kernel, mean of {len(data.batches)} batches ± standard deviation"
+        lines.append(reported(what, f"{mean:.4g} ± {spread[i]:.2g}", f"{published[i]:.4g}" if published else ""))
     shares = np.abs(np.mean(data.components * data.wide_components, axis=0))
-    lines.append(told("overlap of f^(2), f^(3) of both kernels", f"{shares[1]:.3f}, {shares[2]:.3f}", "1 as n → ∞"))
+    lines.append(
+        reported(
+            "overlap of the two kernels' f^(2), and of their f^(3)", f"{shares[1]:.3f}, {shares[2]:.3f}", "1 as n → ∞"
+        )
+    )
     constant = abs(data.components[:, 0].mean())
     lines.append(below("first component: distance of its overlap with a constant from 1", 0.05, 1 - constant, "≈ 0"))
     ratio, ratio_one = data.eigenvalues[0] / data.eigenvalues[1], data.beta_one[0] / data.beta_one[1]
-    what, both = "gap λ1/λ2 with β = 1.0 over that with the network's β", f"{ratio:.1f}, {ratio_one:.1f}"
+    what, both = "gap λ1/λ2 with β = 1.0, over that with the network's β", f"{ratio:.1f}, {ratio_one:.1f}"
     if published:
         lines.append(within(what, 5, 20, ratio_one / ratio, "about 10"))
-        lines.append(told("λ1/λ2 with β = 0.1 and with β = 1.0", both, "42.3 from λ1 and λ2"))
+        lines.append(reported("λ1/λ2 with β = 0.1 and with β = 1.0", both, "42.3 from λ1 and λ2"))
     else:
-        lines.append(told(what, ratio_one / ratio))
+        lines.append(reported(what, ratio_one / ratio))
     return lines
 
 
-def caption(data: Figure3a):
+def caption(data: Figure3a) -> str:
     chosen = (
-        " The paper does not give L, scale and digits: L = 5 and 256 were chosen by λ1, so that of the eigenvalues λ2 "
-        "and λ3 are the test. Tolerances are three standard deviations of what other digits and networks make of them."
+        " The paper gives neither L nor the scale nor the digits: L = 5 and 256 were chosen to match λ1, so that only "
+        "λ2 and λ3 are tests. Tolerances are three standard deviations over other digits and networks."
     )
     return (
-        f"{len(data.digits)} MNIST digits in the plane of their 2nd and 3rd kernel principal component: by the limit "
-        f"kernel, and by the kernel of a network of width {data.wide} with power iteration (10000 in the paper). "
+        f"{len(data.digits)} MNIST digits in the plane of their 2nd and 3rd kernel principal component: from the limit "
+        f"kernel, and from the kernel of a network of width {data.wide} by power iteration (10000 in the paper). "
         f"{described(data.net)}, pixels/256, digits from the training set." + (chosen if data.net == PAPER else "")
     )
+
+
+EXPERIMENT = Experiment(
+    name="fig3a",
+    figure="fig3",
+    title="Figure 3(a): kernel principal components of MNIST",
+    result=Figure3a,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"wide": 10000},
+    network=PAPER,
+    needs_mnist=True,
+    resumable=True,
+)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntkfast.datasets import MNIST
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.fig3a import PAPER, POINTS, batch
 from ntkfast.experiments.figures import COLOURS, legend_above, new_figure
-from ntkfast.experiments.running import NO_PARTS, check_widths, described, network, trained, working
-from ntkfast.experiments.verdicts import exponent, less, near, power_law, told
+from ntkfast.experiments.networks import check_widths, described, network
+from ntkfast.experiments.storage import NO_PARTS, Parts, Values
+from ntkfast.experiments.training import trained
+from ntkfast.experiments.verdicts import Finding, exponent, less, near, power_law, reported
+from ntkfast.experiments.work import Progress, working
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import ntk_vector_product
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.spectrum import kernel_pca
@@ -18,15 +26,17 @@ from ntkfast.networks import Network
 from ntkfast.support.reprs import short
 from ntkfast.support.scalars import positive_integer, positive_number
 
-__all__ = ["Figure3bc", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-FULL = {"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)}
+__all__ = ["EXPERIMENT", "Figure3bc", "caption", "findings", "plot", "run"]
+
 AMPLITUDE = 0.5
 
 
 @dataclass(frozen=True)
 class Figure3bc:
-    """What `run` finds; W widths, T trials of each, R times.
+    """The result of `run`: W widths, T trials of each, R times.
 
     Attributes
     ----------
@@ -34,11 +44,11 @@ class Figure3bc:
     widths : ndarray, shape (W,)
     t : ndarray, shape (R,)
     along : ndarray, shape (W, T, R)
-        ‖g_t‖, g_t the part of f_t - f* along f^(2), in ‖·‖_pin.
+        ‖g_t‖ in ‖·‖_pin, where g_t is the part of f_t - f* along f^(2).
     deviation : ndarray, shape (W, T, R)
-        ‖h_t‖, the rest.
+        ‖h_t‖, where h_t is the rest.
     rates : ndarray, shape (W, T, R)
-        ⟨f^(2), Θ̂_t f^(2)⟩/N: what takes the place of λ2 in a network.
+        ⟨f^(2), Θ̂_t f^(2)⟩/N, the counterpart of λ2 in a network.
     eigenvalue : float
         λ2 of the limit kernel.
     learning_rates : ndarray, shape (W,)
@@ -57,9 +67,19 @@ class Figure3bc:
 
 
 def run(
-    data, widths=(100, 300, 1000), learning_rates=(4.0, 10.0, 20.0), n=POINTS, n_trials=2, time=4000, n_times=40,
-    *, net=PAPER, seed=0, parts=NO_PARTS, progress=None,
-) -> Figure3bc:  # fmt: skip
+    data: MNIST,
+    widths: Sequence[int] = (100, 300, 1000),
+    learning_rates: Sequence[float] = (4.0, 10.0, 20.0),
+    n: int = POINTS,
+    n_trials: int = 2,
+    time: float = 4000,
+    n_times: int = 40,
+    *,
+    net: Network = PAPER,
+    seed: int = 0,
+    parts: Parts = NO_PARTS,
+    progress: Progress = None,
+) -> Figure3bc:
     """Networks trained on f* = f_0 + 0.5 f^(2), f^(2) the 2nd kernel principal component of the batch of figure 3(a).
 
     Parameters
@@ -68,16 +88,16 @@ def run(
     widths : sequence of int
         Ascending.
     learning_rates : sequence of float
-        Of each width, a divisor of time/n_times; 1 in the paper. Gradient descent follows the flow for rates well below
-        2/λ1, 44 at the start and the less the more the kernel inflates, so that in wide networks fewer steps do.
+        One for each width, a divisor of time/n_times; 1 in the paper. Gradient descent follows the flow at rates well
+        below 2/λ1, which is 44 at first and falls as the kernel inflates: wide networks need fewer steps.
     n : int
         Number of digits.
     n_trials : int
         Networks of each width, at least 2 for `findings`.
     time : float
-        How long.
+        Length of the training, in steps times learning rate.
     n_times : int
-        How often to look.
+        Number of observations after t = 0.
     net : Network, optional
         Default: L = 5, ReLU, β = 0.1.
     seed, parts, progress
@@ -103,18 +123,20 @@ def run(
     component = pca.eigenfunctions[:, 1]
     t = np.linspace(0, time, n_times + 1)
     if (np.diff(widths) <= 0).any():
-        raise ValueError(f"widths: expected ascending ones, got {widths}")
+        raise ValueError(f"widths: expected ascending widths, got {widths}")
     if len(learning_rates) != len(widths):
-        raise ValueError(f"learning_rates: expected one for each of {len(widths)} widths, got {learning_rates}")
+        raise ValueError(f"learning_rates: expected one for each of the {len(widths)} widths, got {learning_rates}")
     rates_of = np.array([positive_number(rate, "learning_rates") for rate in learning_rates])[:, None]
     steps = np.round(t / rates_of).astype(int)
     if not np.allclose(steps * rates_of, t):
-        raise ValueError(f"learning_rates: expected divisors of the {t[1]:g} between two times, got {learning_rates}")
+        raise ValueError(
+            f"learning_rates: expected divisors of the {t[1]:g} between two observations, got {learning_rates}"
+        )
     shape = (len(widths), n_trials, len(t))
     along, deviation, rates = np.empty(shape), np.empty(shape), np.empty(shape)
 
-    def observer(target):
-        def observe(f):
+    def observer(target: np.ndarray) -> Callable[[FiniteNetwork], Values]:
+        def observe(f: FiniteNetwork) -> Values:
             error = f(X)[:, 0].astype(float) - target
             g = np.mean(error * component)
             h = error - g * component
@@ -140,8 +162,8 @@ def run(
     )
 
 
-def plot(data: Figure3bc):
-    """The deviation ‖h_t‖ and the decay ‖g_t‖ against t. Returns a matplotlib Figure."""
+def plot(data: Figure3bc) -> Figure:
+    """The deviation ‖h_t‖ and the decay ‖g_t‖ against t."""
     figure = new_figure(11, 4.6)
     axes = figure.subplots(1, 2)
     limit = (np.zeros_like(data.t), AMPLITUDE * np.exp(-data.eigenvalue * data.t))
@@ -157,50 +179,70 @@ def plot(data: Figure3bc):
     return figure
 
 
-def findings(data: Figure3bc):
-    """How the networks approach the straight line as they get wider: a list of Finding."""
+def findings(data: Figure3bc) -> list[Finding]:
+    """How the networks approach the straight line as they get wider."""
     limit = AMPLITUDE * np.exp(-data.eigenvalue * data.t)
     largest = data.deviation.max(axis=2)
     apart = np.abs(data.along - limit).max(axis=2)
     lines = [near("‖g_0‖", AMPLITUDE, data.along[:, :, 0].mean(), 1e-5)]
     for width, h, g in zip(data.widths, largest, apart, strict=True):
-        lines.append(told(f"n = {width}: largest ‖h_t‖, both trials", _listed(h), "0 as n → ∞"))
-        lines.append(told(f"n = {width}: largest distance of ‖g_t‖ from 0.5 exp(-λ2 t)", _listed(g), "0 as n → ∞"))
-    # Θ̂ differs from Θ by O(1/√n), and with it the path
+        lines.append(reported(f"n = {width}: largest ‖h_t‖, each trial", _listed(h), "0 as n → ∞"))
+        lines.append(
+            reported(
+                f"n = {width}: largest distance of ‖g_t‖ from 0.5 exp(-λ2 t), each trial", _listed(g), "0 as n → ∞"
+            )
+        )
+    # Θ̂ differs from Θ by O(1/√n), and so does the path
     lines.append(exponent("largest ‖h_t‖ ∝ n^s: s", -0.5, power_law(data.widths, largest), 0.15, 0.15))
     lines.append(exponent("distance of ‖g_t‖ from the limit ∝ n^s: s", -0.5, power_law(data.widths, apart), 0.15, 0.15))
-    lines.append(less("distance of ‖g_t‖ from the limit, widest over narrowest", apart[::-1]))
+    lines.append(less("distance of ‖g_t‖ from the limit: widest over narrowest", apart[::-1]))
     half = np.array([[_first_below(data.t, g, AMPLITUDE / 2) for g in trials] for trials in data.along])
     exact = np.log(2) / data.eigenvalue
     inflation = data.rates[:, :, -1] / data.rates[:, :, 0]
     for width, times, rates, inflated in zip(data.widths, half, data.rates, inflation, strict=True):
         lines += [
-            told(f"n = {width}: half-life of ‖g_t‖ over ln 2/λ2", times.mean() / exact, "→ 1"),
-            told(f"n = {width}: ⟨f^(2), Θ̂_0 f^(2)⟩/N over λ2", rates[:, 0].mean() / data.eigenvalue, "→ 1"),
-            told(f"n = {width}: inflation, the same at the end over that at t = 0", inflated.mean(), "→ 1"),
+            reported(f"n = {width}: half-life of ‖g_t‖ over ln 2/λ2", times.mean() / exact, "→ 1"),
+            reported(f"n = {width}: ⟨f^(2), Θ̂_0 f^(2)⟩/N over λ2", rates[:, 0].mean() / data.eigenvalue, "→ 1"),
+            reported(f"n = {width}: inflation, the same at the end over its value at t = 0", inflated.mean(), "→ 1"),
         ]
     lines.append(less("narrow networks converge faster: half-life, narrowest over widest", half))
     lines.append(less("their kernel inflates more: inflation, widest over narrowest", inflation[::-1]))
     return lines
 
 
-def _listed(values):
+def _listed(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
 
 
-def _first_below(t, values, level):
-    """When the values first reach the level, between two times by a straight line; inf if they do not."""
+def _first_below(t: np.ndarray, values: np.ndarray, level: float) -> float:
+    """When the values first reach the level, linearly interpolated between two times; inf if they never do."""
     k = int(np.argmax(values <= level))
     if values[k] > level:
         return np.inf
-    return np.interp(level, [values[k], values[k - 1]], [t[k], t[k - 1]])
+    return float(np.interp(level, [values[k], values[k - 1]], [t[k], t[k - 1]]))
 
 
-def caption(data: Figure3bc):
+def caption(data: Figure3bc) -> str:
     rates = ", ".join(f"{rate:g}" for rate in data.learning_rates)
     return (
         "Deviation h_t from the straight line, and decay g_t along the 2nd component, for networks of width n = "
         f"{', '.join(map(str, data.widths))} (100, 1000, 10000 in the paper), {described(data.net)}, "
-        f"{data.along.shape[1]} trials each, "
-        f"learning rates {rates} (1 in the paper; the time t is steps times learning rate)."
+        f"{data.along.shape[1]} trials each, learning rates {rates} (1 in the paper; the time t is the number of steps "
+        "times the learning rate)."
     )
+
+
+EXPERIMENT = Experiment(
+    name="fig3bc",
+    figure="fig3",
+    title="Figures 3(b), 3(c): convergence along a principal component",
+    result=Figure3bc,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"widths": (100, 1000, 10000), "learning_rates": (1.0, 1.0, 1.0)},
+    network=PAPER,
+    needs_mnist=True,
+    resumable=True,
+)

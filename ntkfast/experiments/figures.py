@@ -1,10 +1,19 @@
 """How the figures of the experiments look."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ntkfast.plotting import COLOURS, name_widths, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "legend_above", "name_widths", "new_figure"]
 
 
-def legend_above(figure, ax, n_columns):
-    """One legend for all axes, of what is drawn in ax, above them: there it covers no data."""
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=n_columns)
+def legend_above(figure: Figure, ax: Axes, n_columns: int) -> None:
+    """One legend for all axes, of the labels in `ax`, above them, where it covers no data."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", frameon=False, ncols=n_columns)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from ntkfast.experiments.running import relu_network
+from ntkfast.datasets import MNIST
+from ntkfast.experiments.networks import relu_network
+from ntkfast.experiments.work import Progress
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.factor import TILE, cholesky
 from ntkfast.support import memory
@@ -22,7 +25,7 @@ BLOCK = 1000  # test images at once
 
 @dataclass(frozen=True)
 class Regression:
-    """What `run` finds; M test images.
+    """The result of `run`: M test images.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class Regression:
     depth : int
     ridge : float
     outputs : ndarray, shape (M, 10)
-        The function at t = ∞, for one-hot targets less their mean.
+        The function at t = ∞, for one-hot targets minus their mean.
     labels : ndarray, shape (M,)
     steps : ndarray of str, shape (4,)
     seconds : ndarray, shape (4,)
@@ -53,24 +56,33 @@ class Regression:
         return float(np.mean(self.outputs.argmax(axis=1) == self.labels))
 
 
-def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None, say=None) -> Regression:
-    """f(x) = Θ(x, X) (Θ(X, X) + r)⁻¹ y in float32, by Cholesky's factor in the memory of the Gram matrix.
+def run(
+    train: MNIST,
+    test: MNIST,
+    n: int | None = None,
+    depth: int = 4,
+    ridge: float = 1e-5,
+    *,
+    progress: Progress = None,
+    say: Callable[[str], object] | None = None,
+) -> Regression:
+    """f(x) = Θ(x, X) (Θ(X, X) + r)⁻¹ y in float32, with a Cholesky factor that overwrites the Gram matrix.
 
-    Beside 4 n² bytes (14.4 GB for all 60000) it takes about 4 · 5000 n for the images and tiles of the factor (1.2 GB).
+    It takes 4 n² bytes (14.4 GB for all 60000), and about 4 · 5000 n for the images and tiles of the factor (1.2 GB).
 
     Parameters
     ----------
     train, test : ntkfast.datasets.MNIST
     n : int, optional
-        The first n training images; default all.
+        Use the first n training images. Default: all.
     depth : int
         L; ReLU, w = 1, β = 0.1, pixels/256.
     ridge : float
-        r over the mean of the diagonal of Θ: rounding in float32 makes a large Gram matrix indefinite without.
+        r over the mean of the diagonal of Θ; without it, rounding in float32 makes a large Gram matrix indefinite.
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
     say : callable, optional
-        Gets a line of text with its time when a step is done.
+        Called with a line of text, which has its time, when a step is done.
 
     Returns
     -------
@@ -79,9 +91,9 @@ def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None, say=None) ->
     Raises
     ------
     MemoryError
-        The Gram matrix does not fit; nothing has been allocated then.
+        The Gram matrix does not fit; nothing has been allocated.
     numpy.linalg.LinAlgError
-        It is not positive definite to rounding; the ridge is too small.
+        The Gram matrix is not positive definite in float32; the ridge is too small.
 
     Examples
     --------
@@ -106,10 +118,10 @@ def run(train, test, n=None, depth=4, ridge=1e-5, *, progress=None, say=None) ->
         most = (beside**2 / 4 + 0.95 * fitting / size - test.images.size) ** 0.5 - beside / 2
         hint = f"; n = {int(most) // 1000 * 1000} would fit" if most >= 1000 else ""
     memory.require(needed, f"the kernel of {n} images in float32", hint)
-    seconds = {}
+    seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def step(name):
+    def step(name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         seconds[name] = time.perf_counter() - start

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.stats import chi2
 
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, new_figure
-from ntkfast.experiments.running import circle, relu_network
-from ntkfast.experiments.verdicts import exponent, power_law, told, within
+from ntkfast.experiments.networks import circle, relu_network
+from ntkfast.experiments.verdicts import Finding, exponent, power_law, reported, within
+from ntkfast.experiments.work import Progress
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.features import FeatureConvergence, random_feature_convergence
+from ntkfast.networks import Network
 
-__all__ = ["FeatureConvergence", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EXPERIMENT", "FeatureConvergence", "caption", "findings", "plot", "run"]
 
 PAPER = relu_network(4)
-FULL = {"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100}
 
 
-def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER, seed=0, progress=None):
+def run(
+    P: Sequence[int] = (10, 30, 100, 300, 1000, 3000, 10000),
+    repeats: int = 30,
+    n: int = 30,
+    *,
+    net: Network = PAPER,
+    seed: int = 0,
+    progress: Progress = None,
+) -> FeatureConvergence:
     """Random functions with the covariance Θ on n points of the circle.
 
     Parameters
@@ -25,7 +41,7 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER,
     P : sequence of int
         Numbers of functions.
     repeats : int
-        Models for each.
+        Models for each number.
     n : int
         Number of points.
     net, seed, progress
@@ -42,11 +58,11 @@ def run(P=(10, 30, 100, 300, 1000, 3000, 10000), repeats=30, n=30, *, net=PAPER,
     (2, 2)
     """
     K = ntk(net, circle(2 * np.pi * np.arange(n) / n), progress=False)
-    return random_feature_convergence(K, P, repeats, rng=seed, progress=progress)
+    return random_feature_convergence(K, P, repeats=repeats, rng=seed, progress=progress)
 
 
-def plot(data: FeatureConvergence):
-    """The errors against P beside their root mean square in theory. Returns a matplotlib Figure."""
+def plot(data: FeatureConvergence) -> Figure:
+    """The errors against P, beside their root mean square in theory."""
     figure = new_figure(6, 4.5)
     ax = figure.subplots()
     for k, errors in enumerate(data.errors.T):
@@ -59,8 +75,8 @@ def plot(data: FeatureConvergence):
     return figure
 
 
-def findings(data: FeatureConvergence):
-    """The exponent, and the size of the error: a list of Finding."""
+def findings(data: FeatureConvergence) -> list[Finding]:
+    """The exponent, and the size of the error."""
     n, repeats = data.errors.shape
     squares = data.errors**2
     relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(repeats)  # of a root mean square
@@ -68,7 +84,7 @@ def findings(data: FeatureConvergence):
     lines = [exponent("E ‖K̃ - K‖² ∝ P^s: s", -1, power_law(data.P, squares), 0, 0)]
     for P, value, tolerance in zip(data.P, ratio, relative, strict=True):
         lines.append(
-            told(f"P = {P}: root mean square error over that of theory", f"{value:.3f} ± {tolerance:.3f}", "1")
+            reported(f"P = {P}: root mean square error over the theoretical one", f"{value:.3f} ± {tolerance:.3f}", "1")
         )
     apart = np.sqrt(np.mean(((ratio - 1) / relative) ** 2))
     most = np.sqrt(chi2.ppf(0.9998, n) / n).round(1)
@@ -76,8 +92,22 @@ def findings(data: FeatureConvergence):
     return lines
 
 
-def caption(data: FeatureConvergence):
+def caption(data: FeatureConvergence) -> str:
     return (
         f"Tangent kernel of the linear model (1/√P) Σ θ_p f^(p) on points of the circle, f^(p) with covariance Θ, "
         f"{data.errors.shape[1]} models for each P."
     )
+
+
+EXPERIMENT = Experiment(
+    name="random_features",
+    figure="theory",
+    title="Section 3.1: random features",
+    result=FeatureConvergence,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100},
+    network=PAPER,
+)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
-from ntkfast.experiments.running import NO_PARTS, check_widths, circle, described, relu_network, working
-from ntkfast.experiments.verdicts import TOO_FEW, PowerLaw, exponent, told
+from ntkfast.experiments.networks import check_widths, circle, described, relu_network
+from ntkfast.experiments.storage import NO_PARTS, Parts, Values
+from ntkfast.experiments.verdicts import TOO_FEW, Finding, PowerLaw, exponent, reported
+from ntkfast.experiments.work import Progress, Report, working
 from ntkfast.learning.convergence import Convergence, convergence
+from ntkfast.networks import Network
 from ntkfast.plotting import plot_convergence
 
-__all__ = ["Convergence", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EXPERIMENT", "Convergence", "caption", "findings", "plot", "run"]
 
 PAPER = relu_network(4)
-FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096, 8192), "n_seeds": 100}
 
 
 def run(
-    widths=(64, 128, 256, 512, 1024, 2048), n_seeds=40, n=30, *, net=PAPER, seed=0, parts=NO_PARTS, progress=None
+    widths: Sequence[int] = (64, 128, 256, 512, 1024, 2048),
+    n_seeds: int = 40,
+    n: int = 30,
+    *,
+    net: Network = PAPER,
+    seed: int = 0,
+    parts: Parts = NO_PARTS,
+    progress: Progress = None,
 ) -> Convergence:
     """‖Θ̂ - Θ‖/‖Θ‖ on n points of the circle against the width.
 
@@ -44,36 +61,51 @@ def run(
     widths = check_widths(widths)
     points = circle(2 * np.pi * np.arange(n) / n).astype(np.float32)
 
-    def of_width(width, report):
+    def of_width(width: int, report: Report) -> Values:
         rng = np.random.default_rng([seed, width])
-        return {"errors": convergence(net, points, [width], n_seeds, rng=rng, progress=report).errors[0]}
+        return {"errors": convergence(net, points, [width], n_seeds=n_seeds, rng=rng, progress=report).errors[0]}
 
     errors = []
     with working(progress, "theorem 1", sum(width**2 + 10000 for width in widths)) as work:
         for width in widths:
-            report = work.part(width**2 + 10000)
-            errors.append(parts.get(f"n{width}", lambda w=width, r=report: of_width(w, r))["errors"])
+            compute = functools.partial(of_width, width, work.part(width**2 + 10000))
+            errors.append(parts.get(f"n{width}", compute)["errors"])
     return Convergence(net, np.array(widths), np.array(errors))
 
 
-def plot(data: Convergence):
-    """The errors against the width. Returns a matplotlib Figure."""
+def plot(data: Convergence) -> Figure:
+    """The errors against the width."""
     figure = new_figure(6, 4.5)
     plot_convergence(data, figure.subplots())
     return figure
 
 
-def findings(data: Convergence):
-    """The exponent, and the errors: a list of Finding."""
+def findings(data: Convergence) -> list[Finding]:
+    """The exponent, and the errors."""
     few = len(set(data.widths)) < 2 or data.errors.size < 3
     law = TOO_FEW if few else PowerLaw(data.slope, data.slope_error, data.errors.size - 2)
     return [exponent("‖Θ̂ - Θ‖/‖Θ‖ ∝ n^s at initialisation: s", -0.5, law, 0.05, 0.05)] + [
-        told(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, data.median, strict=True)
+        reported(f"n = {n}: median of ‖Θ̂ - Θ‖/‖Θ‖", e, "→ 0") for n, e in zip(data.widths, data.median, strict=True)
     ]
 
 
-def caption(data: Convergence):
+def caption(data: Convergence) -> str:
     return (
-        f"Distance of the tangent kernel to the limit kernel on points of the circle, {described(data.net)}, "
+        f"Distance of the tangent kernel from the limit kernel on points of the circle, {described(data.net)}, "
         f"{data.errors.shape[1]} networks of each width at initialisation."
     )
+
+
+EXPERIMENT = Experiment(
+    name="theorem1",
+    figure="theory",
+    title="Theorem 1: the NTK at initialisation",
+    result=Convergence,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"widths": (64, 128, 256, 512, 1024, 2048, 4096, 8192), "n_seeds": 100},
+    network=PAPER,
+    resumable=True,
+)

@@ -1,39 +1,39 @@
-"""Theorem 2 of the paper: during training the tangent kernel stays near its initial value, the nearer the wider."""
+"""Theorem 2 of the paper: in training, the tangent kernel of a wide network stays close to its initial value."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import COLOURS, legend_above, name_widths, new_figure
-from ntkfast.experiments.running import (
-    NO_PARTS,
-    check_widths,
-    circle,
-    described,
-    network,
-    relu_network,
-    trained,
-    working,
-)
-from ntkfast.experiments.verdicts import exponent, power_law, told
+from ntkfast.experiments.networks import check_widths, circle, described, network, relu_network
+from ntkfast.experiments.storage import NO_PARTS, Parts, Values
+from ntkfast.experiments.training import trained
+from ntkfast.experiments.verdicts import Finding, exponent, power_law, reported
+from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.networks import Network
 from ntkfast.support.reprs import short
 from ntkfast.support.scalars import positive_integer
 
-__all__ = ["Theorem2", "findings", "plot", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-FULL = {"widths": (64, 128, 256, 512, 1024, 2048, 4096), "n_seeds": 20}
+__all__ = ["EXPERIMENT", "Theorem2", "caption", "findings", "plot", "run"]
+
 PAPER = relu_network(4)
 TIMES = 9
 
 
 @dataclass(frozen=True)
 class Theorem2:
-    """What `run` finds; W widths, S networks of each, R times.
+    """The result of `run`: W widths, S networks of each, R times.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Theorem2:
     drift : ndarray, shape (W, S, R)
         ‖Θ̂_t - Θ̂_0‖/‖Θ̂_0‖ in operator norm.
     movement : ndarray, shape (W, S)
-        ‖θ_t - θ_0‖/‖θ_0‖ at the end, all weights and biases together.
+        ‖θ_t - θ_0‖/‖θ_0‖ at the end, for all weights and biases together.
     """
 
     net: Network
@@ -56,9 +56,17 @@ class Theorem2:
 
 
 def run(
-    widths=(64, 128, 256, 512), n_seeds=10, n=20, time=400, *, net=PAPER, seed=0, parts=NO_PARTS, progress=None
+    widths: Sequence[int] = (64, 128, 256, 512),
+    n_seeds: int = 10,
+    n: int = 20,
+    time: int = 400,
+    *,
+    net: Network = PAPER,
+    seed: int = 0,
+    parts: Parts = NO_PARTS,
+    progress: Progress = None,
 ) -> Theorem2:
-    """Networks trained on f*(x) = x1 x2 at n points of the circle, learning rate 1.
+    """Networks trained on f*(x) = x1 x2 at n points of the circle with learning rate 1.
 
     Parameters
     ----------
@@ -88,10 +96,10 @@ def run(
     steps = np.round(np.linspace(0, time, TIMES)).astype(int)
     drift, movement = np.empty((len(widths), n_seeds, TIMES)), np.empty((len(widths), n_seeds))
 
-    def observer(start):
+    def observer(start: FiniteNetwork) -> Callable[[FiniteNetwork], Values]:
         size = _distance(start)
 
-        def observe(f):
+        def observe(f: FiniteNetwork) -> Values:
             return {"ntk": empirical_ntk(f, X, progress=False), "movement": _distance(f, start) / size}
 
         return observe
@@ -109,15 +117,15 @@ def run(
     return Theorem2(net, np.array(widths), steps.astype(float), drift, movement)
 
 
-def _distance(f, other=None):
-    """‖θ - θ'‖ of two networks of one kind, or ‖θ‖."""
+def _distance(f: FiniteNetwork, other: FiniteNetwork | None = None) -> float:
+    """‖θ - θ'‖ of two networks of the same shape, or ‖θ‖."""
     arrays = [array for array in (*f.weights, *f.biases) if array is not None]
     others = [0.0] * len(arrays) if other is None else [a for a in (*other.weights, *other.biases) if a is not None]
-    return np.sqrt(sum(np.sum(np.square(a - b, dtype=float)) for a, b in zip(arrays, others, strict=True)))
+    return float(np.sqrt(sum(np.sum(np.square(a - b, dtype=float)) for a, b in zip(arrays, others, strict=True))))
 
 
-def plot(data: Theorem2):
-    """The drift against time, and its largest value against the width. Returns a matplotlib Figure."""
+def plot(data: Theorem2) -> Figure:
+    """The drift against time, and its largest value against the width."""
     figure = new_figure(11, 4.5)
     left, right = figure.subplots(1, 2)
     for width, drift, colour in zip(data.widths, data.drift, cycle(COLOURS), strict=False):
@@ -140,26 +148,41 @@ def plot(data: Theorem2):
     return figure
 
 
-def findings(data: Theorem2):
-    """The exponent of the drift, and how far kernel and parameters moved: a list of Finding."""
+def findings(data: Theorem2) -> list[Finding]:
+    """The exponent of the drift, and how far the kernel and the parameters moved."""
     largest = data.drift.max(axis=2)
-    # the proof bounds the drift by O(1/√n); that it is of order 1/n is known of smooth σ and least squares
+    # the proof bounds the drift by O(1/√n); for smooth σ and least squares it is known to be of order 1/n
     what = "sup_t ‖Θ̂_t - Θ̂_0‖ ∝ n^s: s (-1/2 or less in the appendix's proof, -1 to first order)"
     lines = [exponent(what, -1, power_law(data.widths, largest))]
     for width, values, moved in zip(data.widths, largest, data.movement, strict=True):
-        lines.append(told(f"n = {width}: sup_t ‖Θ̂_t - Θ̂_0‖/‖Θ̂_0‖, mean", values.mean(), "→ 0"))
-        lines.append(told(f"n = {width}: ‖θ_t - θ_0‖/‖θ_0‖, mean", moved.mean(), "→ 0"))
+        lines.append(reported(f"n = {width}: sup_t ‖Θ̂_t - Θ̂_0‖/‖Θ̂_0‖, mean", values.mean(), "→ 0"))
+        lines.append(reported(f"n = {width}: ‖θ_t - θ_0‖/‖θ_0‖, mean", moved.mean(), "→ 0"))
     # ‖θ_t - θ_0‖ = O(1) and ‖θ_0‖ = O(n)
     lines.append(exponent("‖θ_t - θ_0‖/‖θ_0‖ ∝ n^s: s", -1, power_law(data.widths, data.movement)))
     return lines
 
 
-def caption(data: Theorem2):
+def caption(data: Theorem2) -> str:
     smooth = (
-        " The theorem asks for a twice differentiable σ with bounded second derivative; the paper's experiments, and "
-        "these, have ReLU; `theorem2.run(net=...)` takes another."
+        " The theorem requires a twice differentiable σ with bounded second derivative; the paper's experiments, like "
+        "these, use ReLU; `theorem2.run(net=...)` takes any network."
     )
     return (
         f"Drift of the tangent kernel in training, {described(data.net)}, f*(x) = x1 x2 on points of the circle, "
         f"{data.drift.shape[1]} networks of each width, to t = {data.t[-1]:g}." + (smooth if data.net == PAPER else "")
     )
+
+
+EXPERIMENT = Experiment(
+    name="theorem2",
+    figure="theory",
+    title="Theorem 2: the NTK during training",
+    result=Theorem2,
+    run=run,
+    plot=plot,
+    findings=findings,
+    caption=caption,
+    full={"widths": (64, 128, 256, 512, 1024, 2048, 4096), "n_seeds": 20},
+    network=PAPER,
+    resumable=True,
+)

@@ -1,53 +1,68 @@
-"""Findings: numbers of the paper or the theory beside ours, and whether they are within their tolerance."""
+"""Findings: numbers of the paper or the theory beside ours, and whether ours are within tolerance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["Finding", "PowerLaw", "below", "exponent", "less", "near", "power_law", "told", "within"]
+__all__ = ["TOO_FEW", "Finding", "PowerLaw", "below", "exponent", "less", "near", "power_law", "reported", "within"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: a number of the paper or the theory, ours, and whether it is within its tolerance."""
+    """One line of the report: a number of the paper or the theory, ours, and whether ours is within tolerance.
+
+    Attributes
+    ----------
+    what : str
+    expected, found : str
+    tolerance : str
+    ok : bool or None
+        None if nothing is claimed.
+    """
 
     what: str
     expected: str
     found: str
     tolerance: str = ""
-    ok: bool | None = None  # None: nothing is claimed
+    ok: bool | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         expected = f" (expected {self.expected}{f', tolerance {self.tolerance}' if self.tolerance else ''})"
         verdict = {None: "", True: ": ok", False: ": out"}[self.ok]
         return f"{self.what}: {self.found}{expected if self.expected else ''}{verdict}"
 
 
-def near(what, expected, found, tolerance) -> Finding:
-    if np.isnan(tolerance) and not np.isnan(found):  # of a single sample
+def near(what: str, expected: float, found: float, tolerance: float) -> Finding:
+    """Whether a number is within the tolerance of the expected one."""
+    if np.isnan(tolerance) and not np.isnan(found):  # from a single sample
         return Finding(what, f"{expected:.4g}", f"{found:.4g}", "too few to tell")
     ok = bool(abs(found - expected) <= tolerance)
     return Finding(what, f"{expected:.4g}", f"{found:.4g}", f"±{tolerance:.2g}", ok)
 
 
-def within(what, low, high, found, expected="") -> Finding:
+def within(what: str, low: float, high: float, found: float, expected: str = "") -> Finding:
+    """Whether a number is between two bounds."""
     return Finding(what, expected, f"{found:.4g}", f"{low:.3g} to {high:.3g}", bool(low <= found <= high))
 
 
-def below(what, bound, found, expected="") -> Finding:
+def below(what: str, bound: float, found: float, expected: str = "") -> Finding:
+    """Whether a number is at most the bound."""
     return Finding(what, expected, f"{found:.4g}", f"≤ {bound:.3g}", bool(found <= bound))
 
 
-def told(what, found, expected="") -> Finding:
+def reported(what: str, found: float | str, expected: str = "") -> Finding:
+    """A number about which nothing is claimed."""
     return Finding(what, expected, found if isinstance(found, str) else f"{found:.4g}")
 
 
 class PowerLaw(NamedTuple):
-    """An exponent, its standard error, and the degrees of freedom from which that error is known."""
+    """An exponent, its standard error, and the degrees of freedom of that error."""
 
     slope: float
     error: float
@@ -57,10 +72,10 @@ class PowerLaw(NamedTuple):
 TOO_FEW = PowerLaw(np.nan, np.inf, 0)
 
 
-def power_law(widths, samples) -> PowerLaw:
-    """The exponent of mean(samples) as a power of the width, and its standard error from the spread over samples.
+def power_law(widths: ArrayLike, samples: ArrayLike) -> PowerLaw:
+    """The exponent of mean(samples) as a power of the width, and its standard error from the spread of the samples.
 
-    The spread is taken to be the same share of the mean at all widths, so that a few samples of each will do.
+    The spread relative to the mean is taken to be the same at all widths, so that a few samples of each are enough.
 
     Parameters
     ----------
@@ -71,7 +86,7 @@ def power_law(widths, samples) -> PowerLaw:
     Returns
     -------
     PowerLaw
-        Its exponent nan if some mean is not positive; its error inf if there are too few widths or samples.
+        Its exponent is nan if some mean is not positive; its error is inf if there are too few widths or samples.
 
     Examples
     --------
@@ -91,23 +106,23 @@ def power_law(widths, samples) -> PowerLaw:
     return PowerLaw(float(slope), float(error), samples.size - len(samples))
 
 
-def _reach(error, freedom, level):
-    """What a number of this standard error exceeds by chance with this probability, on either side."""
-    return stats.t.ppf(1 - level, freedom) * error if error < np.inf else error
+def _reach(error: float, freedom: int, level: float) -> float:
+    """What a number with this standard error exceeds by chance with this probability, on either side."""
+    return float(stats.t.ppf(1 - level, freedom) * error if error < np.inf else error)
 
 
-def _relative(samples):
-    """The standard error of the means of the rows over these means, the same for all rows; inf for one column."""
+def _relative(samples: np.ndarray) -> float:
+    """The standard error of the means of the rows relative to them, the same for all rows; inf for a single column."""
     if samples.shape[1] < 2:
         return np.inf
-    return np.sqrt(np.mean(samples.var(axis=1, ddof=1) / samples.mean(axis=1) ** 2) / samples.shape[1])
+    return float(np.sqrt(np.mean(samples.var(axis=1, ddof=1) / samples.mean(axis=1) ** 2) / samples.shape[1]))
 
 
-def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
+def exponent(what: str, expected: float, law: PowerLaw, slower: float = 0.1, faster: float = 0.1) -> Finding:
     """Whether a power law has the expected exponent, up to chance and terms of higher order.
 
-    Of right exponents 1 in 200 is out by chance, by Student's distribution (a few more where the relative spread
-    differs much between widths). Where the tolerance would reach from the exponent to 0, nothing is claimed.
+    Of correct exponents, 1 in 200 is out by chance, by Student's distribution (a few more where the relative spread
+    differs a lot between widths). Where the tolerance would reach from the exponent to 0, nothing is claimed.
 
     Parameters
     ----------
@@ -116,26 +131,26 @@ def exponent(what, expected, law, slower=0.1, faster=0.1) -> Finding:
         Negative.
     law : PowerLaw
     slower, faster : float
-        How much nearer to 0 and farther from it the exponent may be for other reasons than chance.
+        How much closer to 0, and how much farther from it, the exponent may be for reasons other than chance.
     """
     found = f"{law.slope:.3g}, standard error {law.error:.1g}"
     chance = _reach(law.error, law.freedom, 0.0025)
     if np.isnan(chance):
         return Finding(what, f"{expected:g}", "some mean is not positive", "", False)
     if slower + chance >= -expected:
-        return Finding(what, f"{expected:g}", found, "too few or too like widths to tell")
+        return Finding(what, f"{expected:g}", found, "widths too few or too close to tell")
     low, high = expected - faster - chance, expected + slower + chance
     return Finding(what, f"{expected:g}", found, f"{low:.2f} to {high:.2f}", bool(low <= law.slope <= high))
 
 
-def less(what, samples) -> Finding:
-    """Whether the first row of positive numbers is smaller on average than the last, at a level of 1 in 20.
+def less(what: str, samples: Sequence[ArrayLike] | np.ndarray) -> Finding:
+    """Whether the first row of positive numbers has a smaller mean than the last, at a significance level of 1 in 20.
 
     Parameters
     ----------
     what : str
     samples : array_like, shape (W, S)
-        S >= 2. The spread is taken to be the same share of the mean in all rows.
+        S >= 2. The spread relative to the mean is taken to be the same in all rows.
     """
     samples = np.asarray(samples, dtype=float)
     if not (samples > 0).all():

@@ -1,31 +1,39 @@
-"""Weighted sums of the limit kernels' derivatives by the hyperparameters, without the matrices of derivatives."""
+"""Weighted sums of the limit kernels' derivatives with respect to the hyperparameters, without their matrices."""
 
 from __future__ import annotations
 
-import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from ntkfast.engine import gradient as engine
+from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
-from ntkfast.networks.network import check_network
+from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["kernel_vjp"]
 
 
 def kernel_vjp(
-    net: Network, X, weights, Y=None, get: str = "ntk", *, dtype=None, n_threads=None, progress=None
-) -> np.ndarray:
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    weights: ArrayLike,
+    kernel: KernelName = "ntk",
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array:
     """Σ_ij weights[i, j] ∂K(x_i, y_j)/∂p for every weight_std and bias_std p of the network.
 
-    The vector-Jacobian product of the kernel: the gradient of any function of the matrix K whose derivative by its
-    entries is `weights`. Each pair goes forwards and backwards through the layers once, whatever the number of
-    hyperparameters is; beside `weights` nothing of size n×m is read or kept.
+    The vector-Jacobian product of the kernel: the gradient of any function of the matrix K whose derivative with
+    respect to its entries is `weights`. Each pair goes forwards and backwards through the layers once, whatever the
+    number of hyperparameters is; beside `weights` nothing of size n×m is read or kept.
 
     Parameters
     ----------
     net, X, Y, dtype, n_threads, progress
         As in `ntk`.
     weights : array_like, shape (n, m)
-    get : {"ntk", "nngp"}
+    kernel : {"ntk", "nngp"}
         Which kernel.
 
     Returns
@@ -42,19 +50,16 @@ def kernel_vjp(
 
     Notes
     -----
-    At ρ = ±1 the derivative by ρ of a kinked activation's Σ̇ is infinite, and multiplies a change of ρ that is 0. Pairs
-    near it (1 - |ρ| = δ) are accurate to about ε/√δ; those that rounding cannot tell from it count as being there.
-    Kernels are even in bias_std: where it is 0 so is the derivative by it.
+    At ρ = ±1 the derivative with respect to ρ of a kinked activation's Σ̇ is infinite, and multiplies a change of ρ that
+    is 0. Pairs near it (1 - |ρ| = δ) are accurate to about ε/√δ; those that rounding cannot tell from it count as being
+    there. Kernels are even in bias_std: where it is 0, so is that derivative.
 
     Examples
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
     >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
-    >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, np.eye(2), get="nngp").round(3)
+    >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), kernel="nngp").round(3)
     array([1.  , 0.2 , 1.02, 0.4 ])
     """
-    check_network(net)
-    if get not in engine.OUTPUTS:
-        raise ValueError(f"get: expected one of {', '.join(engine.OUTPUTS)}, got {get!r}")
-    return engine.weighted(net, X, weights, Y, get, dtype, n_threads, progress)
+    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).gradient(weights, kernel, progress)

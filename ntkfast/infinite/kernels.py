@@ -3,20 +3,77 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
-import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from ntkfast.engine import gradient as engine_gradient
-from ntkfast.engine import limit as engine
+from ntkfast.engine import outputs
+from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
-from ntkfast.networks.network import check_network
+from ntkfast.support.typing import Array, Progress
 
-__all__ = ["KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
+__all__ = ["Kernels", "KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
+
+Name: TypeAlias = Literal["nngp", "ntk", "nngp_dot"]
+Names: TypeAlias = tuple[Name, ...] | list[Name]
 
 
-def ntk(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progress=None) -> np.ndarray:
+class Kernels(tuple[Array, ...]):
+    """The named tuple of kernels, or of diagonals, that were asked for, with those fields and no others."""
+
+    nngp: Array
+    ntk: Array
+    nngp_dot: Array
+    _fields: tuple[str, ...]
+
+
+_T_co = TypeVar("_T_co", bound=Array | Kernels, covariant=True)
+
+
+class KernelsAndGradients(NamedTuple, Generic[_T_co]):
+    """What `kernels` returns with gradient=True.
+
+    values : as without it, arrays of shape (n, m)
+    gradients : the same names, arrays of shape (2L, n, m): ∂/∂p in the order of `hyperparameters`
+    """
+
+    values: _T_co
+    gradients: _T_co
+
+
+@lru_cache
+def _kind(fields: tuple[str, ...]) -> Any:
+    kind = type("Kernels", (namedtuple("Kernels", fields), Kernels), {})
+    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))  # type: ignore[attr-defined]
+    return kind
+
+
+def _rebuild(fields: tuple[str, ...], values: Sequence[Array]) -> Any:
+    return _kind(fields)(*values)
+
+
+def _named(get: object, names: tuple[str, ...], results: Sequence[Array]) -> Any:
+    """What a user gets: an array if one name was given, else a named tuple."""
+    return results[0] if isinstance(get, str) else _kind(names)(*results)
+
+
+def _listed(get: object, out: Any) -> Any:
+    """out with one entry per output: for a single name, out is that entry."""
+    return (out,) if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)) else out
+
+
+def ntk(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array:
     """The limit neural tangent kernel Θ^L(x_i, y_j).
 
     With Σ¹ = w² x·y/n₀ + β² and Θ¹ = Σ¹, every activation σ followed by an affine layer gives, for Gaussian (u, v) of
@@ -70,10 +127,19 @@ def ntk(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progre
     array([[0.2825, 0.0927],
            [0.0927, 0.2825]])
     """
-    return kernels(net, X, Y, "ntk", out=out, dtype=dtype, n_threads=n_threads, progress=progress)
+    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).matrices("ntk", _listed("ntk", out), progress)[0]
 
 
-def nngp(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progress=None) -> np.ndarray:
+def nngp(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array:
     """The limit covariance Σ^L(x_i, y_j) of the network's outputs at initialisation (Proposition 1 of the paper).
 
     Parameters, result and errors are those of `ntk`.
@@ -84,53 +150,82 @@ def nngp(net: Network, X, Y=None, *, out=None, dtype=None, n_threads=None, progr
     >>> nf.nngp(nf.MLP(depth=1), [[2.0, 0.0]], [[1.0, 5.0]])
     array([[1.]])
     """
-    return kernels(net, X, Y, "nngp", out=out, dtype=dtype, n_threads=n_threads, progress=progress)
+    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).matrices("nngp", _listed("nngp", out), progress)[0]
 
 
-@lru_cache
-def _tuple_type(get):
-    kind = namedtuple("Kernels", get)
-    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))
-    return kind
+@overload
+def kernels(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    get: Name,
+    gradient: Literal[False] = False,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array: ...
 
 
-def _rebuild(fields, values):
-    return _tuple_type(fields)(*values)
+@overload
+def kernels(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    get: Names = ("nngp", "ntk"),
+    gradient: Literal[False] = False,
+    out: Sequence[Array | None] | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Kernels: ...
 
 
-def _listed(get, out):
-    """out with one entry per output: for a single name, out is that entry."""
-    return (out,) if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)) else out
+@overload
+def kernels(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    get: Name,
+    gradient: Literal[True],
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> KernelsAndGradients[Array]: ...
 
 
-def _named(get, results):
-    return results[0] if isinstance(get, str) else _tuple_type(tuple(get))(*results)
-
-
-class KernelsAndGradients(NamedTuple):
-    """What `kernels` returns with gradient=True.
-
-    values : as without it, arrays of shape (n, m)
-    gradients : the same names, arrays of shape (2L, n, m): ∂/∂p in the order of `hyperparameters`
-    """
-
-    values: tuple | np.ndarray
-    gradients: tuple | np.ndarray
+@overload
+def kernels(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    get: Names = ("nngp", "ntk"),
+    gradient: Literal[True],
+    out: Sequence[Array | None] | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> KernelsAndGradients[Kernels]: ...
 
 
 def kernels(
     net: Network,
-    X,
-    Y=None,
-    get=("nngp", "ntk"),
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
     *,
-    out=None,
-    gradient=False,
-    dtype=None,
-    n_threads=None,
-    progress=None,
-):
-    """Several limit kernels in one pass, and their derivatives by every layer's weight_std and bias_std.
+    get: Name | Names = ("nngp", "ntk"),
+    gradient: bool = False,
+    out: Any = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Any:
+    """Several limit kernels in one pass, and their derivatives with respect to every layer's weight_std and bias_std.
 
     Parameters
     ----------
@@ -147,7 +242,7 @@ def kernels(
 
     Returns
     -------
-    named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
+    Kernels, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
         With gradient=True: a `KernelsAndGradients` of two such, (values, gradients), the latter of shape (2L, n, m).
 
     Examples
@@ -160,21 +255,52 @@ def kernels(
     >>> list(zip(nf.hyperparameters(nf.MLP(depth=2)), gradients[:, 0, 0].tolist()))
     [((0, 'weight_std'), 1.0), ((0, 'bias_std'), 0.0), ((1, 'weight_std'), 1.0), ((1, 'bias_std'), 0.0)]
     """
-    check_network(net)
-    if gradient:
-        for name in (get,) if isinstance(get, str) else get:
-            if name in engine.OUTPUTS and name not in engine_gradient.OUTPUTS:
-                raise ValueError(
-                    f"get: with gradient=True expected {' or '.join(engine_gradient.OUTPUTS)}, got {name!r}"
-                )
-        values = engine.matrices(net, X, Y, get, _listed(get, out), dtype, n_threads, progress)
-        names = (get,) if isinstance(get, str) else tuple(get)
-        derivatives = engine_gradient.matrices(net, X, Y, names, dtype, n_threads, progress)
-        return KernelsAndGradients(_named(get, values), _named(get, derivatives))
-    return _named(get, engine.matrices(net, X, Y, get, _listed(get, out), dtype, n_threads, progress))
+    problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
+    names = outputs.names(get)
+    if gradient and "nngp_dot" in names:
+        raise ValueError("get: with gradient=True expected nngp or ntk, got 'nngp_dot'")
+    values = _named(get, names, problem.matrices(names, _listed(get, out), progress))
+    if not gradient:
+        return values
+    return KernelsAndGradients(values, _named(get, names, problem.gradients(names, progress)))
 
 
-def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None, progress=None):
+@overload
+def diagonal(
+    net: Network,
+    X: ArrayLike,
+    get: Name = "ntk",
+    *,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array: ...
+
+
+@overload
+def diagonal(
+    net: Network,
+    X: ArrayLike,
+    get: Names,
+    *,
+    out: Sequence[Array | None] | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Kernels: ...
+
+
+def diagonal(
+    net: Network,
+    X: ArrayLike,
+    get: Name | Names = "ntk",
+    *,
+    out: Any = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Any:
     """Θ^L(x_i, x_i) (or Σ^L, Σ̇^L) for every point, without a matrix.
 
     Parameters
@@ -196,5 +322,6 @@ def diagonal(net: Network, X, get="ntk", *, out=None, dtype=None, n_threads=None
     >>> nf.diagonal(nf.MLP(depth=3), [[1.0, 1.0], [0.0, 2.0]], get="nngp")
     array([0.25, 0.5 ])
     """
-    check_network(net)
-    return _named(get, engine.diagonals(net, X, get, _listed(get, out), dtype, n_threads, progress))
+    problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
+    names = outputs.names(get)
+    return _named(get, names, problem.diagonals(names, _listed(get, out), progress))

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from ntkfast.infinite.derivatives import kernel_vjp
-from ntkfast.infinite.kernels import kernels
+from ntkfast.engine import outputs
+from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
 from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
-from ntkfast.support import arrays, reprs
 from ntkfast.support import progress as progress_bar
+from ntkfast.support import reprs
 from ntkfast.support.scalars import positive_number
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
@@ -83,14 +83,16 @@ def network_likelihood(
     >>> round(found.value, 3), found.gradient.round(3), round(found.noise, 3)
     (-4.338, array([1.5, 0. ]), 1.5)
     """
-    checks.kernel(kernel)
-    options = {"dtype": dtype, "n_threads": n_threads, "progress": progress}
-    K = kernels(net, X, None, kernel, **options)
+    return _likelihood(Problem(net, X, dtype=dtype, n_threads=n_threads), y, noise, kernel, progress)
+
+
+def _likelihood(problem, y, noise, kernel, progress):
+    K = problem.matrices((outputs.kernel(kernel),), show=progress)[0]
     process = GaussianProcess(K, y, noise, overwrite=True)
     value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
-    del K, process  # the factor stands in the memory of K
+    del K, process  # the factor is in the memory of K
     by_noise = float(W.diagonal().sum(dtype=np.float64))
-    return MarginalLikelihood(value, kernel_vjp(net, X, W, get=kernel, **options), by_noise)
+    return MarginalLikelihood(value, problem.gradient(W, kernel, progress), by_noise)
 
 
 def fit_hyperparameters(
@@ -154,20 +156,21 @@ def fit_hyperparameters(
     >>> found.converged, bool(found.value > found.path[0] + 10)
     (True, True)
     """
-    checks.kernel(kernel)
+    outputs.kernel(kernel)
     progress_bar.check(progress)
     max_steps = checks.count(max_steps, "max_steps")
     start = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
-    values, path, n_points = start.copy(), [], len(arrays.as_points(X, "X"))
+    problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
+    values, path, n_points = start.copy(), [], problem.shape[0]
 
     def evaluate(logs):
         """-log p(y)/N and its gradient by the logarithms."""
         values.update(zip(free, np.exp(logs).tolist(), strict=True))
         *stds, variance = values.values()
-        here = with_hyperparameters(net, stds)
+        here = problem.with_network(with_hyperparameters(net, stds))
         try:
-            found = network_likelihood(here, X, y, variance, kernel, dtype=dtype, n_threads=n_threads)
+            found = _likelihood(here, y, variance, kernel, False)
         except np.linalg.LinAlgError:
             if not path:
                 raise
@@ -201,6 +204,8 @@ def fit_hyperparameters(
     values.update(zip(free, np.exp(found.x).tolist(), strict=True))
     *stds, variance = values.values()
     network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
+    if value > path[-1]:  # a search that ended abnormally in the middle of a step
+        path.append(value)
     return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message)
 
 

@@ -282,7 +282,7 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     'points 0 and 2 are antipodes, which an odd kernel cannot tell apart but for the sign'
     """
     checks.kernel(kernel)
-    K = kernels(net, X, None, kernel, dtype=np.float64, **options)
+    K = kernels(net, X, None, get=kernel, dtype=np.float64, **options)
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))  # at least λ_max

@@ -1,5 +1,7 @@
 """Checks and conversions of array arguments. Every message names the argument, what was expected and what came."""
 
+import math
+
 import numpy as np
 
 from ntkfast.support import memory
@@ -123,6 +125,14 @@ def check_out(out, shape, dtype, inputs, name="out"):
     for other, other_name in inputs:
         if _share_memory(out, other):
             raise ValueError(f"{name}: expected memory apart from {other_name}, got an overlap")
+
+
+def fill_up(out, shape, dtype, hint, what="the result"):
+    """out, a list of arrays or None, with a new array of this shape for each None."""
+    missing = sum(given is None for given in out)
+    size = missing * math.prod(shape) * dtype.itemsize
+    memory.require(size, f"X: {what} of {missing} x {' x '.join(map(str, shape))} {dtype}", hint)
+    return [np.empty(shape, dtype) if given is None else given for given in out]
 
 
 def _overlaps_itself(array):

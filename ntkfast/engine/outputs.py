@@ -1,0 +1,29 @@
+"""The outputs of a kernel program by their names."""
+
+from __future__ import annotations
+
+from ntkfast.engine import _core
+
+OUTPUTS = _core.OUTPUTS
+KERNELS = OUTPUTS[:2]  # those that are kernels, and have derivatives
+
+
+def names(get: object, known: tuple[str, ...] = OUTPUTS, argument: str = "get") -> tuple[str, ...]:
+    """A name or a sequence of names as a tuple; raise for one that is not known, or is there twice."""
+    if not isinstance(get, str | tuple | list):
+        raise TypeError(f"{argument}: expected a name or a tuple of names, got {type(get).__name__}")
+    given = (get,) if isinstance(get, str) else tuple(get)
+    for output in given:
+        if output not in known:
+            raise ValueError(f"{argument}: expected names out of {', '.join(known)}, got {output!r}")
+    if len(given) != len(set(given)) or not given:
+        raise ValueError(f"{argument}: expected one or more different outputs, got {given!r}")
+    return given
+
+
+def kernel(name: object) -> str:
+    """The name of one kernel, "nngp" or "ntk"."""
+    if not isinstance(name, str) or name not in KERNELS:
+        got = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {got}")
+    return name

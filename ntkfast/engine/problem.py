@@ -1,0 +1,359 @@
+"""A plan: a network and its points, made ready once and run as often as one likes.
+
+Making a Problem checks, converts and norms the points and lowers the network. The first run binds the data of Hermite
+series and fills the point tables; later runs find them. `with_network` keeps the points and exchanges the network.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntkfast.engine import _core, gradient, outputs, series, threads
+from ntkfast.engine.lower import Code, lower
+from ntkfast.engine.outputs import OUTPUTS
+from ntkfast.networks import Network
+from ntkfast.networks.network import check_network
+from ntkfast.support import arrays, progress
+
+MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked for between tiles
+FLOPS_PER_LAYER = 60  # of one dual
+MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
+MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
+
+
+def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
+    """Rows and columns of one rectangle, for entries of that cost and size, all outputs together.
+
+    GEMM is fastest on large rectangles. The size depends on the problem alone, so that results do not depend on
+    threads.
+    """
+    for size in range(512, _core.LANES, -_core.LANES):
+        area = size * size
+        if MIN_TILES * area <= n * m and entry_flops * area <= MAX_TILE_FLOPS and entry_bytes * area <= MAX_TILE_BYTES:
+            return size
+    return _core.LANES
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points on one side of the matrix as BLAS wants them, and their squared norms."""
+
+    name: str
+    x: np.ndarray
+    norms: np.ndarray
+
+
+@dataclass(frozen=True)
+class Side:
+    """Points with their table, their diagonals (3, n) and the largest value that each output meets on the way."""
+
+    points: Points
+    table: np.ndarray
+    diagonals: np.ndarray
+    peaks: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A program bound to its data, and both sides (the same one twice if symmetric)."""
+
+    program: _core.Program
+    bound: dict[int, tuple]  # instruction -> the arguments of `series.data`
+    sides: tuple[Side, Side]
+
+    @property
+    def arguments(self):
+        """What every map begins with."""
+        x, y = self.sides
+        return self.program, x.points.x, x.table, y.points.x, y.table
+
+
+class Problem:
+    """A network and its points.
+
+    Parameters
+    ----------
+    net : Network
+    X, Y : array_like, shapes (n, d) and (m, d)
+        Y None, or X itself: symmetric, each pair once.
+    dtype : {float32, float64}, optional
+    n_threads : int, optional
+
+    Attributes
+    ----------
+    net, n_threads
+    given : list of (ndarray, str)
+        The points as they came, and their names: what `out` must not overlap.
+    shape : (int, int)
+    symmetric : bool
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, net: Network, X, Y=None, *, dtype=None, n_threads=None):
+        self.net = check_network(net)
+        self.n_threads = threads.resolve(n_threads)
+        x = arrays.as_points(X, "X")
+        y = x if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x.shape[1])
+        self.dtype = arrays.working_dtype(dtype, x, y)
+        self.given = [(x, "X"), (y, "Y")]
+        self.shape, self.symmetric = (len(x), len(y)), _same_points(x, y)
+        self._points: list[Points] | None = None
+        self._ready: dict[bool, _Ready] = {}
+
+    @property
+    def code(self) -> Code:
+        return lower(self.net, self.given[0][0].shape[1])
+
+    @property
+    def points(self) -> list[Points]:
+        """Of both sides, one if symmetric; loaded when they are first asked for."""
+        if self._points is None:
+            self._points = [self._load(*side) for side in (self.given[:1] if self.symmetric else self.given)]
+        return self._points
+
+    def _load(self, array, name):
+        x = arrays.for_blas(array, name, self.dtype)
+        norms = _core.norms(x, self.n_threads)
+        arrays.require_finite(x, norms, name)
+        return Points(name, x, norms)
+
+    def with_network(self, net: Network) -> Problem:
+        """The same points under another network."""
+        other = copy.copy(self)
+        other.net, other._points, other._ready = check_network(net), self.points, {}
+        return other
+
+    def transposed(self) -> Problem:
+        """The problem whose matrix is the transpose of this one's."""
+        other = copy.copy(self)
+        other.given, other.shape = self.given[::-1], self.shape[::-1]
+        other._points, other._ready = self.points[::-1], {}
+        return other
+
+    def rows(self, indices: np.ndarray) -> Problem:
+        """The problem of some of the rows; never symmetric."""
+        other = copy.copy(self)
+        left, right = self.points[0], self.points[-1]
+        chosen = Points("X", np.ascontiguousarray(left.x[indices]), left.norms[indices])
+        other.given, other.shape = [(chosen.x, "X"), (right.x, "Y")], (len(chosen.x), self.shape[1])
+        other._points, other._ready, other.symmetric = [chosen, right], {}, False
+        return other
+
+    # ---- making ready --------------------------------------------------------------------------------------------
+
+    def _bind(self, for_gradient):
+        """The program, its series bound to data for the variances that these points have where they meet them."""
+        code = self.code
+        program, bound, done = code.program(), {}, 0
+        states = [_core.start(program, points.norms) for points in self.points] if code.series else []
+        for k, activation in code.series:
+            for state in states:
+                _core.points(program, state, done, k, self.dtype, self.n_threads, False, None)
+            done = k
+            q = np.concatenate([state[0] for state in states]).astype(float)
+            q = q[(q > 0) & np.isfinite(q)]
+            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), self.dtype, for_gradient
+            program.bind(k, series.data(*bound[k]))
+        return program, bound
+
+    def _side(self, program, points, with_table=True, report=None):
+        state = _core.start(program, points.norms)
+        table = _core.points(program, state, 0, len(program), self.dtype, self.n_threads, with_table, report)
+        return Side(points, table, state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]})
+
+    def _made_ready(self, for_gradient):
+        """Bound and tabulated; programs without series serve for gradients as they are."""
+        for_gradient = for_gradient and bool(self.code.series)
+        if for_gradient not in self._ready:
+            program, bound = self._bind(for_gradient)
+            sides = [self._side(program, points) for points in self.points]
+            self._ready[for_gradient] = _Ready(program, bound, (sides[0], sides[-1]))
+        return self._ready[for_gradient]
+
+    def _require_fitting(self, sides, get):
+        for side in sides:
+            for output in dict.fromkeys(("nngp", *get)):  # every output is made from Σ
+                arrays.require_fitting(side.peaks[output], self.dtype, side.points.name)
+
+    def _until_complete(self, run, for_gradient=False):
+        """run(ready), see `series.until_complete`."""
+
+        def prepare():
+            ready = self._made_ready(for_gradient)
+            self._ready.pop(for_gradient, None)  # kept only if it is complete
+            return ready.program, ready.bound, ready
+
+        def remember(program, ready):
+            result = run(ready)
+            if not program.missing():
+                self._ready[for_gradient and bool(self.code.series)] = ready
+            return result
+
+        return series.until_complete(prepare, remember, self.n_threads)
+
+    # ---- running -------------------------------------------------------------------------------------------------
+
+    def check(self, get) -> tuple[str, ...]:
+        """get as a tuple of names that this network can give."""
+        get = outputs.names(get)
+        if "nngp_dot" in get and self.code.dot < 0:
+            raise ValueError(
+                "get: 'nngp_dot' is the derivative kernel of the last activation, with a Dense right after it, and the "
+                "network has none"
+            )
+        return get
+
+    def grid(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER) -> _core.Grid:
+        """How the matrix is cut."""
+        flops = 2 * self.given[0][0].shape[1] + flops_per_layer * len(self.code.parameters) // 2
+        tile = tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
+        return _core.Grid(*self.shape, tile, self.symmetric, self.dtype)
+
+    def run(self, sink: _core.Sink | None, get, *, first: int = 0, last: int | None = None, show=None) -> None:
+        """Send tiles number first .. last of the outputs named in get to a sink; None: nowhere.
+
+        The numbers are those of `grid(len(get))`; last None: to the end. show: see `progress.reporter`.
+        """
+        progress.check(show)
+        get = self.check(get)
+        grid = self.grid(len(get))
+        last = grid.tiles if last is None else last
+
+        def fill(ready):
+            self._require_fitting(ready.sides, get)
+            diagonals = None
+            if self.symmetric:
+                with np.errstate(over="ignore"):  # of an output that was not asked for
+                    diagonals = ready.sides[0].diagonals.astype(self.dtype)
+            limit = _core.LimitMap(*ready.arguments, diagonals, get)
+            _core.run(limit, sink or _core.Sink(), grid, first, last, self.n_threads, report)
+
+        with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
+            self._until_complete(fill)
+
+    def matrices(self, get, out=None, show=None) -> list[np.ndarray]:
+        """The outputs named in get, each (n, m), in that order. out: a sequence with an array or None for each."""
+        progress.check(show)
+        get = self.check(get)
+        results = self._results(get, self.shape, out, "; out= can be a numpy.memmap")
+        planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
+        n, m = self.shape
+        if m < _core.LANES and n > m:  # the long side along the lanes
+            turned = [None if plane is None else plane.T for plane in planes]
+            self.transposed().run(_core.ArraySink(turned), get, show=show)
+        else:
+            self.run(_core.ArraySink(planes), get, show=show)
+        return results
+
+    def product(self, kernel: str, vectors, show=None) -> np.ndarray:
+        """K V (n, k) in float64 for vectors V (m, k), without the matrix."""
+        sink = _core.VectorSink(kernel, self.shape[0], vectors)
+        self.run(sink, (kernel,), show=show)
+        return sink.result()
+
+    def diagonals(self, get, out=None, show=None) -> list[np.ndarray]:
+        """The outputs named in get for the pairs (x_i, x_i), each (n,). out: as in `matrices`."""
+        progress.check(show)
+        get = self.check(get)
+        results = self._results(get, self.shape[:1], out, "")
+        with progress.reporter(show, "diagonal") as report:
+            program, _ = self._bind(False)
+            side = self._side(program, self.points[0], with_table=False, report=report)
+        self._require_fitting([side], get)
+        for result, output in zip(results, get, strict=True):
+            result[:] = side.diagonals[OUTPUTS.index(output)]
+        return results
+
+    def _results(self, get, shape, out, hint):
+        """An array for each output: the one that was given, or a new one."""
+        out = [None] * len(get) if out is None else list(out)
+        if len(out) != len(get):
+            raise ValueError(f"out: expected {len(get)} arrays, one per output in get, got {len(out)}")
+        apart = list(self.given)
+        for k, (given, name) in enumerate(zip(out, get, strict=True)):
+            if given is not None:
+                arrays.check_out(given, shape, self.dtype, apart, "out" if len(get) == 1 else f"out[{k}]")
+                apart.append((given, f"the output {name}"))
+        return arrays.fill_up(out, shape, self.dtype, hint)
+
+    # ---- derivatives ---------------------------------------------------------------------------------------------
+
+    def gradient(self, weights, kernel: str, show=None) -> np.ndarray:
+        """Σ_ij weights[i, j] ∂K[i, j]/∂p for every hyperparameter p, in the order of `hyperparameters`."""
+        progress.check(show)
+        output = OUTPUTS.index(outputs.kernel(kernel))
+        parameters = gradient.Parameters.of(self.code)
+        given = arrays.real(weights, "weights")
+        weights = self._check_weights(given)
+
+        def run(ready):
+            self._require_fitting(ready.sides, (kernel,))
+            grid = self.grid(1, gradient.FLOPS_PER_LAYER)
+            derivatives = _core.GradientMap(*ready.arguments, kernel).weighted(grid, weights)
+            _core.run(derivatives, _core.Sink(), grid, 0, grid.tiles, self.n_threads, report)
+            return ready.program, *derivatives.sums()
+
+        with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {kernel}") as report:
+            program, layers, *by_points = self._until_complete(run, for_gradient=True)
+        total = np.einsum("pr,pr->p", parameters.layer, layers[parameters.at])
+        if self.symmetric:
+            by_points = [sum(by_points)]
+        for points, by_point in zip(self.points, by_points, strict=True):
+            rates, diagonals = parameters.along(_core.rates(program, points.norms, self.n_threads))
+            for rate, weight in zip(rates, by_point, strict=True):
+                total[: len(rate)] += rate @ weight
+            if self.symmetric:
+                total += diagonals[output] @ weights.diagonal()
+        if not np.isfinite(total).all():
+            arrays.finite(given, "weights")
+        return total.astype(self.dtype)
+
+    def gradients(self, get, show=None) -> list[np.ndarray]:
+        """∂K/∂p (parameters, n, m) of each output in get."""
+        progress.check(show)
+        get = outputs.names(get, outputs.KERNELS)
+        parameters = gradient.Parameters.of(self.code)
+        shape = (len(parameters.at), *self.shape)
+        results = arrays.fill_up([None] * len(get), shape, self.dtype, "", what="the derivatives")
+
+        def run(ready):
+            """Fill the results; the rates of the diagonal's outputs, if symmetric."""
+            self._require_fitting(ready.sides, get)
+            grid, rates = self.grid(1, gradient.FLOPS_PER_LAYER), []
+            for points in self.points:
+                of_points, of_outputs = parameters.along(_core.rates(ready.program, points.norms, self.n_threads))
+                rates.append(parameters.padded(of_points, len(points.x)))
+            for name, result in zip(get, results, strict=True):
+                derivatives = _core.GradientMap(*ready.arguments, name)
+                derivatives.matrices(parameters.at, parameters.layer, rates[0], rates[-1], result)
+                _core.run(derivatives, _core.Sink(), grid, 0, grid.tiles, self.n_threads, report)
+            return of_outputs
+
+        with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
+            diagonals = self._until_complete(run, for_gradient=True)
+        if self.symmetric:
+            for name, result in zip(get, results, strict=True):
+                for matrix, diagonal in zip(result, diagonals[OUTPUTS.index(name)], strict=True):
+                    arrays.mirror(matrix.T)
+                    np.fill_diagonal(matrix, diagonal)
+        return results
+
+    def _check_weights(self, weights):
+        """weights as a matrix of the working dtype with contiguous rows; transposed if the kernel is symmetric and that
+        is contiguous.
+        """
+        if weights.shape != self.shape:
+            raise ValueError(f"weights: expected shape {self.shape} as of the kernel, got {weights.shape}")
+        if self.symmetric and weights.flags.f_contiguous:
+            weights = weights.T
+        return np.ascontiguousarray(weights, dtype=self.dtype)
+
+
+def _same_points(a, b):
+    return a is b or (
+        a.__array_interface__["data"] == b.__array_interface__["data"]
+        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    )

@@ -1,0 +1,122 @@
+"""Long calls: Ctrl-C and exceptions end them early and leave the engine as it was; what progress is told."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import threadpoolctl
+from numpy.testing import assert_array_equal
+
+import ntkfast as nf
+from ntkfast.engine import problem, threads
+
+NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
+LONG = nf.MLP(depth=50, bias_std=0.1)  # with N = 6000 about a second
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+
+
+def points(n, d=5, dtype=np.float64, seed=0):
+    return np.random.default_rng((seed, n, d)).normal(size=(n, d)).astype(dtype)
+
+
+def interrupt(call, begun):
+    """Ctrl-C, once begun() is true, ends the call with KeyboardInterrupt."""
+    ended = threading.Event()
+
+    def press():
+        while not begun() and not ended.is_set():
+            time.sleep(0.001)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    finally:
+        ended.set()
+        presser.join()
+        signal.signal(signal.SIGINT, previous)
+
+
+@linux_only
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("depth", [50, 600])
+def test_ctrl_c(depth, n_threads):
+    """The call ends before the matrix does; at depth 600 one tile alone takes long."""
+    X, small = points(6000, 4), points(30)
+    expected, out = nf.ntk(NET, small), np.full((6000, 6000), np.nan)
+    net = nf.MLP(depth, bias_std=0.1)
+    interrupt(lambda: nf.ntk(net, X, out=out, n_threads=n_threads), begun=lambda: not np.isnan(out[0, 0]))
+    assert np.isnan(out[-1, -1])
+    assert_array_equal(nf.ntk(NET, small), expected)
+
+
+@linux_only
+def test_ctrl_c_before_the_first_tile():
+    """Many points of a deep network, no pairs. No Python runs during the call, where an interrupt could come out."""
+    X, net = points(400_000, 3), nf.MLP(50, "erf", bias_std=0.1)
+    totals = {}  # by what is done
+    interrupt(lambda: nf.diagonal(net, X, progress=totals.__setitem__), begun=lambda: totals)
+    assert max(totals) < len(X)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_exception_in_progress_comes_out(n_threads):
+    class OurError(Exception):
+        pass
+
+    def progress(done, total):
+        raise OurError(done, total)
+
+    small = points(30)
+    expected = nf.ntk(NET, small)
+    with pytest.raises(OurError) as caught:
+        nf.ntk(LONG, points(2500), progress=progress, n_threads=n_threads)
+    done, total = caught.value.args
+    assert 0 <= done < total
+    assert_array_equal(nf.ntk(NET, small), expected)
+
+
+def test_progress_gets_done_and_total():
+    seen, X = [], points(2500)
+    silent = nf.ntk(LONG, X, progress=False)
+    assert_array_equal(silent, nf.ntk(LONG, X, progress=lambda *args: seen.append(args)))
+    dones, totals = zip(*seen, strict=True)
+    tile = problem.tile_size(2500, 2500, 5, 8)
+    blocks = -(-2500 // tile)
+    assert set(totals) == {blocks * (blocks + 1) // 2}
+    assert list(dones) == sorted(dones)
+    assert dones[-1] <= totals[0]
+
+
+def test_progress_may_call_the_engine():
+    small, X, seen = points(20), points(1500), []
+    expected = nf.ntk(NET, small), nf.ntk(LONG, X)
+    result = nf.ntk(LONG, X, progress=lambda done, total: seen.append(nf.ntk(NET, small)))
+    assert_array_equal(result, expected[1])
+    assert seen
+    for inner in seen:
+        assert_array_equal(inner, expected[0])
+
+
+def test_progress_bar(capsys):
+    nf.ntk(LONG, points(1500), progress=True)
+    assert "ntk" in capsys.readouterr().err
+    nf.ntk(LONG, points(1500), progress=False)
+    nf.ntk(LONG, points(1500))  # no terminal
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupted_caller_does_not_hold_blas_back():
+    before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    with pytest.raises(KeyboardInterrupt), threads.single_threaded_blas():
+        raise KeyboardInterrupt
+    after = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert after == before

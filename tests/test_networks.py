@@ -1,0 +1,72 @@
+"""Networks, layers and activations are values: equal, hashed, printed, pickled, and never changed."""
+
+import copy
+import dataclasses
+import pickle
+
+import catalogue
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import ntkfast as nf
+
+NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
+MIXED = nf.Network([nf.Dense(1.1, 0.2), "erf", nf.Dense(1.3), "abs", nf.Dense(0.9, 0.1), nf.Dense(1.2, weight_lr=0.5)])
+
+
+def points(n, d=5, dtype=np.float64, seed=0):
+    return np.random.default_rng((seed, n, d)).normal(size=(n, d)).astype(dtype)
+
+
+def test_equal_networks():
+    same = nf.Network([nf.Dense(1.2, 0.1), "relu"] * 3 + [nf.Dense(1.2, 0.1)])
+    assert same == NET
+    assert hash(same) == hash(NET)
+    assert len({same, NET, nf.MLP(4)}) == 2
+    assert nf.MLP(4) != nf.MLP(5)
+    assert nf.MLP(3, "relu") != nf.MLP(3, "abs")
+    assert nf.Dense(weight_lr=0.5) != nf.Dense()
+    assert nf.activations.leaky_relu(0.1) != nf.activations.leaky_relu(0.2)
+    assert nf.activations.leaky_relu(0.1) == nf.activations.leaky_relu(0.1)
+    assert nf.Dense(np.float32(1.5), 1) == nf.Dense(1.5, 1.0)
+    assert copy.deepcopy(NET) == NET
+
+
+def test_repr_can_be_read_back():
+    names = {name: getattr(nf.activations, name) for name in nf.activations.names()}
+    for net in (NET, MIXED, nf.MLP(2, nf.activations.leaky_relu(0.123456789)), nf.MLP(1)):
+        assert eval(repr(net), {"Network": nf.Network, "Dense": nf.Dense, **names}) == net
+
+
+def test_networks_do_not_change():
+    for value, name in ((NET, "layers"), (nf.Dense(), "weight_std"), (nf.activations.relu(), "name")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
+    layers = [nf.Dense(), "relu", nf.Dense()]
+    net = nf.Network(layers)
+    layers.append("abs")
+    assert net == nf.MLP(2)
+    assert isinstance(net.layers, tuple)
+
+
+@pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
+def test_networks_can_be_pickled(activation):
+    net = nf.MLP(3, activation)
+    again = pickle.loads(pickle.dumps(net))
+    assert again == net
+    assert_array_equal(nf.ntk(again, points(5)), nf.ntk(net, points(5)))
+
+
+def test_depth_counts_dense_layers():
+    assert [nf.MLP(depth).depth for depth in (1, 2, 50)] == [1, 2, 50]
+    assert MIXED.depth == 4
+    assert nf.MLP(np.int64(3)) == nf.MLP(3)
+
+
+def test_results_and_networks_pickle():
+    result = nf.kernels(NET, points(3), get=("ntk", "nngp"))
+    again = pickle.loads(pickle.dumps(result))
+    assert again._fields == result._fields
+    assert_array_equal(again.ntk, result.ntk)
+    assert pickle.loads(pickle.dumps(NET)) == NET

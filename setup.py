@@ -21,6 +21,7 @@ OPENMP = [  # (compile flags, link flags)
     (["-fopenmp"], ["-fopenmp"]),
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
 ]
+STRIP = [] if platform.system() == "Darwin" else ["-s"]  # many Pythons compile with -g: 4.6 MB become 1 MB
 CORE = ["dispatch", "tiles", "points", "norms", "products", "limit", "gradient", "tangent", "array", "vectors", "queue"]
 
 
@@ -38,13 +39,13 @@ class BuildLibraries(build_clib):
     def build_libraries(self, libraries):
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         common = FLAGS + self.accepted(MATHS)
-        self.openmp_link = []
+        self.link_args = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
             for compiling, linking in OPENMP:
                 if self.works(
                     "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }", compiling, linking
                 ):
-                    common, self.openmp_link = common + compiling, linking
+                    common, self.link_args = common + compiling, self.link_args + linking
                     break
         base = next((f for f in (["-march=x86-64-v2"], ["-msse4.2", "-mpopcnt"]) if x86 and self.accepted(f)), [])
         levels = {isa: spec for isa, spec in X86_64.items() if x86 and self.accepted(spec[0])}
@@ -77,7 +78,7 @@ class BuildExtension(build_ext):
         for extension in self.extensions:
             extension.extra_objects = [f"{libraries.build_clib}/lib{name}.a" for name in libraries.built]
             extension.libraries = ["m"]
-            extension.extra_link_args = libraries.openmp_link
+            extension.extra_link_args = libraries.link_args
         self.distribution.libraries = []  # linked above, users before used
         super().run()
 

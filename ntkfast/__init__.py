@@ -7,7 +7,6 @@
 """
 
 from importlib import import_module as _import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ntkfast.engine.config import show_config
@@ -15,19 +14,30 @@ from ntkfast.finite.empirical import empirical_nngp, empirical_ntk, gram_from_ja
 from ntkfast.finite.linearized import LinearizedNetwork, linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
-from ntkfast.finite.training import Record, max_learning_rate, train
+from ntkfast.finite.training import Record, Run, max_learning_rate, train
 from ntkfast.infinite.derivatives import kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
-from ntkfast.infinite.phase import phase, phase_diagram
-from ntkfast.learning.convergence import convergence
-from ntkfast.learning.features import random_feature_convergence, random_feature_model
+from ntkfast.infinite.phase import Phase, PhaseDiagram, phase, phase_diagram
+from ntkfast.learning.convergence import Convergence, convergence
+from ntkfast.learning.early_stopping import EarlyStopping
+from ntkfast.learning.features import (
+    FeatureConvergence,
+    RandomFeatureModel,
+    random_feature_convergence,
+    random_feature_model,
+)
 from ntkfast.learning.flow import LeastSquaresFlow
-from ntkfast.learning.gaussian import GaussianProcess, log_marginal_likelihood
-from ntkfast.learning.kernel_flow import kernel_flow
-from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
-from ntkfast.learning.positivity import hermite_certificate, smallest_eigenvalue
-from ntkfast.learning.spectrum import kernel_pca
+from ntkfast.learning.gaussian import GaussianProcess, LeaveOneOut, MarginalLikelihood, log_marginal_likelihood
+from ntkfast.learning.kernel_flow import KernelFlow, kernel_flow
+from ntkfast.learning.likelihood import FittedHyperparameters, fit_hyperparameters, network_likelihood
+from ntkfast.learning.positivity import (
+    HermiteCertificate,
+    SmallestEigenvalue,
+    hermite_certificate,
+    smallest_eigenvalue,
+)
+from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 from ntkfast.networks import (
     MLP,
     Activation,
@@ -47,30 +57,44 @@ if _TYPE_CHECKING:
     from ntkfast import datasets, experiments, plotting, torch
     from ntkfast.infinite.operator import KernelOperator
 
-__version__ = _version("ntkfast")
+__version__: str
 
 __all__ = [
     "MLP",
     "Activation",
     "ActivationError",
+    "Convergence",
     "Dense",
     "DivergenceError",
     "Dropout",
+    "EarlyStopping",
     "Error",
+    "FeatureConvergence",
     "FiniteNetwork",
+    "FittedHyperparameters",
     "GaussianProcess",
+    "HermiteCertificate",
+    "KernelFlow",
     "KernelOperator",
+    "KernelPCA",
     "Kernels",
     "KernelsAndGradients",
     "LayerNorm",
     "LeastSquaresFlow",
+    "LeaveOneOut",
     "LinearizedNetwork",
+    "MarginalLikelihood",
     "Network",
     "Parallel",
+    "Phase",
+    "PhaseDiagram",
     "PrecisionError",
+    "RandomFeatureModel",
     "Record",
     "Residual",
+    "Run",
     "Scale",
+    "SmallestEigenvalue",
     "activations",
     "convergence",
     "datasets",
@@ -109,7 +133,8 @@ __all__ = [
     "with_hyperparameters",
 ]
 
-# Modules that need more than the engine does: imported when they are first asked for (PEP 562).
+# Modules that need more than the engine does: imported when they are first asked for (PEP 562). So is __version__, as
+# importlib.metadata alone takes a third of the time that all else here does.
 _LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
@@ -119,8 +144,12 @@ def __getattr__(name: str) -> object:
         return _import_module(f"ntkfast.{name}")
     if name in _LAZY_NAMES:
         return getattr(_import_module(_LAZY_NAMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ntkfast")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, "__version__"})

@@ -110,8 +110,8 @@ def run(path: str | os.PathLike[str], n_threads: int | None = None, seed: int = 
             functions = np.sqrt(len(K)) * vectors[:, ::-1]  # orthonormal in <f, g> = mean of f g over the data
         with step("figure"):
             left, right = figure.subplots(1, 2)
-            plotting.plot_spectrum(eigenvalues, left)
-            plotting.plot_plane(functions[:, 1:3], digit, right)
+            plotting.plot_spectrum(eigenvalues, ax=left)
+            plotting.plot_plane(functions[:, 1:3], digit, ax=right)
             figure.suptitle(f"Depth-4 ReLU NTK of {len(X)} handwritten digits")
             figure.savefig(path, dpi=130)
     return Report(len(X), len(X_test), accuracy_ntk, accuracy_rbf, eigenvalues, seconds)

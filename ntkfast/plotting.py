@@ -1,13 +1,22 @@
-"""Plots. Every function draws into the given Axes (or a new figure's) and returns it."""
+"""Plots. Every function draws into the given Axes (or those of a new figure) and returns it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ntkfast.infinite.phase import Phase, PhaseDiagram
 from ntkfast.learning import checks
-from ntkfast.learning.gaussian import quantiles
+from ntkfast.learning.convergence import Convergence
+from ntkfast.learning.early_stopping import EarlyStopping
+from ntkfast.learning.percentiles import quantiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,18 +39,21 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need matplotlib: pip install 'ntkfast[plot]'") from None
-    except ValueError as error:  # of its settings, as a MPLBACKEND that is none
+    except ValueError as error:  # from its settings, such as an unknown MPLBACKEND
         raise ImportError(f"matplotlib cannot be imported: {error}") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _axes(ax):
-    return new_figure(6, 4.5).subplots() if ax is None else ax
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    new: Axes = new_figure(6, 4.5).subplots()
+    return new
 
 
-def name_widths(ax, widths):
-    """On a logarithmic axis, the widths themselves as ticks, as far as there is room for their numbers."""
-    named = []
+def name_widths(ax: Axes, widths: ArrayLike) -> None:
+    """Label a logarithmic axis with the widths themselves, as far as there is room for their numbers."""
+    named: list[int] = []
     for width in np.sort(widths):
         if not named or width >= 1.6 * named[-1]:
             named.append(width)
@@ -49,7 +61,7 @@ def name_widths(ax, widths):
     ax.xaxis.minorticks_off()
 
 
-def plot_spectrum(eigenvalues, ax=None):
+def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
     """Eigenvalues λ_i of K/N against their rank, both logarithmic.
 
     Parameters
@@ -62,40 +74,40 @@ def plot_spectrum(eigenvalues, ax=None):
     -------
     matplotlib Axes
     """
-    eigenvalues = np.asarray(eigenvalues)
-    if eigenvalues.ndim != 1:
-        raise ValueError(f"eigenvalues: expected shape (n,), got {eigenvalues.shape}")
+    values = np.asarray(eigenvalues)
+    if values.ndim != 1:
+        raise ValueError(f"eigenvalues: expected shape (n,), got {values.shape}")
     ax = _axes(ax)
-    positive = eigenvalues > 0
-    ax.loglog(np.arange(1, len(eigenvalues) + 1)[positive], eigenvalues[positive], ".", markersize=3, color="#0072b2")
+    positive = values > 0
+    ax.loglog(np.arange(1, len(values) + 1)[positive], values[positive], ".", markersize=3, color="#0072b2")
     ax.set(xlabel="rank $i$", ylabel=r"eigenvalue $\lambda_i$ of $K/N$", title="Spectrum")
     ax.grid(True, which="major", alpha=0.3)
     return ax
 
 
-def plot_plane(components, labels, ax=None):
-    """Points in the plane of the 2nd and 3rd kernel principal component, coloured by their label.
+def plot_plane(components: ArrayLike, labels: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """Points in the plane of the 2nd and 3rd kernel principal components, coloured by label.
 
     The 1st is left out as in the paper: it is nearly constant over the points.
 
     Parameters
     ----------
     components : array_like, shape (n, 2)
-        Values of the 2nd and 3rd principal component at the points.
+        Values of the 2nd and 3rd principal components at the points.
     labels : array_like, shape (n,)
-        Up to ten different labels.
+        At most ten different labels.
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
     """
-    components, labels = np.asarray(components), np.asarray(labels)
-    if labels.ndim != 1 or components.shape != (len(labels), 2):
-        raise ValueError(f"components: expected shape (n, 2) for n labels, got {components.shape} and {labels.shape}")
+    values, of = np.asarray(components), np.asarray(labels)
+    if of.ndim != 1 or values.shape != (len(of), 2):
+        raise ValueError(f"components: expected shape (n, 2) for n labels, got {values.shape} and {of.shape}")
     ax = _axes(ax)
-    for k, label in enumerate(np.unique(labels)):
-        x, y = components[labels == label].T
+    for k, label in enumerate(np.unique(of)):
+        x, y = values[of == label].T
         ax.plot(x, y, linestyle="none", marker=f"${label}$", markersize=5, color=f"C{k}", alpha=0.7, label=f"{label}")
     ax.set(xlabel="2nd kernel principal component $f^{(2)}$", ylabel="3rd kernel principal component $f^{(3)}$")
     ax.set_title("Principal components")
@@ -104,15 +116,15 @@ def plot_plane(components, labels, ax=None):
     return ax
 
 
-def plot_phase_diagram(diagram, ax=None):
+def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
     """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
 
-    The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. Where χ₁ has no meaning, as
-    the variance diverges, the plane is grey.
+    The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. The plane is grey where the
+    variance diverges, so that χ₁ has no meaning.
 
     Parameters
     ----------
-    diagram : ntkfast.infinite.phase.PhaseDiagram
+    diagram : PhaseDiagram
         Of at least 2 weight_stds and 2 bias_stds, both ascending.
     ax : matplotlib Axes, optional
 
@@ -130,7 +142,7 @@ def plot_phase_diagram(diagram, ax=None):
     ax = _axes(ax)
     w, b, chi = diagram.weight_stds, diagram.bias_stds, diagram.chi_1
     known = chi[np.isfinite(chi) & (chi > 0)]
-    widest = np.exp(np.quantile(np.abs(np.log(known)), 0.95)) if known.size else 1.0
+    widest = float(np.exp(np.quantile(np.abs(np.log(known)), 0.95))) if known.size else 1.0
     widest = max(widest, 1.1)  # a diagram that is critical everywhere still needs a scale
     image = ax.pcolormesh(w, b, chi, norm="log", cmap="PuOr_r", shading="gouraud")
     image.set_clim(1 / widest, widest)
@@ -150,12 +162,12 @@ def plot_phase_diagram(diagram, ax=None):
     return ax
 
 
-def plot_correlation_map(phase, ax=None):
+def plot_correlation_map(phase: Phase, *, ax: Axes | None = None) -> Axes:
     """The correlation R(c) of two inputs one layer later, against the diagonal, and the fixed point c*.
 
     Parameters
     ----------
-    phase : ntkfast.infinite.phase.Phase
+    phase : Phase
     ax : matplotlib Axes, optional
 
     Returns
@@ -174,12 +186,12 @@ def plot_correlation_map(phase, ax=None):
     return ax
 
 
-def plot_convergence(result, ax=None):
-    """The distance of the empirical tangent kernel to its limit against the width, and the fitted power law.
+def plot_convergence(result: Convergence, *, ax: Axes | None = None) -> Axes:
+    """The distance of the empirical tangent kernel from its limit against the width, and the fitted power law.
 
     Parameters
     ----------
-    result : ntkfast.learning.convergence.Convergence
+    result : Convergence
     ax : matplotlib Axes, optional
 
     Returns
@@ -204,27 +216,35 @@ def plot_convergence(result, ax=None):
     return ax
 
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by all eyes
+# Okabe and Ito: distinguishable to the colour-blind too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
+def plot_percentiles(
+    x: ArrayLike,
+    percentiles: ArrayLike,
+    t: ArrayLike | None = None,
+    *,
+    levels: Sequence[float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """A random function along a line of points: its median, and a band of percentiles around it.
 
-    The paper's figure 2 is that of f_t(x) of random networks, the 10th, 50th and 90th percentile at t = inf. The
-    posterior of a Gaussian process is drawn in the same way.
+    The paper's figure 2 shows f_t(x) of random networks in this way: the 10th, 50th and 90th percentiles at t = inf.
+    The posterior of a Gaussian process is drawn in the same way.
 
     Parameters
     ----------
     x : array_like, shape (m,)
-        Where the points are on that line, ascending: an angle, say.
+        Where the points are on the line, ascending: an angle, say.
     percentiles : array_like, shape (levels, m) or (levels, T, m)
         As `LeastSquaresFlow.percentiles` and `GaussianProcess.percentiles` return them for one output, levels ascending
         and odd in number.
     t : float or array_like, shape (T,), optional
         The times, for the legend.
-    ax : matplotlib Axes, optional
-    levels : array_like, optional
+    levels : sequence of float, optional
         Which percentiles these are, in per cent, for the legend.
+    ax : matplotlib Axes, optional
 
     Returns
     -------
@@ -233,7 +253,7 @@ def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
     Raises
     ------
     TypeError, ValueError
-        The shapes are not these, or the levels not in ascending order.
+        The shapes are not as described, or the levels are not in ascending order.
     """
     x, bands = np.asarray(x), np.asarray(percentiles)
     bands = bands[:, None] if bands.ndim == 2 else bands
@@ -243,7 +263,7 @@ def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
         )
     if (np.diff(bands, axis=0) < 0).any():
         raise ValueError("percentiles: expected levels in ascending order, got some above the next")
-    times = [None] * bands.shape[1] if t is None else checks.times(t)[0]
+    times = [None] * bands.shape[1] if t is None else [float(time) for time in checks.times(t)[0]]
     if len(times) != bands.shape[1]:
         raise ValueError(f"t: expected {bands.shape[1]} times as in percentiles, got {len(times)}")
     if levels is not None and (len(quantiles(levels)) != len(bands) or (np.diff(levels) <= 0).any()):
@@ -254,8 +274,8 @@ def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
         name = "median" if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
         ax.plot(x, bands[middle, k], color=colour, linewidth=1.8, label=name)
         for level in range(middle):
-            name = None if levels is None or k else f"{levels[level]:g}th to {levels[-1 - level]:g}th percentile"
-            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0, label=name)
+            band = None if levels is None or k else f"{levels[level]:g}th to {levels[-1 - level]:g}th percentile"
+            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0, label=band)
     ax.set(xlabel="$x$", ylabel="$f(x)$", title="Percentiles of the function")
     ax.grid(True, alpha=0.3)
     if t is not None:
@@ -264,7 +284,9 @@ def plot_percentiles(x, percentiles, t=None, ax=None, *, levels=None):
     return ax
 
 
-def plot_components(t, components, eigenvalues=None, ax=None):
+def plot_components(
+    t: ArrayLike, components: ArrayLike, eigenvalues: ArrayLike | None = None, *, ax: Axes | None = None
+) -> Axes:
     """How the error decays along the kernel principal components: |⟨f_t - f*, f^(i)⟩| over t, on a logarithmic axis.
 
     Parameters
@@ -283,25 +305,24 @@ def plot_components(t, components, eigenvalues=None, ax=None):
     Raises
     ------
     TypeError, ValueError
-        The shapes are not these.
+        The shapes are not as described.
     """
-    t, components = checks.times(t)[0], np.abs(np.asarray(components))
-    if components.ndim != 2 or len(components) != t.size or components.shape[1] > len(COLOURS):
+    times, errors = checks.times(t)[0], np.abs(np.asarray(components))
+    if errors.ndim != 2 or len(errors) != times.size or errors.shape[1] > len(COLOURS):
         raise ValueError(
-            f"components: expected {t.size} times and at most {len(COLOURS)} components, got shape {components.shape}"
+            f"components: expected {times.size} times and at most {len(COLOURS)} components, got shape {errors.shape}"
         )
-    if eigenvalues is not None and (np.ndim(eigenvalues) != 1 or len(eigenvalues) < components.shape[1]):
-        raise ValueError(
-            f"eigenvalues: expected one for each of {components.shape[1]} components, got shape {np.shape(eigenvalues)}"
-        )
+    rates = None if eigenvalues is None else np.asarray(eigenvalues)
+    if rates is not None and (rates.ndim != 1 or len(rates) < errors.shape[1]):
+        raise ValueError(f"eigenvalues: expected one for each of {errors.shape[1]} components, got shape {rates.shape}")
     ax = _axes(ax)
-    for i, values in enumerate(components.T):
-        name = f"$i = {i + 1}$" + ("" if eigenvalues is None else rf", $\lambda_{i + 1}$ = {eigenvalues[i]:.3g}")
-        ax.plot(t, values, color=COLOURS[i], linewidth=1.8, label=name)
-    if components.any():  # else there is nothing that a logarithmic axis could show
+    for i, values in enumerate(errors.T):
+        name = f"$i = {i + 1}$" + ("" if rates is None else rf", $\lambda_{i + 1}$ = {rates[i]:.3g}")
+        ax.plot(times, values, color=COLOURS[i], linewidth=1.8, label=name)
+    if errors.any():  # else there is nothing that a logarithmic axis could show
         ax.set_yscale("log")
-        largest = components.max()
-        ax.set_ylim(max(components[components > 0].min() / 2, 1e-16 * largest), 2 * largest)  # less is rounding
+        largest = errors.max()
+        ax.set_ylim(max(errors[errors > 0].min() / 2, 1e-16 * largest), 2 * largest)  # anything less is rounding
     ax.set(xlabel="time $t$", ylabel=r"$|\langle f_t - f^*, f^{(i)} \rangle_{p^{in}}|$")
     ax.set_title("Convergence along the principal components")
     ax.grid(True, which="major", alpha=0.3)
@@ -309,12 +330,12 @@ def plot_components(t, components, eigenvalues=None, ax=None):
     return ax
 
 
-def plot_early_stopping(stopping, ax=None):
+def plot_early_stopping(stopping: EarlyStopping, *, ax: Axes | None = None) -> Axes:
     """Training and validation loss over t, and the time at which the validation loss is smallest.
 
     Parameters
     ----------
-    stopping : ntkfast.learning.EarlyStopping
+    stopping : EarlyStopping
     ax : matplotlib Axes, optional
 
     Returns
@@ -336,7 +357,7 @@ def plot_early_stopping(stopping, ax=None):
         ax.axhline(stopping.loss, color="0.5", linewidth=1, linestyle="--", label=r"smallest, at $t = \infty$")
     low, high = stopping.validation_loss.min(), max(stopping.validation_loss.max(), stopping.training_loss.max())
     if low > 0:
-        ax.set_ylim(low / 100, 2 * high)  # the training loss goes on to 0
+        ax.set_ylim(low / 100, 2 * high)  # the training loss continues to 0
     ax.set(xlabel="time $t$", ylabel=r"cost $C(f_t) = \frac{1}{2}\|f_t - f^*\|^2$", title="Early stopping")
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()

@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 import pytest
-import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -100,11 +99,11 @@ def test_gil_is_free_during_a_call():
 
 
 def blas_threads():
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return [pool["num_threads"] for pool in threads.blas_controller().info()]
 
 
 def test_blas_gets_its_threads_back():
-    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+    with threads.blas_controller().limit(limits=2):
         before, within = blas_threads(), []
         nf.ntk(NET, points(300))
         assert blas_threads() == before

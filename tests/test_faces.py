@@ -59,7 +59,7 @@ def test_memory_above_input_and_output():
 def test_plots_draw_into_given_axes():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     left, right = figure.subplots(1, 2)
-    assert plotting.plot_spectrum([1.0, 0.1, 0.0, -1e-17], left) is left
+    assert plotting.plot_spectrum([1.0, 0.1, 0.0, -1e-17], ax=left) is left
     np.testing.assert_array_equal(left.lines[0].get_ydata(), [1.0, 0.1])
-    assert plotting.plot_plane(np.eye(4)[:, :2], [0, 1, 1, 2], right) is right
+    assert plotting.plot_plane(np.eye(4)[:, :2], [0, 1, 1, 2], ax=right) is right
     assert plotting.plot_spectrum([1.0]).get_xlabel()

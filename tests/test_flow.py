@@ -14,7 +14,7 @@ from scipy import integrate, linalg, sparse
 
 import ntkfast as nf
 from ntkfast import plotting
-from ntkfast.learning import flow as flow_module
+from ntkfast.learning import initial, propagator
 from ntkfast.learning import kernel_flow as descent
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.gaussian import GaussianProcess
@@ -110,7 +110,7 @@ def test_forever(problem):
     p = problem
     assert_array_equal(p.flow.mean(np.inf), p.y)
     assert p.flow.loss(np.inf) == 0
-    assert p.flow._eigen is None  # Cholesky's factor served
+    assert p.flow._propagator._eigen is None  # Cholesky's factor served
     by_cholesky = p.flow.mean(np.inf, p.ntk_tx)
     assert_allclose(by_cholesky, p.ntk_tx @ np.linalg.solve(p.ntk, p.y), atol=1e-10)
     at_once = p.flow.mean([1.0, np.inf], p.ntk_tx)[1]
@@ -127,10 +127,10 @@ def test_shapes(problem):
         assert flow.mean([1.0]).shape == (1, N, *k)
         assert flow.mean(1.0, p.ntk_tx).shape == (M, *k)
         assert flow.mean([1.0, np.inf, 0.0], p.ntk_tx).shape == (3, M, *k)
-        assert flow.components([1.0, 2.0], n=4).shape == (2, 4, *k)
-        assert flow.samples(1.0, 5, 0).shape == (5, N, *k)
-        assert flow.samples([1.0, np.inf], 5, 0, *new).shape == (2, 5, M, *k)
-        assert flow.percentiles([1.0, 2.0], (5, 50)).shape == (2, 2, N, *k)
+        assert flow.components([1.0, 2.0], n_components=4).shape == (2, 4, *k)
+        assert flow.samples(1.0, n_samples=5, rng=0).shape == (5, N, *k)
+        assert flow.samples([1.0, np.inf], *new, n_samples=5, rng=0).shape == (2, 5, M, *k)
+        assert flow.percentiles([1.0, 2.0], levels=(5, 50)).shape == (2, 2, N, *k)
         assert flow.null_space_part().shape == (N, *k)
         assert isinstance(flow.loss(1.0), float)
         assert flow.loss([1.0]).shape == (1,)
@@ -156,13 +156,13 @@ def test_one_decomposition_serves_everything(problem, monkeypatch):
     p.flow.components(2.0)
     p.flow.early_stopping(p.ntk_tx, p.f0_t)
     assert len(calls) == 1
-    p.flow.samples(1.0, 1, 0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    p.flow.samples(1.0, p.ntk_tx, p.nngp_tx, p.nngp_tt, n_samples=1, rng=0)
     assert [call["driver"] for call in calls] == ["evr"] * 2  # syevd's work overflows LAPACK's integers at N = 32767
 
 
 def test_one_cholesky_factor_serves_forever(problem, monkeypatch):
     p = problem
-    of_ntk, of_nngp = (counted(monkeypatch, flow_module, name) for name in ("cholesky", "factor"))
+    of_ntk, of_nngp = (counted(monkeypatch, *place) for place in ((propagator, "cholesky"), (initial, "factor")))
     eigen = counted(monkeypatch, linalg, "eigh")
     for _ in range(2):
         p.flow.mean(np.inf)
@@ -181,7 +181,7 @@ def test_one_cholesky_factor_serves_forever(problem, monkeypatch):
 @given(steps=st.integers(0, 60), share=st.floats(1e-3, 1.0), seed=st.integers(0, 100))
 def test_steps_are_plain_gradient_descent(steps, share, seed):
     p = Problem(sphere(12, 3, seed), sphere(M, 3, seed + 1), seed=seed)
-    rate = share * p.flow.largest_learning_rate
+    rate = share * p.flow.max_learning_rate
     f, f_t = p.f0, p.f0_t
     for _ in range(steps):
         d = (f - p.y) / 12
@@ -193,7 +193,7 @@ def test_steps_are_plain_gradient_descent(steps, share, seed):
 
 
 def test_covariance_after_steps(problem):
-    p, rate = problem, problem.flow.largest_learning_rate / 3
+    p, rate = problem, problem.flow.max_learning_rate / 3
     R = np.linalg.matrix_power(np.eye(N) - rate * p.pi, 20)
     assert_allclose(p.flow.covariance(steps=20, learning_rate=rate), R @ p.nngp @ R.T, atol=1e-12)
     A = rate / N * sum(p.ntk_tx @ np.linalg.matrix_power(np.eye(N) - rate * p.pi, m) for m in range(20))
@@ -218,7 +218,7 @@ def test_steps_keep_their_parity(steps):
 
 
 def test_a_learning_rate_that_diverges(problem):
-    largest = problem.flow.largest_learning_rate
+    largest = problem.flow.max_learning_rate
     assert largest == pytest.approx(2 / np.linalg.eigvalsh(problem.pi)[-1])
     values, vectors = np.linalg.eigh(problem.pi)
     remains = vectors @ np.diag((1 - 2 * values / values[-1]) ** 10**6) @ vectors.T  # the first component alternates
@@ -297,7 +297,7 @@ def test_kernel_of_zeros():
     flow = LeastSquaresFlow(np.zeros((2, 2)), [1.0, 2.0])
     assert_array_equal(flow.mean([0.0, 1.0, np.inf]), np.zeros((3, 2)))
     assert_array_equal(flow.null_space_part(), [1.0, 2.0])
-    assert flow.largest_learning_rate == np.inf
+    assert flow.max_learning_rate == np.inf
 
 
 # --- random initial functions
@@ -348,7 +348,7 @@ def test_samples_have_this_mean_and_covariance(problem):
     times = [0.0, 20.0, np.inf]
     for matrices in ((), new):
         n = 4000
-        f = p.flow.samples(times, n, 0, *matrices)
+        f = p.flow.samples(times, *matrices, n_samples=n, rng=0)
         mean, covariance = p.flow.mean(times, *matrices[:1]), p.flow.covariance(times, *matrices)
         for k in range(3):
             C = covariance[k]
@@ -358,19 +358,19 @@ def test_samples_have_this_mean_and_covariance(problem):
                 assert np.all(np.abs(sample.mean(axis=0) - mean[k][:, output]) < 5 * error)
                 spread = np.sqrt((np.outer(np.diagonal(C), np.diagonal(C)) + C**2) / n) + 1e-9
                 assert np.all(np.abs(np.cov(sample.T) - C) < 5.5 * spread)
-    assert_array_equal(p.flow.samples(1.0, 2, 7), p.flow.samples(1.0, 2, 7))
+    assert_array_equal(p.flow.samples(1.0, n_samples=2, rng=7), p.flow.samples(1.0, n_samples=2, rng=7))
 
 
 def test_samples_follow_their_own_start(problem):
     p = problem
-    f = p.flow.samples([0.0, 5.0], 3, 0)
+    f = p.flow.samples([0.0, 5.0], n_samples=3, rng=0)
     for start, later in zip(*f, strict=True):
         assert_allclose(p.flow.mean(5.0, f0=start), later, atol=1e-11)
 
 
 def test_percentiles(problem):
     p = problem
-    low, middle, high = p.flow.percentiles(3.0, (10, 50, 90), p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt))
+    low, middle, high = p.flow.percentiles(3.0, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt), levels=(10, 50, 90))
     assert_allclose(middle, p.flow.mean(3.0, p.ntk_tx), atol=1e-14)
     sd = np.sqrt(p.flow.variance(3.0, p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt)))[:, None]
     assert_allclose(high - middle, 1.2815515655446004 * sd + 0 * high, rtol=1e-12)
@@ -384,7 +384,7 @@ def test_kernels_that_do_not_belong_together(problem):
     words = ".* of point .* less than what the data explain.*kernel as nngp_xx"
     with pytest.raises(ValueError, match=f"nngp_t: {words}"):
         flow.variance(1.0, p.ntk_tx, p.ntk_tx, np.diagonal(p.nngp_tt))
-    for get in (flow.covariance, lambda *matrices: flow.samples(1.0, 1, 0, *matrices[1:])):
+    for get in (flow.covariance, lambda *matrices: flow.samples(1.0, *matrices[1:], n_samples=1, rng=0)):
         with pytest.raises(ValueError, match=f"nngp_tt: {words}"):
             get(1.0, p.ntk_tx, p.ntk_tx, p.nngp_tt)
 
@@ -402,7 +402,7 @@ def test_loss_and_components(problem):
     assert_allclose(p.pi @ functions, functions * p.flow.eigenvalues, atol=1e-12)
     components = p.flow.components(times, f0=p.f0)
     assert_allclose(components, np.einsum("ji,tjk->tik", functions, f - p.y) / N, atol=1e-11)
-    assert_array_equal(p.flow.components(times, 3, p.f0), components[:, :3])
+    assert_array_equal(p.flow.components(times, n_components=3, f0=p.f0), components[:, :3])
 
 
 def test_a_loss_far_below_rounding_of_the_targets(problem):
@@ -476,7 +476,7 @@ def test_units(scale, name, request):
     y_v = p.flow.mean(30.0, p.ntk_tx)
     stop = flow.early_stopping(scaled[0], unit * y_v).t * scale
     assert stop == pytest.approx(p.flow.early_stopping(p.ntk_tx, y_v).t, rel=1e-5)
-    assert_array_equal(np.isfinite(flow.samples([1e-300, 1e300], 2, 0)), True)
+    assert_array_equal(np.isfinite(flow.samples([1e-300, 1e300], n_samples=2, rng=0)), True)
 
 
 @pytest.mark.filterwarnings("error")
@@ -509,7 +509,7 @@ def test_numbers_beyond_the_dtype_are_refused():
             "mean: the result overflows float64",
         ),
         (lambda: LeastSquaresFlow(0 * K, [1.0, 1e150]).mean(1e200, K), "mean: the result overflows float64"),
-        (lambda: kernel_flow(1e300 * K, [1.0, 2.0], t=1.0), "K: expected numbers up to"),
+        (lambda: kernel_flow(1e300 * K, [1.0, 2.0], t=1.0), "K_xx: expected numbers up to"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -591,7 +591,7 @@ def test_arguments_are_left_alone(problem):
     before = [a.copy() for a in (p.ntk, p.nngp, p.ntk_tx, p.y, p.f0, p.f0_t, p.nngp_tx, p.nngp_tt)]
     p.flow.mean([1.0, np.inf], p.ntk_tx, p.f0, p.f0_t)
     p.flow.mean(np.inf, p.ntk_tx, p.f0, p.f0_t)
-    p.flow.samples(np.inf, 2, 0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
+    p.flow.samples(np.inf, p.ntk_tx, p.nngp_tx, p.nngp_tt, n_samples=2, rng=0)
     p.flow.covariance(1.0, p.ntk_tx, p.nngp_tx, p.nngp_tt)
     for a, b in zip(before, (p.ntk, p.nngp, p.ntk_tx, p.y, p.f0, p.f0_t, p.nngp_tx, p.nngp_tt), strict=True):
         assert_array_equal(a, b)
@@ -604,9 +604,9 @@ def test_float32(problem):
     for got, exact in (
         (flow.mean([1.0, np.inf], p.ntk_tx), p.flow.mean([1.0, np.inf], p.ntk_tx)),
         (flow.covariance([1.0, 9.0], *new), p.flow.covariance([1.0, 9.0], *new)),
-        (flow.samples(1.0, 2, 0), p.flow.samples(1.0, 2, 0)),
+        (flow.samples(1.0, n_samples=2, rng=0), p.flow.samples(1.0, n_samples=2, rng=0)),
         (flow.percentiles(1.0), p.flow.percentiles(1.0)),
-        (flow.components(1.0, 1), p.flow.components(1.0, 1)),
+        (flow.components(1.0, n_components=1), p.flow.components(1.0, n_components=1)),
     ):
         assert got.dtype == np.float32
         assert_allclose(got, exact, atol=2e-3)
@@ -681,15 +681,19 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalu
         (lambda: FLOW.covariance(1.0, K, K[:1], K), ValueError, r"nngp_tx: expected shape \(2, 2\), got \(1, 2\)"),
         (lambda: FLOW.covariance(1.0, K, K, K[:1]), ValueError, "nngp_tt: expected a square matrix"),
         (lambda: FLOW.variance(1.0, K, K, K), ValueError, r"nngp_t: expected shape \(2,\), got \(2, 2\)"),
-        (lambda: FLOW.samples(1.0, 0), ValueError, "n: expected an integer >= 1"),
-        (lambda: FLOW.percentiles(1.0, (0, 50)), ValueError, r"levels: expected a list of numbers in \(0, 100\)"),
-        (lambda: FLOW.percentiles(1.0, 50), ValueError, r"levels: .* in \(0, 100\), got 50"),
-        (lambda: FLOW.percentiles(1.0, []), ValueError, r"levels: .* in \(0, 100\), got \[\]"),
+        (lambda: FLOW.samples(1.0, n_samples=0), ValueError, "n_samples: expected an integer >= 1"),
+        (
+            lambda: FLOW.percentiles(1.0, levels=(0, 50)),
+            ValueError,
+            r"levels: expected a list of numbers in \(0, 100\)",
+        ),
+        (lambda: FLOW.percentiles(1.0, levels=50), ValueError, r"levels: .* in \(0, 100\), got 50"),
+        (lambda: FLOW.percentiles(1.0, levels=[]), ValueError, r"levels: .* in \(0, 100\), got \[\]"),
         (lambda: FLOW.samples(1.0, rng="seed"), TypeError, "rng: expected None, an integer or .*, got str"),
         (
-            lambda: FLOW.samples(1.0, 10**400),
+            lambda: FLOW.samples(1.0, n_samples=10**400),
             ValueError,
-            "n: expected an integer up to 2147483647, got one of 1329 bits",
+            "n_samples: expected an integer up to 2147483647, got one of 1329 bits",
         ),
         (lambda: FLOW.mean(10**400), TypeError, "t: expected real numbers"),
         (lambda: FLOW.mean(steps=2**64, learning_rate=1.0), TypeError, "steps: expected real numbers"),
@@ -699,8 +703,8 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalu
             TypeError,
             "ntk_xx: .* got a csr_matrix; ntk_xx.to",
         ),
-        (lambda: FLOW.early_stopping(K, [1.0]), ValueError, r"y_v: expected shape \(2,\)"),
-        (lambda: FLOW.early_stopping(K, [1.0, 2.0], f0=[0.0, 0.0]), TypeError, "f0_v: expected the initial function"),
+        (lambda: FLOW.early_stopping(K, [1.0]), ValueError, r"y_t: expected shape \(2,\)"),
+        (lambda: FLOW.early_stopping(K, [1.0, 2.0], f0=[0.0, 0.0]), TypeError, "f0_t: expected the initial function"),
     ],
 )
 def test_bad_input(call, error, words):
@@ -732,7 +736,7 @@ def test_kernel_flow_of_least_squares(problem, method):
         assert_allclose(path.f, p.flow.mean([0.0, 1.0, 50.0], f0=p.f0), atol=atol)
         beyond = path.predict([1.0, 50.0], p.ntk_tx, p.f0_t)
         assert_allclose(beyond, p.flow.mean([1.0, 50.0], p.ntk_tx, p.f0, p.f0_t), atol=atol)
-        assert_allclose(path.at(20.0), p.flow.mean(20.0, f0=p.f0), atol=atol)
+        assert_allclose(path.predict(20.0), p.flow.mean(20.0, f0=p.f0), atol=atol)
         assert_allclose(path.loss, p.flow.loss([0.0, 1.0, 50.0], p.f0), atol=atol)
 
 
@@ -757,17 +761,17 @@ def test_the_cost_decreases_as_the_paper_says(problem, loss):
     p = problem
     y = COSTS[loss](np.random.default_rng(0))
     cost = losses.get(loss, y, (N, 2))
-    path = kernel_flow(p.ntk, y, loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
+    path = kernel_flow(p.ntk, y, loss=loss, t=np.linspace(0, 60, 200), f0=p.f0, **TIGHT)
     assert np.all(np.diff(path.loss) < 0)
     for t in (0.5, 10.0):
         h = 0.01
         slope = (
-            8 * (cost(path.at(t + h))[0] - cost(path.at(t - h))[0])
-            - (cost(path.at(t + 2 * h))[0] - cost(path.at(t - 2 * h))[0])
+            8 * (cost(path.predict(t + h))[0] - cost(path.predict(t - h))[0])
+            - (cost(path.predict(t + 2 * h))[0] - cost(path.predict(t - 2 * h))[0])
         ) / (12 * h)
-        d = cost(path.at(t))[1]
+        d = cost(path.predict(t))[1]
         assert slope == pytest.approx(-np.sum(d * (p.ntk @ d)) / N**2, rel=1e-5)
-    assert_allclose(path.f, p.f0 + p.ntk @ path.alpha, atol=1e-12)
+    assert_allclose(path.f, p.f0 + p.ntk @ path.dual_coefficients, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax", "huber"])
@@ -776,8 +780,8 @@ def test_a_stiff_flow_against_a_fine_one(singular, loss):
     p = singular
     rng = np.random.default_rng(0)
     y = {"logistic": rng.choice([-1, 1], size=(35, 2)), "softmax": rng.integers(0, 2, 35), "huber": 3 * p.y}[loss]
-    stiff = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0)
-    fine = kernel_flow(p.ntk, y, loss, t=3000.0, f0=p.f0, method="RK45", **TIGHT)
+    stiff = kernel_flow(p.ntk, y, loss=loss, t=3000.0, f0=p.f0)
+    fine = kernel_flow(p.ntk, y, loss=loss, t=3000.0, f0=p.f0, method="RK45", **TIGHT)
     assert_allclose(stiff.f, fine.f, atol=2e-6)  # some 200 steps that matter, each to 1e-8
 
 
@@ -791,10 +795,10 @@ def test_direction(problem):
     assert straight.loss is None
 
 
-def test_momentum(problem):
+def test_friction(problem):
     """Least squares: each component is a damped oscillator, c'' + γ c' + λ c = 0 from rest."""
     p, gamma = problem, 0.02
-    path = kernel_flow(p.ntk, p.y, t=np.linspace(0, 40, 81), momentum=gamma, **TIGHT)
+    path = kernel_flow(p.ntk, p.y, t=np.linspace(0, 40, 81), friction=gamma, **TIGHT)
     functions, t = p.flow.eigenfunctions(N), path.t[:, None]
     omega = np.sqrt(gamma**2 / 4 - p.flow.eigenvalues + 0j)
     decay = np.exp(-gamma * t / 2) * (np.cosh(omega * t) + gamma / (2 * omega) * np.sinh(omega * t))
@@ -802,7 +806,10 @@ def test_momentum(problem):
     assert_allclose(components, decay.real[:, :, None] * p.flow.components(0.0), atol=1e-9)
     assert np.any(np.diff(path.loss) > 0)
     h = path.t[1]
-    speed = (8 * (path.alpha[3:-1] - path.alpha[1:-3]) - (path.alpha[4:] - path.alpha[:-4])) / (12 * h)
+    speed = (
+        8 * (path.dual_coefficients[3:-1] - path.dual_coefficients[1:-3])
+        - (path.dual_coefficients[4:] - path.dual_coefficients[:-4])
+    ) / (12 * h)
     energy = path.loss[2:-2] + np.einsum("tik,ij,tjk->t", speed, p.ntk, speed) / 2
     assert np.all(np.diff(energy) < 1e-5)
     assert energy[-1] < 0.5 * energy[0]
@@ -823,22 +830,22 @@ def test_stop(problem):
     assert not kernel_flow(p.ntk, p.y, t=1.0, stop=1e-9).stopped
 
 
-def test_momentum_needs_no_more_than_it_says(problem):
+def test_friction_needs_no_more_than_it_says(problem):
     p = problem
-    flat = kernel_flow(p.ntk, p.y[:, 0], t=2.0, momentum=1.0)
-    assert flat.f.shape == flat.alpha.shape == (1, N)
+    flat = kernel_flow(p.ntk, p.y[:, 0], t=2.0, friction=1.0)
+    assert flat.f.shape == flat.dual_coefficients.shape == (1, N)
     assert flat.predict([1.0, 2.0], p.ntk_tx).shape == (2, M)
     assert flat.predict(1.0, p.ntk_tx, p.f0_t[:, 0]).shape == (M,)
 
 
 def flow_of(**arguments):
-    return lambda: kernel_flow(**{"K": K, "y": [1.0, 2.0], "t": 1.0, **arguments})
+    return lambda: kernel_flow(**{"K_xx": K, "y": [1.0, 2.0], "t": 1.0, **arguments})
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (flow_of(K=np.triu(K)), ValueError, "K: expected a symmetric matrix"),
+        (flow_of(K_xx=np.triu(K)), ValueError, "K_xx: expected a symmetric matrix"),
         (flow_of(y=[1.0]), ValueError, r"y: expected shape \(2,\)"),
         (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
         (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
@@ -846,11 +853,11 @@ def flow_of(**arguments):
         (flow_of(f0=np.zeros((2, 3))), ValueError, r"f0: expected 1 outputs as in y, got shape \(2, 3\)"),
         (flow_of(f0=[0.0, 0.0], y=K), ValueError, r"f0: expected 2 outputs as in y, got shape \(2,\)"),
         (flow_of(progress="yes"), TypeError, "progress: expected None, True, False or a callable, got str"),
-        (flow_of(K=-K, t=1e4), ArithmeticError, "gave up at t = .*as where a flow diverges"),
+        (flow_of(K_xx=-K, t=1e4), ArithmeticError, "gave up at t = .*as when a flow diverges"),
         (flow_of(direction=lambda t, f: f * np.nan), ArithmeticError, "not finite, .* cost or direction is not finite"),
         (flow_of(t=1e-300), ArithmeticError, "gave up at t = 0: its steps no longer change the time, .*tiny t"),
         (
-            flow_of(K=1e100 * K, method="Radau"),
+            flow_of(K_xx=1e100 * K, method="Radau"),
             ArithmeticError,
             "its numbers are not finite, .*the kernel is huge",
         ),
@@ -859,7 +866,7 @@ def flow_of(**arguments):
         (flow_of(t=[2.0, 1.0]), ValueError, "t: expected strictly ascending times, got 2 and then 1 at index 1"),
         (flow_of(direction=3), TypeError, "direction: expected a function"),
         (flow_of(direction=lambda t, f: f.T), ValueError, r"direction: .* shape \(2, 1\), got \(1, 2\)"),
-        (flow_of(momentum=0), ValueError, "momentum: expected a number > 0"),
+        (flow_of(friction=0), ValueError, "friction: expected a number > 0"),
         (flow_of(method="Euler"), ValueError, "method: expected one of RK45"),
         (flow_of(rtol=0), ValueError, "rtol: expected a number > 0"),
         (flow_of(stop="soon"), TypeError, "stop: expected a number"),
@@ -874,8 +881,8 @@ def flow_of(**arguments):
             ArithmeticError,
             "kernel_flow: the solver gave up at t = 47.*: its numbers are not finite",
         ),
-        (lambda: flow_of()().at(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
-        (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"ntk_tx: expected shape \(any, 2\)"),
+        (lambda: flow_of()().predict(2.0), ValueError, "t: expected times up to 1, where the flow ends, got 2"),
+        (lambda: flow_of()().predict(1.0, [[1.0]]), ValueError, r"K_tx: expected shape \(any, 2\)"),
     ],
 )
 def test_bad_input_of_kernel_flow(call, error, words):
@@ -895,11 +902,11 @@ def test_plots(problem):
     assert_allclose(ax.lines[1].get_ydata(), flow.mean(5.0), atol=1e-14)
     assert plotting.plot_percentiles(x, flow.percentiles(1.0), ax=ax) is ax
     t = np.linspace(0, 50, 20)
-    ax = plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues)
-    assert_allclose(ax.lines[2].get_ydata(), np.abs(flow.components(t, 3)[:, 2]))
+    ax = plotting.plot_components(t, flow.components(t, n_components=3), flow.eigenvalues)
+    assert_allclose(ax.lines[2].get_ydata(), np.abs(flow.components(t, n_components=3)[:, 2]))
     assert "f^*" in ax.get_ylabel()
     t = np.linspace(0, 1e6, 20)  # components far below rounding are not shown
-    low, high = plotting.plot_components(t, flow.components(t, 3)).get_ylim()
+    low, high = plotting.plot_components(t, flow.components(t, n_components=3)).get_ylim()
     assert high / low < 1e17
     t = np.linspace(0, 50, 20)
     stopping = flow.early_stopping(p.ntk_tx, p.flow.mean(30.0, p.ntk_tx)[:, 0] + 0.1)
@@ -912,12 +919,12 @@ def test_plots(problem):
     with pytest.raises(ValueError, match="components: expected 20 times and at most 6 components"):
         plotting.plot_components(t, flow.components(t))
     with pytest.raises(ValueError, match="eigenvalues: expected one for each of 3 components, got shape"):
-        plotting.plot_components(t, flow.components(t, 3), flow.eigenvalues[:2])
+        plotting.plot_components(t, flow.components(t, n_components=3), flow.eigenvalues[:2])
     with pytest.raises(ValueError, match="percentiles: expected levels in ascending order"):
-        plotting.plot_percentiles(x, flow.percentiles(1.0, (90, 50, 10)))
+        plotting.plot_percentiles(x, flow.percentiles(1.0, levels=(90, 50, 10)))
     for draw in (
         lambda t: plotting.plot_percentiles(x, flow.percentiles([0.0, 1.0]), t),
-        lambda t: plotting.plot_components(t, flow.components([0.0, 1.0], 3)),
+        lambda t: plotting.plot_components(t, flow.components([0.0, 1.0], n_components=3)),
     ):
         with pytest.raises(ValueError, match=r"t: expected a number or a list of numbers, got shape \(2, 1\)"):
             draw([[0.0], [1.0]])
@@ -928,7 +935,7 @@ def test_plots(problem):
 
 def test_plot_of_a_gaussian_process(problem):
     p = problem
-    process = GaussianProcess(p.nngp, p.y[:, 0], 0.1)
+    process = GaussianProcess(p.nngp, p.y[:, 0], noise=0.1)
     bands = process.percentiles(p.nngp_tx, np.diagonal(p.nngp_tt))
     ax = plotting.plot_percentiles(np.arange(M), bands)
     assert_array_equal(ax.lines[0].get_ydata(), bands[1])
@@ -961,7 +968,7 @@ def test_short_reprs(problem):
     found = p.flow.early_stopping(p.ntk_tx, p.f0_t)
     assert repr(found).endswith("times=float64(202,), training_loss=float64(202,), validation_loss=float64(202,))")
     path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0])
-    assert repr(path).startswith("KernelFlow(t=float64(2,), f=float64(2, 30, 2), alpha=")
+    assert repr(path).startswith("KernelFlow(t=float64(2,), f=float64(2, 30, 2), dual_coefficients=")
     run = nf.train(nf.FiniteNetwork.init(NET, 4, 5, rng=0), sphere(6, 4), np.ones(6), steps=2)
     assert "losses=float64(3,), steps=int64(1,), movement=float64(1,), outputs=None" in repr(run)
 
@@ -1007,7 +1014,7 @@ def test_pickling(problem):
         assert_array_equal(pickle.loads(pickle.dumps(problem.flow)).mean(t, problem.ntk_tx), exact)
     for method, t in ((None, 3.0), ("RK45", 3.0), ("Radau", 3.0), (None, 0.0)):
         path = kernel_flow(problem.ntk, problem.y, t=t, method=method)
-        assert_array_equal(pickle.loads(pickle.dumps(path)).at(t / 2), path.at(t / 2))
+        assert_array_equal(pickle.loads(pickle.dumps(path)).predict(t / 2), path.predict(t / 2))
 
 
 def test_targets_are_copied():

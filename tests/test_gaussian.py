@@ -23,20 +23,20 @@ Y = RNG.normal(size=(N, 2))
 @pytest.mark.parametrize("noise", [1e-4, 0.1, 3.0])
 def test_posterior(noise):
     inverse = np.linalg.inv(K + noise * np.eye(N))
-    gp = GaussianProcess(K, Y, noise)
+    gp = GaussianProcess(K, Y, noise=noise)
     scale = 1e-12 / noise
     assert_allclose(gp.mean(K_TX), K_TX @ inverse @ Y, atol=scale)
     covariance = gp.covariance(K_TX, K_TT)
     assert_allclose(covariance, K_TT - K_TX @ inverse @ K_TX.T, atol=scale)
     assert_array_equal(covariance, covariance.T)
     assert_allclose(gp.variance(K_TX, np.diagonal(K_TT)), np.diagonal(covariance), atol=1e-14)
-    assert_allclose(GaussianProcess(K, Y[:, 0], noise).mean(K_TX), gp.mean(K_TX)[:, 0], atol=1e-13)
-    assert_allclose(gp.alpha, inverse @ Y, rtol=1e-9, atol=1e-9)
+    assert_allclose(GaussianProcess(K, Y[:, 0], noise=noise).mean(K_TX), gp.mean(K_TX)[:, 0], atol=1e-13)
+    assert_allclose(gp.dual_coefficients, inverse @ Y, rtol=1e-9, atol=1e-9)
 
 
 def test_ridge_regression_minimises():
     """f = K a minimises ‖f - y‖² + σ² aᵀ K a, which is convex: its gradient by a, 2 K (K a - y + σ² a), vanishes."""
-    a = GaussianProcess(K, Y[:, 0], 0.3).alpha
+    a = GaussianProcess(K, Y[:, 0], noise=0.3).dual_coefficients
     assert_allclose(2 * K @ (K @ a - Y[:, 0]) + 0.6 * K @ a, 0, atol=1e-12 * np.linalg.norm(K, 2) * np.abs(Y).max())
 
 
@@ -48,13 +48,13 @@ def test_without_noise_it_is_training_forever():
 
 
 def test_leave_one_out_by_force():
-    left_out = GaussianProcess(K, Y, 0.05).leave_one_out()
+    left_out = GaussianProcess(K, Y, noise=0.05).leave_one_out()
     for i in range(N):
         rest = np.arange(N) != i
-        gp = GaussianProcess(K[np.ix_(rest, rest)], Y[rest], 0.05)
+        gp = GaussianProcess(K[np.ix_(rest, rest)], Y[rest], noise=0.05)
         assert_allclose(left_out.mean[i], gp.mean(K[i : i + 1, rest])[0], atol=1e-11)
         assert_allclose(left_out.variance[i], gp.variance(K[i : i + 1, rest], K[i : i + 1, i])[0] + 0.05, rtol=1e-11)
-    assert GaussianProcess(K, Y[:, 0], 0.05).leave_one_out().mean.shape == (N,)
+    assert GaussianProcess(K, Y[:, 0], noise=0.05).leave_one_out().mean.shape == (N,)
 
 
 # --- marginal likelihood
@@ -72,24 +72,26 @@ STEPS, WEIGHTS = (-2, -1, 1, 2), np.array([1, -8, 8, -1])
 
 def test_gradients_against_differences():
     p, noise, h = np.array([1.3, 0.8]), 0.2, 1e-4
-    found = log_marginal_likelihood(kernel(p)[0], Y, noise, kernel(p)[1])
-    assert found.value == pytest.approx(log_marginal_likelihood(kernel(p)[0], Y, noise), rel=1e-14)
+    found = log_marginal_likelihood(kernel(p)[0], Y, noise=noise, gradients=kernel(p)[1])
+    assert found.value == pytest.approx(log_marginal_likelihood(kernel(p)[0], Y, noise=noise), rel=1e-14)
 
     def difference(unit):
         """A central difference of fourth order along the parameters and the noise."""
-        moves = [log_marginal_likelihood(kernel(p + s * h * unit[:2])[0], Y, noise + s * h * unit[2]) for s in STEPS]
+        moves = [
+            log_marginal_likelihood(kernel(p + s * h * unit[:2])[0], Y, noise=noise + s * h * unit[2]) for s in STEPS
+        ]
         return WEIGHTS @ moves / (12 * h)
 
-    for k, given in enumerate([*found.gradient, found.noise]):
+    for k, given in enumerate([*found.gradient, found.noise_gradient]):
         assert given == pytest.approx(difference(np.eye(3)[k]), rel=1e-8)
-    assert log_marginal_likelihood(K, Y, 1.0, []).gradient.shape == (0,)
+    assert log_marginal_likelihood(K, Y, noise=1.0, gradients=[]).gradient.shape == (0,)
 
 
 def test_value_and_gradient_to_50_digits():
     n, noise = 8, 0.1
     C, dC = kernel([1.3, 0.8])
     C, dC, y = C[:n, :n], dC[1][:n, :n], Y[:n, 0]
-    found = log_marginal_likelihood(C, y, noise, [dC])
+    found = log_marginal_likelihood(C, y, noise=noise, gradients=[dC])
     with mpmath.workdps(50):
         S = mpmath.matrix(C.tolist()) + mpmath.mpf(noise) * mpmath.eye(n)
         inverse, t = S**-1, mpmath.matrix(y.tolist())
@@ -103,27 +105,27 @@ def test_value_and_gradient_to_50_digits():
 
 def test_gradient_matrices_may_have_no_diagonal():
     off, half = np.array([[0.0, 1.0], [1.0 + 1e-15, 0.0]]), np.array([[2.0, 0.5], [0.5, 1.0]])
-    given = log_marginal_likelihood(half, [1.0, 2.0], 0.1, [off]).gradient[0]
-    values = [log_marginal_likelihood(half + s * 1e-4 * off, [1.0, 2.0], 0.1) for s in STEPS]
+    given = log_marginal_likelihood(half, [1.0, 2.0], noise=0.1, gradients=[off]).gradient[0]
+    values = [log_marginal_likelihood(half + s * 1e-4 * off, [1.0, 2.0], noise=0.1) for s in STEPS]
     assert given == pytest.approx(WEIGHTS @ values / 12e-4, rel=1e-8)
 
 
 def test_percentiles():
-    gp, across, prior = GaussianProcess(K, Y, 0.1), K_TX, np.diagonal(K_TT)
-    low, middle, high = gp.percentiles(across, prior, (2.5, 50, 97.5))
+    gp, across, prior = GaussianProcess(K, Y, noise=0.1), K_TX, np.diagonal(K_TT)
+    low, middle, high = gp.percentiles(across, prior, levels=(2.5, 50, 97.5))
     assert_allclose(middle, gp.mean(across), atol=1e-14)
     deviation = np.sqrt(gp.variance(across, prior))[:, None] + 0 * middle
     assert_allclose(high - middle, 1.959963984540054 * deviation, rtol=1e-12)
     assert_allclose(middle - low, high - middle, rtol=1e-12)
-    assert GaussianProcess(K, Y[:, 0], 0.1).percentiles(across, prior).shape == (3, M)
+    assert GaussianProcess(K, Y[:, 0], noise=0.1).percentiles(across, prior).shape == (3, M)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scale", [1e-140, 1e140])
 def test_units(scale):
     """K in other units, and y in those of its root: nothing changes but by factors."""
-    root, gp = np.sqrt(scale), GaussianProcess(K, Y, 0.1)
-    scaled = GaussianProcess(scale * K, root * Y, scale * 0.1)
+    root, gp = np.sqrt(scale), GaussianProcess(K, Y, noise=0.1)
+    scaled = GaussianProcess(scale * K, root * Y, noise=scale * 0.1)
     assert_allclose(scaled.mean(scale * K_TX) / root, gp.mean(K_TX), atol=1e-10)
     assert_allclose(scaled.covariance(scale * K_TX, scale * K_TT) / scale, gp.covariance(K_TX, K_TT), atol=1e-10)
     assert_allclose(scaled.leave_one_out().variance / scale, gp.leave_one_out().variance, rtol=1e-10)
@@ -133,15 +135,15 @@ def test_units(scale):
 
 
 def test_float32_and_memory():
-    gp = GaussianProcess(K.astype("f4"), Y, 0.1)
+    gp = GaussianProcess(K.astype("f4"), Y, noise=0.1)
     assert gp.mean(K_TX).dtype == gp.covariance(K_TX, K_TT).dtype == gp.leave_one_out().variance.dtype == np.float32
-    assert_allclose(gp.mean(K_TX), GaussianProcess(K, Y, 0.1).mean(K_TX), atol=1e-4)
+    assert_allclose(gp.mean(K_TX), GaussianProcess(K, Y, noise=0.1).mean(K_TX), atol=1e-4)
     for order in "CF":
         C = np.array(K, order=order)
         before = C.copy()
-        kept = GaussianProcess(C, Y, 0.1)
+        kept = GaussianProcess(C, Y, noise=0.1)
         assert_array_equal(C, before)
-        assert_allclose(GaussianProcess(C, Y, 0.1, overwrite=True).mean(K_TX), kept.mean(K_TX), atol=1e-12)
+        assert_allclose(GaussianProcess(C, Y, noise=0.1, overwrite=True).mean(K_TX), kept.mean(K_TX), atol=1e-12)
         assert not np.array_equal(C, before)
 
 
@@ -162,29 +164,37 @@ SINGULAR = np.ones((2, 2))
             "K_xx: .* smallest eigenvalue is -1; .* than 1 ",
         ),
         (
-            lambda: GaussianProcess([[1, 2], [2, 1]], [1, 2], 0.5),
+            lambda: GaussianProcess([[1, 2], [2, 1]], [1, 2], noise=0.5),
             ValueError,
             r"K_xx \+ noise I: .* is -0.5; .* than 0.5 ",
         ),
         (lambda: GaussianProcess(np.zeros((2, 2)), [1, 2]), ValueError, "K_xx: .* is 0; a ridge .* than 0 makes it so"),
-        (lambda: GaussianProcess(K, Y, 1e200), ValueError, r"K_xx \+ noise I: expected numbers up to 1.3e\+151"),
-        (lambda: GaussianProcess(K.astype("f4"), Y, 1e40), ValueError, r"K_xx \+ noise I: expected finite .* float32"),
+        (lambda: GaussianProcess(K, Y, noise=1e200), ValueError, r"K_xx \+ noise I: expected numbers up to 1.3e\+151"),
         (
-            lambda: GaussianProcess(1e-150 * np.eye(2), [1e150, 0], 0).likelihood_gradient(),
+            lambda: GaussianProcess(K.astype("f4"), Y, noise=1e40),
+            ValueError,
+            r"K_xx \+ noise I: expected finite .* float32",
+        ),
+        (
+            lambda: GaussianProcess(1e-150 * np.eye(2), [1e150, 0], noise=0).likelihood_gradient(),
             ValueError,
             "overflows float",
         ),
-        (lambda: GaussianProcess(K, Y, 10**400), ValueError, "noise: expected a finite number"),
+        (lambda: GaussianProcess(K, Y, noise=10**400), ValueError, "noise: expected a finite number"),
         (lambda: GaussianProcess(sparse.csr_array(K), Y), TypeError, "K_xx: expected a dense array, got a csr_array"),
         (lambda: GaussianProcess([[1, 2]], [1, 2]), ValueError, "K_xx: expected a square matrix"),
         (lambda: GaussianProcess([[1, 2], [0, 1]], [1, 2]), ValueError, "K_xx: expected a symmetric matrix"),
         (lambda: GaussianProcess(K, Y[:3]), ValueError, r"y: expected shape \(25,\) or \(25, outputs\), got \(3, 2\)"),
-        (lambda: GaussianProcess(K, Y, -1), ValueError, "noise: expected a number >= 0"),
-        (lambda: GaussianProcess(K, Y, np.nan), ValueError, "noise: expected a finite number"),
-        (lambda: GaussianProcess(K, Y, 1).mean(K[:, :3]), ValueError, r"K_tx: expected shape \(any, 25\)"),
-        (lambda: GaussianProcess(K, Y, 1).covariance(K_TX, K), ValueError, r"K_tt: expected shape \(6, 6\)"),
-        (lambda: GaussianProcess(K, Y, 1).variance(K_TX, K_TT), ValueError, r"K_t: expected shape \(6,\)"),
-        (lambda: log_marginal_likelihood(K, Y, 1, [K_TT]), ValueError, r"gradients\[0\]: expected shape \(25, 25\)"),
+        (lambda: GaussianProcess(K, Y, noise=-1), ValueError, "noise: expected a number >= 0"),
+        (lambda: GaussianProcess(K, Y, noise=np.nan), ValueError, "noise: expected a finite number"),
+        (lambda: GaussianProcess(K, Y, noise=1).mean(K[:, :3]), ValueError, r"K_tx: expected shape \(any, 25\)"),
+        (lambda: GaussianProcess(K, Y, noise=1).covariance(K_TX, K), ValueError, r"K_tt: expected shape \(6, 6\)"),
+        (lambda: GaussianProcess(K, Y, noise=1).variance(K_TX, K_TT), ValueError, r"K_t: expected shape \(6,\)"),
+        (
+            lambda: log_marginal_likelihood(K, Y, noise=1, gradients=[K_TT]),
+            ValueError,
+            r"gradients\[0\]: expected shape \(25, 25\)",
+        ),
     ],
 )
 def test_bad_input(call, error, words):
@@ -195,7 +205,7 @@ def test_bad_input(call, error, words):
 def test_variance_of_mixed_kernels_is_refused():
     """The diagonal of the NNGP with cross terms of the NTK explains less than nothing."""
     net, X = nf.MLP(3, bias_std=0.1), np.random.default_rng(0).standard_normal((20, 3))
-    gp = GaussianProcess(nf.ntk(net, X[:12]), X[:12, 0], 0.1)
+    gp = GaussianProcess(nf.ntk(net, X[:12]), X[:12, 0], noise=0.1)
     across = nf.ntk(net, X[12:], X[:12])
     assert (gp.variance(across, nf.diagonal(net, X[12:])) > 0).all()
     words = ".* of point .* less than what the data explain.*same kernel as K_xx"

@@ -26,13 +26,13 @@ POLYNOMIALS = {
 @pytest.mark.parametrize("beta", [0.0, 0.1, 2.0])
 @pytest.mark.parametrize("activation", POLYNOMIALS, ids=repr)
 def test_polynomials_do_not_certify(activation, beta):
-    found = hermite_certificate(activation, beta)
+    found = hermite_certificate(activation, bias_std=beta)
     assert not found.certifies
     assert found.degree == POLYNOMIALS[activation]
     assert "polynomial of degree" in found.reason
 
 
-ENTIRE = nf.Activation.from_function(lambda x: np.exp(-x * x / 50), name="broad")  # 9 coefficients above the noise
+ENTIRE = nf.Activation.from_function(lambda x: np.exp(-x * x / 50), name="broad")  # 9 coefficients above rounding
 
 
 @pytest.mark.parametrize(
@@ -58,36 +58,36 @@ def test_certificate(activation, without_bias, n_even, n_odd):
     assert found.degree is None
     assert n_even in (None, found.n_even)
     assert n_odd in (None, found.n_odd)
-    with_bias = hermite_certificate(activation, beta=0.3)
+    with_bias = hermite_certificate(activation, bias_std=0.3)
     assert with_bias.certifies
     assert min(with_bias.n_even, with_bias.n_odd) > 3
 
 
 def test_reasons():
-    noise = "above the noise: to rounding, the kernel is"
-    assert hermite_certificate("tanh").reason == f"no even coefficients {noise} odd"
-    assert hermite_certificate("abs").reason == f"no odd coefficients {noise} even"
-    assert hermite_certificate("sigmoid").reason == f"only 1 even coefficient {noise} odd but for a polynomial"
+    shown = "above rounding: as far as that shows, the kernel is"
+    assert hermite_certificate("tanh").reason == f"no even coefficients {shown} odd"
+    assert hermite_certificate("abs").reason == f"no odd coefficients {shown} even"
+    assert hermite_certificate("sigmoid").reason == f"only 1 even coefficient {shown} odd except for a polynomial"
 
 
 def test_small_variances_claim_no_more_than_rounding_shows():
-    """Both parities of elu go on, but at this variance all even coefficients but two are below the noise."""
+    """Both parities of elu go on, but at this variance all even coefficients but two are below rounding."""
     found = hermite_certificate("elu", variance=1e-12)
     assert not found.certifies
-    assert found.reason.startswith("only 2 even coefficients above the noise: to rounding, ")
+    assert found.reason.startswith("only 2 even coefficients above rounding: ")
 
 
 @pytest.mark.parametrize("degree", [28, 40, 63])
 def test_polynomials_of_high_degree(degree):
     """Known by their parameters: the coefficients are rounded, and may not end."""
     for activation in (A.hermite(degree), A.monomial(degree)):
-        assert hermite_certificate(activation, 0.3).degree == degree
-        assert hermite_certificate(activation, 0.3, n_terms=3).degree == degree
+        assert hermite_certificate(activation, bias_std=0.3).degree == degree
+        assert hermite_certificate(activation, bias_std=0.3, n_terms=3).degree == degree
 
 
 def test_a_function_too_steep_to_tell():
     """The 64 coefficients of x^70 do not end, but it is a polynomial."""
-    found = hermite_certificate(nf.Activation.from_function(lambda x: x**70, name="power"), 0.3)
+    found = hermite_certificate(nf.Activation.from_function(lambda x: x**70, name="power"), bias_std=0.3)
     assert found.reason.startswith("cannot tell")
     assert found.certifies is False
 
@@ -96,7 +96,10 @@ def test_a_function_too_steep_to_tell():
 def test_few_terms_change_no_answer(n_terms):
     for name in ("relu", "tanh", "exp", "identity"):
         for beta in (0.0, 0.3):
-            few, many = hermite_certificate(name, beta, n_terms=n_terms), hermite_certificate(name, beta)
+            few, many = (
+                hermite_certificate(name, bias_std=beta, n_terms=n_terms),
+                hermite_certificate(name, bias_std=beta),
+            )
             assert (few.certifies, few.reason, few.degree) == (many.certifies, many.reason, many.degree)
             assert_allclose(few.coefficients, many.coefficients[:n_terms], rtol=1e-14)
 
@@ -108,18 +111,18 @@ def test_few_terms_change_no_answer(n_terms):
 def test_no_polynomials_at_small_variance(activation, beta, variance):
     given = A.get(activation)
     for phi in (given, nf.Activation.from_function(given.function, name="the same")):
-        assert hermite_certificate(phi, beta, variance).certifies is True
-        assert hermite_certificate(phi, beta, variance).degree is None
-        alone = hermite_certificate(phi, 0.0, variance)
+        assert hermite_certificate(phi, bias_std=beta, variance=variance).certifies is True
+        assert hermite_certificate(phi, bias_std=beta, variance=variance).degree is None
+        alone = hermite_certificate(phi, bias_std=0.0, variance=variance)
         assert alone.certifies is False
-        assert alone.reason.startswith("cannot tell: phi is no polynomial, but few")
+        assert alone.reason.startswith("cannot tell: phi is not a polynomial, but only")
 
 
 def test_polynomials_at_small_variance():
     for function, degree in ((lambda x: x**5 + x**2, 5), (lambda x: x**3 - x, 3), (lambda x: 2 + 0 * x, 0)):
         phi = nf.Activation.from_function(function, name="given")
         for beta, variance in ((0.0, 1.0), (0.1, 0.01), (1e-3, 1e-6)):
-            assert hermite_certificate(phi, beta, variance).degree == degree
+            assert hermite_certificate(phi, bias_std=beta, variance=variance).degree == degree
 
 
 @pytest.mark.parametrize("activation", ["erf", "gelu", "exp"])
@@ -130,7 +133,7 @@ def test_coefficients_are_those_of_the_kernel(activation, beta, variance):
     points = np.stack([rho, np.sqrt(1 - rho**2)], axis=1)
     net = nf.Network([nf.Dense(np.sqrt(2 * variance), beta), activation, nf.Dense(1.0, beta)])  # |x|²/n_0 = 1/2
     exact = nf.nngp(net, [[1.0, 0.0]], points)[0]
-    b = hermite_certificate(activation, beta, variance).coefficients
+    b = hermite_certificate(activation, bias_std=beta, variance=variance).coefficients
     assert_allclose(beta**2 + np.polynomial.polynomial.polyval(rho, b), exact, rtol=1e-9)
 
 
@@ -144,7 +147,7 @@ def sphere(n, d, seed=0):
 
 @pytest.mark.parametrize("kernel", ["ntk", "nngp"])
 def test_positive_on_the_sphere(kernel):
-    found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), sphere(60, 4), kernel)
+    found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), sphere(60, 4), kernel=kernel)
     assert found.positive_definite
     assert found.cause == ""
     assert found.error < 1e-9
@@ -162,7 +165,7 @@ def test_the_error_bound(activation, exact, distance, kernel):
     """Against the eigenvalues of the matrix at 50 digits: five points on the sphere, and two pairs that are near."""
     X = sphere(5, 3)
     X = np.vstack([X, X[0] + distance * X[1], -1.5 * X[1] + distance * X[3]])
-    found = smallest_eigenvalue(nf.MLP(3, activation, 1.2, 0.1), X, kernel)
+    found = smallest_eigenvalue(nf.MLP(3, activation, 1.2, 0.1), X, kernel=kernel)
     K = reference.mp.matrix(7, 7)
     for i, j in np.ndindex(7, 7):
         pair = reference.pair(nf.MLP(3, exact, 1.2, 0.1), X[i], X[j])
@@ -229,7 +232,7 @@ def test_many_copies():
     """Each copy once, with the first of its kind: not every pair of them."""
     X, n = sphere(3, 4), 400
     found = smallest_eigenvalue(
-        nf.MLP(depth=2, activation="erf"), np.vstack([X, *[X[1]] * n, *[-X[2]] * 2, X[2]]), "nngp"
+        nf.MLP(depth=2, activation="erf"), np.vstack([X, *[X[1]] * n, *[-X[2]] * 2, X[2]]), kernel="nngp"
     )
     assert found.duplicates == [(1, 3 + k) for k in range(n)] + [(2, n + 5)]
     assert found.antipodes == [(2, n + 3), (2, n + 4)]
@@ -246,7 +249,7 @@ def test_many_copies():
 def test_antipodes_where_they_matter(activation, beta, singular, word):
     X = sphere(12, 4)
     net = nf.MLP(depth=2, activation=activation, bias_std=beta)
-    found = smallest_eigenvalue(net, np.vstack([X, -X[:1]]), "nngp")
+    found = smallest_eigenvalue(net, np.vstack([X, -X[:1]]), kernel="nngp")
     assert found.antipodes == ([(0, 12)] if singular else [])
     assert found.positive_definite != singular
     assert word in found.cause
@@ -269,10 +272,10 @@ def test_other_causes():
 
 def test_points_that_are_not_parallel_are_not_named():
     bias = nf.MLP(depth=2, bias_std=1.0)
-    tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), "nngp")
-    constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), "nngp")
+    tiny = smallest_eigenvalue(bias, 1e-7 * np.eye(3), kernel="nngp")
+    constant = smallest_eigenvalue(nf.MLP(depth=2, activation=A.polynomial((1.0,))), np.eye(3), kernel="nngp")
     near = sphere(5, 3)
-    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), "nngp")
+    near = smallest_eigenvalue(nf.MLP(depth=2), np.vstack([near, near[:1] + np.array([1e-4, 0, 0])]), kernel="nngp")
     for found in (tiny, constant, near):
         assert not found.duplicates + found.antipodes + found.proportional
         assert "are" not in found.cause.split(":")[0].replace("no two points are parallel", "")
@@ -285,17 +288,17 @@ def test_points_that_are_not_parallel_are_not_named():
 
 def test_features_and_their_flow():
     X, net = sphere(20, 3), nf.MLP(depth=3, bias_std=0.1)
-    model = random_feature_model(net, 5000, X, rng=0)
+    model = random_feature_model(net, n_features=5000, X=X, rng=0)
     exact = nf.ntk(net, X)
     spread = np.sqrt((np.outer(np.diagonal(exact), np.diagonal(exact)) + exact**2) / 5000)
     assert np.all(np.abs(model.kernel() - exact) < 5 * spread)
-    again = random_feature_model(exact, 5000, rng=0)
+    again = random_feature_model(exact, n_features=5000, rng=0)
     assert_allclose(again.features, model.features)
 
 
 def test_the_kernel_of_features_is_that_of_their_derivatives():
     """F_θ is linear: its derivative by θ_p is its value at the p-th unit vector."""
-    model = random_feature_model(nf.MLP(depth=2), 30, sphere(8, 3), rng=1)
+    model = random_feature_model(nf.MLP(depth=2), n_features=30, X=sphere(8, 3), rng=1)
     J = np.array([model(unit) for unit in np.eye(30)]).T
     assert_allclose(model.kernel(), J @ J.T, atol=1e-14)
     assert_allclose(model(), J @ model.theta, atol=1e-14)
@@ -304,7 +307,7 @@ def test_the_kernel_of_features_is_that_of_their_derivatives():
 def test_training_the_parameters_is_the_flow_of_their_kernel():
     """Plain gradient descent on θ against steps of the flow from the same function."""
     X, y = sphere(8, 3), np.linspace(-1, 1, 8)
-    model = random_feature_model(nf.MLP(depth=2), 30, X, rng=1)
+    model = random_feature_model(nf.MLP(depth=2), n_features=30, X=X, rng=1)
     features, theta = model.features / np.sqrt(30), model.theta
     for _ in range(50):
         theta = theta - 0.5 * features.T @ (features @ theta - y) / 8
@@ -312,7 +315,7 @@ def test_training_the_parameters_is_the_flow_of_their_kernel():
 
 
 def test_features_in_float32():
-    model = random_feature_model(nf.ntk(nf.MLP(depth=3), sphere(5, 3)).astype("f4"), 10, rng=0)
+    model = random_feature_model(nf.ntk(nf.MLP(depth=3), sphere(5, 3)).astype("f4"), n_features=10, rng=0)
     for array in (model.features, model.theta, model(), model(np.ones(10)), model.kernel()):
         assert array.dtype == np.float32
     assert model.flow(np.ones(5)).mean(1.0, f0=model()).dtype == np.float32
@@ -320,7 +323,7 @@ def test_features_in_float32():
 
 def test_rate():
     K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
-    found = random_feature_convergence(K, (100, 400, 1600, 6400), 20, rng=0)
+    found = random_feature_convergence(K, n_features=(100, 400, 1600, 6400), n_seeds=20, rng=0)
     assert found.errors.shape == (4, 20)
     assert found.rate == pytest.approx(-0.5, abs=0.08)
 
@@ -328,18 +331,20 @@ def test_rate():
 def test_mean_square_of_the_error_of_features():
     """(‖K‖² + (tr K)²)/P exactly, for Gaussian features; 400 models tell their mean square to some 10 %."""
     K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
-    found = random_feature_convergence(K, (50, 100), 400, rng=0)
+    found = random_feature_convergence(K, n_features=(50, 100), n_seeds=400, rng=0)
     assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.1)
 
 
 def test_progress_counts_features():
     seen = []
-    random_feature_convergence(np.eye(2), (2, 5), 2, rng=0, progress=lambda done, total: seen.append((done, total)))
+    random_feature_convergence(
+        np.eye(2), n_features=(2, 5), n_seeds=2, rng=0, progress=lambda done, total: seen.append((done, total))
+    )
     assert seen == [(2, 14), (4, 14), (9, 14), (14, 14)]
 
 
 def test_features_of_a_singular_kernel():
-    model = random_feature_model(np.ones((3, 3)), 4, rng=0)
+    model = random_feature_model(np.ones((3, 3)), n_features=4, rng=0)
     assert_allclose(model.features[0], model.features[1])
 
 
@@ -347,25 +352,61 @@ def test_features_of_a_singular_kernel():
     ("call", "error", "words"),
     [
         (lambda: hermite_certificate("nothing"), ValueError, "activation: 'nothing' is unknown"),
-        (lambda: hermite_certificate("relu", -1), ValueError, "beta: expected a number >= 0"),
-        (lambda: hermite_certificate("relu", 0, 0), ValueError, "variance: expected a number > 0"),
+        (lambda: hermite_certificate("relu", bias_std=-1), ValueError, "bias_std: expected a number >= 0"),
+        (lambda: hermite_certificate("relu", bias_std=0, variance=0), ValueError, "variance: expected a number > 0"),
         (lambda: hermite_certificate("relu", n_terms=0), ValueError, "n_terms: expected an integer >= 1"),
-        (lambda: hermite_certificate("relu", 1e200), ValueError, "beta: expected variance . beta² within float64"),
+        (
+            lambda: hermite_certificate("relu", bias_std=1e200),
+            ValueError,
+            "bias_std: expected variance . bias_std² within float64",
+        ),
         (lambda: hermite_certificate("relu", n_terms=3000), ValueError, "n_terms: expected an integer up to 2048"),
-        (lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], "ntks"), ValueError, "kernel: expected one of nngp, ntk, got"),
-        (lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], nf.ntk), ValueError, "kernel: .* nngp, ntk, got function"),
-        (lambda: random_feature_model(np.eye(2), 10**400), ValueError, "P: expected an integer up to 2147483647, got"),
-        (lambda: random_feature_model(np.eye(2), 2, rng="a"), TypeError, "rng: expected None, an integer or"),
+        (
+            lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], kernel="ntks"),
+            ValueError,
+            "kernel: expected one of nngp, ntk, got",
+        ),
+        (
+            lambda: smallest_eigenvalue(nf.MLP(2), [[1.0]], kernel=nf.ntk),
+            ValueError,
+            "kernel: .* nngp, ntk, got function",
+        ),
+        (
+            lambda: random_feature_model(np.eye(2), n_features=10**400),
+            ValueError,
+            "n_features: expected an integer up to 2147483647, got",
+        ),
+        (
+            lambda: random_feature_model(np.eye(2), n_features=2, rng="a"),
+            TypeError,
+            "rng: expected None, an integer or",
+        ),
         (lambda: random_feature_convergence(np.eye(2), progress=3), TypeError, "progress: expected None, True"),
         (lambda: smallest_eigenvalue(3, [[1.0]]), TypeError, "net: expected a Network"),
         (lambda: smallest_eigenvalue(nf.MLP(2), [1.0]), ValueError, "X: expected a 2-D array"),
-        (lambda: random_feature_model(nf.MLP(2), 3), TypeError, "X: expected points together with a network"),
-        (lambda: random_feature_model(np.eye(2), 3, [[1.0]]), TypeError, "X: expected points only together"),
-        (lambda: random_feature_model(np.eye(2), 0), ValueError, "P: expected an integer >= 1"),
-        (lambda: random_feature_model(-np.eye(2), 3), ValueError, "K: expected a positive semi-definite matrix"),
-        (lambda: random_feature_convergence(np.eye(2), (3, 3)), ValueError, "P: expected two different numbers"),
-        (lambda: random_feature_convergence(np.zeros((2, 2))), ValueError, "K: expected a kernel that is not 0"),
-        (lambda: random_feature_model(np.eye(2), 3)([1.0]), ValueError, r"theta: expected shape \(1, 3\)"),
+        (
+            lambda: random_feature_model(nf.MLP(2), n_features=3),
+            TypeError,
+            "X: expected points together with a network",
+        ),
+        (
+            lambda: random_feature_model(np.eye(2), n_features=3, X=[[1.0]]),
+            TypeError,
+            "X: expected points only together",
+        ),
+        (lambda: random_feature_model(np.eye(2), n_features=0), ValueError, "n_features: expected an integer >= 1"),
+        (
+            lambda: random_feature_model(-np.eye(2), n_features=3),
+            ValueError,
+            "K_xx: expected a positive semi-definite matrix",
+        ),
+        (
+            lambda: random_feature_convergence(np.eye(2), n_features=(3, 3)),
+            ValueError,
+            "n_features: expected at least two different numbers",
+        ),
+        (lambda: random_feature_convergence(np.zeros((2, 2))), ValueError, "K_xx: expected a kernel that is not 0"),
+        (lambda: random_feature_model(np.eye(2), n_features=3)([1.0]), ValueError, r"theta: expected shape \(1, 3\)"),
     ],
 )
 def test_bad_input(call, error, words):
@@ -378,8 +419,10 @@ def test_bad_input(call, error, words):
 def test_coefficients_sum_to_the_kernel(name, beta):
     """Σ_k b_k ρ^k = E[φ(u)φ(v)] of covariance ρ + β²; of 64 terms 0.7^64, 1e-10, is left; as many make each b_k."""
     q, activation = 1 + beta**2, nf.activations.get(name)
-    b = hermite_certificate(name, beta).coefficients
+    b = hermite_certificate(name, bias_std=beta).coefficients
     for rho in (-0.7, -0.3, 0.0, 0.5, 0.7):
         exact = nf.dual(activation, q, q, rho + beta**2)
         assert np.polynomial.polynomial.polyval(rho, b) == pytest.approx(exact, rel=1e-9)
-    np.testing.assert_allclose(hermite_certificate(name, beta, n_terms=100).coefficients[:64], b, rtol=1e-6, atol=1e-20)
+    np.testing.assert_allclose(
+        hermite_certificate(name, bias_std=beta, n_terms=100).coefficients[:64], b, rtol=1e-6, atol=1e-20
+    )

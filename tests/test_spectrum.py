@@ -23,7 +23,7 @@ def test_methods_agree(method, k, centered):
     """An eigenvalue is within its residual, an eigenfunction within residual over gap (Davis and Kahan)."""
     exact, vectors = np.linalg.eigh((H @ K @ H if centered else K) / N)
     exact, functions = exact[::-1], np.sqrt(N) * vectors[:, ::-1]
-    pca = kernel_pca(K, k, method, centered=centered, rng=1)
+    pca = kernel_pca(K, k, method=method, centered=centered, rng=1)
     assert pca.method == method
     assert pca.residuals.max() <= 1e-10 * exact[0]
     rounding = N * np.finfo(float).eps * exact[0]
@@ -42,10 +42,10 @@ def test_methods_agree(method, k, centered):
 @pytest.mark.parametrize("centered", [False, True])
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_operators(method, centered):
-    by_matrix = kernel_pca(K, 3, "lapack", centered=centered)
+    by_matrix = kernel_pca(K, 3, method="lapack", centered=centered)
     operator = LinearOperator((N, N), matvec=lambda v: K @ v, dtype=float)  # vectors only
     for given in (operator, aslinearoperator(K)):
-        pca = kernel_pca(given, 3, method, centered=centered, rng=0, trace=np.trace(K))
+        pca = kernel_pca(given, 3, method=method, centered=centered, rng=0, trace=np.trace(K))
         assert_allclose(pca.eigenvalues, by_matrix.eigenvalues, rtol=1e-9)
         assert_allclose(pca.eigenfunctions, by_matrix.eigenfunctions, atol=1e-6)
         assert_allclose(pca.explained, by_matrix.explained, rtol=1e-9)
@@ -56,11 +56,11 @@ def test_operators(method, centered):
 def test_extension(centered):
     """On the data it is the eigenfunction itself; centred, it is the mean feature that is subtracted."""
     pca = kernel_pca(K, 5, centered=centered)
-    assert_allclose(pca.extend(K), pca.eigenfunctions, atol=1e-10)
+    assert_allclose(pca.transform(K), pca.eigenfunctions, atol=1e-10)
     T = np.random.default_rng(1).normal(size=(6, 4))
     K_tx = nf.ntk(NET, T, X)
     C = K_tx - K_tx.mean(axis=1)[:, None] - K.mean(axis=0) + K.mean() if centered else K_tx
-    assert_allclose(pca.extend(K_tx), C @ pca.eigenfunctions / (N * pca.eigenvalues), atol=1e-10)
+    assert_allclose(pca.transform(K_tx), C @ pca.eigenfunctions / (N * pca.eigenvalues), atol=1e-10)
 
 
 def test_as_scikit_learn_has_it():
@@ -79,7 +79,7 @@ def test_eigenvalues_that_repeat():
     C = nf.ntk(NET, np.stack([np.cos(angle), np.sin(angle)], axis=1))
     planes = []
     for method in METHODS:
-        pca = kernel_pca(C, 3, method, rng=0)
+        pca = kernel_pca(C, 3, method=method, rng=0)
         assert pca.eigenvalues[1] == pytest.approx(pca.eigenvalues[2], rel=1e-9)
         planes.append(pca.eigenfunctions[:, 1:] @ pca.eigenfunctions[:, 1:].T)
     for plane in planes[1:]:
@@ -94,7 +94,7 @@ def test_auto_and_all_components():
     assert_allclose(kernel_pca(big, 2).eigenvalues, np.array([601, 600]) / 601)
     every = kernel_pca(K, N)
     assert every.explained.sum() == pytest.approx(1)
-    assert kernel_pca(K, 30, "lobpcg").method == "power"
+    assert kernel_pca(K, 30, method="lobpcg").method == "power"
 
 
 def test_a_singular_kernel():
@@ -102,8 +102,8 @@ def test_a_singular_kernel():
     pca = kernel_pca(low, 6)
     assert_allclose(pca.eigenvalues[4:], 0, atol=1e-14)
     with pytest.raises(ValueError, match=r"component 5 of 6: its eigenvalue .* is 0 to rounding"):
-        pca.extend(low)
-    assert_allclose(kernel_pca(low, 4).extend(low), kernel_pca(low, 4).eigenfunctions, atol=1e-10)
+        pca.transform(low)
+    assert_allclose(kernel_pca(low, 4).transform(low), kernel_pca(low, 4).eigenfunctions, atol=1e-10)
 
 
 @pytest.mark.parametrize(("kernel", "centered"), [(np.zeros((3, 3)), False), (np.ones((3, 3)), True)])
@@ -122,48 +122,66 @@ def test_trace_of_an_operator_is_positive(trace):
 def test_float32_and_arguments():
     single = K.astype("f4")
     for method in METHODS:
-        pca = kernel_pca(single, 2, method, rng=0)
-        assert pca.eigenvalues.dtype == pca.eigenfunctions.dtype == pca.extend(K).dtype == np.float32
+        pca = kernel_pca(single, 2, method=method, rng=0)
+        assert pca.eigenvalues.dtype == pca.eigenfunctions.dtype == pca.transform(K).dtype == np.float32
         assert_allclose(pca.eigenvalues, kernel_pca(K, 2).eigenvalues, rtol=1e-4)
     before = K.copy()
-    kernel_pca(K, 2, "lapack", centered=True)
+    kernel_pca(K, 2, method="lapack", centered=True)
     assert_array_equal(K, before)
-    assert_array_equal(kernel_pca(K, 2, "power", rng=3).eigenvalues, kernel_pca(K, 2, "power", rng=3).eigenvalues)
+    assert_array_equal(
+        kernel_pca(K, 2, method="power", rng=3).eigenvalues, kernel_pca(K, 2, method="power", rng=3).eigenvalues
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: kernel_pca(K[:2], 1), ValueError, "K: expected a square matrix"),
-        (lambda: kernel_pca(np.triu(K), 1), ValueError, "K: expected a symmetric matrix"),
-        (lambda: kernel_pca(K * np.nan, 1), ValueError, "K: expected finite numbers"),
-        (lambda: kernel_pca(-K, N), ValueError, "K: expected a positive semi-definite matrix, its smallest eigenvalue"),
+        (lambda: kernel_pca(K[:2], 1), ValueError, "K_xx: expected a square matrix"),
+        (lambda: kernel_pca(np.triu(K), 1), ValueError, "K_xx: expected a symmetric matrix"),
+        (lambda: kernel_pca(K * np.nan, 1), ValueError, "K_xx: expected finite numbers"),
+        (
+            lambda: kernel_pca(-K, N),
+            ValueError,
+            "K_xx: expected a positive semi-definite matrix, its smallest eigenvalue",
+        ),
         (lambda: kernel_pca(K, 0), ValueError, "n_components: expected an integer >= 1"),
         (lambda: kernel_pca(K, N + 1), ValueError, "n_components: expected at most 120 for 120 points, got 121"),
-        (lambda: kernel_pca(K, N, "lanczos"), ValueError, "n_components: expected fewer than 120 for method 'lanczos'"),
+        (
+            lambda: kernel_pca(K, N, method="lanczos"),
+            ValueError,
+            "n_components: expected fewer than 120 for method 'lanczos'",
+        ),
         (lambda: kernel_pca(aslinearoperator(K), N), ValueError, "n_components: expected at most 119"),
-        (lambda: kernel_pca(aslinearoperator(K), 1, "lapack"), ValueError, "method: expected one that needs products"),
+        (
+            lambda: kernel_pca(aslinearoperator(K), 1, method="lapack"),
+            ValueError,
+            "method: expected one that needs products",
+        ),
         (
             lambda: kernel_pca(aslinearoperator(K[:2]), 1),
             ValueError,
-            r"K: expected a square operator, got shape \(2, 120\)",
+            r"K_xx: expected a square operator, got shape \(2, 120\)",
         ),
         (
             lambda: kernel_pca(aslinearoperator(K + 0j), 1),
             TypeError,
-            "K: expected an operator of real numbers, got dtype complex128",
+            "K_xx: expected an operator of real numbers, got dtype complex128",
         ),
-        (lambda: kernel_pca(aslinearoperator(K), 1).explained, ValueError, "trace: an operator does not tell it"),
+        (lambda: kernel_pca(aslinearoperator(K), 1).explained, ValueError, "trace: unknown for an operator"),
         (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected it with an operator only"),
-        (lambda: kernel_pca(K, 1, "qr"), ValueError, "method: expected one of auto, lapack, lanczos, lobpcg, power"),
+        (
+            lambda: kernel_pca(K, 1, method="qr"),
+            ValueError,
+            "method: expected one of auto, lapack, lanczos, lobpcg, power",
+        ),
         (lambda: kernel_pca(K, 1, rng="a"), TypeError, "rng: expected None, an integer or .*, got str"),
         (lambda: kernel_pca(K, 1, max_iterations=10**400), ValueError, "max_iterations: expected an integer up to"),
-        (lambda: kernel_pca(1e300 * K, 1), ValueError, "K: expected numbers up to"),
+        (lambda: kernel_pca(1e300 * K, 1), ValueError, "K_xx: expected numbers up to"),
         (lambda: kernel_pca(K, 1, tol=0), ValueError, "tol: expected a number > 0"),
-        (lambda: kernel_pca(K, 1).extend(K[:, :2]), ValueError, r"K_tx: expected shape \(any, 120\)"),
+        (lambda: kernel_pca(K, 1).transform(K[:, :2]), ValueError, r"K_tx: expected shape \(any, 120\)"),
         *(
             (
-                lambda m=m: kernel_pca(K, 9, m, max_iterations=1, tol=1e-14),
+                lambda m=m: kernel_pca(K, 9, method=m, max_iterations=1, tol=1e-14),
                 np.linalg.LinAlgError,
                 f"kernel_pca: {m} did not converge: .*; raise max_iterations or tol",
             )
@@ -178,5 +196,5 @@ def test_bad_input(call, error, words):
 
 @pytest.mark.parametrize("method", ["lapack", "lanczos", "power"])
 def test_a_kernel_of_zeros(method):
-    pca = kernel_pca(np.ones((60, 60)), 3, method, centered=True)
+    pca = kernel_pca(np.ones((60, 60)), 3, method=method, centered=True)
     assert_allclose(pca.eigenvalues, 0, atol=1e-12)

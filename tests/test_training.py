@@ -8,6 +8,7 @@ import pytest
 import reference_finite
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
+from threadpoolctl import threadpool_info
 
 import ntkfast as nf
 from ntkfast import DivergenceError
@@ -191,23 +192,45 @@ def test_wide_networks_follow_the_linearised_one():
     f = finite(nf.MLP(2, "tanh"), 1, widths=20000)
     y = REAL[:, 0]
     run = train(f, X, y, steps=50, learning_rate=0.5)
-    assert_allclose(run.network(X), linearize(f).train(X, y, 50, 0.5)(X), atol=0.02)
+    assert_allclose(run.network(X), linearize(f).train(X, y, steps=50, learning_rate=0.5)(X), atol=0.02)
 
 
 def test_a_direction_in_place_of_a_loss():
     f = finite()
     by_loss = train(f, X, REAL, steps=20)
-    by_direction = train(f, X, steps=20, direction=lambda step, outputs, y: outputs - REAL)
-    given = train(f, X, REAL, steps=20, direction=lambda step, outputs, y: outputs - y)
-    for run in (by_direction, given):
+    by_direction = train(f, X, steps=20, direction=lambda t, outputs: outputs - REAL)
+    recorded = train(f, X, REAL, steps=20, direction=lambda t, outputs: outputs - REAL)
+    for run in (by_direction, recorded):
         assert_array_equal(run.network(X), by_loss.network(X))
-        assert run.losses is None
+    assert by_direction.losses is None
+    assert_array_equal(recorded.losses, by_loss.losses)
     seen = []
-    train(f, X, steps=3, direction=lambda step, outputs, y: seen.append((step, y)) or np.zeros((8, 2)))
-    assert seen == [(0, None), (1, None), (2, None)]
+    train(f, X, steps=3, learning_rate=0.5, direction=lambda t, outputs: seen.append(t) or np.zeros((8, 2)))
+    assert seen == [0.0, 0.5, 1.0]
     own = train(f, X, "anything", steps=20, loss=lambda outputs, y: (len(y), outputs - REAL))
     assert_array_equal(own.network(X), by_loss.network(X))
     assert_array_equal(own.losses, [8.0] * 21)
+
+
+def test_a_direction_means_the_same_in_a_kernel_flow():
+    """A wide network along d(t, f) follows the flow of its kernel: same signature, sign and unit of time."""
+    f = finite(nf.MLP(2, "tanh"), 1, widths=20000)
+    direction = lambda t, outputs: outputs - np.cos(t) * REAL[:, :1]  # noqa: E731
+    run = train(f, X, steps=200, learning_rate=0.005, direction=direction)
+    flow = nf.kernel_flow(nf.empirical_ntk(f, X), f0=f(X), t=1.0, direction=direction)
+    assert_allclose(run.network(X), flow.f[0], atol=0.01)
+    assert np.abs(flow.f[0] - f(X)).max() > 0.1
+
+
+def test_threads_change_rounding_only():
+    f, calls = finite(widths=50), []
+    one = train(f, X, steps=5, n_threads=1, direction=lambda t, d: calls.append(blas_threads()) or d - REAL)
+    assert set(calls) == {1}
+    assert_allclose(one.network(X), train(f, X, REAL, steps=5).network(X), rtol=1e-10)
+
+
+def blas_threads():
+    return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
 def test_a_direction_may_be_false():
@@ -215,7 +238,7 @@ def test_a_direction_may_be_false():
         def __len__(self):
             return 0
 
-        def __call__(self, step, outputs, y):
+        def __call__(self, t, outputs):
             return outputs
 
     assert train(finite(), X, steps=1, direction=Direction()).losses is None
@@ -406,7 +429,7 @@ def test_divergence_beyond_the_numbers():
     with pytest.raises(DivergenceError, match="diverged at step 0: the loss is nan"):
         train(finite(), X, REAL, loss=lambda f, y: (math.nan, f))
     with pytest.raises(DivergenceError, match=r"diverged at step \d+: the outputs are not finite"):
-        train(finite(), X, direction=lambda step, f, y: -1e9 * f)
+        train(finite(), X, direction=lambda t, f: -1e9 * f)
     assert issubclass(DivergenceError, ArithmeticError)
 
 
@@ -459,17 +482,17 @@ def test_max_learning_rate_of_other_matrices():
     near = [[1.0, 0.5], [0.5 + 1e-9, 1.0]]
     assert_allclose(max_learning_rate(near), 4 / 1.5, rtol=1e-8)
     for bad, error, words in (
-        (np.ones((2, 3)), ValueError, r"K: expected shape \(N, N\) or \(N, N, k, k\), got \(2, 3\)"),
-        (np.ones(3), ValueError, "K: expected shape"),
-        ([[np.nan]], ValueError, "K: expected finite numbers"),
-        ([["a"]], TypeError, "K: expected real numbers"),
-        ([[1.0], [1.0, 2.0]], ValueError, "K: expected an array of numbers, got list"),
-        (np.ma.array(np.eye(2)), TypeError, "K: expected an array without mask"),
-        (-np.eye(3), ValueError, "K: expected a positive semidefinite matrix, its largest eigenvalue is -1: no"),
+        (np.ones((2, 3)), ValueError, r"K_xx: expected shape \(N, N\) or \(N, N, k, k\), got \(2, 3\)"),
+        (np.ones(3), ValueError, "K_xx: expected shape"),
+        ([[np.nan]], ValueError, "K_xx: expected finite numbers"),
+        ([["a"]], TypeError, "K_xx: expected real numbers"),
+        ([[1.0], [1.0, 2.0]], ValueError, "K_xx: expected an array of numbers, got list"),
+        (np.ma.array(np.eye(2)), TypeError, "K_xx: expected an array without mask"),
+        (-np.eye(3), ValueError, "K_xx: expected a positive semi-definite matrix, its largest eigenvalue is -1: no"),
         (
             [[1.0, 2.0], [3.0, 1.0]],
             ValueError,
-            "K: expected a symmetric matrix, got 2 in row 0, column 1 and 3 in row 1, column 0",
+            "K_xx: expected a symmetric matrix, got 2 in row 0, column 1 and 3 in row 1, column 0",
         ),
     ):
         with pytest.raises(error, match=words):
@@ -484,7 +507,7 @@ def test_errors_fall_like_one_over_the_root_of_the_width(dtype):
     calls = []
     points = X.astype(dtype)
     result = convergence(
-        RELU, points, [64, 256, 1024], n_seeds=12, progress=lambda done, total: calls.append((done, total))
+        RELU, points, [64, 256, 1024], n_seeds=12, rng=0, progress=lambda done, total: calls.append((done, total))
     )
     assert result.errors.shape == (3, 12)
     assert abs(result.slope + 0.5) < 4 * result.slope_error
@@ -560,12 +583,13 @@ def test_bad_arguments_of_convergence(changes, error, words):
         ({"steps": 1.5}, TypeError, "steps: expected an integer, got float"),
         ({"learning_rate": 0}, ValueError, "learning_rate: expected a number > 0, got 0"),
         ({"learning_rate": "1"}, TypeError, "learning_rate: expected a number, got str"),
+        ({"n_threads": 0}, ValueError, "n_threads: expected an integer >= 1, got 0"),
         ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\), got 1.0"),
         ({"momentum": -0.1}, ValueError, r"momentum: expected a number in \[0, 1\), got -0.1"),
         ({"loss": "mae"}, ValueError, "loss: 'mae' is unknown"),
-        ({"direction": "down"}, TypeError, "direction: expected a function, got str"),
-        ({"direction": lambda s, f, y: 1j * f}, TypeError, "direction: d: expected real numbers, got dtype complex"),
-        ({"direction": lambda s, f, y: f[0]}, ValueError, r"direction: .*return shape \(8, 2\), got \(2,\)"),
+        ({"direction": "down"}, TypeError, r"direction: expected a function \(t, outputs\), got str"),
+        ({"direction": lambda t, f: 1j * f}, TypeError, "direction: d: expected real numbers, got dtype complex"),
+        ({"direction": lambda t, f: f[0]}, ValueError, r"direction: .*return shape \(8, 2\), got \(2,\)"),
         ({"record": 10}, TypeError, "record: expected a Record, got int"),
         ({"record": Record(steps=0)}, ValueError, "record.steps: expected an integer >= 1, got 0"),
         ({"record": Record(steps="all")}, TypeError, "record.steps: expected an integer or a sequence"),
@@ -598,7 +622,7 @@ def test_a_wide_trained_network_stays_in_the_band_of_the_limit(depth):
     net = nf.MLP(depth, "relu", np.sqrt(2), 0.1)
     nngp, ntk = nf.kernels(net, points)
     flow = LeastSquaresFlow(ntk[:8, :8], y, nngp[:8, :8])
-    eta, steps = 0.5 * flow.largest_learning_rate, (0, 3, 30)
+    eta, steps = 0.5 * flow.max_learning_rate, (0, 3, 30)
     path = {"steps": steps, "learning_rate": eta, "ntk_tx": ntk[:, :8]}
     mean = flow.mean(**path)
     spread = np.sqrt(flow.variance(nngp_tx=nngp[:, :8], nngp_t=nngp.diagonal(), **path))
@@ -606,7 +630,7 @@ def test_a_wide_trained_network_stays_in_the_band_of_the_limit(depth):
     for seed in range(20):
         f = FiniteNetwork.init(net, 2, 4096, 1, seed, np.float32)
         for k, n_steps in enumerate(np.diff(steps, prepend=0)):
-            f = train(f, data, y, n_steps, eta, progress=False).network
+            f = train(f, data, y, steps=n_steps, learning_rate=eta, progress=False).network
             scores[seed, k] = (f(points)[:, 0] - mean[k]) / spread[k]
     assert np.abs(scores).max() < stats.norm.ppf(1 - 0.01 / 2 / scores[0].size)  # of one seed's values
     assert np.mean(scores**2) == pytest.approx(1, abs=0.3)

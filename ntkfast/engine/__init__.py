@@ -1,5 +1,16 @@
 """The engine: from a network value to numbers. Only this package knows the compiled module."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
+if find_spec("ntkfast.engine._core") is None:
+    tree = Path(__file__).parents[2]
+    raise ImportError(
+        f"{tree / 'ntkfast'} is a source tree without the compiled engine, and hides any ntkfast that is installed: "
+        "run Python in another directory or as `python -P` to import that one, or build the engine in this tree with "
+        f"`pip install -e {tree}`"
+    )
+
 from ntkfast.engine import _core
 
 if _core.isa_in_use() is None:

@@ -1,10 +1,11 @@
 """Types of the compiled module; what the functions do is said in _core.pyx and src_c/ntkfast.h."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from typing_extensions import disjoint_base
 
 Array = NDArray[np.floating[Any]]
 
@@ -15,6 +16,7 @@ INSTRUCTIONS: dict[str, tuple[int, int, int]]
 BINS: int
 STEP: int
 
+@disjoint_base
 class Series:
     name: str
     n_rows: int
@@ -43,8 +45,9 @@ class Series:
     ) -> Series: ...
     def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
 
+@disjoint_base
 class Program:
-    def __init__(self, code: Sequence[tuple[str, Sequence[float], Sequence[float]]], dot: int = -1) -> None: ...
+    def __new__(cls, code: Sequence[tuple[str, Sequence[float], Sequence[float]]], dot: int = -1) -> Self: ...
     def bind(self, k: int, series: Series) -> None: ...
     def missing(self) -> dict[int, set[tuple[int, int]]]: ...
     @property

@@ -5,9 +5,9 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cpython.ref cimport PyObject
 cimport cython
-from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
 
 import numpy as np
 
@@ -200,6 +200,33 @@ def has_openmp():
 def max_threads():
     """OpenMP's own limit for a call from this thread (1 without OpenMP)."""
     return nf_max_threads()
+
+
+cdef void *blas_function(str name) except NULL:
+    """A function of the BLAS that SciPy lends to Cython code.
+
+    Taken when it is first used, not by `cimport`: importing this module would import all of scipy.linalg.
+    """
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__[name]
+    cdef const char *signature = PyCapsule_GetName(capsule)
+    # Integers as in nf_gemm and nf_syrk; a BLAS that counts in 64 bits has others.
+    if signature.count(b"int *") != (6 if name.endswith("gemm") else 4):
+        raise ImportError(f"scipy.linalg.cython_blas: expected 32-bit integers in {name}, got {signature.decode()}")
+    return PyCapsule_GetPointer(capsule, signature)
+
+
+cdef nf_blas blas[2]  # by nf_dtype
+
+
+cdef nf_blas blas_of(bint single) except *:
+    cdef int kind = NF_FLOAT32 if single else NF_FLOAT64
+    if blas[kind].gemm == NULL:
+        letter = "s" if single else "d"
+        blas[kind].syrk = <nf_syrk>blas_function(letter + "syrk")
+        blas[kind].gemm = <nf_gemm>blas_function(letter + "gemm")
+    return blas[kind]
 
 
 cdef union series_data:
@@ -450,12 +477,6 @@ cdef nf_points_view points_view(array) except *:
     """The stride of a single row may be anything: BLAS is given one that it takes."""
     n, d = array.shape
     return nf_points_view(address(array), d if n == 1 else array.strides[0] // array.itemsize)
-
-
-cdef nf_blas blas_of(bint single) noexcept:
-    if single:
-        return nf_blas(<nf_gemm>sgemm, <nf_syrk>ssyrk)
-    return nf_blas(<nf_gemm>dgemm, <nf_syrk>dsyrk)
 
 
 cdef class Grid:

@@ -1,16 +1,13 @@
 """What this installation runs on: for `ntkfast info` and bug reports."""
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
-
-import threadpoolctl
 
 from ntkfast.engine import _core, threads
 from ntkfast.engine.problem import tile_size
 
 
-def _cache_sizes():
+def _cache_sizes() -> str:
     found = []
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
@@ -24,12 +21,13 @@ def _cache_sizes():
 
 def configuration() -> dict[str, str]:
     """Name and value of everything that `show_config` prints, in its order."""
+    from importlib.metadata import version  # slow to import, and of no use to anything else
+
     tile = tile_size(10**4, 10**4, 1, 8)
     blas = [
         f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')}, "
         f"{pool['num_threads']} threads; 1 during a call)"
-        for pool in threadpoolctl.threadpool_info()
-        if pool["user_api"] == "blas"
+        for pool in threads.blas_controller().info()
     ]
     openmp = f"{threads.resolve(None)} threads" if _core.has_openmp() else "not compiled in: 1 thread"
     return {

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ntkfast.engine import _core
 from ntkfast.networks import quadrature
@@ -58,7 +59,7 @@ class _Panel:
     error: float  # of the interpolation in log q, relative to the diagonal
 
 
-def data(activation: Activation, low: float, high: float, dtype, gradient: bool) -> _core.Series:
+def data(activation: Activation, low: float, high: float, dtype: DTypeLike, gradient: bool) -> _core.Series:
     """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far.
 
     gradient: as many terms as the derivatives by ρ and q need.
@@ -71,7 +72,15 @@ def jumping(activation: Activation) -> bool:
     return activation.instruction.is_series and _family(activation).slopes
 
 
-def make_tables(activation: Activation, low: float, high: float, dtype, gradient: bool, pairs, n_threads: int) -> None:
+def make_tables(
+    activation: Activation,
+    low: float,
+    high: float,
+    dtype: DTypeLike,
+    gradient: bool,
+    pairs: Iterable[tuple[int, int]],
+    n_threads: int,
+) -> None:
     """Make the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them with what `data` gave."""
     _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
@@ -95,7 +104,7 @@ def until_complete(prepare: Callable, run: Callable, n_threads: int):
 _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
 
 
-def _family(activation):
+def _family(activation: Activation) -> Family:
     with _families_lock:  # two threads shall not make the same tables twice
         return _families(activation)
 
@@ -103,7 +112,7 @@ def _family(activation):
 class Family:
     """Everything about one activation that does not depend on the points."""
 
-    def __init__(self, activation):
+    def __init__(self, activation: Activation) -> None:
         self.activation = activation
         self.kinked = bool(activation.kinks)
         self.gaussian = quadrature.gaussian(activation)

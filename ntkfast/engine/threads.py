@@ -1,16 +1,21 @@
 """Threads: how many, who holds BLAS back meanwhile, and what a fork does to them."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-
-from threadpoolctl import ThreadpoolController
+from typing import TYPE_CHECKING, Any
 
 from ntkfast.engine import _core
 from ntkfast.support.scalars import positive_integer
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 # More than any machine has use for; OpenMP ends the process when the system refuses it a thread.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
@@ -19,19 +24,19 @@ MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 class _State:
     """One per process; a child made by fork starts with a fresh one."""
 
-    def __init__(self, pool_is_lost=False):
+    def __init__(self, pool_is_lost: bool = False) -> None:
         self.lock = threading.Lock()
         self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent had used its threads
         self.pool_was_used = False
-        self.controller = None
-        self.callers = set()
-        self.limits = None
+        self.controller: ThreadpoolController | None = None
+        self.callers: set[object] = set()
+        self.limits: Any = None  # what holds BLAS back, threadpoolctl's
 
 
 _state = _State()
 
 
-def _after_fork():
+def _after_fork() -> None:
     global _state
     _state = _State(pool_is_lost=_state.pool_was_used or _state.pool_is_lost)
 
@@ -79,8 +84,16 @@ def resolve(n_threads: int | None) -> int:
     return n_threads
 
 
+def blas_controller() -> ThreadpoolController:
+    """threadpoolctl's view of the BLAS libraries, SciPy's among them, which may not have been loaded before."""
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 @contextlib.contextmanager
-def single_threaded_blas():
+def single_threaded_blas() -> Iterator[None]:
     """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight.
 
     Every caller has its own token, and who finds no token left restores the limits: whatever an interrupt skips, the
@@ -91,7 +104,7 @@ def single_threaded_blas():
         with state.lock:
             if state.limits is None:
                 if state.controller is None:
-                    state.controller = ThreadpoolController().select(user_api="blas")
+                    state.controller = blas_controller()
                 state.limits = state.controller.limit(limits=1)
             state.callers.add(token)
         yield

@@ -14,7 +14,8 @@ from ntkfast.experiments.storage import as_dict
 from ntkfast.experiments.verdicts import Finding, below, near, reported
 from ntkfast.experiments.work import Progress, working
 from ntkfast.infinite.kernels import ntk
-from ntkfast.learning.flow import EarlyStopping, LeastSquaresFlow
+from ntkfast.learning.early_stopping import EarlyStopping
+from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
 from ntkfast.plotting import plot_early_stopping
 from ntkfast.support.reprs import short
@@ -98,7 +99,7 @@ def plot(data: Stopping) -> Figure:
     """The losses against time, and the share of each component learned at the best time."""
     figure = new_figure(11, 4.5)
     left, right = figure.subplots(1, 2)
-    plot_early_stopping(data, left)
+    plot_early_stopping(data, ax=left)
     right.semilogx(data.eigenvalues, 1 - data.remaining, ".", markersize=4, color=COLOURS[0], label="component $i$")
     x = np.geomspace(max(data.eigenvalues[-1], 1e-12 * data.eigenvalues[0]), data.eigenvalues[0], 200)
     right.semilogx(x, -np.expm1(-x * data.t), color=COLOURS[1], linewidth=1, label=r"$1 - e^{-t\lambda}$")

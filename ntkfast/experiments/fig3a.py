@@ -169,7 +169,7 @@ def plot(data: Figure3a) -> Figure:
     limit = rf"limit kernel $\Theta^{{({data.net.depth})}}_\infty$"
     names = limit, f"network of width $n = {data.wide}$, power iteration"
     for ax, name, components in zip(axes, names, (data.components, data.wide_components), strict=True):
-        plot_plane(components[:, 1:], data.digits, ax)
+        plot_plane(components[:, 1:], data.digits, ax=ax)
         ax.set_title(name)
     return figure
 

@@ -109,7 +109,7 @@ def run(
             if report is not None:
                 report(done + 1, eigenvalues.size)
     variance = 1 / n_inputs  # w² |x|²/n_0 on the unit sphere
-    certified = [hermite_certificate(_activation(name), BETA, variance=variance).certifies for name in names]
+    certified = [hermite_certificate(_activation(name), bias_std=BETA, variance=variance).certifies for name in names]
     return Proposition2(np.array(names), np.array(depths), n, n_inputs, eigenvalues, errors, np.array(certified))
 
 

@@ -58,7 +58,7 @@ def run(
     (2, 2)
     """
     K = ntk(net, circle(2 * np.pi * np.arange(n) / n), progress=False)
-    return random_feature_convergence(K, P, repeats=repeats, rng=seed, progress=progress)
+    return random_feature_convergence(K, n_features=P, n_seeds=repeats, rng=seed, progress=progress)
 
 
 def plot(data: FeatureConvergence) -> Figure:

@@ -76,7 +76,7 @@ def run(
 def plot(data: Convergence) -> Figure:
     """The errors against the width."""
     figure = new_figure(6, 4.5)
-    plot_convergence(data, figure.subplots())
+    plot_convergence(data, ax=figure.subplots())
     return figure
 
 

@@ -1,10 +1,9 @@
 """Matrix products in place. All of SciPy's BLAS: NumPy's has threads of its own, and two pools wait for each other."""
 
 import numpy as np
-from scipy.linalg import blas
+import scipy
 
-_GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
-_AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
+_LETTER = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
 
 LONGEST = 2**30  # vectors that BLAS takes: it counts in 32 bits
 
@@ -18,8 +17,12 @@ def product(a, b, alpha=1.0, beta=0.0, out=None):
         out = np.empty((a.shape[0], b.shape[1]), a.dtype)
     # BLAS counts columns first: outᵀ ← alpha bᵀ aᵀ + beta outᵀ
     (left, trans_left), (right, trans_right) = _as_columns(b), _as_columns(a)
-    _GEMM[out.dtype](alpha, left, right, beta, out.T, trans_left, trans_right, overwrite_c=1)
+    _routine("gemm", out.dtype)(alpha, left, right, beta, out.T, trans_left, trans_right, overwrite_c=1)
     return out
+
+
+def _routine(name, dtype):
+    return getattr(scipy.linalg.blas, _LETTER[dtype] + name)
 
 
 def _as_columns(matrix):
@@ -29,6 +32,7 @@ def _as_columns(matrix):
 
 def add(x, out, alpha):
     """out ← out + alpha x for C-contiguous arrays of one shape and dtype, without a temporary."""
+    axpy = _routine("axpy", out.dtype)
     rows = max(1, LONGEST // out[0].size)
     for first in range(0, len(out), rows):
-        _AXPY[out.dtype](x[first : first + rows].reshape(-1), out[first : first + rows].reshape(-1), a=alpha)
+        axpy(x[first : first + rows].reshape(-1), out[first : first + rows].reshape(-1), a=alpha)

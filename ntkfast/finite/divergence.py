@@ -6,7 +6,7 @@ import contextlib
 import math
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
+import scipy
 
 from ntkfast.finite.norms import largest_eigenvalue
 from ntkfast.finite.products import ntk_vector_product
@@ -59,7 +59,7 @@ class Watch:
     def _hint(self):
         f, few = self.f, self.X[:: -(-len(self.X) // HINT_POINTS)]
         shape = (len(few), f.n_outputs)
-        kernel = LinearOperator(
+        kernel = scipy.sparse.linalg.LinearOperator(
             2 * [len(few) * f.n_outputs],
             matvec=lambda v: ntk_vector_product(f, few, v.reshape(shape)).reshape(-1),
             dtype=f.dtype,

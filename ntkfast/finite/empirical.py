@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import tangent, threads
 from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
@@ -14,10 +17,12 @@ from ntkfast.support import arrays, memory
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import positive_integer
+from ntkfast.support.typing import Progress
 
 __all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
 
 OUTPUTS = ("mean", "diagonal", "full")
+Outputs: TypeAlias = Literal["mean", "diagonal", "full"]
 BUDGET = 2**31  # bytes of layer factors, or of a Jacobian, that are held at once, unless memory= says otherwise
 
 
@@ -32,7 +37,7 @@ def _check_apart(out, f):
         raise ValueError("out: expected memory apart from the parameters of f, got an overlap")
 
 
-def check_outputs(outputs):
+def check_outputs(outputs: str) -> None:
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs: expected 'mean', 'diagonal' or 'full', got {outputs!r}")
 
@@ -146,8 +151,16 @@ class _Report:
 
 
 def empirical_ntk(
-    f: FiniteNetwork, X, Y=None, outputs="mean", *, out=None, n_threads=None, progress=None, memory=None
-) -> np.ndarray:
+    f: FiniteNetwork,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    outputs: Outputs = "mean",
+    *,
+    out: NDArray[np.floating] | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+    memory: int | None = None,
+) -> NDArray[np.floating]:
     """The tangent kernel of a network at its present parameters, Θ̂(x_i, y_j).
 
         Θ̂_kk'(x, x') = Σ_p lr_p ∂f_k(x)/∂θ_p ∂f_k'(x')/∂θ_p
@@ -245,7 +258,7 @@ def _points(f, X, Y):
     return f.points(X), None if Y is None else f.points(Y, "Y")
 
 
-def bytes_allowed(memory):
+def bytes_allowed(memory: int | None) -> int:
     """The argument memory=, checked."""
     return BUDGET if memory is None else positive_integer(memory, "memory")
 
@@ -261,7 +274,16 @@ def _require_finite(result):
             )
 
 
-def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, progress=None, memory=None) -> np.ndarray:
+def empirical_nngp(
+    f: FiniteNetwork,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    out: NDArray[np.floating] | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+    memory: int | None = None,
+) -> NDArray[np.floating]:
     """The covariance of the outputs over the parameters of the last layer, given all others.
 
         Σ̂(x, x') = w² α(x)·α(x')/n + β²
@@ -306,16 +328,21 @@ def empirical_nngp(f: FiniteNetwork, X, Y=None, *, out=None, n_threads=None, pro
     )
 
 
-def gram_from_jacobian(blocks, outputs="mean", *, n_threads=None) -> np.ndarray:
+def gram_from_jacobian(
+    blocks: Iterable[ArrayLike | tuple[ArrayLike, ArrayLike]],
+    outputs: Outputs = "mean",
+    *,
+    n_threads: int | None = None,
+) -> NDArray[np.floating]:
     """J Jᵀ from blocks of columns of a Jacobian that any other program has computed.
 
     Parameters
     ----------
     blocks : iterable
-        Arrays (n, k, p): the derivatives of k outputs at n points by some of the parameters, any number of these, which
-        may differ from block to block. Or tuples of two such arrays, (n, k, p) and (m, k, p), for the kernel of two
-        sets of points. An array (n, p) counts as (n, 1, p). If the first is float32, so is the result, else float64.
-        They are taken one after the other, so that a generator keeps one block in memory.
+        Arrays (n, k, p): the derivatives of k outputs at n points with respect to some of the parameters, any number
+        of these, which may differ from block to block. Or tuples of two such arrays, (n, k, p) and (m, k, p), for the
+        kernel of two sets of points. An array (n, p) counts as (n, 1, p). If the first is float32, so is the result,
+        else float64. They are taken one after the other, so that a generator keeps one block in memory.
     outputs : {"mean", "diagonal", "full"}
         As in `empirical_ntk`.
     n_threads : int, optional

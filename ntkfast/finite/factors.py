@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.finite import passes
-from ntkfast.finite.network import require_derivatives
+from ntkfast.finite.network import FiniteNetwork, require_derivatives
 from ntkfast.finite.steps import DenseStep, affine
 from ntkfast.support import memory
 
@@ -30,13 +31,13 @@ class LayerFactors:
         parametrisation.
     """
 
-    inputs: np.ndarray
-    sensitivities: np.ndarray | None
+    inputs: NDArray[np.floating]
+    sensitivities: NDArray[np.floating] | None
     weight: float
     bias: float
 
 
-def layer_factors(f, X) -> list[LayerFactors]:
+def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     """The factors of the empirical tangent kernel, layer by layer.
 
         Θ̂_kk'(x, x') = Σ_l (weight_l α^l(x)·α^l(x') + bias_l) (B^l_k(x)·B^l_k'(x'))
@@ -89,7 +90,7 @@ def layer_factors(f, X) -> list[LayerFactors]:
     return factors
 
 
-def covariance_factors(f, X) -> list[LayerFactors]:
+def covariance_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     """Factors of the second moment of an output over the parameters of the last Dense; what branches add to its outputs
     is given, and counts by its mean over the outputs.
     """

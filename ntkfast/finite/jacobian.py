@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.finite import blas, passes
 from ntkfast.support import arrays, memory
 
+if TYPE_CHECKING:  # which imports this module
+    from ntkfast.finite.network import FiniteNetwork
 
-def jacobian(f, X) -> np.ndarray:
+Parts: TypeAlias = list[NDArray[np.floating] | None]  # one for each Dense; None where it has no bias
+
+
+def jacobian(f: FiniteNetwork, X: NDArray[np.floating]) -> NDArray[np.floating]:
     """∂f_k(x_i)/∂θ_p, shape (N, n_outputs, n_parameters): see `FiniteNetwork.jacobian`; X suits f."""
     shape = (len(X), f.n_outputs, f.n_parameters)
     memory.require(2 * math.prod(shape) * f.dtype.itemsize, f"the Jacobian, {' x '.join(map(str, shape))},")
@@ -26,7 +33,7 @@ def jacobian(f, X) -> np.ndarray:
     return result
 
 
-def split(f, flat):
+def split(f: FiniteNetwork, flat: NDArray[np.floating]) -> tuple[Parts, Parts]:
     """Views of (..., n_parameters) as lists of weights (..., n_out, n_in) and biases (..., n_out) or None."""
     weights, biases, start = [], [], 0
     for weight, bias in zip(f.weights, f.biases, strict=True):
@@ -49,7 +56,7 @@ def pull_back(f, tape, cotangent, weights, biases, with_rates=True):
             biases[layer] += bias_lr * f.bias_scales[layer] * g[0].sum(axis=0)
 
 
-def vector(values, name, shape, dtype):
+def vector(values: ArrayLike, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.floating]:
     values = arrays.real(values, name)
     if values.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ntkfast.finite import passes
 from ntkfast.finite.divergence import Watch
@@ -12,7 +14,9 @@ from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.jacobian import pull_back, split, vector
 from ntkfast.finite.network import FiniteNetwork, require_derivatives
 from ntkfast.support import losses
+from ntkfast.support.losses import Loss
 from ntkfast.support.scalars import non_negative_integer, non_negative_number, positive_number
+from ntkfast.support.typing import Array
 
 __all__ = ["LinearizedNetwork", "linearize"]
 
@@ -30,27 +34,30 @@ class LinearizedNetwork:
         θ - θ0, in the order of `FiniteNetwork.jacobian`.
     """
 
-    def __init__(self, network: FiniteNetwork, displacement=None):
+    def __init__(self, network: FiniteNetwork, displacement: ArrayLike | None = None) -> None:
         require_derivatives(network)
         self.network = network
+        self.displacement: Array
         if displacement is None:
             self.displacement = np.zeros(network.n_parameters, network.dtype)
         else:
             self.displacement = vector(displacement, "displacement", (network.n_parameters,), network.dtype).copy()
 
-    def __call__(self, X) -> np.ndarray:
+    def __call__(self, X: ArrayLike) -> Array:
         """The outputs at X (N, n_inputs), shape (N, n_outputs)."""
-        f, X = self.network, self.network.points(X)
+        f, points = self.network, self.network.points(X)
         weights, biases = split(f, self.displacement)
-        result = np.empty((len(X), f.n_outputs), f.dtype)
-        for rows in passes.blocks(f, len(X)):
-            tape = []
-            result[rows] = passes.forward(f, X[rows], tape)
+        result = np.empty((len(points), f.n_outputs), f.dtype)
+        for rows in passes.blocks(f, len(points)):
+            tape: list[Any] = []
+            result[rows] = passes.forward(f, points[rows], tape)
             result[rows] += passes.tangent(f, tape, weights, biases)
         return result
 
-    def train(self, X, y, steps: int = 1000, learning_rate: float = 1.0, loss="mse") -> LinearizedNetwork:
-        """Full-batch gradient descent on the parameters, as `train` does it for networks.
+    def train(
+        self, X: ArrayLike, y: ArrayLike, *, steps: int = 1000, learning_rate: float = 1.0, loss: Loss = "mse"
+    ) -> LinearizedNetwork:
+        """Full-batch gradient descent on the parameters, as `ntkfast.train` does it for networks.
 
         On least squares, with Π = Θ̂/N on the data, the outputs after m steps are y + (1 - ηΠ)^m (f - y).
 
@@ -58,12 +65,12 @@ class LinearizedNetwork:
         ----------
         X : array_like, shape (N, n_inputs)
         y : array_like
-            Targets, as the loss has them.
+            Targets, as the loss takes them.
         steps : int
         learning_rate : float
-            η: the outputs move by -η (1/N) Θ̂ d a step.
+            η: the outputs move by -η (1/N) Θ̂ d in a step.
         loss : {"mse", "logistic", "softmax", "huber"} or callable
-            As in `ntkfast.support.losses.get`.
+            As in `ntkfast.train`.
 
         Returns
         -------
@@ -73,28 +80,26 @@ class LinearizedNetwork:
         Raises
         ------
         DivergenceError
-            As in `train`.
+            As in `ntkfast.train`.
         TypeError, ValueError
             An argument is not as described.
 
         Examples
         --------
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
-        >>> from ntkfast.finite.linearized import linearize
-        >>> f = FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
-        >>> linearize(f).train([[1.0], [-1.0]], [2.0, 3.0], steps=200)([[1.0], [-1.0]]).round(3)
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+        >>> nf.linearize(f).train([[1.0], [-1.0]], [2.0, 3.0], steps=200)([[1.0], [-1.0]]).round(3)
         array([[2.],
                [3.]])
         """
-        f, X = self.network, self.network.points(X)
+        f, points = self.network, self.network.points(X)
         steps, rate = non_negative_integer(steps, "steps"), positive_number(learning_rate, "learning_rate")
-        cost = losses.get(loss, y, (len(X), f.n_outputs), f.dtype)
+        cost = losses.get(loss, y, (len(points), f.n_outputs), f.dtype)
         displacement = self.displacement.copy()
         weights, biases = split(f, displacement)
-        tape = []
-        start = passes.forward(f, X, tape)
-        watch = Watch(f, X, rate, cost if isinstance(loss, str) else None)
+        tape: list[Any] = []
+        start = passes.forward(f, points, tape)
+        watch = Watch(f, points, rate, cost if isinstance(loss, str) else None)
         with np.errstate(over="ignore", invalid="ignore"):
             for step in range(steps + 1):
                 outputs = start + passes.tangent(f, tape, weights, biases)
@@ -103,11 +108,11 @@ class LinearizedNetwork:
                     watch.check(step, value, outputs)
                 if step == steps:
                     break
-                pull_back(f, list(tape), (-rate / len(X)) * d, weights, biases)
+                pull_back(f, list(tape), (-rate / len(points)) * d, weights, biases)
         return LinearizedNetwork(f, displacement)
 
-    def flow(self, X, y, t: float) -> LinearizedNetwork:
-        """Gradient flow on least squares for time t, by the eigenvectors of Θ̂.
+    def flow(self, X: ArrayLike, y: ArrayLike, t: float) -> LinearizedNetwork:
+        """Gradient flow on least squares for a time t, computed from the eigenvectors of Θ̂.
 
         With Π = Θ̂/N on the data, its outputs are y + exp(-tΠ) (f - y) there, and elsewhere those of the displacement
         -diag(lr) Jᵀ (1/N) Π⁻¹ (1 - exp(-tΠ)) (f - y) (Jacot, Gabriel and Hongler 2018, section 5).
@@ -123,26 +128,40 @@ class LinearizedNetwork:
         -------
         LinearizedNetwork
             A new one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described.
+
+        Examples
+        --------
+        >>> import math
+        >>> import ntkfast as nf
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+        >>> nf.linearize(f).flow([[1.0], [-1.0]], [2.0, 3.0], math.inf)([[1.0], [-1.0]]).round(3)
+        array([[2.],
+               [3.]])
         """
-        f, X = self.network, self.network.points(X)
+        f, points = self.network, self.network.points(X)
         t = math.inf if t == math.inf else non_negative_number(t, "t")
-        n, shape = len(X), (len(X), f.n_outputs)
-        _, d = losses.get("mse", y, shape, f.dtype)(self(X))
-        kernel = np.swapaxes(empirical_ntk(f, X, outputs="full"), 1, 2).reshape(2 * [n * f.n_outputs])
+        n, shape = len(points), (len(points), f.n_outputs)
+        _, d = losses.get("mse", y, shape, f.dtype)(self(points))
+        kernel = np.swapaxes(empirical_ntk(f, points, outputs="full"), 1, 2).reshape(2 * [n * f.n_outputs])
         rates, modes = np.linalg.eigh(kernel / n)
-        moves = rates > len(rates) * np.finfo(f.dtype).eps * rates[-1]  # the rest is the null space, as rounding has it
+        moves = rates > len(rates) * np.finfo(f.dtype).eps * rates[-1]  # the rest is the null space, to rounding
         with np.errstate(invalid="ignore", divide="ignore"):
             passed = np.where(moves, -np.expm1(-t * rates) / rates, 0.0 if t == math.inf else t)
         pull = (modes @ (passed * (modes.T @ d.reshape(-1)))).reshape(shape) / n
         step = np.zeros(f.n_parameters, f.dtype)
         weights, biases = split(f, step)
-        tape = []
-        passes.forward(f, X, tape)
+        tape: list[Any] = []
+        passes.forward(f, points, tape)
         pull_back(f, tape, pull.astype(f.dtype), weights, biases)
         return LinearizedNetwork(f, self.displacement - step)
 
 
-def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
+def linearize(f: FiniteNetwork, displacement: ArrayLike | None = None) -> LinearizedNetwork:
     """The network linearised in its parameters.
 
     Parameters
@@ -163,10 +182,8 @@ def linearize(f: FiniteNetwork, displacement=None) -> LinearizedNetwork:
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> from ntkfast.finite.linearized import linearize
-    >>> f = FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
-    >>> bool((linearize(f)([[2.0]]) == f([[2.0]])).all())
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+    >>> bool((nf.linearize(f)([[2.0]]) == f([[2.0]])).all())
     True
     """
     return LinearizedNetwork(f, displacement)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.finite import jacobian, passes, saving
 from ntkfast.finite.steps import steps_of
@@ -15,10 +19,12 @@ from ntkfast.networks.network import check_network
 from ntkfast.support import memory
 from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
 from ntkfast.support.scalars import generator, positive_integer
+from ntkfast.support.typing import Seed
 
 __all__ = ["FiniteNetwork"]
 
 PARAMETRIZATIONS = ("ntk", "standard")
+Parametrization: TypeAlias = Literal["ntk", "standard"]
 
 
 class FiniteNetwork:
@@ -65,7 +71,13 @@ class FiniteNetwork:
     array([[1.414214]])
     """
 
-    def __init__(self, net: Network, weights, biases, parametrization: str = "ntk"):
+    def __init__(
+        self,
+        net: Network,
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike | None],
+        parametrization: Parametrization = "ntk",
+    ) -> None:
         self.steps, denses = _compiled(net)
         _check_parametrization(parametrization)
         self.net, self.parametrization = net, parametrization
@@ -86,7 +98,14 @@ class FiniteNetwork:
 
     @classmethod
     def init(
-        cls, net: Network, n_inputs: int, widths=None, n_outputs: int = 1, rng=None, dtype=None, parametrization="ntk"
+        cls,
+        net: Network,
+        n_inputs: int,
+        widths: int | Sequence[int] | None = None,
+        n_outputs: int = 1,
+        rng: Seed = None,
+        dtype: DTypeLike | None = None,
+        parametrization: Parametrization = "ntk",
     ) -> FiniteNetwork:
         """A network with random parameters.
 
@@ -151,7 +170,7 @@ class FiniteNetwork:
     def n_parameters(self) -> int:
         return sum(array.size for array in (*self.weights, *self.biases) if array is not None)
 
-    def __call__(self, X) -> np.ndarray:
+    def __call__(self, X: ArrayLike) -> NDArray[np.floating]:
         """The outputs at the points X.
 
         Parameters
@@ -168,7 +187,7 @@ class FiniteNetwork:
             outputs[rows] = passes.forward(self, X[rows])
         return outputs
 
-    def jacobian(self, X) -> np.ndarray:
+    def jacobian(self, X: ArrayLike) -> NDArray[np.floating]:
         """∂f_k(x_i)/∂θ_p, for small networks: tangent kernels and products with the Jacobian do without it.
 
         The parameters are in the order weights (by rows), biases of each `Dense` in turn. It is the plain derivative:
@@ -206,7 +225,7 @@ class FiniteNetwork:
         biases = [None if bias is None else bias.copy() for bias in self.biases]
         return FiniteNetwork(self.net, [weight.copy() for weight in self.weights], biases, self.parametrization)
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one .npz file; `load` reads it.
 
         The file is complete or not there at all: it is written beside `path` as .ntkfast-….tmp and renamed. A file that
@@ -227,7 +246,7 @@ class FiniteNetwork:
         saving.write(self, path)
 
     @classmethod
-    def load(cls, path, net: Network | None = None) -> FiniteNetwork:
+    def load(cls, path: str | os.PathLike[str], net: Network | None = None) -> FiniteNetwork:
         """The network that `save` wrote. Nothing in the file is executed.
 
         Parameters
@@ -263,7 +282,7 @@ class FiniteNetwork:
         """
         return saving.read(path, net, cls)
 
-    def points(self, X, name="X") -> np.ndarray:
+    def points(self, X: ArrayLike, name: str = "X") -> NDArray[np.floating]:
         """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
         array = as_points(X, name)
         if array.shape[1] != self.n_inputs:
@@ -273,7 +292,7 @@ class FiniteNetwork:
             require_finite(array, np.einsum("ij,ij->i", array, array), name)
         return array
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         widths = [self.n_inputs, *map(len, self.weights)]
         return (
             f"FiniteNetwork({self.net!r}, widths {'-'.join(map(str, widths))}, {self.dtype}, "
@@ -325,7 +344,7 @@ def _check_shapes(weights, shapes):
             raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
 
 
-def require_derivatives(f):
+def require_derivatives(f: FiniteNetwork) -> None:
     """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
     if not isinstance(f, FiniteNetwork):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")

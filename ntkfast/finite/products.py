@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.finite import passes
 from ntkfast.finite.jacobian import pull_back, split, vector
@@ -12,7 +13,7 @@ from ntkfast.support import arrays
 __all__ = ["jvp", "ntk_vector_product", "vjp"]
 
 
-def jvp(f: FiniteNetwork, X, tangent) -> np.ndarray:
+def jvp(f: FiniteNetwork, X: ArrayLike, tangent: ArrayLike) -> NDArray[np.floating]:
     """J v: how the outputs at X move as the parameters move along v.
 
     Parameters
@@ -51,7 +52,7 @@ def jvp(f: FiniteNetwork, X, tangent) -> np.ndarray:
     return result
 
 
-def vjp(f: FiniteNetwork, X, cotangent) -> np.ndarray:
+def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floating]:
     """Jᵀ u = Σ_ik u_ik ∂f_k(x_i)/∂θ.
 
     Parameters
@@ -91,7 +92,7 @@ def vjp(f: FiniteNetwork, X, cotangent) -> np.ndarray:
     return result
 
 
-def ntk_vector_product(f: FiniteNetwork, X, v) -> np.ndarray:
+def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[np.floating]:
     """Θ̂ v, the empirical tangent kernel of X times a vector, by Jᵀ and then J: neither Θ̂ nor J is formed.
 
         (Θ̂ v)_k(x_i) = Σ_jk' Θ̂_kk'(x_i, x_j) v_jk',    Θ̂ = J diag(lr) Jᵀ

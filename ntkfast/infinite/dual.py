@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from ntkfast.engine.duals import duals
 from ntkfast.networks import Activation
 from ntkfast.networks.activations import get
@@ -9,7 +12,7 @@ from ntkfast.networks.activations import get
 __all__ = ["dual", "dual_derivative"]
 
 
-def dual(activation: str | Activation, q1, q2, c):
+def dual(activation: str | Activation, q1: ArrayLike, q2: ArrayLike, c: ArrayLike) -> NDArray[np.float64] | float:
     """E[φ(u)φ(v)] for Gaussian u, v of variances q1, q2 and covariance c.
 
     Parameters
@@ -38,7 +41,9 @@ def dual(activation: str | Activation, q1, q2, c):
     return duals(get(activation), q1, q2, c)[0]
 
 
-def dual_derivative(activation: str | Activation, q1, q2, c):
+def dual_derivative(
+    activation: str | Activation, q1: ArrayLike, q2: ArrayLike, c: ArrayLike
+) -> NDArray[np.float64] | float:
     """E[φ'(u)φ'(v)], the derivative of `dual` with respect to c; arguments, result and errors as there.
 
     Where φ jumps, its derivative counts without the delta there.

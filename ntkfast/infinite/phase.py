@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import series
 from ntkfast.infinite.dual import dual, dual_derivative
@@ -56,7 +57,7 @@ class Phase:
     phase: str
     correlation_depth: float
 
-    def variance_map(self, q):
+    def variance_map(self, q: ArrayLike) -> NDArray[np.float64] | float:
         """V(q) = w² E[φ(√q z)²] + β² for z ~ N(0, 1), the variance one layer later.
 
         Parameters
@@ -85,7 +86,7 @@ class Phase:
         square, _ = _moments(self.activation, q.ravel())
         return _as_given((self.weight_std**2 * square + self.bias_std**2).reshape(q.shape))
 
-    def correlation_map(self, c):
+    def correlation_map(self, c: ArrayLike) -> NDArray[np.float64] | float:
         """R(c) = (w² E[φ(u)φ(v)] + β²)/q*, u and v of variance q* and covariance c q*: the correlation one layer later.
 
         At q* = 0 it is the limit β → 0. If the variance of a positively homogeneous φ diverges, it is the limit q → ∞,
@@ -136,13 +137,13 @@ class PhaseDiagram:
     """
 
     activation: Activation
-    weight_stds: np.ndarray
-    bias_stds: np.ndarray
-    q_star: np.ndarray
-    chi_1: np.ndarray
+    weight_stds: NDArray[np.float64]
+    bias_stds: NDArray[np.float64]
+    q_star: NDArray[np.float64]
+    chi_1: NDArray[np.float64]
 
     @cached_property
-    def c_star(self) -> np.ndarray:
+    def c_star(self) -> NDArray[np.float64]:
         w2 = np.broadcast_to(self.weight_stds**2, self.chi_1.shape)
         flat = _fixed_correlations(self.activation, w2.ravel(), self.q_star.ravel(), self.chi_1.ravel())
         return flat.reshape(self.chi_1.shape)
@@ -215,7 +216,7 @@ def phase(net: Network) -> Phase:
     return Phase(activation, dense.weight_std, dense.bias_std, q, c, chi, name, depth)
 
 
-def phase_diagram(activation: str | Activation, weight_stds, bias_stds) -> PhaseDiagram:
+def phase_diagram(activation: str | Activation, weight_stds: ArrayLike, bias_stds: ArrayLike) -> PhaseDiagram:
     """q*, χ₁ and c* of `phase` for all pairs of a weight_std and a bias_std.
 
     Parameters

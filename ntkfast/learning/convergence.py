@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.norms import operator_norm
 from ntkfast.infinite.kernels import ntk
@@ -15,6 +18,7 @@ from ntkfast.support import arrays, reprs
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import generator, positive_integer
+from ntkfast.support.typing import Array, Progress, Seed
 
 __all__ = ["Convergence", "convergence"]
 
@@ -32,23 +36,25 @@ class Convergence:
     mean, median : ndarray, shape (n,)
         Of the errors over seeds.
     slope, slope_error : float
-        Of the regression line of log error against log width over all networks, and its standard error; nan for a
-        single width, the error also for fewer than three networks.
+        Slope of the regression line of log error against log width over all networks, and its standard error. Both are
+        nan for a single width, the standard error also for fewer than three networks.
     """
 
     net: Network
-    widths: np.ndarray
-    errors: np.ndarray
+    widths: NDArray[np.int_]
+    errors: Array
 
     __repr__ = reprs.short
 
     @property
-    def mean(self) -> np.ndarray:
-        return self.errors.mean(axis=1)
+    def mean(self) -> Array:
+        mean: Array = self.errors.mean(axis=1)
+        return mean
 
     @property
-    def median(self) -> np.ndarray:
-        return np.median(self.errors, axis=1)
+    def median(self) -> Array:
+        median: Array = np.median(self.errors, axis=1)
+        return median
 
     @property
     def slope(self) -> float:
@@ -58,7 +64,7 @@ class Convergence:
     def slope_error(self) -> float:
         return self._fit()[1]
 
-    def _fit(self):
+    def _fit(self) -> tuple[float, float]:
         x = np.repeat(np.log(self.widths), self.errors.shape[1])
         y = np.log(self.errors.reshape(-1))
         x, y = x - x.mean(), y - y.mean()
@@ -70,8 +76,18 @@ class Convergence:
         return float(slope), float(np.sqrt(rest @ rest / (len(x) - 2) / spread)) if len(x) > 2 else np.nan
 
 
-def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, progress=None) -> Convergence:
-    """The distance of the empirical tangent kernel to the limit kernel for random networks of several widths.
+def convergence(
+    net: Network,
+    X: ArrayLike,
+    widths: Iterable[int],
+    *,
+    n_seeds: int = 10,
+    rng: Seed = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Convergence:
+    """The distance of the empirical tangent kernel from the limit kernel for random networks of several widths.
 
     At initialisation Θ̂ → Θ as the width grows (Jacot, Gabriel and Hongler 2018, Theorem 1), with fluctuations of
     order 1/√width: a slope of -1/2.
@@ -79,16 +95,16 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     Parameters
     ----------
     net : Network
-        Without `Dropout`, which the limit kernel knows and the empirical one leaves out.
+        Without `Dropout`, which the limit kernel includes and the empirical one leaves out.
     X : array_like, shape (N, d)
     widths : sequence of int
-        Number of units of all hidden layers.
+        Numbers of units of the hidden layers.
     n_seeds : int
         Networks per width.
     rng : None, int or numpy.random.Generator
     dtype : {float32, float64}, optional
         Precision of the networks. Default: float32 if X is, else float64. The limit is computed in float64.
-    progress : bool or callable, optional
+    n_threads, progress
         As in `ntkfast.ntk`.
 
     Returns
@@ -103,16 +119,13 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.convergence import convergence
-    >>> result = convergence(nf.MLP(depth=3), [[1.0, 0.0], [0.6, 0.8]], widths=[100, 1600], rng=0)
+    >>> result = nf.convergence(nf.MLP(depth=3), [[1.0, 0.0], [0.6, 0.8]], widths=[100, 1600], rng=0)
     >>> round(result.slope, 1)
     -0.5
     """
-    from ntkfast.finite.empirical import empirical_ntk
-
     refuse_dropout(net)
-    X = arrays.as_points(X, "X")
-    dtype = arrays.working_dtype(dtype, X)
+    points = arrays.as_points(X, "X")
+    dtype = arrays.working_dtype(dtype, points)
     if isinstance(widths, str) or not np.iterable(widths):
         raise TypeError(f"widths: expected a sequence of integers, got {type(widths).__name__}")
     widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
@@ -121,15 +134,15 @@ def convergence(net: Network, X, widths, n_seeds: int = 10, rng=0, dtype=None, p
     n_seeds = positive_integer(n_seeds, "n_seeds")
     check_progress(progress)
     rng = generator(rng)
-    limit = ntk(net, X, dtype=np.float64)
+    limit = ntk(net, points, dtype=np.float64, n_threads=n_threads)
     size = operator_norm(limit)
     if size == 0:
         raise ValueError("X: expected points whose limit kernel is not 0")
     errors = np.empty((len(widths), n_seeds))
     with reporter(progress, "convergence") as report:
         for done, (row, seed) in enumerate(np.ndindex(errors.shape)):
-            f = FiniteNetwork.init(net, X.shape[1], widths[row], rng=rng, dtype=dtype)
-            errors[row, seed] = operator_norm(empirical_ntk(f, X) - limit) / size
+            f = FiniteNetwork.init(net, points.shape[1], widths[row], rng=rng, dtype=dtype)
+            errors[row, seed] = operator_norm(empirical_ntk(f, points, n_threads=n_threads) - limit) / size
             if report is not None:
                 report(done + 1, errors.size)
     return Convergence(net, np.array(widths), errors)

@@ -1,23 +1,38 @@
-"""Factors of a positive semi-definite matrix K: Cholesky's, in place if asked for, or the eigendecomposition.
+"""Factors of a positive semi-definite matrix K: Cholesky's, in place if asked for, or the eigendecomposition."""
 
-Both have solve(B) = K⁻¹ B, half = F with F Fᵀ = K, and half_solve(B) = F⁻¹ B.
-"""
+from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
-from scipy import linalg
+import scipy
 
-from ntkfast.learning import checks
+from ntkfast.learning import definiteness
 from ntkfast.support import arrays, memory
 from ntkfast.support.progress import reporter
+from ntkfast.support.typing import Array, Progress
 
 AT_ONCE = 16384  # a matrix up to this size is factored by one call, within some ten seconds
 TILE = 2048
 
 
-def fortran(K, overwrite, what):
+class Factor(Protocol):
+    """What both kinds of factor can do."""
+
+    @property
+    def half(self) -> Array:
+        """F with F Fᵀ = K, (n, rank)."""
+
+    def solve(self, B: Array) -> Array:
+        """K⁻¹ B."""
+
+    def half_solve(self, B: Array) -> Array:
+        """F⁻¹ B."""
+
+
+def fortran(K: Array, overwrite: bool, what: str) -> Array:
     """The symmetric K in Fortran order: the same memory if it is to be overwritten, else a copy."""
     array = K.T if K.flags.c_contiguous else K
     if overwrite:
@@ -27,32 +42,34 @@ def fortran(K, overwrite, what):
 
 
 class Cholesky:
-    """K = L Lᵀ. Above the diagonal of `half` stands K's other triangle, or L's zeros if `factor` made it."""
+    """K = L Lᵀ. Above its diagonal `half` holds K's other triangle, or L's zeros if `factor` made it."""
 
-    def __init__(self, half, diagonal):
+    def __init__(self, half: Array, diagonal: Array) -> None:
         self.half = half  # (n, n), Fortran order
         self._diagonal = diagonal  # of K
 
-    def _lapack(self, name):  # not kept: LAPACK's functions cannot be pickled
-        return linalg.get_lapack_funcs(name, (self.half,))
+    def _lapack(self, name: str) -> Any:  # not kept: LAPACK's functions cannot be pickled
+        return scipy.linalg.get_lapack_funcs(name, (self.half,))
 
-    def solve(self, B):
-        return self._lapack("potrs")(self.half, B, lower=1)[0]
+    def solve(self, B: Array) -> Array:
+        solution: Array = self._lapack("potrs")(self.half, B, lower=1)[0]
+        return solution
 
-    def half_solve(self, B):
-        return self._lapack("trtrs")(self.half, B, lower=1)[0]
+    def half_solve(self, B: Array) -> Array:
+        solution: Array = self._lapack("trtrs")(self.half, B, lower=1)[0]
+        return solution
 
-    def log_determinant(self):
-        return 2 * np.log(self.half.diagonal().astype(np.float64)).sum()
+    def log_determinant(self) -> float:
+        return float(2 * np.log(self.half.diagonal().astype(np.float64)).sum())
 
-    def inverse(self):
+    def inverse(self) -> Array:
         """K⁻¹, symmetric, (n, n)."""
         memory.require(self.half.nbytes, "the inverse of the kernel")
-        inverse = self._lapack("potri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
+        inverse: Array = self._lapack("potri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
         arrays.mirror(inverse)
         return inverse
 
-    def matrix(self):
+    def matrix(self) -> Array:
         """K again, from the triangle that was not written to; the factor is lost."""
         K = self.half
         arrays.mirror(K.T)
@@ -60,18 +77,20 @@ class Cholesky:
         return K
 
 
-def cholesky(K, *, overwrite=False, rcond=None, progress=None):
+def cholesky(
+    K: Array, *, overwrite: bool = False, rcond: float | None = None, progress: Progress = None
+) -> Cholesky | None:
     """The Cholesky factor, or None (and K as it was) if K is not positive definite beyond rounding.
 
-    Beyond rounding: its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default N eps. That
-    is safe: the 1-norm's condition number is at least the ratio of the eigenvalues. An interrupt, too, leaves K as it
-    was.
+    Beyond rounding means that its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default
+    N eps. That is safe: the condition number in the 1-norm is at least the ratio of the eigenvalues. An interrupt, too,
+    leaves K as it was.
     """
     A = fortran(K, overwrite, "a Cholesky factor")
-    pocon, lange = linalg.get_lapack_funcs(("pocon", "lange"), (A,))
+    pocon, lange = scipy.linalg.get_lapack_funcs(("pocon", "lange"), (A,))
     norm = lange("1", A)
     factor = Cholesky(A, A.diagonal().copy())
-    rcond = len(A) * np.finfo(A.dtype).eps if rcond is None else rcond
+    rcond = len(A) * float(np.finfo(A.dtype).eps) if rcond is None else rcond
     try:
         if _factor_in_place(A, progress) and pocon(A, norm, uplo="L")[0] > rcond:
             return factor
@@ -84,19 +103,17 @@ def cholesky(K, *, overwrite=False, rcond=None, progress=None):
     return None
 
 
-def _factor_in_place(A, progress):
+def _factor_in_place(A: Array, progress: Progress) -> bool:
     """Write the Cholesky factor over A's lower triangle (Fortran order); whether A was positive definite.
 
-    LAPACK's potrf; for a large A tile by tile, each of the factor's from those to its left, so that it shows its
-    progress and can be interrupted. That costs a tenth more (N = 30000, two threads).
+    By LAPACK's potrf; a large A is factored tile by tile, each computed from those to its left, so that it shows its
+    progress and can be interrupted. That takes a tenth longer (N = 30000, two threads).
     """
-    potrf, trsm, gemm, syrk = (
-        *linalg.get_lapack_funcs(("potrf",), (A,)),
-        *linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,)),
-    )
+    potrf = scipy.linalg.get_lapack_funcs("potrf", (A,))
+    trsm, gemm, syrk = scipy.linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,))
     n = len(A)
     if n <= AT_ONCE:
-        return potrf(A, lower=1, clean=0, overwrite_a=1)[1] == 0
+        return bool(potrf(A, lower=1, clean=0, overwrite_a=1)[1] == 0)
     memory.require(2 * TILE * n * A.dtype.itemsize, "the tiles of a Cholesky factor")
     tiles = [slice(start, min(start + TILE, n)) for start in range(0, n, TILE)]
     m, done = len(tiles), 0
@@ -129,48 +146,48 @@ class Eigen:
     The largest entry of every eigenvector in absolute value (the first of them) is positive.
     """
 
-    values: np.ndarray  # (n,)
-    vectors: np.ndarray  # (n, n)
+    values: Array  # (n,)
+    vectors: Array  # (n, n)
     floor: float  # eigenvalues up to here count as 0
-    noise: float  # 2-norm of what seems to be wrong in K; 0 if no eigenvalue is negative
+    error: float  # 2-norm of what seems to be wrong in K; 0 if no eigenvalue is negative
 
-    def solve(self, B):
+    def solve(self, B: Array) -> Array:
         inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)
         return self.vectors @ (inverse[:, None] * (self.vectors.T @ B))
 
     @cached_property
-    def half(self):
+    def half(self) -> Array:
         rank = np.count_nonzero(self.values)
         return self.vectors[:, len(self.values) - rank :] * np.sqrt(self.values[len(self.values) - rank :])
 
-    def half_solve(self, B):
+    def half_solve(self, B: Array) -> Array:
         rank = self.half.shape[1]
         return (self.half.T @ B) / self.values[len(self.values) - rank :, None]
 
 
-def eigen(K, name, *, overwrite=False):
+def eigen(K: Array, name: str, *, overwrite: bool = False) -> Eigen:
     """The eigendecomposition of K.
 
-    By syevr: beside K it needs the eigenvectors only, where syevd wants 2 N² more, a number that overflows LAPACK's
-    integers from N = 32767 on.
+    By syevr: in addition to K it needs memory for the eigenvectors only, where syevd wants 2 N² numbers more, a count
+    that overflows LAPACK's integers from N = 32767 on.
     """
     A = fortran(K, overwrite, "an eigendecomposition")
     memory.require(K.nbytes, "the eigenvectors")
-    values, vectors = linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
     fix_signs(vectors)
-    values, floor, noise = checks.semi_definite(values, name)
-    return Eigen(values, vectors, floor, noise)
+    values, floor, error = definiteness.semi_definite(values, name)
+    return Eigen(values, vectors, floor, error)
 
 
-def fix_signs(vectors):
-    """Turn columns, in place, so that the largest entry in absolute value (the first of them) is positive."""
+def fix_signs(vectors: Array) -> None:
+    """Flip columns, in place, so that their largest entry in absolute value (the first of them) is positive."""
     for part in arrays.blocks(vectors.shape[1]):
         block = vectors[:, part]
         largest = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])]
         block *= np.where(largest < 0, -1, 1).astype(block.dtype)
 
 
-def factor(K, name):
+def factor(K: Array, name: str) -> Factor:
     """Cholesky's factor if K is positive definite beyond rounding, else the eigendecomposition."""
     found = cholesky(K)
     if found is None:
@@ -181,7 +198,9 @@ def factor(K, name):
     return found
 
 
-def smallest_eigenvalue(K):
+def smallest_eigenvalue(K: Array) -> float:
     """λ_min of the symmetric K, by LAPACK's syevr for one eigenvalue."""
     A = fortran(K, False, "an eigenvalue")
-    return float(linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0])
+    return float(
+        scipy.linalg.eigh(A, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True, check_finite=False)[0]
+    )

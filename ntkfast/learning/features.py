@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning import checks
-from ntkfast.learning.factor import factor
+from ntkfast.learning.factor import Factor, factor
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
 from ntkfast.support import memory, reprs
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.scalars import generator
+from ntkfast.support.typing import Array, Progress, Seed
 
 __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergence", "random_feature_model"]
 
@@ -27,28 +30,30 @@ class RandomFeatureModel:
     features : ndarray, shape (N, P)
         The functions f^(p) on the points.
     theta : ndarray, shape (P,)
-        The parameters at initialisation, iid N(0, 1). float32 as all else if K is so, else float64.
+        The parameters at initialisation, iid N(0, 1). Both are float32 if K is, else float64.
     """
 
-    features: np.ndarray
-    theta: np.ndarray
+    features: Array
+    theta: Array
 
     __repr__ = reprs.short
 
-    def __call__(self, theta=None):
+    def __call__(self, theta: ArrayLike | None = None) -> Array:
         """F_θ on the points, (N,), at initialisation by default."""
         shape, dtype = (1, len(self.theta)), self.theta.dtype
-        theta = self.theta if theta is None else checks.matrix([theta], "theta", shape, dtype)[0]
-        return self.features @ theta / np.sqrt(self.features.dtype.type(len(theta)))
+        parameters = self.theta if theta is None else checks.matrix([theta], "theta", shape, dtype)[0]
+        values: Array = self.features @ parameters / np.sqrt(dtype.type(len(parameters)))
+        return values
 
-    def kernel(self):
+    def kernel(self) -> Array:
         """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, (N, N): it does not depend on θ."""
-        return self.features @ self.features.T / self.features.shape[1]
+        kernel: Array = self.features @ self.features.T / self.features.shape[1]
+        return kernel
 
-    def flow(self, y):
+    def flow(self, y: ArrayLike) -> LeastSquaresFlow:
         """Gradient descent on θ for the least-squares cost, as the flow of the tangent kernel.
 
-        It starts where it is told to: at F with mean(t, f0=model()), else at 0.
+        Its methods start from 0 by default, and from the model itself with mean(t, f0=model()).
 
         Parameters
         ----------
@@ -61,20 +66,22 @@ class RandomFeatureModel:
         return LeastSquaresFlow(self.kernel(), y)
 
 
-def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
-    """A linear model of P random functions whose tangent kernel is near K.
+def random_feature_model(
+    K_xx: ArrayLike | Network, X: ArrayLike | None = None, *, n_features: int, rng: Seed = None
+) -> RandomFeatureModel:
+    """A linear model of P random functions whose tangent kernel is close to K.
 
     The f^(p) are independent with covariance K, here Gaussian, so that (1/P) Σ f^(p) ⊗ f^(p) tends to K by the law of
     large numbers, with an error like P^{-1/2} (Jacot, Gabriel and Hongler 2018, section 3.1).
 
     Parameters
     ----------
-    K : array_like, shape (N, N), or Network
-        A kernel on the points, or a network: its tangent kernel Θ^L on X is taken.
-    P : int
-        Number of features.
+    K_xx : array_like, shape (N, N), or Network
+        K on the points; or a network, for its tangent kernel Θ^L on X.
     X : array_like, shape (N, d), optional
-        Points, with a network.
+        The points, with a network.
+    n_features : int
+        P.
     rng : None, int or numpy.random.Generator
 
     Returns
@@ -84,7 +91,7 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described; K is not positive semi-definite.
+        An argument is not as described, or K is not positive semi-definite.
     MemoryError
         The features do not fit into memory.
 
@@ -92,28 +99,28 @@ def random_feature_model(K, P, X=None, rng=None) -> RandomFeatureModel:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.features import random_feature_model
-    >>> model = random_feature_model(nf.MLP(depth=2), P=1000, X=[[1.0, 0.0], [0.0, 1.0]], rng=0)
+    >>> model = nf.random_feature_model(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 1.0]], n_features=1000, rng=0)
     >>> model.features.shape
     (2, 1000)
     >>> model.flow([1.0, 2.0]).mean(np.inf, f0=model())
     array([1., 2.])
     """
-    if isinstance(K, Network):
+    P, rng = checks.count(n_features, "n_features"), generator(rng)
+    if isinstance(K_xx, Network):
         if X is None:
             raise TypeError("X: expected points together with a network, got None")
-        K = ntk(K, X)
+        K_xx = ntk(K_xx, X)
     elif X is not None:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
-    P, rng = checks.count(P, "P"), generator(rng)
-    root = factor(checks.symmetric(K, "K"), "K")
+    root = factor(checks.symmetric(K_xx, "K_xx"), "K_xx")
     features = _draw(root, P, rng)
     return RandomFeatureModel(features, rng.standard_normal(P).astype(features.dtype))
 
 
-def _draw(root, P, rng):
+def _draw(root: Factor, P: int, rng: np.random.Generator) -> Array:
     memory.require(2 * 8 * len(root.half) * P, "random features")
-    return root.half @ rng.standard_normal((root.half.shape[1], P)).astype(root.half.dtype)
+    features: Array = root.half @ rng.standard_normal((root.half.shape[1], P)).astype(root.half.dtype)
+    return features
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class FeatureConvergence:
     ----------
     P : ndarray, shape (n,)
         Numbers of features.
-    errors : ndarray, shape (n, repeats)
+    errors : ndarray, shape (n, n_seeds)
         ‖K̃ - K‖/‖K‖ in the Frobenius norm, of every model.
     rate : float
         Slope of log(root mean square error) over log P; -1/2 in expectation.
@@ -132,24 +139,31 @@ class FeatureConvergence:
         The root mean square that Gaussian features have: √((‖K‖² + (tr K)²)/P)/‖K‖.
     """
 
-    P: np.ndarray
-    errors: np.ndarray
+    P: NDArray[np.int_]
+    errors: Array
     rate: float
-    expected: np.ndarray
+    expected: Array
 
     __repr__ = reprs.short
 
 
-def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, progress=None) -> FeatureConvergence:
+def random_feature_convergence(
+    K_xx: ArrayLike,
+    *,
+    n_features: Iterable[int] = (100, 1000, 10000),
+    n_seeds: int = 10,
+    rng: Seed = None,
+    progress: Progress = None,
+) -> FeatureConvergence:
     """Measure the rate at which tangent kernels of random features tend to K.
 
     Parameters
     ----------
-    K : array_like, shape (N, N)
-    P : sequence of int
-        Numbers of features, two at least.
-    repeats : int
-        Models for each.
+    K_xx : array_like, shape (N, N)
+    n_features : sequence of int
+        Numbers P of features, at least two of them different.
+    n_seeds : int
+        Models for each number.
     rng : None, int or numpy.random.Generator
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts the features.
@@ -161,38 +175,38 @@ def random_feature_convergence(K, P=(100, 1000, 10000), repeats=10, rng=None, pr
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described; K is 0 or not positive semi-definite.
+        An argument is not as described, or K is 0 or not positive semi-definite.
     MemoryError
         The features do not fit into memory.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning.features import random_feature_convergence
-    >>> round(random_feature_convergence(np.eye(3), rng=0).rate, 1)
+    >>> import ntkfast as nf
+    >>> round(nf.random_feature_convergence(np.eye(3), rng=0).rate, 1)
     -0.5
     """
-    K = checks.symmetric(K, "K")
+    K = checks.symmetric(K_xx, "K_xx")
     progress_bar.check(progress)
-    P = [checks.count(p, f"P[{k}]") for k, p in enumerate(P)]
+    P = [checks.count(p, f"n_features[{k}]") for k, p in enumerate(n_features)]
     if len(set(P)) < 2:
-        raise ValueError(f"P: expected two different numbers at least, got {P}")
+        raise ValueError(f"n_features: expected at least two different numbers, got {P}")
     size = np.abs(K).max()
     if size == 0:
-        raise ValueError("K: expected a kernel that is not 0 everywhere, got zeros")
+        raise ValueError("K_xx: expected a kernel that is not 0 everywhere, got zeros")
     K = K / size  # all that is measured is relative
-    repeats, rng, root = checks.count(repeats, "repeats"), generator(rng), factor(K, "K")
+    n_seeds, rng, root = checks.count(n_seeds, "n_seeds"), generator(rng), factor(K, "K_xx")
     norm, trace = np.linalg.norm(K), np.trace(K)
-    memory.require(8 * len(P) * repeats, "errors")
-    errors, done = np.empty((len(P), repeats)), 0
+    memory.require(8 * len(P) * n_seeds, "errors")
+    errors, done = np.empty((len(P), n_seeds)), 0
     with progress_bar.reporter(progress, "random features") as report:
         for k, p in enumerate(P):
-            for repeat in range(repeats):
+            for seed in range(n_seeds):
                 features = _draw(root, p, rng)
-                errors[k, repeat] = np.linalg.norm(features @ features.T / p - K) / norm
+                errors[k, seed] = np.linalg.norm(features @ features.T / p - K) / norm
                 done += p
                 if report is not None:
-                    report(done, sum(P) * repeats)
+                    report(done, sum(P) * n_seeds)
     rms = np.sqrt((errors**2).mean(axis=1))
     rate = float(np.polyfit(np.log(P), np.log(rms), 1)[0])
     return FeatureConvergence(np.array(P), errors, rate, np.sqrt((norm**2 + trace**2) / P) / norm)

@@ -5,93 +5,108 @@ Rasmussen and Williams (2006), "Gaussian Processes for Machine Learning", chapte
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, overload
 
 import numpy as np
-from scipy import special
+from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
+from ntkfast.learning.definiteness import not_definite, unexplained
 from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
+from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import non_negative_number
+from ntkfast.support.typing import Array
 
 __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
 
 
 class LeaveOneOut(NamedTuple):
-    """Each target predicted from all others: mean, the shape of y, and variance, (N,), that of the noise included."""
+    """Each target predicted from all others.
 
-    mean: np.ndarray
-    variance: np.ndarray
+    mean : ndarray, the shape of y
+    variance : ndarray, shape (N,), with the variance of the noise included
+    """
 
-    __repr__ = reprs.short
+    mean: Array
+    variance: Array
+
+    def __repr__(self) -> str:
+        return reprs.short(self)
 
 
 class MarginalLikelihood(NamedTuple):
-    """log p(y), its derivative by each parameter of the kernel, shape (p,), and by the noise variance."""
+    """A log marginal likelihood with its derivatives.
+
+    value : float, log p(y)
+    gradient : ndarray, shape (p,), the derivatives with respect to the parameters of the kernel
+    noise_gradient : float, the derivative with respect to the noise variance
+    """
 
     value: float
-    gradient: np.ndarray
-    noise: float
+    gradient: Array
+    noise_gradient: float
 
-    __repr__ = reprs.short
+    def __repr__(self) -> str:
+        return reprs.short(self)
 
 
 class GaussianProcess:
-    """f ~ GP(0, K) seen at N points through independent noise: y = f(X) + ε, ε ~ N(0, σ²).
+    """f ~ GP(0, K) observed at N points with independent noise: y = f(X) + ε, ε ~ N(0, σ²).
 
-    With K_σ = K + σ² I = L Lᵀ and α = K_σ⁻¹ y,
+    With K_σ = K + σ² I = L Lᵀ and the dual coefficients a = K_σ⁻¹ y,
 
-        E f(x) = K(x, X) α,    cov = K(x, x') - K(x, X) K_σ⁻¹ K(X, x')
+        E f(x) = K(x, X) a,    cov = K(x, x') - K(x, X) K_σ⁻¹ K(X, x')
 
     (Rasmussen and Williams 2006, equations 2.23 and 2.24). The mean is kernel ridge regression: it minimises
     Σ_i (f(x_i) - y_i)² + σ² ‖f‖²_K.
 
     Which kernel: the NNGP kernel Σ (`ntkfast.nngp`), the prior of an infinitely wide network, for Bayesian inference
-    with it; at σ² = 0 training its last layer alone from random parameters samples from that. With the NTK Θ
-    (`ntkfast.ntk`) the mean is that of training all layers, with early stopping replaced by the ridge, but the variance
-    is not: for that `LeastSquaresFlow` pairs Θ with Σ. K_xx, K_tx, K_tt and K_t must be of one kernel.
+    with it; at σ² = 0, training its last layer alone from random parameters draws samples from that posterior. With the
+    NTK Θ (`ntkfast.ntk`) the mean is that of training all layers, with early stopping replaced by the ridge, but the
+    variance is not: for that `LeastSquaresFlow` pairs Θ with Σ. K_xx, K_tx, K_tt and K_t must be of one kernel.
 
     Parameters
     ----------
     K_xx : array_like, shape (N, N)
-        Kept only as its Cholesky factor. float32 gives float32 results, everything else float64.
+        Only its Cholesky factor is kept. float32 gives float32 results, everything else float64.
     y : array_like, shape (N,) or (N, outputs)
         Outputs are independent and share the kernel.
     noise : float
-        σ² >= 0, the variance: the ridge.
+        σ² >= 0, the noise variance, which is the ridge.
     overwrite : bool
         Work in the memory of K_xx; its contents are lost.
 
     Attributes
     ----------
-    alpha : ndarray, the shape of y
+    dual_coefficients : ndarray, the shape of y
+        a = K_σ⁻¹ y.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
     numpy.linalg.LinAlgError
-        K + σ² I is not positive definite beyond rounding; the message says what its smallest eigenvalue is.
+        K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue.
 
     Examples
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.gaussian import GaussianProcess
     >>> net = nf.MLP(depth=3, activation="erf", bias_std=0.1)
     >>> X, T = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([[0.6, 0.8]])
-    >>> gp = GaussianProcess(nf.nngp(net, X), [1.0, 0.0, 2.0], noise=0.01)
+    >>> gp = nf.GaussianProcess(nf.nngp(net, X), [1.0, 0.0, 2.0], noise=0.01)
     >>> gp.mean(nf.nngp(net, T, X)).round(3)
     array([0.035])
     >>> gp.variance(nf.nngp(net, T, X), nf.diagonal(net, T, "nngp")).round(4)
     array([0.0261])
-    >>> ridge = GaussianProcess(nf.ntk(net, X), [1.0, 0.0, 2.0], noise=0.01)
+    >>> ridge = nf.GaussianProcess(nf.ntk(net, X), [1.0, 0.0, 2.0], noise=0.01)
     >>> ridge.mean(nf.ntk(net, T, X)).round(3)
     array([0.086])
     """
 
-    def __init__(self, K_xx, y, noise=0.0, *, overwrite=False):
+    def __init__(self, K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, overwrite: bool = False) -> None:
         K = checks.symmetric(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
@@ -101,37 +116,49 @@ class GaussianProcess:
         self._noise = non_negative_number(noise, "noise")
         with np.errstate(over="ignore"):
             diagonal = K.diagonal() + np.array(self._noise, K.dtype)
-        np.fill_diagonal(K, checks.finite(diagonal, "K_xx + noise I"))
+        np.fill_diagonal(K, checks.bounded(diagonal, "K_xx + noise I"))
         # noise is there to make an ill-conditioned K harmless: only what rounding cannot tell from singular is refused
-        self._factor = cholesky(K, overwrite=True, rcond=np.finfo(K.dtype).eps)
-        if self._factor is None:
+        eps = float(np.finfo(K.dtype).eps)
+        found = cholesky(K, overwrite=True, rcond=eps)
+        if found is None:
             name = "K_xx + noise I" if self._noise else "K_xx"
-            rounding = self._n * np.finfo(K.dtype).eps * np.abs(K.diagonal()).max()
-            raise np.linalg.LinAlgError(checks.not_definite(name, smallest_eigenvalue(K), "definite", rounding))
-        with checks.overflow("alpha") as fits:
-            self._alpha = fits(self._factor.solve(self._y))
+            rounding = self._n * eps * np.abs(K.diagonal()).max()
+            raise np.linalg.LinAlgError(not_definite(name, smallest_eigenvalue(K), "definite", rounding))
+        self._factor = found
+        with checks.overflow("dual_coefficients") as fits:
+            self._dual: Array = fits(self._factor.solve(self._y))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
         return f"GaussianProcess(N={self._n}{outputs}, noise={self._noise:.6g}, {self._y.dtype})"
 
     @property
-    def alpha(self):
-        return self._shaped(self._alpha)
+    def dual_coefficients(self) -> Array:
+        return self._shaped(self._dual)
 
-    def _shaped(self, columns):
+    def _shaped(self, columns: Array) -> Array:
         return columns[:, 0] if self._flat else columns
 
-    def _cross(self, K_tx):
+    def _cross(self, K_tx: ArrayLike) -> Array:
         return checks.matrix(K_tx, "K_tx", (None, self._n), self._y.dtype)
 
-    def mean(self, K_tx):
-        """The posterior mean at new points, from K(x, X) of shape (m, N): (m,) or (m, outputs)."""
-        K_tx = self._cross(K_tx)
-        with checks.overflow("mean") as fits:
-            return self._shaped(fits(K_tx @ self._alpha))
+    def mean(self, K_tx: ArrayLike) -> Array:
+        """The posterior mean at new points.
 
-    def covariance(self, K_tx, K_tt):
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+            K(x, X).
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, outputs)
+        """
+        cross = self._cross(K_tx)
+        with checks.overflow("mean") as fits:
+            return self._shaped(fits(cross @ self._dual))
+
+    def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike) -> Array:
         """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
 
         Parameters
@@ -145,18 +172,27 @@ class GaussianProcess:
         """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        return checks.unexplained(prior, W, "K_tt", "K_xx")
+        return unexplained(prior, W, "K_tt", "K_xx")
 
-    def variance(self, K_tx, K_t):
-        """The diagonal of `covariance`, from K(x, x) of shape (m,).
+    def variance(self, K_tx: ArrayLike, K_t: ArrayLike) -> Array:
+        """The diagonal of `covariance`.
 
-        K_t is `ntkfast.diagonal` of the same kernel as K_xx: diagonal(net, X, "nngp") for an NNGP, as its default is Θ.
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+        K_t : array_like, shape (m,)
+            K(x, x), `ntkfast.diagonal` of the same kernel as K_xx: diagonal(net, X, "nngp") for an NNGP, as the default
+            there is Θ.
+
+        Returns
+        -------
+        ndarray, shape (m,)
         """
         W = self._factor.half_solve(self._cross(K_tx).T)
         prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
-        return checks.unexplained(prior, W, "K_t", "K_xx")
+        return unexplained(prior, W, "K_t", "K_xx")
 
-    def percentiles(self, K_tx, K_t, levels=(10, 50, 90)):
+    def percentiles(self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90)) -> Array:
         """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
 
         Parameters
@@ -170,23 +206,21 @@ class GaussianProcess:
         Returns
         -------
         ndarray, shape (levels, m) or (levels, m, outputs)
-            Of one output it is what `ntkfast.plotting.plot_percentiles` draws.
+            For one output it is what `ntkfast.plotting.plot_percentiles` draws.
 
         Examples
         --------
-        >>> from ntkfast.learning.gaussian import GaussianProcess
-        >>> GaussianProcess([[1.0]], [1.0]).percentiles([[0.6]], [1.0]).round(3)
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0]], [1.0]).percentiles([[0.6]], [1.0]).round(3)
         array([[-0.425],
                [ 0.6  ],
                [ 1.625]])
         """
-        levels = quantiles(levels)
-        mean, spread = self.mean(K_tx), np.sqrt(self.variance(K_tx, K_t))
-        spread = spread if self._flat else spread[:, None]
-        return np.stack([mean + q * spread for q in levels]).astype(mean.dtype)
+        q = quantiles(levels)
+        return bands(self.mean(K_tx), self.variance(K_tx, K_t), q)
 
-    def leave_one_out(self):
-        """Each target predicted from the N - 1 others, without a loop: mean y - α/d and variance 1/d, d = diag K_σ⁻¹.
+    def leave_one_out(self) -> LeaveOneOut:
+        """Each target predicted from the N - 1 others, without a loop: mean y - a/d and variance 1/d, d = diag K_σ⁻¹.
 
         (Rasmussen and Williams 2006, equation 5.12.)
 
@@ -196,35 +230,36 @@ class GaussianProcess:
 
         Examples
         --------
-        >>> from ntkfast.learning.gaussian import GaussianProcess
-        >>> GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
         array([1. , 0.5])
         """
         with checks.overflow("leave_one_out") as fits:
             d = fits(self._factor.inverse().diagonal())
-            return LeaveOneOut(self._shaped(fits(self._y - self._alpha / d[:, None])), 1 / d)
+            return LeaveOneOut(self._shaped(fits(self._y - self._dual / d[:, None])), 1 / d)
 
-    def log_marginal_likelihood(self):
-        """log p(y) = -½ yᵀα - ½ log det K_σ - N/2 log 2π, summed over outputs."""
+    def log_marginal_likelihood(self) -> float:
+        """log p(y) = -½ yᵀa - ½ log det K_σ - N/2 log 2π, summed over outputs."""
         k = self._y.shape[1]
         with checks.overflow("log_marginal_likelihood") as fits:
-            fit = fits(np.einsum("ij,ij->", self._y, self._alpha, dtype=np.float64))
+            fit = fits(np.einsum("ij,ij->", self._y, self._dual, dtype=np.float64))
         return float(-(fit + k * (self._factor.log_determinant() + self._n * np.log(2 * np.pi))) / 2)
 
-    def likelihood_gradient(self):
-        """∂ log p(y)/∂K = ½ (α αᵀ - K_σ⁻¹), summed over outputs: (N, N), symmetric.
+    def likelihood_gradient(self) -> Array:
+        """∂ log p(y)/∂K = ½ (a aᵀ - K_σ⁻¹), summed over outputs.
 
-        The derivative by any parameter p is the sum over all entries of this times ∂K/∂p; that by the noise variance is
-        its trace.
+        The derivative with respect to any parameter p is the sum over all entries of this times ∂K/∂p; that with
+        respect to the noise variance is its trace.
 
         Returns
         -------
         ndarray, shape (N, N)
+            Symmetric.
 
         Examples
         --------
-        >>> from ntkfast.learning.gaussian import GaussianProcess
-        >>> GaussianProcess([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]).likelihood_gradient()
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]).likelihood_gradient()
         array([[0.  , 0.5 ],
                [0.5 , 0.25]])
         """
@@ -232,32 +267,43 @@ class GaussianProcess:
         with checks.overflow("likelihood_gradient") as fits:
             W *= -0.5 * self._y.shape[1]
             for rows in arrays.blocks(self._n):
-                W[rows] += self._alpha[rows] @ (0.5 * self._alpha.T)
+                W[rows] += self._dual[rows] @ (0.5 * self._dual.T)
                 fits(W[rows])
         return W
 
-    def _gradient(self, derivatives):
+    def _gradient(self, derivatives: Iterable[ArrayLike]) -> tuple[Array, float]:
         W, result = self.likelihood_gradient(), []
-        for p, dK in enumerate(derivatives):
-            dK = checks.symmetric(dK, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
+        for p, given in enumerate(derivatives):
+            dK = checks.symmetric(given, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
             with checks.overflow(f"gradient[{p}]") as fits:
                 parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in arrays.blocks(self._n)]
                 result.append(fits(sum(parts)))
         return np.array(result), float(W.diagonal().sum(dtype=np.float64))
 
 
-def quantiles(levels):
-    """Φ⁻¹(p/100) for each p of levels."""
-    p = arrays.real(levels, "levels").astype(np.float64)
-    if p.ndim != 1 or not p.size or not ((p > 0) & (p < 100)).all():
-        raise ValueError(f"levels: expected a list of numbers in (0, 100), got {p.tolist()}")
-    return special.ndtri(p / 100)
+@overload
+def log_marginal_likelihood(
+    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: None = None, overwrite: bool = False
+) -> float: ...
 
 
-def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=False):
+@overload
+def log_marginal_likelihood(
+    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: Iterable[ArrayLike], overwrite: bool = False
+) -> MarginalLikelihood: ...
+
+
+def log_marginal_likelihood(
+    K_xx: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    gradients: Iterable[ArrayLike] | None = None,
+    overwrite: bool = False,
+) -> float | MarginalLikelihood:
     """The log marginal likelihood of a Gaussian process, and its derivatives.
 
-        ∂ log p(y)/∂p = ½ tr((α αᵀ - K_σ⁻¹) ∂K/∂p)
+        ∂ log p(y)/∂p = ½ tr((a aᵀ - K_σ⁻¹) ∂K/∂p)
 
     (Rasmussen and Williams 2006, equations 5.8 and 5.9). One Cholesky factor serves the value and all derivatives.
 
@@ -270,17 +316,17 @@ def log_marginal_likelihood(K_xx, y, noise=0.0, gradients=None, *, overwrite=Fal
 
     Returns
     -------
-    float, or with gradients a MarginalLikelihood
+    float, or a MarginalLikelihood if gradients are given
 
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning.gaussian import log_marginal_likelihood
-    >>> round(log_marginal_likelihood(np.eye(2), [0.0, 0.0]), 4)
+    >>> import ntkfast as nf
+    >>> round(nf.log_marginal_likelihood(np.eye(2), [0.0, 0.0]), 4)
     -1.8379
-    >>> log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
+    >>> nf.log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
     array([1.5])
     """
-    process = GaussianProcess(K_xx, y, noise, overwrite=overwrite)
+    process = GaussianProcess(K_xx, y, noise=noise, overwrite=overwrite)
     value = process.log_marginal_likelihood()
     return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import integrate
+import scipy
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.learning import checks
 from ntkfast.support import arrays, losses, memory, reprs
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.errors import DivergenceError
+from ntkfast.support.losses import Cost, Direction, Loss
 from ntkfast.support.scalars import finite_number, positive_number
+from ntkfast.support.typing import Array, Progress
 
 __all__ = ["KernelFlow", "kernel_flow"]
+
+Stop: TypeAlias = Callable[[float, Array], float]
 
 # Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
 METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
 INFINITE = (
-    "its numbers are not finite, as where a flow diverges, the kernel is huge, or a cost or direction is not finite"
+    "its numbers are not finite, as when a flow diverges, the kernel is huge, or a cost or direction is not finite"
 )
-SMALL = "its steps no longer change the time, as where a flow diverges or jumps, or at a tiny t, rtol or atol"
+SMALL = "its steps no longer change the time, as when a flow diverges or jumps, or at a tiny t, rtol or atol"
 PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
-STILL = 100  # at one time; LSODA goes on forever where its steps get too small to change it
+STILL = 100  # at one time; LSODA goes on forever once its steps get too small to change it
 
 
 @dataclass(frozen=True)
@@ -34,117 +40,108 @@ class KernelFlow:
     Attributes
     ----------
     t : ndarray, shape (T,)
-        The times that were asked for, up to where the flow was stopped; that last.
+        The times that were asked for; if the flow was stopped, those before, and then the time of the stop.
     f : ndarray, shape (T, N) or (T, N, outputs)
         The function on the data.
-    alpha : ndarray, the shape of f
-        f_t = f_0 + K α(t).
+    dual_coefficients : ndarray, the shape of f
+        a(t), with f_t = f_0 + K a(t).
     loss : ndarray, shape (T,), or None
         C(f_t); None if no targets were given.
     stopped : bool
         Whether `stop` ended the flow before the last time.
     """
 
-    t: np.ndarray
-    f: np.ndarray
-    alpha: np.ndarray
-    loss: np.ndarray | None
+    t: Array
+    f: Array
+    dual_coefficients: Array
+    loss: Array | None
     stopped: bool
-    _alpha_at: Callable = field(repr=False)
-    _K: np.ndarray = field(repr=False)
-    _f0: np.ndarray = field(repr=False)
+    _path: _Path = field(repr=False)
+    _K: Array = field(repr=False)
+    _f0: Array = field(repr=False)
 
     __repr__ = reprs.short
 
-    def at(self, t):
-        """f_t on the data at any time up to the last one, by the solver's interpolation.
+    def predict(self, t: ArrayLike, K_tx: ArrayLike | None = None, f0_t: ArrayLike | None = None) -> Array:
+        """f_t(x) = f_0(x) + K(x, X) a(t) at any time up to the last one, by the solver's interpolation.
 
         Parameters
         ----------
         t : float or array_like, shape (T,)
-
-        Returns
-        -------
-        ndarray, shape of f, without the axis of times if t is a number
-        """
-        return self._function(t, self._K, self._f0)
-
-    def predict(self, t, ntk_tx, f0_t=None):
-        """f_t(x) = f_0(x) + K(x, X) α(t) at new points.
-
-        Parameters
-        ----------
-        t : float or array_like, shape (T,)
-            Up to the last time.
-        ntk_tx : array_like, shape (m, N)
+        K_tx : array_like, shape (m, N), optional
+            K(x, X) for new points. Default: f_t on the data is returned.
         f0_t : array_like, shape (m,) or (m, outputs), optional
-            f_0 there; default 0.
+            f_0 at the new points; default 0.
 
         Returns
         -------
         ndarray, shape (m,), (m, outputs), (T, m) or (T, m, outputs)
         """
+        times, scalar = checks.times(t)
+        if times.max() > self.t[-1]:
+            raise ValueError(f"t: expected times up to {self.t[-1]:.6g}, where the flow ends, got {times.max():.6g}")
         n, k = self._f0.shape
-        ntk_tx = checks.matrix(ntk_tx, "ntk_tx", (None, n), self._f0.dtype)
-        f0_t = np.zeros(1) if f0_t is None else checks.columns(f0_t, len(ntk_tx), "f0_t", self._f0.dtype, k)[0]
-        return self._function(t, ntk_tx, f0_t)
-
-    def _function(self, t, left, f0):
-        t, scalar = checks.times(t)
-        if t.max() > self.t[-1]:
-            raise ValueError(f"t: expected times up to {self.t[-1]:.6g}, where the flow ends, got {t.max():.6g}")
-        f = f0 + left @ np.array([self._alpha_at(time) for time in t])
+        dtype = self._f0.dtype
+        if K_tx is None:
+            if f0_t is not None:
+                raise TypeError("f0_t: expected together with K_tx, got it alone")
+            left, start = self._K, self._f0
+        else:
+            left = checks.matrix(K_tx, "K_tx", (None, n), dtype)
+            start = np.zeros(1) if f0_t is None else checks.columns(f0_t, len(left), "f0_t", dtype, k)[0]
+        f: Array = start + left @ np.array([self._path(time) for time in times])
         f = f[..., 0] if self.f.ndim == 2 else f
         return f[0] if scalar else f
 
 
 def kernel_flow(
-    K,
-    y=None,
-    loss="mse",
+    K_xx: ArrayLike,
+    y: ArrayLike | None = None,
+    f0: ArrayLike | None = None,
     *,
-    t,
-    direction=None,
-    f0=None,
-    momentum=None,
-    stop=None,
-    method=None,
-    rtol=1e-8,
-    atol=1e-8,
-    progress=None,
-):
+    t: ArrayLike,
+    loss: Loss = "mse",
+    direction: Direction | None = None,
+    friction: float | None = None,
+    stop: float | Stop | None = None,
+    method: str | None = None,
+    rtol: float = 1e-8,
+    atol: float = 1e-8,
+    progress: Progress = None,
+) -> KernelFlow:
     """Kernel gradient descent on any differentiable cost, or along a training direction, from f_0.
 
         ∂_t f_t(x) = -(1/N) Σ_j K(x, x_j) d_j,    d = N ∂C/∂f
 
-    (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. A training direction from outside,
-    as in their section 4.2, takes the place of d: the d_t of that section, which points where f is to go, is -d.
+    (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. A given training direction, as in
+    their section 4.2, takes the place of d: the d_t of that section, which points where f is to go, is -d.
 
     Parameters
     ----------
-    K : array_like, shape (N, N)
-        Symmetric. That it is positive semi-definite is not checked: that would cost more than the flow. Kept for `at`,
-        not copied if it is float64: leave it as it is. Everything is computed and returned in float64.
+    K_xx : array_like, shape (N, N)
+        K on the data, symmetric. Whether it is positive semi-definite is not checked: that would cost more than the
+        flow. Kept for `KernelFlow.predict`, not copied if it is float64: do not change it afterwards. Everything is
+        computed and returned in float64.
     y : array_like, shape (N,) or (N, outputs), optional
         Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
-    loss : {"mse", "logistic", "softmax", "huber"} or callable
-        A callable gets (f, y), f of shape (N, outputs), and returns (C, N ∂C/∂f).
-    t : float or array_like, shape (T,)
-        Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
-    direction : callable, optional
-        d(t, f) for f of shape (N, outputs), an array of that shape, with the sign of d above. Then the loss is recorded
-        if y is given, but not followed.
     f0 : array_like, shape (N,) or (N, outputs), optional
         Default 0. Needed with softmax labels and without y, as it tells the number of outputs.
-    momentum : float, optional
-        γ > 0 of the heavy ball f'' + γ f' = -(1/N) K d, from rest. C + ½ α'ᵀ K α' decreases then, not C itself.
+    t : float or array_like, shape (T,)
+        Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
+    loss : {"mse", "logistic", "softmax", "huber"} or callable
+        A callable gets (f, y), f of shape (N, outputs), and returns (C, N ∂C/∂f).
+    direction : callable, optional
+        A function (t, outputs) that returns d, as in `train`: outputs and d of shape (N, outputs), with the sign of d
+        above. The loss is then recorded if y is given, but not followed.
+    friction : float, optional
+        γ > 0 of the heavy ball f'' + γ f' = -(1/N) K d, from rest. Then C + ½ a'ᵀ K a' decreases, not C itself.
     stop : float or callable, optional
         A loss at which to stop, or a function (t, f) that changes its sign there.
     method : str, optional
         RK45, RK23, Radau, BDF or LSODA of `scipy.integrate.solve_ivp`. Default: LSODA, which takes implicit steps
         where K makes the equation stiff; above 4000 unknowns, whose Jacobian it would factor, RK45.
     rtol, atol : float
-        Tolerances of a step: rtol relative to α, atol of f.
+        Tolerances of a step: rtol relative to a, atol of f.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts hundredths of the last time.
 
@@ -157,58 +154,59 @@ def kernel_flow(
     TypeError, ValueError
         An argument is not as described; the message names it.
     DivergenceError
-        The solver gave up, and what it saw: numbers that are not finite, as of a flow that diverges, or steps that no
-        longer change the time, as at a jump of the cost or direction or at tolerances that are too small.
+        The solver gave up; the message says why: its numbers are not finite, as when a flow diverges, or its steps no
+        longer change the time, as at a jump of the cost or direction or when tolerances are too small.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from ntkfast.learning.kernel_flow import kernel_flow
-    >>> path = kernel_flow(np.eye(2), [1.0, -1.0], "logistic", t=[0.0, 1.0, 10.0])
+    >>> import ntkfast as nf
+    >>> path = nf.kernel_flow(np.eye(2), [1.0, -1.0], loss="logistic", t=[0.0, 1.0, 10.0])
     >>> path.loss.round(3)
     array([0.693, 0.583, 0.201])
     >>> path.predict(10.0, [[0.5, 0.0]]).round(3)
     array([0.752])
     """
-    K = checks.symmetric(K, "K")
+    K = checks.symmetric(K_xx, "K_xx")
     n = len(K)
-    cost, f0, flat = _start(y, loss, direction, f0, n)
+    cost, start, flat = _start(y, loss, direction, f0, n)
     if K.dtype != np.float64:
         memory.require(8 * K.size, "the kernel in float64")
         K = K.astype(np.float64)
-    t, _ = checks.times(t, infinite=False)
-    back = np.flatnonzero(np.diff(t) <= 0)
+    times, _ = checks.times(t, infinite=False)
+    back = np.flatnonzero(np.diff(times) <= 0)
     if len(back):
         raise ValueError(
-            f"t: expected strictly ascending times, got {t[back[0]]:.6g} and then {t[back[0] + 1]:.6g} at index "
-            f"{back[0] + 1}"
+            f"t: expected strictly ascending times, got {times[back[0]]:.6g} and then {times[back[0] + 1]:.6g} at "
+            f"index {back[0] + 1}"
         )
-    gamma = None if momentum is None else positive_number(momentum, "momentum")
+    gamma = None if friction is None else positive_number(friction, "friction")
     rtol, atol = positive_number(rtol, "rtol"), positive_number(atol, "atol")
     progress_bar.check(progress)
     if method is not None and method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    size, shape = f0.size, f0.shape
+    size, shape = start.size, (n, start.shape[1])
 
-    def function(state):
-        return f0 + K @ state[:size].reshape(shape)
+    def function(state: Array) -> Array:
+        return start + K @ state[:size].reshape(shape)
 
-    def velocity(time, f):
+    def velocity(time: float, f: Array) -> Array:
         if direction is None:
+            assert cost is not None  # `_start` asks for one of the two
             return -cost(f)[1] / n
         d = arrays.real(direction(time, f), "direction")
         if d.shape != shape:
             raise ValueError(f"direction: expected the function to return shape {shape}, got {d.shape}")
         return -d / n
 
-    def slope(time, state):
+    def slope(time: float, state: Array) -> Array:
         patience(time, state)
         pull = velocity(time, function(state)).ravel()
         return pull if gamma is None else np.concatenate([state[size:], pull - gamma * state[size:]])
 
-    def jacobian(time, state):
-        f = function(state)
-        pull = np.einsum("iab,ij->iajb", _curvature(cost, f), -K / n).reshape(size, size)
+    def jacobian(time: float, state: Array) -> Array:
+        assert cost is not None
+        pull: Array = np.einsum("iab,ij->iajb", _curvature(cost, function(state)), -K / n).reshape(size, size)
         if gamma is None:
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
@@ -218,64 +216,67 @@ def kernel_flow(
     n_unknowns = size if gamma is None else 2 * size
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))
     initial = np.zeros(n_unknowns)
-    if t[-1] == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
-        alpha, stopped = _Path(None, shape), t[-1] > 0
-        t = t[:1] * 0
+    last = float(times[-1])
+    if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
+        path, stopped = _Path(None, shape), last > 0
+        times = times[:1] * 0
     else:
         method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
         implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
         with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
-            patience = _Patience(t[-1], STILL if separable else STILL + 2 * n_unknowns, report)
+            patience = _Patience(last, STILL if separable else STILL + 2 * n_unknowns, report)
             try:
-                found = integrate.solve_ivp(
+                found = scipy.integrate.solve_ivp(
                     slope,
-                    (0, t[-1]),
+                    (0, last),
                     initial,
                     method=method,
                     dense_output=True,
                     events=events,
                     rtol=rtol,
-                    atol=atol / norm if norm > 0 else atol,  # of α: K takes it to at most atol of f
+                    atol=atol / norm if norm > 0 else atol,  # of a: K takes it to at most atol of f
                     **implicit,
                 )
             except ValueError as error:
-                if "infs or NaNs" not in str(error):  # what SciPy says before it factors a matrix
+                if "infs or NaNs" not in str(error):  # SciPy's message before it factors a matrix
                     raise
                 raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
         if not found.success:
             raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
         stopped = found.status == 1
         if stopped:
-            t = np.append(t[t < found.t[-1]], found.t[-1])
-        alpha = _Path(found.sol, shape)
+            times = np.append(times[times < found.t[-1]], found.t[-1])
+        path = _Path(found.sol, shape)
 
-    path = np.array([alpha(time) for time in t])
-    f = f0 + K @ path
+    dual = np.array([path(time) for time in times])
+    f = start + K @ dual
     recorded = None if cost is None else np.array([cost(value)[0] for value in f])
     if flat:
-        path, f = path[..., 0], f[..., 0]
-    return KernelFlow(t, f, path, recorded, bool(stopped), alpha, K, f0)
+        dual, f = dual[..., 0], f[..., 0]
+    return KernelFlow(times, f, dual, recorded, bool(stopped), path, K, start)
 
 
-def _start(y, loss, direction, f0, n):
+def _start(
+    y: ArrayLike | None, loss: Loss, direction: Direction | None, f0: ArrayLike | None, n: int
+) -> tuple[Cost | None, Array, bool]:
     """The cost (None without targets), f_0 as (N, k), and whether results have no axis of outputs."""
     if direction is not None and not callable(direction):
-        raise TypeError(f"direction: expected a function (t, f), got {type(direction).__name__}")
+        raise TypeError(f"direction: expected a function (t, outputs), got {type(direction).__name__}")
     if y is None and direction is None:
         raise TypeError("y: expected targets, or a direction instead of them, got neither")
     if f0 is not None:
         shaped = y is not None and isinstance(loss, str) and loss != "softmax"
-        k = checks.columns(y, n, "y", np.float64)[0].shape[1] if shaped else None
-        f0, flat = checks.columns(f0, n, "f0", np.float64, k)
+        k = checks.columns(y, n, "y", np.float64)[0].shape[1] if shaped and y is not None else None
+        start, flat = checks.columns(f0, n, "f0", np.float64, k)
     elif y is None or (isinstance(loss, str) and loss == "softmax" and np.ndim(y) == 1):
         raise TypeError("f0: expected the initial function, which tells the number of outputs, got None")
     else:
-        shaped, flat = checks.columns(y, n, "y", np.float64)
-        f0 = np.zeros_like(shaped)
-    return None if y is None else losses.get(loss, y, f0.shape), f0, flat
+        targets, flat = checks.columns(y, n, "y", np.float64)
+        start = np.zeros_like(targets)
+    return None if y is None else losses.get(loss, y, (n, start.shape[1])), start, flat
 
 
-def _curvature(cost, f):
+def _curvature(cost: Cost, f: Array) -> Array:
     """∂d_ia/∂f_ib, (N, k, k), of a cost that is a sum over points: one difference of d for each output."""
     step = 1e-6 * np.maximum(1, np.abs(f))
     d = cost(f)[1]
@@ -287,51 +288,52 @@ def _curvature(cost, f):
     return result
 
 
-def _event(stop, cost, function):
-    """A list with the event of solve_ivp that ends the flow, or of nothing."""
+def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Array], Array]) -> list[Stop]:
+    """The event of solve_ivp that ends the flow, in a list, which is empty without one."""
     if stop is None:
         return []
     if callable(stop):
+        crosses = stop
 
-        def event(time, state):
-            value = stop(time, function(state))
+        def event(time: float, state: Array) -> float:
+            value: Any = crosses(time, function(state))
             if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not np.isfinite(value):
                 raise TypeError(f"stop: expected a function to a finite number that changes its sign, got {value!r}")
-            return value
+            return value  # type: ignore[return-value]  # np.isscalar narrows it to anything that is one
     else:
-        level = finite_number(stop, "stop")
-        if cost is None:
+        level, followed = finite_number(stop, "stop"), cost
+        if followed is None:
             raise TypeError("stop: expected a function (t, f) as there are no targets, got a number")
 
-        def event(time, state):
-            return cost(function(state))[0] - level
+        def event(time: float, state: Array) -> float:
+            return followed(function(state))[0] - level
 
-    event.terminal = True
+    setattr(event, "terminal", True)  # noqa: B010  # SciPy wants an attribute of the function
     return [event]
 
 
 @dataclass(frozen=True)
 class _Path:
-    """α at any time, from the solver's interpolation; a class as closures cannot be pickled."""
+    """a at any time, from the solver's interpolation; a class, as closures cannot be pickled."""
 
-    solution: Callable | None  # None: it stays 0
+    solution: Callable[[float], NDArray[np.float64]] | None  # None: it stays 0
     shape: tuple[int, int]
 
-    def __call__(self, time):
+    def __call__(self, time: float) -> Array:
         if self.solution is None:
             return np.zeros(self.shape)
         return self.solution(time)[: self.shape[0] * self.shape[1]].reshape(self.shape)
 
 
 class _Patience:
-    """Counts evaluations, and gives up where they no longer take the flow on."""
+    """Counts evaluations, and gives up when they no longer advance the flow."""
 
-    def __init__(self, last, most_at_once, report):
+    def __init__(self, last: float, most_at_once: int, report: Callable[[int, int], object] | None) -> None:
         self.last, self.share, self.report = last, last / 1000, report
         self.mark, self.count = 0.0, 0
         self.most_at_once, self.time, self.at_once = most_at_once, 0.0, 0
 
-    def __call__(self, time, state):
+    def __call__(self, time: float, state: Array) -> None:
         if not np.isfinite(state).all():
             raise DivergenceError(f"kernel_flow: the solver gave up at t = {time:.6g}: {INFINITE}")
         self.count = 0 if time > self.mark + self.share else self.count + 1
@@ -346,5 +348,5 @@ class _Patience:
         if self.count > PATIENCE:
             raise DivergenceError(
                 f"kernel_flow: the solver gave up at t = {time:.6g}: {PATIENCE} evaluations took it no further; the "
-                "cost or direction may jump there, or the flow be stiff: try method='Radau', or larger rtol and atol"
+                "cost or direction may jump there, or the flow is stiff: try method='Radau', or larger rtol and atol"
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy import optimize
+import scipy
+from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs
 from ntkfast.engine.problem import Problem
@@ -16,43 +18,55 @@ from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparamete
 from ntkfast.support import progress as progress_bar
 from ntkfast.support import reprs
 from ntkfast.support.scalars import positive_number
+from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # how far a hyperparameter may go from where it starts, up or down
-FAR = 1e3  # above the cost of the start: where K + σ² I is singular to rounding
+FAR = 1e3  # above the cost at the start: where K + σ² I is singular to rounding
+
+Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "noise"
 
 
 class FittedHyperparameters(NamedTuple):
     """What `fit_hyperparameters` found.
 
     network : Network, with the fitted weight_std and bias_std
-    noise : float, the variance
+    noise : float, the fitted noise variance
     value : float, log p(y)
-    path : ndarray, log p(y) at the start and after every step
+    path : ndarray, log p(y) at the start and after every iteration
     converged : bool, whether that is a maximum within the ranges
-    message : str, why it ended, and what stands at an end of its range (noise or biases that want to be 0, for example)
+    message : str, why it ended, and what is at an end of its range (noise or biases that tend to 0, for example)
     """
 
     network: Network
     noise: float
     value: float
-    path: np.ndarray
+    path: Array
     converged: bool
     message: str
 
-    __repr__ = reprs.short
+    def __repr__(self) -> str:
+        return reprs.short(self)
 
 
 def network_likelihood(
-    net: Network, X, y, noise, kernel="nngp", *, dtype=None, n_threads=None, progress=False
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    kernel: KernelName = "nngp",
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
 ) -> MarginalLikelihood:
-    """log p(y) for f ~ GP(0, K), K the NNGP or NTK of the network on X, with its gradient by the hyperparameters.
+    """log p(y) for f ~ GP(0, K), K the NNGP or NTK of the network on X, and its derivatives.
 
-        ∂ log p(y)/∂p = Σ_ij W_ij ∂K_ij/∂p,    W = ½ (α αᵀ - (K + σ² I)⁻¹),    α = (K + σ² I)⁻¹ y
+        ∂ log p(y)/∂p = Σ_ij W_ij ∂K_ij/∂p,    W = ½ (a aᵀ - (K + σ² I)⁻¹),    a = (K + σ² I)⁻¹ y
 
-    (Rasmussen and Williams 2006, equation 5.9). The sum is made while the program runs backwards (`kernel_vjp`): no
-    matrix ∂K/∂p is ever formed, and the cost hardly depends on how many hyperparameters there are.
+    (Rasmussen and Williams 2006, equation 5.9). The sum is accumulated while the layers run backwards (`kernel_vjp`):
+    no matrix ∂K/∂p is ever formed, and the cost hardly depends on how many hyperparameters there are.
 
     Parameters
     ----------
@@ -60,7 +74,7 @@ def network_likelihood(
     X : array_like, shape (N, d)
     y : array_like, shape (N,) or (N, outputs)
     noise : float
-        σ² >= 0, the variance.
+        σ² >= 0, the noise variance.
     kernel : {"nngp", "ntk"}
     dtype, n_threads, progress
         As in `ntkfast.ntk`.
@@ -78,35 +92,36 @@ def network_likelihood(
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.likelihood import network_likelihood
-    >>> found = network_likelihood(nf.MLP(depth=1), [[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], noise=0.5)
-    >>> round(found.value, 3), found.gradient.round(3), round(found.noise, 3)
+    >>> found = nf.network_likelihood(nf.MLP(depth=1), [[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], noise=0.5)
+    >>> round(found.value, 3), found.gradient.round(3), round(found.noise_gradient, 3)
     (-4.338, array([1.5, 0. ]), 1.5)
     """
     return _likelihood(Problem(net, X, dtype=dtype, n_threads=n_threads), y, noise, kernel, progress)
 
 
-def _likelihood(problem, y, noise, kernel, progress):
+def _likelihood(
+    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress
+) -> MarginalLikelihood:
     K = problem.matrices((outputs.kernel(kernel),), show=progress)[0]
-    process = GaussianProcess(K, y, noise, overwrite=True)
+    process = GaussianProcess(K, y, noise=noise, overwrite=True)
     value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
     del K, process  # the factor is in the memory of K
-    by_noise = float(W.diagonal().sum(dtype=np.float64))
-    return MarginalLikelihood(value, problem.gradient(W, kernel, progress), by_noise)
+    noise_gradient = float(W.diagonal().sum(dtype=np.float64))
+    return MarginalLikelihood(value, problem.gradient(W, kernel, progress), noise_gradient)
 
 
 def fit_hyperparameters(
     net: Network,
-    X,
-    y,
-    kernel: str = "nngp",
+    X: ArrayLike,
+    y: ArrayLike,
     *,
     noise: float = 0.1,
-    fixed=(),
-    max_steps: int = 100,
-    dtype=None,
-    n_threads=None,
-    progress=None,
+    kernel: KernelName = "nngp",
+    fixed: str | Iterable[Key] = (),
+    max_iterations: int = 100,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
 ) -> FittedHyperparameters:
     """Maximise the log marginal likelihood over every layer's weight_std and bias_std, and over the noise.
 
@@ -117,19 +132,18 @@ def fit_hyperparameters(
     ----------
     net : Network
         Where to start.
-    X, y, dtype, n_threads
-        As in `network_likelihood`. float64 is worth its time here: in float32 the search ends where its steps drown in
-        rounding.
-    kernel : {"nngp", "ntk"}
+    X, y, kernel, dtype, n_threads
+        As in `network_likelihood`. float64 is worth its time here: in float32 the search ends once its steps are lost
+        in rounding.
     noise : float
-        σ² > 0, the noise variance to start with.
-    fixed : sequence
-        What is not fitted: names out of "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
+        σ² > 0, the noise variance to start from.
+    fixed : str or sequence
+        What is not fitted: names from "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
         as (0, "bias_std").
-    max_steps : int
+    max_iterations : int
         Of L-BFGS-B, each of which evaluates the likelihood about once.
     progress : bool or callable, optional
-        As in `ntkfast.ntk`; counts the steps.
+        As in `ntkfast.ntk`; counts the iterations.
 
     Returns
     -------
@@ -138,7 +152,7 @@ def fit_hyperparameters(
     Raises
     ------
     TypeError, ValueError, PrecisionError
-        As in `network_likelihood`; nothing is left to fit.
+        As in `network_likelihood`, or nothing is left to fit.
 
     Notes
     -----
@@ -149,23 +163,23 @@ def fit_hyperparameters(
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.likelihood import fit_hyperparameters
     >>> X = np.linspace(-2, 2, 20)[:, None]
     >>> y = np.sin(2 * X[:, 0]) + 0.1 * (-1) ** np.arange(20)
-    >>> found = fit_hyperparameters(nf.MLP(depth=2, activation="erf", bias_std=0.5), X, y)
+    >>> found = nf.fit_hyperparameters(nf.MLP(depth=2, activation="erf", bias_std=0.5), X, y)
     >>> found.converged, bool(found.value > found.path[0] + 10)
     (True, True)
     """
     outputs.kernel(kernel)
     progress_bar.check(progress)
-    max_steps = checks.count(max_steps, "max_steps")
-    start = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
+    max_iterations = checks.count(max_iterations, "max_iterations")
+    start: dict[Key, float] = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
     problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
-    values, path, n_points = start.copy(), [], problem.shape[0]
+    values, n_points = start.copy(), problem.shape[0]
+    path: list[float] = []
 
-    def evaluate(logs):
-        """-log p(y)/N and its gradient by the logarithms."""
+    def evaluate(logs: Array) -> tuple[float, Array]:
+        """-log p(y)/N and its gradient with respect to the logarithms."""
         values.update(zip(free, np.exp(logs).tolist(), strict=True))
         *stds, variance = values.values()
         here = problem.with_network(with_hyperparameters(net, stds))
@@ -175,7 +189,7 @@ def fit_hyperparameters(
             if not path:
                 raise
             return FAR - path[0] / n_points, np.zeros(len(free))  # a wall for the line search
-        rates = dict(zip(values, [*found.gradient, found.noise], strict=True))
+        rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
         gradient = np.array([values[key] * rates[key] for key in free], dtype=float)
         if not path:
             path.append(found.value)
@@ -185,19 +199,19 @@ def fit_hyperparameters(
     low, high = first - np.log(RANGE), first + np.log(RANGE)
     with progress_bar.reporter(progress, "fit") as report:
 
-        def after_step(intermediate_result):
+        def after_iteration(intermediate_result: Any) -> None:
             path.append(-n_points * intermediate_result.fun)
             if report is not None:
-                report(len(path) - 1, max_steps)
+                report(len(path) - 1, max_iterations)
 
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             evaluate,
             first,
             jac=True,
             method="L-BFGS-B",
             bounds=np.column_stack([low, high]),
-            callback=after_step,
-            options={"maxiter": max_steps},
+            callback=after_iteration,
+            options={"maxiter": max_iterations},
         )
     at_end = [str(key) for key, log, a, b in zip(free, found.x, low, high, strict=True) if not a < log < b]
     message = found.message + ("; at an end of its range: " + ", ".join(at_end) if at_end else "")
@@ -209,7 +223,7 @@ def fit_hyperparameters(
     return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message)
 
 
-def _free(start, fixed):
+def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:
     """The keys of those that are fitted."""
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     names = {"weight_std", "bias_std", "noise"}

@@ -6,28 +6,33 @@ Jacot, Gabriel and Hongler (2018), Proposition 2 and its proof in their appendix
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import special
-from scipy.special import eval_hermitenorm, gammaln
+import scipy
+from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engine import outputs
 from ntkfast.infinite.dual import dual
 from ntkfast.infinite.kernels import kernels
 from ntkfast.learning import checks, rounding
 from ntkfast.learning.factor import smallest_eigenvalue as lowest
-from ntkfast.networks import Network, activations
+from ntkfast.networks import Activation, Network, activations
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import non_negative_number, positive_number
+from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "smallest_eigenvalue"]
 
-NOISE = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
+FLOOR = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
 PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|
 DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
-MOST_TERMS = 2048  # that `Activation.hermite_coefficients` gives
+MOST_TERMS = 2048  # that `Activation.hermite_coefficients` computes
 TERMS = 64  # coefficients that decide on the pattern, at least
-FEW = 8  # a pattern is none below this many
+FEW = 8  # fewer coefficients than this make no pattern
 KINDS = ("duplicates", "antipodes", "proportional")
+
+Pairs: TypeAlias = dict[str, list[tuple[int, int]]]  # by kind
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,24 @@ class HermiteCertificate:
     Attributes
     ----------
     certifies : bool
-        Whether φ is no polynomial and β > 0, or else the coefficients show the pattern of a positive definite kernel.
-        False too where nothing can be told.
+        Whether φ is not a polynomial and β > 0, or else the coefficients show the pattern of a positive definite
+        kernel. Also False where nothing can be concluded.
     reason : str
-        What was found, in words; no more than can be known: a coefficient below the noise may be 0 or not.
+        What was found, in words; no more than can be known: a coefficient below the floor may be 0 or not.
     coefficients : ndarray, shape (n_terms,)
-        b_k of Σ²(x, x') = β² + Σ_k b_k ρ^k, ρ the cosine of the angle of x and x'.
-    noise : float
+        b_k of Σ²(x, x') = β² + Σ_k b_k ρ^k, ρ the cosine of the angle between x and x'.
+    floor : float
         b_k up to here count as 0.
     n_even, n_odd : int
-        How many of these b_k of each parity are above.
+        How many of these b_k of each parity are above the floor.
     degree : int or None
         Of φ if it is a polynomial, else None.
     """
 
     certifies: bool
     reason: str
-    coefficients: np.ndarray
-    noise: float
+    coefficients: Array
+    floor: float
     n_even: int
     n_odd: int
     degree: int | None
@@ -62,29 +67,32 @@ class HermiteCertificate:
     __repr__ = reprs.short
 
 
-def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> HermiteCertificate:
+def hermite_certificate(
+    activation: str | Activation, *, bias_std: float = 0.0, variance: float = 1.0, n_terms: int = 64
+) -> HermiteCertificate:
     """Whether Σ², the kernel after one hidden layer, is positive definite on every sphere.
 
-    Σ^L and Θ^L then are so for every L >= 2. With q = variance + β² and a_k = E[φ(√q z) h_k(z)], the kernel on a
-    sphere is
+    If it is, so are Σ^L and Θ^L for every L >= 2. With β = bias_std, q = variance + β² and a_k = E[φ(√q z) h_k(z)], the
+    kernel on a sphere is
 
         Σ²(x, x') = β² + Σ_k a_k² ((variance ρ + β²)/q)^k = β² + Σ_k b_k ρ^k
 
     (Lemma 2 of the paper). It is positive definite on spheres of every dimension if and only if b_k > 0 for infinitely
-    many even and infinitely many odd k (Theorem 3). With β > 0 every φ that is no polynomial passes (Proposition 2);
-    without, an odd or even φ fails, and so does one that is odd or even but for a polynomial, as relu is: |x|/2 + x/2.
+    many even and infinitely many odd k (Theorem 3). With β > 0 every φ that is not a polynomial passes (Proposition 2);
+    with β = 0 an odd or even φ fails, and so does one that is odd or even up to a polynomial, as relu is: |x|/2 + x/2.
 
     Parameters
     ----------
     activation : str or Activation
-    beta : float
-        β = bias_std, >= 0.
+    bias_std : float
+        β >= 0.
     variance : float
-        w² |x|²/n_0 > 0, what the weights give the first layer on the sphere; 1 for inputs of norm √n_0.
+        w² |x|²/n_0 > 0, the contribution of the weights to the first layer's variance on the sphere; 1 for inputs of
+        norm √n_0 and w = 1.
     n_terms : int
-        Coefficients to return, at most 2048; at least 64 are looked at. They are made of a_j up to j = 2048, which
-        leaves those of k beyond about 2048 variance/q too small. Finitely many can show a pattern, not prove it:
-        a parity counts as infinite if it still has coefficients above the noise in the second half of those that any
+        Coefficients to return, at most 2048; at least 64 are looked at. They are computed from a_j up to j = 2048, so
+        that those of k beyond about 2048 variance/q come out too small. Finitely many can show a pattern, not prove it:
+        a parity counts as infinite if it still has coefficients above the floor in the second half of those that any
         parity has.
 
     Returns
@@ -94,68 +102,69 @@ def hermite_certificate(activation, beta=0.0, variance=1.0, n_terms=64) -> Hermi
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, the message names it; the dual is not finite at this variance.
+        An argument is not as described (the message names it), or the dual is not finite at this variance.
 
     Examples
     --------
-    >>> from ntkfast.learning.positivity import hermite_certificate
-    >>> hermite_certificate("relu", beta=0.1).certifies
+    >>> import ntkfast as nf
+    >>> nf.hermite_certificate("relu", bias_std=0.1).certifies
     True
-    >>> hermite_certificate("relu").reason
-    'only 1 odd coefficient above the noise: to rounding, the kernel is even but for a polynomial'
-    >>> hermite_certificate("identity", beta=0.1).reason
+    >>> nf.hermite_certificate("relu").reason
+    'only 1 odd coefficient above rounding: as far as that shows, the kernel is even except for a polynomial'
+    >>> nf.hermite_certificate("identity", bias_std=0.1).reason
     'phi is a polynomial of degree 1: the kernel has finite rank'
     """
-    activation = activations.get(activation)
-    beta, variance = non_negative_number(beta, "beta"), positive_number(variance, "variance")
+    phi = activations.get(activation)
+    beta, variance = non_negative_number(bias_std, "bias_std"), positive_number(variance, "variance")
     n_terms = checks.count(n_terms, "n_terms", MOST_TERMS)
     q = variance + beta * beta
     if q == np.inf:
-        raise ValueError(f"beta: expected variance + beta² within float64, got {variance:.6g} and {beta:.6g}")
+        raise ValueError(f"bias_std: expected variance + bias_std² within float64, got {variance:.6g} and {beta:.6g}")
     n_looked, share = max(n_terms, TERMS), variance / q
     n_summed = int(min(MOST_TERMS, (n_looked + 10 * np.sqrt(n_looked)) / share)) if beta > 0 else n_looked
     with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
-        summed = activation.hermite_coefficients(q, n_summed)
-        scale = np.sqrt(dual(activation, q, q, q))
+        summed = phi.hermite_coefficients(q, n_summed)
+        scale = float(np.sqrt(dual(phi, q, q, q)))
     a = summed[:n_looked]
-    above = np.flatnonzero(np.abs(a) > NOISE * scale)
-    by_definition, degree = _by_definition(activation)
+    above = np.flatnonzero(np.abs(a) > FLOOR * scale)
+    by_definition, degree = _by_definition(phi)
     if not by_definition:
-        degree = _degree(activation, a, above, q, scale)
+        degree = _degree(phi, a, above, q, scale)
     # (s ρ + 1 - s)^j for s = variance/q: b_k = Σ_j a_j² C(j, k) s^k (1-s)^{j-k}, whose weight lies about j = k/s
     n, k = np.arange(n_summed)[:, None], np.arange(n_looked)
     rest = np.maximum(n - k, 0)
-    log_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
-    binomial = np.tril(np.exp(log_binomial + special.xlogy(k, share) + special.xlog1py(rest, -share)))
-    b = binomial.T @ np.where(np.abs(summed) > NOISE * scale, summed, 0) ** 2
-    noise = (NOISE * scale) ** 2
-    nonzero = b > noise
+    log_binomial = scipy.special.gammaln(n + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(rest + 1)
+    binomial = np.tril(np.exp(log_binomial + scipy.special.xlogy(k, share) + scipy.special.xlog1py(rest, -share)))
+    b = binomial.T @ np.where(np.abs(summed) > FLOOR * scale, summed, 0) ** 2
+    floor = (FLOOR * scale) ** 2
+    nonzero = b > floor
     last = [max((j for j in np.flatnonzero(nonzero) if j % 2 == parity), default=-1) for parity in (0, 1)]
     pattern = max(last) >= FEW
     ended = len(above) == 0 or above[-1] < n_looked - 2
-    beyond = not (by_definition or ended) and _steep(activation, n_looked)
+    beyond = not (by_definition or ended) and _steep(phi, n_looked)
     certifies = degree is None and not beyond and (beta > 0 or (pattern and min(last) >= max(last) / 2))
     if degree is not None:
         reason = f"phi is a polynomial of degree {degree}: the kernel has finite rank"
     elif beyond:
-        reason = f"cannot tell: phi may be a polynomial of degree {n_looked - 2} or more, as steep as it is"
+        reason = f"cannot tell: phi may be a polynomial of degree {n_looked - 2} or more, so steep is it"
     elif beta > 0:
         shown = "" if by_definition else f" of degree up to {max(above, default=0) if ended else n_looked - 3}"
-        reason = f"phi is no polynomial{shown} and beta > 0"
+        reason = f"phi is not a polynomial{shown}, and bias_std > 0"
     elif not pattern:
-        reason = f"cannot tell: phi is no polynomial, but few coefficients are above the noise, {nonzero.sum()}"
+        reason = f"cannot tell: phi is not a polynomial, but only {nonzero.sum()} coefficients are above rounding"
     elif certifies:
-        reason = "even and odd coefficients go on to the noise"
+        reason = "even and odd coefficients continue down to rounding"
     else:
         rare, other = ("even", "odd") if last[0] < last[1] else ("odd", "even")
         count = int(nonzero[int(rare == "odd") :: 2].sum())
         some = f"only {count} {rare} coefficient{'s' * (count != 1)}" if count else f"no {rare} coefficients"
-        reason = f"{some} above the noise: to rounding, the kernel is {other}{' but for a polynomial' * (count > 0)}"
+        polynomial = " except for a polynomial" if count else ""
+        reason = f"{some} above rounding: as far as that shows, the kernel is {other}{polynomial}"
     n_even, n_odd = (int(nonzero[parity:n_terms:2].sum()) for parity in (0, 1))
-    return HermiteCertificate(bool(certifies), reason, b[:n_terms], noise, n_even, n_odd, degree)
+    return HermiteCertificate(bool(certifies), reason, b[:n_terms], floor, n_even, n_odd, degree)
 
 
-def _by_definition(activation):
+def _by_definition(activation: Activation) -> tuple[bool, int | None]:
     """Whether its parameters tell if φ is a polynomial; if it is, its degree, else None."""
     instruction, values = activation.instruction, activation.instruction.parameters
     if instruction.is_polynomial:
@@ -166,15 +175,15 @@ def _by_definition(activation):
         _, slope, kinks = values
         return True, None if any(jump for _, jump in kinks) else int(slope != 0)
     # none of the library's others is one, unless amplitude or frequency is 0
-    numbers = values[:2] if instruction.has_offset else [value for _, value in activation.parameters]
+    numbers: Any = values[:2] if instruction.has_offset else [value for _, value in activation.parameters]
     return activation.source is None and bool(np.all(numbers)), None
 
 
-def _degree(activation, a, above, q, scale):
-    """The degree of φ if it is a polynomial: the series that ends there then is φ, also far out; else None.
+def _degree(activation: Activation, a: Array, above: NDArray[np.intp], q: float, scale: float) -> int | None:
+    """The degree of φ if it is a polynomial: the series that ends there then equals φ, also far out; else None.
 
-    Far out is in standard deviations and, as these may be small, in x itself. The coefficients are known to a few times
-    the noise only, so that the last of those above it need not be the degree.
+    Far out is meant in standard deviations and, as these may be small, in x itself. The coefficients are known to a few
+    times the floor only, so that the last of those above it need not be the degree.
     """
     if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
         return None
@@ -183,21 +192,21 @@ def _degree(activation, a, above, q, scale):
         z = np.concatenate([np.linspace(-12, 12, 25), -x / np.sqrt(q), x / np.sqrt(q)])
         exact = activation(np.sqrt(q) * z)
     k = np.arange(max(above, default=0) + 1)
-    h = eval_hermitenorm(k, z[:, None]) / np.exp(gammaln(k + 1) / 2)
+    h = scipy.special.eval_hermitenorm(k, z[:, None]) / np.exp(scipy.special.gammaln(k + 1) / 2)
     terms = a[: len(k)] * h
     for degree in above if len(above) else [0]:
         some = slice(degree + 1)
-        tail = np.clip(np.abs(a[degree + 1 :]).max(), NOISE * scale / 1000, NOISE * scale)  # noise, of a polynomial
-        size, noise = np.abs(terms[:, some]).sum(axis=1) + scale, tail * np.abs(h[:, some]).sum(axis=1)
+        tail = np.clip(np.abs(a[degree + 1 :]).max(), FLOOR * scale / 1000, FLOOR * scale)  # 0 but for rounding
+        size, slack = np.abs(terms[:, some]).sum(axis=1) + scale, tail * np.abs(h[:, some]).sum(axis=1)
         with np.errstate(invalid="ignore"):
-            near = np.abs(exact - terms[:, some].sum(axis=1)) <= 1e-9 * size + 4 * noise
+            near = np.abs(exact - terms[:, some].sum(axis=1)) <= 1e-9 * size + 4 * slack
         if near.all():
             return int(degree)
     return None
 
 
-def _steep(activation, degree):
-    """Whether φ grows far out as a polynomial of half this degree or more does."""
+def _steep(activation: Activation, degree: int) -> bool:
+    """Whether φ grows far out like a polynomial of half this degree or more."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         near, far = np.abs(activation(np.array([[-1e2, 1e2], [-1e3, 1e3]])))
         return bool((far > 10 ** (degree / 2) * near).any() or not np.isfinite(far).all())
@@ -212,13 +221,13 @@ class SmallestEigenvalue:
     value : float
         The smallest eigenvalue of the kernel matrix.
     error : float
-        Bound of its error, by rounding and by what the duals are known to.
+        Bound on its error, from rounding and from the accuracy of the duals.
     positive_definite : bool
         value > error. If not, the matrix is singular as far as can be known.
     duplicates, antipodes, proportional : list of (int, int)
-        If the matrix is singular, pairs i < j of points that are parallel to √eps and whose features are so to
+        If the matrix is singular, pairs i < j of points that are parallel to √eps and whose features are parallel to
         rounding, each of which makes it singular: x_i = x_j, x_i = -x_j (only where the kernel is even or odd), or x_i
-        proportional to x_j (only where it is homogeneous). Each j stands once, with the first such i.
+        proportional to x_j (only where it is homogeneous). Each j appears once, with the first such i.
     zero : list of int
         Points whose kernel with themselves is 0.
     cause : str
@@ -237,27 +246,34 @@ class SmallestEigenvalue:
     __repr__ = reprs.short
 
 
-def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEigenvalue:
+def smallest_eigenvalue(
+    net: Network,
+    X: ArrayLike,
+    *,
+    kernel: KernelName = "ntk",
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> SmallestEigenvalue:
     """The smallest eigenvalue of the kernel on given points, an error bound, and what makes it 0 if it is.
 
-    Proposition 2 of the paper says that on a sphere it is positive for depth >= 2, unless φ is a polynomial, if all
-    points differ.
+    Proposition 2 of the paper says that on a sphere it is positive for depth >= 2 if all points differ, unless φ is a
+    polynomial.
 
     The error bound is N eps ‖K‖_1, the backward error of the eigenvalue routine, plus e tr K for the entries, where
-    |δK_ij| <= e √(K_ii K_jj) for all pairs, so that ‖δK‖ <= e ‖√K_ii‖². A bound e runs through the layers with the
-    kernel: each activation adds what its dual is known to (some eps for closed forms, 1e-10 for smooth φ and 1e-8 for
-    φ with kinks without) and what it makes of the error s of ρ. Of V(ρ) = Σ_k a_k² ρ^k that is V(r) - V(r - s) at most,
-    r the largest |ρ_ij|, relative to V(1); of the dual of φ', for the tangent kernel, likewise. So with kinks it grows
-    like s/√(1 - r) for points that are near, up to √(2 s)/π for a relu, s being d/2 eps in the first layer and growing
-    with what is added.
+    |δK_ij| <= e √(K_ii K_jj) for all pairs, so that ‖δK‖ <= e ‖√K_ii‖². The bound e is propagated through the layers
+    along with the kernel: each activation adds the accuracy of its dual (some eps for closed forms; otherwise 1e-10 for
+    smooth φ and 1e-8 for φ with kinks) and the effect of the error s of ρ. On V(ρ) = Σ_k a_k² ρ^k that is at most
+    V(r) - V(r - s) relative to V(1), r the largest |ρ_ij|; likewise on the dual of φ', for the tangent kernel. So with
+    kinks it grows like s/√(1 - r) for nearby points, up to √(2 s)/π for a relu, where s is d/2 eps in the first layer
+    and grows with what each layer adds.
 
     Parameters
     ----------
     net : Network
     X : array_like, shape (N, d)
     kernel : {"ntk", "nngp"}
-    **options
-        For `ntkfast.kernels`: n_threads, progress.
+    n_threads, progress
+        As in `ntkfast.ntk`.
 
     Returns
     -------
@@ -273,16 +289,14 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.learning.positivity import smallest_eigenvalue
     >>> X = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]]
-    >>> found = smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), X)
+    >>> found = nf.smallest_eigenvalue(nf.MLP(depth=3, bias_std=0.1), X)
     >>> found.positive_definite, found.cause
     (False, 'points 0 and 3 are the same')
-    >>> smallest_eigenvalue(nf.MLP(depth=3, activation="erf"), X[:3]).cause
-    'points 0 and 2 are antipodes, which an odd kernel cannot tell apart but for the sign'
+    >>> nf.smallest_eigenvalue(nf.MLP(depth=3, activation="erf"), X[:3]).cause
+    'points 0 and 2 are antipodes, which an odd kernel cannot tell apart except for the sign'
     """
-    checks.kernel(kernel)
-    K = kernels(net, X, None, get=kernel, dtype=np.float64, **options)
+    K = kernels(net, X, None, get=outputs.kernel(kernel), dtype=np.float64, n_threads=n_threads, progress=progress)
     n = len(K)
     value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))  # at least λ_max
@@ -290,16 +304,17 @@ def smallest_eigenvalue(net: Network, X, kernel="ntk", **options) -> SmallestEig
     entries = known.nngp if kernel == "nngp" else known.ntk
     error = float(n * np.finfo(float).eps * norm + entries * K.diagonal().sum())
     positive = value > error
-    pairs = {kind: [] for kind in KINDS}
+    pairs: Pairs = {kind: [] for kind in KINDS}
     if not positive:
         _parallel(K, np.asarray(X, dtype=np.float64), pairs)
     zero = [int(i) for i in np.flatnonzero(K.diagonal() == 0)]
     odd = any(K[pair] < 0 for pair in pairs["antipodes"])
     cause = "" if positive else _cause(pairs, odd, zero)
-    return SmallestEigenvalue(value, error, positive, **pairs, zero=zero, cause=cause)
+    duplicates, antipodes, proportional = (pairs[kind] for kind in KINDS)
+    return SmallestEigenvalue(value, error, positive, duplicates, antipodes, proportional, zero, cause)
 
 
-def _parallel(K, X, pairs):
+def _parallel(K: Array, X: Array, pairs: Pairs) -> None:
     """Add to pairs, by kind, those i < j with |K_ij| = √(K_ii K_jj) to rounding whose points are parallel too."""
     features, size = np.sqrt(np.maximum(K.diagonal(), 0)), np.abs(X).max(axis=1)
     size[size == 0] = 1
@@ -318,11 +333,11 @@ def _parallel(K, X, pairs):
             named[other] = True
 
 
-def _cause(pairs, odd, zero):
+def _cause(pairs: Pairs, odd: bool, zero: list[int]) -> str:
     texts = {
         "duplicates": "are the same",
         "antipodes": f"are antipodes, which an {'odd' if odd else 'even'} kernel cannot tell apart"
-        + " but for the sign" * odd,
+        + " except for the sign" * odd,
         "proportional": "are proportional to one another, and so are their features",
     }
     causes = [f"point {i} has the kernel 0 with itself" for i in zero[:1]]
@@ -331,4 +346,4 @@ def _cause(pairs, odd, zero):
             (i, j), more = pairs[kind][0], len(pairs[kind]) - 1
             others = f" (and {more} more pair{'s' * (more > 1)})" if more else ""
             causes.append(f"points {i} and {j} {text}{others}")
-    return "; ".join(causes) or "no two points are parallel: the eigenvalue is smaller than the kernel is known to"
+    return "; ".join(causes) or "no two points are parallel: the eigenvalue is below the accuracy of the kernel"

@@ -1,5 +1,4 @@
-"""How well the entries of a limit kernel are known in float64: a bound that runs through the kernel's program
-beside it.
+"""How accurate the entries of a limit kernel are in float64: a bound that runs through the kernel's program beside it.
 
 For two points whose correlation before an activation is known to s, |ρ| being at most r, its dual V(ρ) = Σ_k a_k² ρ^k
 (the same variance q for both) is known to V(r) - V(r - s), as no power ρ^k changes by more; so is that of φ', D. For
@@ -7,15 +6,20 @@ variances q1 and q2, by Cauchy and Schwarz, that holds relative to √(V(1) V(1)
 kink of φ makes D(1) - D(1 - s) proportional to √s: the √(2 eps)/π of a relu.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ntkfast.engine import series
 from ntkfast.engine.duals import duals
 from ntkfast.engine.lower import lower
+from ntkfast.networks import Network
 from ntkfast.support import arrays
 from ntkfast.support.errors import PrecisionError
+from ntkfast.support.typing import Array
 
 EPS = np.finfo(np.float64).eps
 CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal
@@ -26,13 +30,13 @@ POLYNOMIAL = 1e-12  # of any degree
 class Known:
     """Of all pairs of points, in one layer: |δΣ_ij| <= nngp √(Σ_ii Σ_jj) and |δΘ_ij| <= ntk √(Θ_ii Θ_jj)."""
 
-    q: np.ndarray  # (N,) Σ_ii
+    q: Array  # (N,) Σ_ii
     rho: float  # |ρ_ij| is at most this for i ≠ j
     nngp: float
     ntk: float
 
 
-def known(net, X) -> Known:
+def known(net: Network, X: ArrayLike) -> Known:
     """What is known of the kernels of this network on these points, (N, d)."""
     X = np.asarray(X, dtype=np.float64)
     length = np.linalg.norm(X, axis=1)

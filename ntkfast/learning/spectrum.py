@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import linalg
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
+import scipy
+from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
+from ntkfast.learning.definiteness import semi_definite
 from ntkfast.learning.factor import fix_signs, fortran
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import generator, positive_number
+from ntkfast.support.typing import Array, Seed
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
 METHODS = ("auto", "lapack", "lanczos", "lobpcg", "power")
 SMALL = 500  # matrices up to this size are decomposed whole
 EXTRA = 8  # vectors of a block beyond those wanted: convergence depends on the eigenvalue after them
+
+Product: TypeAlias = Callable[[Array], Array]  # B ↦ K B, (n, q)
 
 
 @dataclass(frozen=True)
@@ -41,30 +47,30 @@ class KernelPCA:
         The one that was used.
     """
 
-    eigenvalues: np.ndarray
-    eigenfunctions: np.ndarray
-    residuals: np.ndarray
+    eigenvalues: Array
+    eigenfunctions: Array
+    residuals: Array
     trace: float | None
     centered: bool
     method: str
-    _means: np.ndarray = field(repr=False)  # (1/N) 1ᵀ K f^(i), if centered
+    _means: Array = field(repr=False)  # (1/N) 1ᵀ K f^(i), if centered
 
     __repr__ = reprs.short
 
     @property
-    def explained(self):
-        """λ_i/tr(K/N), the share of each component in the variance, (k,); 0 if there is none."""
+    def explained(self) -> Array:
+        """λ_i/tr(K/N), the share of each component in the variance, (k,); 0 if there is no variance."""
         if self.trace is None:
-            raise ValueError("trace: an operator does not tell it; give kernel_pca trace= for explained shares")
+            raise ValueError("trace: unknown for an operator; pass trace= to kernel_pca for explained shares")
         return self.eigenvalues / self.trace if self.trace > 0 else np.zeros_like(self.eigenvalues)
 
-    def extend(self, K_tx):
+    def transform(self, K_tx: ArrayLike) -> Array:
         """The eigenfunctions at new points (Nyström): f^(i)(x) = (1/(N λ_i)) Σ_j K(x, x_j) f^(i)(x_j).
 
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
-            The kernel as it is, also if the components are centred.
+            K(x, X), not centred, even if the components are.
 
         Returns
         -------
@@ -76,17 +82,28 @@ class KernelPCA:
             An eigenvalue is 0 to rounding: its eigenfunction has no extension.
         """
         n, k = self.eigenfunctions.shape
-        K_tx = checks.matrix(K_tx, "K_tx", (None, n), self.eigenfunctions.dtype)
+        cross = checks.matrix(K_tx, "K_tx", (None, n), self.eigenfunctions.dtype)
         zero = np.flatnonzero(self.eigenvalues <= n * np.finfo(self.eigenvalues.dtype).eps * self.eigenvalues[0])
         if len(zero):
             raise ValueError(
                 f"component {zero[0] + 1} of {k}: its eigenvalue {self.eigenvalues[zero[0]]:.3g} is 0 to rounding, so "
                 "that it has no extension; ask for fewer components"
             )
-        return (K_tx @ self.eigenfunctions - self._means) / (n * self.eigenvalues)
+        values: Array = (cross @ self.eigenfunctions - self._means) / (n * self.eigenvalues)
+        return values
 
 
-def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=1e-10, max_iterations=5000, trace=None):
+def kernel_pca(
+    K_xx: ArrayLike | scipy.sparse.linalg.LinearOperator,
+    n_components: int,
+    *,
+    method: str = "auto",
+    centered: bool = False,
+    trace: float | None = None,
+    tol: float = 1e-10,
+    max_iterations: int = 5000,
+    rng: Seed = None,
+) -> KernelPCA:
     """The largest kernel principal components of the data.
 
     They are the eigenfunctions of Π: f ↦ (1/N) Σ_j K(·, x_j) f(x_j), along which gradient descent converges like
@@ -94,25 +111,26 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
 
     Parameters
     ----------
-    K : array_like or scipy.sparse.linalg.LinearOperator, shape (N, N)
-        Symmetric, positive semi-definite; of that only the components that are asked for are looked at, so that a
-        negative eigenvalue is found for certain with all N. float32 gives float32 results, everything else float64.
+    K_xx : array_like or scipy.sparse.linalg.LinearOperator, shape (N, N)
+        K on the data, symmetric and positive semi-definite. Only the components that are asked for are checked, so that
+        a negative eigenvalue is certain to be found only if all N are. float32 gives float32 results, everything else
+        float64.
     n_components : int
         k <= N; below N for an operator.
     method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
-        "lapack" decomposes the matrix (syevr, safe for any N). The others need products only: "lanczos" one vector at a
-        time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more than
-        one component) blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a matrix of
-        N <= 500 or k > N/10, else lanczos.
+        "lapack" decomposes the matrix (syevr, safe for any N). The others need products only: "lanczos" with one vector
+        at a time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more
+        than one component) with blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a
+        matrix of N <= 500 or k > N/10, else lanczos.
     centered : bool
         Subtract the mean feature: the components of H K H, H = I - 11ᵀ/N. The paper does not.
+    trace : float, optional
+        tr K > 0 of an operator, for `KernelPCA.explained`.
+    tol : float
+        Residual at which iterations stop, relative to λ_1; at least 1e-5 in float32.
+    max_iterations : int
     rng : None, int or numpy.random.Generator
         For the starting vectors of the iterations.
-    tol : float
-        Residual at which iterations stop, relative to λ_1. float32 stops at 1e-5 at least.
-    max_iterations : int
-    trace : float, optional
-        tr K > 0 of an operator, for `explained`.
 
     Returns
     -------
@@ -123,23 +141,22 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     TypeError, ValueError
         An argument is not as described; the message names it.
     numpy.linalg.LinAlgError
-        The iteration did not converge; says how far it came.
+        The iteration did not converge; the message says how far it got.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from ntkfast.learning.spectrum import kernel_pca
-    >>> pca = kernel_pca([[2.0, 1.0], [1.0, 2.0]], 2)
+    >>> import ntkfast as nf
+    >>> pca = nf.kernel_pca([[2.0, 1.0], [1.0, 2.0]], 2)
     >>> pca.eigenvalues, pca.explained
     (array([1.5, 0.5]), array([0.75, 0.25]))
     >>> pca.eigenfunctions
     array([[ 1.,  1.],
            [ 1., -1.]])
-    >>> pca.extend([[1.0, 2.0]]).round(3)
+    >>> pca.transform([[1.0, 2.0]]).round(3)
     array([[ 1., -1.]])
     """
-    is_operator = isinstance(K, LinearOperator)
-    K = _operator(K) if is_operator else checks.symmetric(K, "K")
+    is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
+    K: Any = _operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
     n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     k = checks.count(n_components, "n_components")
     if k > n - is_operator:
@@ -164,7 +181,7 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     else:
         start = rng.standard_normal((n, min(k + EXTRA, n))).astype(dtype)
         values, vectors = ITERATIONS[method](product, start, k, tol, max_iterations)
-    checks.semi_definite(values[::-1], "K")
+    semi_definite(values[::-1], "K_xx")
     fix_signs(vectors)
     residuals = np.linalg.norm(product(vectors) - vectors * values, axis=0) / n
     total = _trace(K, trace, is_operator, centered)
@@ -173,22 +190,23 @@ def kernel_pca(K, n_components, method="auto", *, centered=False, rng=None, tol=
     return KernelPCA(values / n, functions, residuals, total, bool(centered), method, means)
 
 
-def _operator(K):
+def _operator(K: Any) -> Any:
     if K.shape[0] != K.shape[1]:
-        raise ValueError(f"K: expected a square operator, got shape {K.shape}")
+        raise ValueError(f"K_xx: expected a square operator, got shape {K.shape}")
     if np.dtype(K.dtype).kind not in "iuf":
-        raise TypeError(f"K: expected an operator of real numbers, got dtype {K.dtype}")
+        raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
     return K
 
 
-def _times(K, B):
-    return K @ B if isinstance(K, np.ndarray) else K.matmat(B)
+def _times(K: Any, B: Array) -> Array:
+    result: Array = K @ B if isinstance(K, np.ndarray) else K.matmat(B)
+    return result
 
 
-def _product(K, centered):
+def _product(K: Any, centered: bool) -> Product:
     """B ↦ K B or H K H B, (n, q)."""
 
-    def product(B):
+    def product(B: Array) -> Array:
         if centered:
             B = B - B.mean(axis=0)
         result = _times(K, B)
@@ -197,7 +215,7 @@ def _product(K, centered):
     return product
 
 
-def _trace(K, trace, is_operator, centered):
+def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> float | None:
     n = K.shape[0]
     if is_operator and trace is None:
         return None
@@ -208,48 +226,54 @@ def _trace(K, trace, is_operator, centered):
         mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
         eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps
         total = total - mean if total - mean > n * eps * total else 0.0  # no variance but rounding
-    return total / n
+    return float(total / n)
 
 
-def _lapack(K, k, centered):
+def _lapack(K: Array, k: int, centered: bool) -> tuple[Array, Array]:
     n, A = len(K), fortran(K, False, "an eigendecomposition")
     if centered:
         mean = A.mean(axis=0)
         A -= mean
         A -= mean[:, None] - mean.mean()
-    values, vectors = linalg.eigh(A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(
+        A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False
+    )
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 
-def _lanczos(product, start, k, tol, max_iterations):
+def _lanczos(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
     n, dtype = len(start), start.dtype
     if not product(start[:, :1]).any():  # ARPACK fails on 0
         return np.zeros(k, dtype), np.linalg.qr(start[:, :k])[0]
-    operator = LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
+    operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], dtype=dtype)
     try:
-        values, vectors = eigsh(operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations)
-    except ArpackNoConvergence as error:
+        values, vectors = scipy.sparse.linalg.eigsh(
+            operator, k, which="LA", v0=start[:, 0], tol=tol, maxiter=max_iterations
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
         raise _not_converged("lanczos", f"{len(error.eigenvalues)} of {k} components converged") from None
-    except ArpackError as error:
+    except scipy.sparse.linalg.ArpackError as error:
         raise _not_converged("lanczos", str(error)) from None
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 
-def _lobpcg(product, start, k, tol, max_iterations):
-    n, start = len(start), start[:, :k]  # SciPy's goes on until the whole block has converged
-    operator = LinearOperator(
+def _lobpcg(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
+    n, start = len(start), start[:, :k]  # SciPy goes on until the whole block has converged
+    operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], matmat=product, dtype=start.dtype
     )
     largest = _rayleigh_ritz(product, np.linalg.qr(product(start))[0])[0][0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it did not converge: checked below
-        _, vectors = lobpcg(operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations)
+        _, vectors = scipy.sparse.linalg.lobpcg(
+            operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations
+        )
     values, vectors, _, residual = _rayleigh_ritz(product, np.linalg.qr(vectors)[0])
     _require(residual[:k].max(), tol * abs(values[0]), "lobpcg")
     return values[:k], np.ascontiguousarray(vectors[:, :k])
 
 
-def _power(product, start, k, tol, max_iterations):
+def _power(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
     vectors = np.linalg.qr(start)[0]
     for _ in range(max_iterations):
         values, vectors, images, residual = _rayleigh_ritz(product, vectors)
@@ -263,20 +287,20 @@ def _power(product, start, k, tol, max_iterations):
 ITERATIONS = {"lanczos": _lanczos, "lobpcg": _lobpcg, "power": _power}
 
 
-def _rayleigh_ritz(product, Q):
+def _rayleigh_ritz(product: Product, Q: Array) -> tuple[Array, Array, Array, Array]:
     """Eigenvalues (largest first) and eigenvectors in the span of the orthonormal Q, their images, and residuals."""
     images = product(Q)
     small = Q.T @ images
-    values, rotation = linalg.eigh((small + small.T) / 2)
+    values, rotation = scipy.linalg.eigh((small + small.T) / 2)
     values, rotation = values[::-1], rotation[:, ::-1]
     vectors, images = Q @ rotation, images @ rotation
     return values, vectors, images, np.linalg.norm(images - vectors * values, axis=0)
 
 
-def _require(residual, tolerance, method):
+def _require(residual: float, tolerance: float, method: str) -> None:
     if not residual <= tolerance:
-        raise _not_converged(method, f"the residual is {residual:.2g}, wanted was {tolerance:.2g}")
+        raise _not_converged(method, f"the residual is {residual:.2g}, expected at most {tolerance:.2g}")
 
 
-def _not_converged(method, reached):
+def _not_converged(method: str, reached: str) -> np.linalg.LinAlgError:
     return np.linalg.LinAlgError(f"kernel_pca: {method} did not converge: {reached}; raise max_iterations or tol")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.networks.instruction import Instruction
 from ntkfast.networks.layer import FEATURES, Flow, Layer, NotDescribedError, require_gaussian
@@ -120,27 +122,27 @@ class Activation(Layer):
 
         return functions.activation_of(phi, name, derivative, kinks)
 
-    def after(self, flow, place):
+    def after(self, flow: Flow, place: str) -> Flow:
         require_gaussian(flow, place, f"the activation {self!r}")
         return Flow(FEATURES, centred=False)
 
-    def emit(self, code):
+    def emit(self, code) -> None:
         code.dual(self)
 
-    def described(self):
+    def described(self) -> dict:
         return {"name": self.name, "parameters": self.parameters, "own": self.source is not None}
 
     @classmethod
-    def rebuilt(cls, name, parameters, own):
+    def rebuilt(cls, name, parameters, own) -> Activation:
         if own:
             raise NotDescribedError(f"the activation {name!r} was made by Activation.from_function")
         return _build(name, parameters)
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> NDArray[np.floating]:
         """φ(x), elementwise."""
         return self.function(np.asarray(x))
 
-    def hermite_coefficients(self, q, n: int):
+    def hermite_coefficients(self, q: float, n: int) -> NDArray[np.float64]:
         """a_k(q) = E[φ(√q z) h_k(z)], z ~ N(0, 1), for k < n and the normalised probabilists' Hermite polynomials h_k.
 
         Parameters
@@ -172,20 +174,21 @@ class Activation(Layer):
             return _from_source, (self.source, self.name, self.kinks)
         return _build, (self.name, self.parameters)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.parameters)})"
 
 
 FACTORIES: dict[str, Callable[..., Activation]] = {}
+_Factory = TypeVar("_Factory", bound=Callable[..., Activation])
 
 
-def registered(factory):
+def registered(factory: _Factory) -> _Factory:
     """Decorator: the activation can be had by the name of its factory if all of its parameters have defaults."""
     FACTORIES[factory.__name__] = factory
     return factory
 
 
-def has_defaults(name):
+def has_defaults(name: str) -> bool:
     parameters = inspect.signature(FACTORIES[name]).parameters.values()
     return all(parameter.default is not parameter.empty for parameter in parameters)
 

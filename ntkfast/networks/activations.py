@@ -7,15 +7,54 @@ one C function in src_c/duals.h; without, the instruction is "series", and φ an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as power_series
-from scipy import special
 
 from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
 from ntkfast.networks.instruction import Instruction
 from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
+
+__all__ = [
+    "abs",
+    "arctan",
+    "celu",
+    "cos",
+    "elu",
+    "erf",
+    "exp",
+    "gaussian",
+    "gelu",
+    "get",
+    "hardsigmoid",
+    "hardtanh",
+    "hermite",
+    "identity",
+    "leaky_relu",
+    "log_cosh",
+    "mish",
+    "monomial",
+    "names",
+    "polynomial",
+    "rbf",
+    "rectified_monomial",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "sigmoid_like",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "softsign",
+    "step",
+    "swish",
+    "tanh",
+]
 
 
 def names() -> tuple[str, ...]:
@@ -119,7 +158,7 @@ def identity() -> Activation:
 
 def _erf(name, pairs, a, b, c):
     def function(x):
-        return a * special.erf(b * x) + c
+        return a * scipy.special.erf(b * x) + c
 
     def derivative(x):
         return 2 * a * b / np.sqrt(np.pi) * np.exp(-((b * x) ** 2))
@@ -145,9 +184,9 @@ def gelu() -> Activation:
     """x Φ(x), Φ the standard normal distribution function (Hendrycks and Gimpel, 2016)."""
 
     def derivative(x):
-        return special.ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+        return scipy.special.ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
 
-    return Activation("gelu", (), lambda x: x * special.ndtr(x), derivative, Instruction("gelu"))
+    return Activation("gelu", (), lambda x: x * scipy.special.ndtr(x), derivative, Instruction("gelu"))
 
 
 def _sine(name, pairs, a, b, phase, cosine_of_two_phases):
@@ -217,7 +256,7 @@ def _polynomial(name, parameters, coefficients):
 
 
 @registered
-def polynomial(coefficients) -> Activation:
+def polynomial(coefficients: Sequence[float]) -> Activation:
     """Σ_k coefficients[k] x^k, of any degree."""
     if isinstance(coefficients, str) or not np.iterable(coefficients):
         raise TypeError(f"coefficients: expected a sequence of numbers, got {type(coefficients).__name__}")
@@ -347,7 +386,7 @@ def _sech_squared(x):
 @registered
 def sigmoid() -> Activation:
     """1/(1 + exp(-x))."""
-    return _series("sigmoid", special.expit, lambda x: special.expit(x) * special.expit(-x))
+    return _series("sigmoid", scipy.special.expit, lambda x: scipy.special.expit(x) * scipy.special.expit(-x))
 
 
 def _softplus(x):
@@ -357,24 +396,24 @@ def _softplus(x):
 @registered
 def softplus() -> Activation:
     """log(1 + exp(x))."""
-    return _series("softplus", _softplus, special.expit)
+    return _series("softplus", _softplus, scipy.special.expit)
 
 
 def _silu_slope(x):
-    s = special.expit(x)
-    return s * (1 + x * special.expit(-x))
+    s = scipy.special.expit(x)
+    return s * (1 + x * scipy.special.expit(-x))
 
 
 @registered
 def silu() -> Activation:
     """x/(1 + exp(-x)), also known as swish."""
-    return _series("silu", lambda x: x * special.expit(x), _silu_slope)
+    return _series("silu", lambda x: x * scipy.special.expit(x), _silu_slope)
 
 
 @registered
 def swish() -> Activation:
     """x/(1 + exp(-x)): another name of silu."""
-    return _series("swish", lambda x: x * special.expit(x), _silu_slope)
+    return _series("swish", lambda x: x * scipy.special.expit(x), _silu_slope)
 
 
 def _exponential_unit(name, parameters, scale, alpha, width):
@@ -416,7 +455,7 @@ def mish() -> Activation:
 
     def derivative(x):
         inner = np.tanh(_softplus(x))
-        return inner + x * special.expit(x) * _sech_squared(_softplus(x))
+        return inner + x * scipy.special.expit(x) * _sech_squared(_softplus(x))
 
     return _series("mish", lambda x: x * np.tanh(_softplus(x)), derivative)
 
@@ -437,6 +476,3 @@ def arctan() -> Activation:
 def log_cosh() -> Activation:
     """log(cosh(x))."""
     return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
-
-
-__all__ = ["get", "names", *FACTORIES]

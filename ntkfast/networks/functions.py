@@ -1,21 +1,28 @@
 """Activations from functions: made to work on arrays, checked, their kinks found."""
 
+from __future__ import annotations
+
 import inspect
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ntkfast.networks import quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
 from ntkfast.networks.instruction import Instruction
+from ntkfast.networks.quadrature import Array, Function
 from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is looked at on [-REACH, REACH] when the activation is made
-_compiled = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
+_compiled: dict[
+    Function, Function
+] = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
 
 
-def _on_arrays(phi, name, what):
+def _on_arrays(phi: Function, name: str, what: str) -> Function:
     """A function of float64 arrays: phi itself if it works on arrays, else what numba makes of it."""
     from numba.core.dispatcher import Dispatcher
 
@@ -49,7 +56,7 @@ def _on_arrays(phi, name, what):
     return _compiled[phi]
 
 
-def _check_elementwise(phi, x, values, name, what):
+def _check_elementwise(phi: Function, x: Array, values: Array, name: str, what: str) -> None:
     """Raise if φ mixes the entries of its argument, or does not return the same twice."""
     for order, expected in (
         (slice(None), "the same values for the same argument"),
@@ -62,10 +69,10 @@ def _check_elementwise(phi, x, values, name, what):
             )
 
 
-def _checked(function, name, what):
+def _checked(function: Function, name: str, what: str) -> Function:
     """The function, with every result looked at: real numbers, of the shape of its argument, finite."""
 
-    def evaluate(x):
+    def evaluate(x: ArrayLike) -> Array:
         x = np.asarray(x, dtype=float)
         if x.size == 0:
             return x
@@ -98,7 +105,7 @@ def _checked(function, name, what):
     return evaluate
 
 
-def _simplest(low, high):
+def _simplest(low: float, high: float) -> float:
     """The number with the fewest decimals in [low, high]: kinks are mostly at such numbers."""
     for digits in range(13):
         value = round((low + high) / 2, digits)
@@ -107,14 +114,14 @@ def _simplest(low, high):
     return (low + high) / 2
 
 
-def _is_kink(evaluate, t, kinks):
+def _is_kink(evaluate: Function, t: float, kinks: Sequence[float]) -> bool:
     """Whether φ is not smooth on a neighbourhood of t that has no other kink."""
     near = min((abs(t - other) / 2 for other in kinks if other != t), default=1.0)
     h = min(0.05 * max(1.0, abs(t)), near)
     return quadrature.unresolved(evaluate, t - h, t + h) > quadrature.RESOLVED
 
 
-def _find_kinks(evaluate, kinks, name):
+def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[float, ...]:
     """The given kinks, without those where φ is smooth, and those found on [-REACH, REACH]."""
     kinks = tuple(t for t in kinks if _is_kink(evaluate, t, kinks))
     edges = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
@@ -136,7 +143,7 @@ def _find_kinks(evaluate, kinks, name):
     return kinks
 
 
-def _check_derivative(name, function, derivative, kinks):
+def _check_derivative(name: str, function: Function, derivative: Function, kinks: Sequence[float]) -> None:
     """Compare φ' with high-order differences of φ away from kinks; raise for the first point where they disagree."""
     x = np.concatenate([-np.geomspace(0.01, 12, 40), np.geomspace(0.01, 12, 40)]) * 1.013
     distance = np.min([np.abs(x - t) for t in (*kinks, np.inf)], axis=0)
@@ -154,7 +161,7 @@ def _check_derivative(name, function, derivative, kinks):
         )
 
 
-def _pieces(evaluate, kinks):
+def _pieces(evaluate: Function, kinks: Sequence[float]) -> tuple[float, float, tuple[tuple[float, float], ...]] | None:
     """offset, slope and (kink, jump of slope) pairs of a piecewise linear φ without jumps; None if it is not one."""
     ends = [kinks[0] - 1000.0, *kinks, kinks[-1] + 1000.0]
     lines = []
@@ -177,7 +184,7 @@ def _pieces(evaluate, kinks):
     return lines[0][1], lines[0][0], tuple(zip(places, jumps, strict=True))
 
 
-def activation_of(phi, name, derivative, kinks):
+def activation_of(phi: Function, name: str, derivative: Function | None, kinks: tuple[float, ...]) -> Activation:
     """See `Activation.from_function`; the arguments are of the right types."""
     source = phi, derivative
     function = _checked(_on_arrays(phi, name, "φ"), name, "φ")

@@ -249,9 +249,9 @@ class Parallel(Layer):
         return Parallel(*branches, how=self.how, shares=self.shares)
 
     def after(self, flow, place):
-        return self.joined(flow, place, [f"{place}.branches[{k}]" for k in range(len(self.parts))])
+        return self._joined(flow, place, [f"{place}.branches[{k}]" for k in range(len(self.parts))])
 
-    def joined(self, flow, place, places, name="Parallel"):
+    def _joined(self, flow, place, places, name="Parallel"):
         """`after`, for a layer of this name whose branches are found at these places."""
         flows = []
         for branch, where in zip(self.parts, places, strict=True):
@@ -396,7 +396,7 @@ class Residual(Layer):
         return Parallel((), (*self.layers, Scale(self.scale)) if self.scale != 1 else self.layers)
 
     def after(self, flow, place):
-        return self.parallel.joined(flow, place, [place, f"{place}.layers"], "Residual")
+        return self.parallel._joined(flow, place, [place, f"{place}.layers"], "Residual")
 
     def share(self, share):
         return self.parallel.share(share)

@@ -9,12 +9,18 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.networks.activation import Activation
 from ntkfast.support.errors import ActivationError
+
+Array: TypeAlias = NDArray[np.float64]
+Function: TypeAlias = Callable[[Any], Any]  # elementwise on arrays
 
 DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation that says whether φ is resolved there
 RESOLVED = 1e-13  # of the largest value on a panel
@@ -24,12 +30,12 @@ LIMITS = (14.0, 20.0, 28.0, 38.0)  # of the integrals over z: the first at which
 NOISE = 1e-6  # relative; what is larger is taken for structure
 
 
-def chebyshev_points(n):
+def chebyshev_points(n: int) -> Array:
     return np.cos(np.pi * (np.arange(n) + 0.5) / n)
 
 
 @lru_cache
-def chebyshev_matrix(n):
+def chebyshev_matrix(n: int) -> Array:
     """From values at the Chebyshev points to Chebyshev coefficients."""
     matrix = 2 / n * np.cos(np.outer(np.arange(n), np.pi * (np.arange(n) + 0.5) / n))
     matrix[0] /= 2
@@ -37,11 +43,11 @@ def chebyshev_matrix(n):
 
 
 @lru_cache
-def _legendre(n):
+def _legendre(n: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(n)
 
 
-def rule(breaks, n=DEGREE):
+def rule(breaks: ArrayLike, n: int = DEGREE) -> tuple[Array, Array]:
     """Nodes and weights of the composite Gauss-Legendre rule between the sorted breaks."""
     x, w = _legendre(n)
     half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
@@ -61,23 +67,23 @@ class Mesh:
         Panels where φ is noise, or where there were too many.
     """
 
-    def __init__(self, evaluate, kinks=()):
+    def __init__(self, evaluate: Function, kinks: Iterable[float] = ()) -> None:
         self.evaluate, self.kinks = evaluate, tuple(kinks)
         self.reach, self.breaks = 0.0, np.array([0.0])
         self.found, self.given_up = [], []
         self._lock = threading.Lock()  # tables are filled by several threads
 
-    def upto(self, reach):
+    def upto(self, reach: float) -> Array:
         """The breaks that resolve φ on [-reach, reach] at least."""
         with self._lock:
             self._grow(reach)
             return self.breaks
 
-    def error(self, reach):
+    def error(self, reach: float) -> float:
         """Relative error of the worst panel on [-reach, reach]."""
         return max((tail for distance, tail in self.given_up if distance < reach), default=0.0)
 
-    def _grow(self, reach):
+    def _grow(self, reach: float) -> None:
         while self.reach < reach:
             start, stop = self.reach, max(2 * self.reach, 1.0)
             inner = [start, *([0.25, 0.5, 0.75] if start == 0 else []), stop]  # finer where most functions bend
@@ -87,7 +93,7 @@ class Mesh:
                     self._refine(low, high)
             self.reach = stop
 
-    def _refine(self, low, high):
+    def _refine(self, low: float, high: float) -> None:
         """Halve [low, high] until every part is resolved."""
         todo, ends = [(low, high, (math.inf,) * 4)], [low, high]
         while todo:
@@ -107,7 +113,7 @@ class Mesh:
                 self.found.append((a, b))
         self.breaks = np.union1d(self.breaks, ends)
 
-    def _is_at_kink(self, low, high):
+    def _is_at_kink(self, low: float, high: float) -> bool:
         """Whether a known kink, which may be off by rounding, explains that this tiny interval is not resolved: φ jumps
         or is Lipschitz there."""
         kink = next((t for t in self.kinks if abs(t - low) < 1e-9 * max(1.0, abs(low))), None)
@@ -118,7 +124,7 @@ class Mesh:
         return not 0.075 < change[0] / max(change[1], 1e-300) < 0.75  # 1/16 where it is Lipschitz
 
 
-def unresolved(evaluate, low, high):
+def unresolved(evaluate: Function, low: float, high: float) -> float:
     """The last Chebyshev coefficients of the function on [low, high], relative to its largest value there, beyond what
     the rounding of x explains."""
     x = chebyshev_points(DEGREE + 1)
@@ -128,7 +134,7 @@ def unresolved(evaluate, low, high):
     return max(0.0, float(tail - rounding)) / max(float(np.abs(values).max()), 1e-300)
 
 
-def find_kinks(evaluate, low, high):
+def find_kinks(evaluate: Function, low: float, high: float) -> list[tuple[float, float]]:
     """Small intervals in each of which the function or one of its first derivatives jumps.
 
     Where a function is analytic, halving an interval divides the error of its interpolant by 2^20; at a jump of the
@@ -147,7 +153,7 @@ def find_kinks(evaluate, low, high):
     return spots
 
 
-def _corner(evaluate, low, high):
+def _corner(evaluate: Function, low: float, high: float) -> tuple[float, float]:
     """The smallest part of [low, high] that still shows where the function is not smooth."""
     while high - low > FINEST * max(1.0, abs(low), abs(high)):
         cuts = [low + share * (high - low) for share in (0, 0.3119, 0.6437, 1)]
@@ -162,10 +168,10 @@ def _corner(evaluate, low, high):
 class InterpolatedDerivative:
     """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink that of the panel to its right."""
 
-    def __init__(self, mesh):
+    def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.panels = mesh, None
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> Array:
         from ntkfast.networks import recurrence
 
         x = np.asarray(x, dtype=float)
@@ -183,10 +189,10 @@ class InterpolatedDerivative:
 class Gaussian:
     """Expectations over z ~ N(0, 1) of functions of √q z, for one φ."""
 
-    def __init__(self, name, function, derivative, mesh):
+    def __init__(self, name: str, function: Function, derivative: Function, mesh: Mesh) -> None:
         self.name, self.function, self.derivative, self.mesh = name, function, derivative, mesh
 
-    def nodes(self, q):
+    def nodes(self, q: float) -> tuple[Array, Array]:
         """z and weights (density included) for the variance q; they resolve φ(√q z) and h_k for k to a few hundred."""
         s = math.sqrt(q)
         for limit in LIMITS:
@@ -206,7 +212,7 @@ class Gaussian:
         z, w = rule(breaks)
         return z, w * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
-    def coefficients(self, q, n, with_slopes=False):
+    def coefficients(self, q: float, n: int, with_slopes: bool = False) -> tuple[Array, float, float, Array | None]:
         """a_k(q) for k < n, E[φ²], E[φ'²], and b_k(q) of φ' (None unless with_slopes)."""
         from ntkfast.networks.recurrence import hermite_sums as sums  # numba, which closed forms do without
 
@@ -234,7 +240,7 @@ def gaussian(activation: Activation) -> Gaussian:
 # ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------
 
 
-def _graded(low, high, levels, ratio=0.25):
+def _graded(low: float, high: float, levels: int, ratio: float = 0.25) -> Array:
     """Panel ends between low and high, finer towards both."""
     half = (high - low) / 2
     steps = half * ratio ** np.arange(levels, 0, -1)
@@ -244,7 +250,7 @@ def _graded(low, high, levels, ratio=0.25):
 RADII = np.array([0, 0.01, 0.04, 0.15, 0.5, 1.2, 2.2, 3.4, 4.8, 6.5, 9.0, 12.0])
 
 
-def _without_dust(values):
+def _without_dust(values: Array) -> Array:
     """Subnormal products would take hundreds of cycles each."""
     values[np.abs(values) < 1e-40 * np.abs(values).max()] = 0
     return values
@@ -253,7 +259,7 @@ def _without_dust(values):
 RULES = ((12, 3), (24, 4))  # Gauss points on a panel of r and α; how often panels are graded
 
 
-def pair_matrices(functions, q, theta, n, levels):
+def pair_matrices(functions: Sequence[Function], q: Array, theta: float, n: int, levels: int) -> Array:
     """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
     two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
 

@@ -1,15 +1,21 @@
 """Checks and conversions of array arguments. Every message names the argument, what was expected and what came."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.support import memory
+from ntkfast.support.typing import Array, DType
 
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES: tuple[DType, DType] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def real(values, name, what="an array of numbers"):
+def real(values: object, name: str, what: str = "an array of numbers") -> NDArray[Any]:
     """values as an array of real numbers, its dtype and layout as they came."""
     if np.ma.isMaskedArray(values):
         raise TypeError(f"{name}: expected an array without mask, got a masked array")
@@ -22,21 +28,24 @@ def real(values, name, what="an array of numbers"):
     return array
 
 
-def finite(array, name):
-    """The array; raise for its first entry that is not finite."""
-    bad = np.argwhere(~np.isfinite(array))
+def finite(array: Array, name: str, most: float = np.inf) -> Array:
+    """The array; raise for its first entry that is not finite, or beyond `most` in absolute value."""
+    good = np.isfinite(array) if np.isinf(most) else np.abs(array) <= most
+    bad = np.argwhere(~good)
     if len(bad):
         place = tuple(int(k) for k in bad[0])
-        raise ValueError(f"{name}: expected finite numbers, got {array[place]} at index {place}")
+        what = f"numbers up to {most:.1e}" if np.isfinite(array[place]) else "finite numbers"
+        hint = "; scale the data" if np.isfinite(array[place]) else ""
+        raise ValueError(f"{name}: expected {what} in {array.dtype}, got {array[place]} at index {place}{hint}")
     return array
 
 
-def blocks(n, size=256):
+def blocks(n: int, size: int = 256) -> list[slice]:
     """Slices that cut range(n) into blocks of this size."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def mirror(A):
+def mirror(A: Array) -> None:
     """Copy what is below the diagonal to above it."""
     parts = blocks(len(A))
     for k, rows in enumerate(parts):
@@ -46,7 +55,7 @@ def mirror(A):
         block[:] = np.tril(block) + np.tril(block, -1).T
 
 
-def as_points(X, name, n_features=None):
+def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[Any]:
     """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
     array = real(X, name, "a 2-D array")
     if array.ndim != 2:
@@ -61,7 +70,7 @@ def as_points(X, name, n_features=None):
     return array
 
 
-def working_dtype(dtype, *arrays):
+def working_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any]) -> DType:
     """float32 if all arrays are, else float64; dtype, if given, must be one of the two."""
     if dtype is None:
         return DTYPES[0] if all(array.dtype == DTYPES[0] for array in arrays) else DTYPES[1]
@@ -71,10 +80,10 @@ def working_dtype(dtype, *arrays):
         raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
     if given not in DTYPES:
         raise TypeError(f"dtype: expected float32 or float64, got {given}")
-    return given
+    return DTYPES[DTYPES.index(given)]
 
 
-def for_blas(array, name, dtype):
+def for_blas(array: NDArray[Any], name: str, dtype: DType) -> Array:
     """The array itself if its rows are contiguous and apart by a BLAS leading dimension, else a copy that is."""
     n, d = array.shape
     size = dtype.itemsize
@@ -87,7 +96,7 @@ def for_blas(array, name, dtype):
         return np.ascontiguousarray(array, dtype=dtype)
 
 
-def require_finite(array, squared_norms, name):
+def require_finite(array: Array, squared_norms: Array, name: str) -> None:
     """Raise for the first row of the converted array that holds a NaN or inf, or whose squared norm overflows."""
     bad = np.flatnonzero(~np.isfinite(squared_norms))
     if len(bad) == 0:
@@ -100,7 +109,7 @@ def require_finite(array, squared_norms, name):
     raise ValueError(f"{name}: the squared norm of row {row} overflows {array.dtype}; scale the data")
 
 
-def require_fitting(peaks, dtype, name):
+def require_fitting(peaks: Array, dtype: DType, name: str) -> None:
     """Raise for the first point whose recursion does not fit dtype."""
     bad = np.flatnonzero(~(peaks <= np.finfo(dtype).max))
     if len(bad):
@@ -108,7 +117,9 @@ def require_fitting(peaks, dtype, name):
         raise ValueError(f"{name}: the kernel of row {bad[0]} with itself overflows {dtype} in some layer; {hint}")
 
 
-def check_out(out, shape, dtype, inputs, name="out"):
+def check_out(
+    out: object, shape: tuple[int, ...], dtype: DType, inputs: Iterable[tuple[NDArray[Any], str]], name: str = "out"
+) -> None:
     """Raise unless the result can be written into out without touching the inputs."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array, got {type(out).__name__}")
@@ -127,7 +138,9 @@ def check_out(out, shape, dtype, inputs, name="out"):
             raise ValueError(f"{name}: expected memory apart from {other_name}, got an overlap")
 
 
-def fill_up(out, shape, dtype, hint, what="the result"):
+def fill_up(
+    out: Sequence[NDArray[Any] | None], shape: tuple[int, ...], dtype: DType, hint: str, what: str = "the result"
+) -> list[NDArray[Any]]:
     """out, a list of arrays or None, with a new array of this shape for each None."""
     missing = sum(given is None for given in out)
     size = missing * math.prod(shape) * dtype.itemsize
@@ -135,7 +148,7 @@ def fill_up(out, shape, dtype, hint, what="the result"):
     return [np.empty(shape, dtype) if given is None else given for given in out]
 
 
-def _overlaps_itself(array):
+def _overlaps_itself(array: NDArray[Any]) -> bool:
     reach = -1  # of the axes so far, from the innermost outwards
     for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
         if size > 1 and step <= max(reach, 0):
@@ -144,14 +157,14 @@ def _overlaps_itself(array):
     return False
 
 
-def _share_memory(a, b):
+def _share_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=1000)
+        return np.shares_memory(a, b, max_work=1000)  # type: ignore[arg-type]  # NumPy's stubs know two values only
     except np.exceptions.TooHardError:  # interleaved in a way that is costly to decide
         return True
 
 
-def finite_array(values, name, dtype):
+def finite_array(values: object, name: str, dtype: DTypeLike) -> Array:
     """values as a C-contiguous array of finite numbers of this dtype."""
     array = real(values, name)
     require(np.isfinite(array), array, name, "finite numbers")
@@ -162,7 +175,7 @@ def finite_array(values, name, dtype):
     return converted
 
 
-def require(good, array, name, what):
+def require(good: NDArray[np.bool_], array: NDArray[Any], name: str, what: str) -> None:
     """Raise for the first entry that is not good."""
     bad = np.argwhere(~good)
     if len(bad):

@@ -1,14 +1,18 @@
 """Files that are complete or not there: written beside their place and renamed."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and leaves no trace if it does not.
 
     It is written beside `path` as .ntkfast-….tmp. A file that it replaces keeps its permissions; of a link the target

@@ -1,21 +1,28 @@
-"""Costs and their derivatives by the outputs, for gradient descent on networks and along kernels."""
+"""Costs and their derivatives with respect to the outputs, for gradient descent on networks and along kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import special
+import scipy
+from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.support import arrays
 from ntkfast.support.arrays import finite_array, require
+from ntkfast.support.typing import Array
 
-__all__ = ["NAMES", "get"]
+__all__ = ["NAMES", "Cost", "Direction", "Loss", "get"]
 
 NAMES = ("mse", "logistic", "softmax", "huber")
 
+Loss: TypeAlias = str | Callable[[Array, Any], tuple[Any, ArrayLike]]  # what users give: a name, or (f, y) ↦ (C, d)
+Cost: TypeAlias = Callable[[Array], tuple[float, Array]]  # what `get` makes of it: f ↦ (C, d)
+Direction: TypeAlias = Callable[[float, Array], ArrayLike]  # (t, f) ↦ d, in place of a cost
 
-def get(loss: str | Callable, y, shape: tuple[int, int], dtype=np.float64) -> Callable:
+
+def get(loss: Loss, y: ArrayLike | None, shape: tuple[int, int], dtype: DTypeLike = np.float64) -> Cost:
     """The cost as a function f ↦ (C, d) of the outputs, d = N ∂C/∂f, so that ∂_t f = -(1/N) K d along kernel K.
 
     (Jacot, Gabriel and Hongler 2018, section 3.)
@@ -71,33 +78,33 @@ def get(loss: str | Callable, y, shape: tuple[int, int], dtype=np.float64) -> Ca
     return {"mse": _mse, "logistic": _logistic, "huber": _huber}[loss](y)
 
 
-def _mse(y):
-    def cost(f):
+def _mse(y: Array) -> Cost:
+    def cost(f: Array) -> tuple[float, Array]:
         d = f - y
         return 0.5 * _mean(d * d), d
 
     return cost
 
 
-def _logistic(y):
-    def cost(f):
+def _logistic(y: Array) -> Cost:
+    def cost(f: Array) -> tuple[float, Array]:
         margin = y * f
-        return _mean(np.logaddexp(0, -margin)), -y * special.expit(-margin)
+        return _mean(np.logaddexp(0, -margin)), -y * scipy.special.expit(-margin)
 
     return cost
 
 
-def _softmax(y):
-    def cost(f):
-        log_p = special.log_softmax(f, axis=1)
+def _softmax(y: Array) -> Cost:
+    def cost(f: Array) -> tuple[float, Array]:
+        log_p = scipy.special.log_softmax(f, axis=1)
         # xlogy's convention, 0 · -inf = 0: a class of probability 0 costs nothing however sure the network is
         return _mean(np.where(y > 0, -y * log_p, 0)), np.exp(log_p) - y
 
     return cost
 
 
-def _huber(y):
-    def cost(f):
+def _huber(y: Array) -> Cost:
+    def cost(f: Array) -> tuple[float, Array]:
         d = f - y
         r = np.abs(d)
         return _mean(np.where(r <= 1, 0.5 * r * r, r - 0.5)), np.clip(d, -1, 1)
@@ -105,8 +112,8 @@ def _huber(y):
     return cost
 
 
-def _own(loss, y, shape, dtype):
-    def cost(f):
+def _own(loss: Callable[[Array, Any], Any], y: Any, shape: tuple[int, int], dtype: DTypeLike) -> Cost:
+    def cost(f: Array) -> tuple[float, Array]:
         result = loss(f, y)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"loss: expected the function to return (C, d), got {type(result).__name__}")
@@ -121,35 +128,36 @@ def _own(loss, y, shape, dtype):
     return cost
 
 
-def _mean(terms):
+def _mean(terms: Array) -> float:
     return float(terms.sum(dtype=np.float64)) / len(terms)
 
 
-def _targets(y, shape, dtype):
-    y = arrays.real(y, "y")
-    if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
+def _targets(y: ArrayLike, shape: tuple[int, int], dtype: DTypeLike) -> Array:
+    targets = arrays.real(y, "y")
+    if targets.shape != shape and not (shape[1] == 1 and targets.shape == shape[:1]):
         also = f" or {shape[:1]}" if shape[1] == 1 else ""
-        raise ValueError(f"y: expected shape {shape}{also}, got {y.shape}")
-    return finite_array(y, "y", dtype).reshape(shape)
+        raise ValueError(f"y: expected shape {shape}{also}, got {targets.shape}")
+    return finite_array(targets, "y", dtype).reshape(shape)
 
 
-def _probabilities(y, shape, dtype):
+def _probabilities(y: ArrayLike, shape: tuple[int, int], dtype: DTypeLike) -> Array:
     """Class labels (N,) or probabilities (N, k), as probabilities."""
     n, k = shape
     if k < 2:
         raise ValueError(f"loss: expected at least 2 outputs for softmax, got {k}; 'logistic' is for one")
-    y = arrays.real(y, "y")
-    if y.ndim == 1:
-        if y.shape != (n,):
-            raise ValueError(f"y: expected {n} class labels, or shape {shape}, got shape {y.shape}")
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"y: expected integers as class labels, got dtype {y.dtype}")
-        require((y >= 0) & (y < k), y, "y", f"class labels from 0 to {k - 1}")
-        return np.eye(k, dtype=dtype)[y]
-    y = _targets(y, shape, dtype)
-    require(y >= 0, y, "y", "probabilities >= 0")
-    total = y.sum(axis=1, dtype=np.float64)
+    labels = arrays.real(y, "y")
+    if labels.ndim == 1:
+        if labels.shape != (n,):
+            raise ValueError(f"y: expected {n} class labels, or shape {shape}, got shape {labels.shape}")
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"y: expected integers as class labels, got dtype {labels.dtype}")
+        require((labels >= 0) & (labels < k), labels, "y", f"class labels from 0 to {k - 1}")
+        one_hot: Array = np.eye(k, dtype=dtype)[labels]
+        return one_hot
+    p = _targets(labels, shape, dtype)
+    require(p >= 0, p, "y", "probabilities >= 0")
+    total = p.sum(axis=1, dtype=np.float64)
     off = np.flatnonzero(np.abs(total - 1) > 1e-5)
     if len(off):
         raise ValueError(f"y: expected probabilities that add to 1, got {total[off[0]]} in row {off[0]}")
-    return y
+    return p

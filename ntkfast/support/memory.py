@@ -6,14 +6,14 @@ from pathlib import Path
 SMALL = 2**26
 
 
-def _number(path):
+def _number(path: Path) -> int | None:
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):  # not there, or "max"
         return None
 
 
-def _statistic(path, name):
+def _statistic(path: Path, name: str) -> int:
     """One line of memory.stat: cached files count as used, but give way."""
     try:
         return next((int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name + " ")), 0)

@@ -1,11 +1,14 @@
 """Short reprs: what holds arrays shows their shapes, not pages of numbers."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 
-def short(self):
+def short(self: Any) -> str:
     """A __repr__ for dataclasses and named tuples: arrays by dtype and shape, long lists by their length."""
     if dataclasses.is_dataclass(self):
         names = [field.name for field in dataclasses.fields(self) if field.repr]
@@ -14,11 +17,11 @@ def short(self):
     return f"{type(self).__name__}({', '.join(f'{name}={_shown(getattr(self, name))}' for name in names)})"
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}"
     if hasattr(value, "_brief"):  # values that have a short form of their own
-        return value._brief()
+        return str(value._brief())
     if isinstance(value, list) and len(value) > 3:
         return f"list of {len(value)}"
     return f"{value:.6g}" if isinstance(value, float) else repr(value)

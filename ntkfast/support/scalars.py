@@ -1,12 +1,16 @@
 """Checks of scalar arguments and of rng."""
 
+from __future__ import annotations
+
 import math
 import numbers
 
 import numpy as np
 
+from ntkfast.support.typing import Seed
 
-def finite_number(value, name):
+
+def finite_number(value: object, name: str) -> float:
     """value as a float; TypeError or ValueError name the argument."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
@@ -19,29 +23,29 @@ def finite_number(value, name):
     return value
 
 
-def positive_number(value, name):
+def positive_number(value: object, name: str) -> float:
     value = finite_number(value, name)
     if value <= 0:
         raise ValueError(f"{name}: expected a number > 0, got {value!r}")
     return value
 
 
-def non_negative_number(value, name):
+def non_negative_number(value: object, name: str) -> float:
     value = finite_number(value, name)
     if value < 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
     return value
 
 
-def positive_integer(value, name):
+def positive_integer(value: object, name: str) -> int:
     return _integer(value, name, 1)
 
 
-def non_negative_integer(value, name):
+def non_negative_integer(value: object, name: str) -> int:
     return _integer(value, name, 0)
 
 
-def _integer(value, name, least):
+def _integer(value: object, name: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
     if value < least:
@@ -49,14 +53,14 @@ def _integer(value, name, least):
     return int(value)
 
 
-def rate_below_one(value, name):
+def rate_below_one(value: object, name: str) -> float:
     value = finite_number(value, name)
     if not 0 <= value < 1:
         raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
     return value
 
 
-def generator(rng):
+def generator(rng: Seed) -> np.random.Generator:
     """A numpy.random.Generator of an argument rng."""
     if not (rng is None or isinstance(rng, numbers.Integral | np.random.Generator)) or isinstance(rng, bool):
         raise TypeError(f"rng: expected None, an integer or a numpy.random.Generator, got {type(rng).__name__}")

@@ -1,0 +1,145 @@
+"""What time does to columns: e^{-tΠ} B on the data and A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
+
+With K = V diag(Nλ) Vᵀ every function of time is a weight per eigenvalue: e^{-tλ}, or (1-ηλ)^m after m steps, is what
+remains, and one minus that over Nλ is what a new point learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ntkfast.learning.decay import Time, learned, remaining
+from ntkfast.learning.factor import Cholesky, Eigen, cholesky, eigen
+from ntkfast.support import memory
+from ntkfast.support.typing import Array
+
+CHUNK = 2**22  # numbers of the scratch that holds several times at once
+
+
+class Propagator:
+    """e^{-tΠ} and A_t for a symmetric kernel K, (N, N), which is factored when that is first needed.
+
+    One eigendecomposition serves all times. t = inf alone takes a Cholesky factor instead, if K is positive definite
+    beyond rounding. With overwrite=True either works in the memory of K. Calls must come one at a time, as a
+    decomposition may take away what another call reads.
+    """
+
+    def __init__(self, K: Array, name: str, overwrite: bool) -> None:
+        self.n, self.dtype = len(K), K.dtype
+        self._K: Array | None = K
+        self._name, self._overwrite = name, overwrite
+        self._cholesky: Cholesky | None = None
+        self._eigen: Eigen | None = None
+        self._definite = True  # until a Cholesky factorisation says otherwise
+
+    # --- the factors
+
+    def eigen(self) -> Eigen:
+        """The eigendecomposition of K."""
+        if self._eigen is None:
+            K = self._kernel()
+            if self._cholesky is not None and self._overwrite:
+                self._cholesky.matrix()  # writes K back into its memory
+            self._cholesky = None
+            memory.require(K.nbytes, "the eigenvectors")  # while K is whole
+            if self._overwrite:
+                self._K = None
+            self._eigen, self._K = eigen(K, self._name, overwrite=self._overwrite), None
+        return self._eigen
+
+    def _kernel(self) -> Array:
+        if self._K is None:
+            raise ValueError(f"{self._name}: was overwritten by a decomposition that failed")
+        return self._K
+
+    def cholesky(self, time: Time) -> Cholesky | None:
+        """The Cholesky factor if it can serve all of these times, else None."""
+        if self._eigen is not None or not np.isinf(time.t).all() or not self._definite:
+            return None
+        if self._cholesky is None:
+            self._cholesky = cholesky(self._kernel(), overwrite=self._overwrite)
+            self._definite = self._cholesky is not None
+        return self._cholesky
+
+    # --- weights per eigenvalue, in the order of `eigen`
+
+    def rates(self) -> Array:
+        """λ, the eigenvalues of K/N, (n,)."""
+        return self.eigen().values / self.n
+
+    def remaining(self, time: Time) -> Array:
+        """e^{-tλ}, (T, n)."""
+        return remaining(time, self.rates())
+
+    def learned(self, time: Time) -> Array:
+        """(1 - e^{-tλ})/(Nλ), (T, n); for the null space see the notes of LeastSquaresFlow."""
+        e = self.eigen()
+        moves = e.values > 0
+        hidden = max(e.floor, np.sqrt(np.finfo(self.dtype).eps) * e.values[-1])
+        with np.errstate(invalid="ignore"):  # inf · 0
+            null = np.where(time.t * hidden < self.n, time.t / self.n, 0)[:, None]
+        return np.where(moves, learned(time, self.rates()) / np.where(moves, e.values, 1), null)
+
+    # --- products
+
+    def along(self, K_tx: Array) -> Array:
+        """κ V, (m, n), exactly 0 in the null space where κ has no part in it beyond rounding and the error of K.
+
+        A kernel function has κ = a K for some weights a; with K + E for K, κ v = -a E v in the null space.
+        """
+        e = self.eigen()
+        left = K_tx @ e.vectors
+        null, moving = np.split(left, [np.count_nonzero(e.values == 0)], axis=1)
+        rounding = self.n * np.finfo(self.dtype).eps * np.linalg.norm(K_tx, axis=1)
+        if e.error:
+            rounding += e.error * (1 + np.linalg.norm(moving / e.values[null.shape[1] :], axis=1))
+        null[np.linalg.norm(null, axis=1) <= rounding] = 0  # otherwise it would grow like t/N
+        return left
+
+    def spread(self, left: Array, weights: Array, coefficients: Array) -> Array:
+        """left diag(w_t) coefficients for all t: left (m, n), weights (T, n), coefficients (n, q) → (T, m, q)."""
+        m, q = len(left), coefficients.shape[1]
+        memory.require(len(weights) * m * q * self.dtype.itemsize, "the function at all times")
+        result = np.empty((len(weights), m, q), dtype=self.dtype)
+        together = max(1, CHUNK // (max(m, self.n) * q))
+        for start in range(0, len(weights), together):
+            some = weights[start : start + together].astype(self.dtype)
+            product = left @ (some.T[:, :, None] * coefficients[:, None, :]).reshape(self.n, -1)
+            result[start : start + together] = product.reshape(m, len(some), q).transpose(1, 0, 2)
+        return result
+
+    def on_data(self, time: Time, B: Array) -> Array:
+        """e^{-tΠ} B, (T, N, q)."""
+        if self.cholesky(time):
+            return np.zeros((len(time.t), *B.shape), dtype=self.dtype)
+        e = self.eigen()
+        return self.spread(e.vectors, self.remaining(time), e.vectors.T @ B)
+
+    def beyond(self, time: Time, B: Array, K_tx: Array) -> Array:
+        """A_t B, (T, m, q)."""
+        found = self.cholesky(time)
+        if found:
+            return np.broadcast_to(K_tx @ found.solve(B), (len(time.t), len(K_tx), B.shape[1])).copy()
+        e = self.eigen()
+        coefficients, weights = e.vectors.T @ B, self.learned(time)
+        null = weights[:, e.values == 0].any()
+        if null or len(K_tx) <= len(time.t) * B.shape[1]:  # the cheaper order, unless the null space takes part
+            return self.spread(self.along(K_tx), weights, coefficients)
+        return K_tx @ self.spread(e.vectors, weights, coefficients)
+
+    def one_by_one(self, time: Time, B: Array, K_tx: Array | None) -> Iterator[Array]:
+        """e^{-tΠ} B, or A_t B if K_tx is given, for one t after the other: where all at once would not fit."""
+        found = self.cholesky(time)
+        if found:
+            yield from [np.zeros_like(B) if K_tx is None else K_tx @ found.solve(B)] * len(time.t)
+            return
+        e = self.eigen()
+        coefficients = e.vectors.T @ B
+        if K_tx is None:
+            left, weights = e.vectors, self.remaining(time)
+        else:
+            left, weights = self.along(K_tx), self.learned(time)
+        for weight in weights.astype(self.dtype):
+            yield (left * weight) @ coefficients

@@ -1,0 +1,56 @@
+"""As user.py: training networks, and learning with kernels."""
+
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import ntkfast as nf
+
+Array = NDArray[np.floating[Any]]
+X = np.ones((4, 3))
+y = np.ones(4)
+
+
+def training(f: nf.FiniteNetwork) -> None:
+    rate = assert_type(nf.max_learning_rate(nf.empirical_ntk(f, X)), float)
+    run = assert_type(nf.train(f, X, y, steps=10, learning_rate=rate, record=nf.Record(steps=5)), nf.Run)
+    assert_type(run.network, nf.FiniteNetwork)
+    linearized = assert_type(nf.linearize(f), nf.LinearizedNetwork)
+    assert_type(linearized(X), Array)
+    assert_type(nf.convergence(f.net, X, [8, 16], n_seeds=2), nf.Convergence)
+
+
+def flows(net: nf.Network) -> None:
+    K = nf.ntk(net, X)
+    flow = assert_type(nf.LeastSquaresFlow(K, y, nf.nngp(net, X)), nf.LeastSquaresFlow)
+    assert_type(flow.mean(1.0), Array)
+    assert_type(flow.mean([1.0, np.inf], K), Array)
+    flow.covariance(1.0, ntk_tx=K, nngp_tx=K, nngp_tt=K).sum()
+    flow.loss([0.0, 1.0])
+    flow.components(1.0, n_components=2)
+    assert_type(flow.early_stopping(K, y), nf.EarlyStopping)
+    path = assert_type(nf.kernel_flow(K, y, loss="logistic", t=[1.0, 2.0]), nf.KernelFlow)
+    assert_type(path.f, Array)
+    path.predict(1.0, K).sum()
+
+
+def processes(net: nf.Network) -> None:
+    K = nf.ntk(net, X)
+    process = assert_type(nf.GaussianProcess(K, y, noise=0.1), nf.GaussianProcess)
+    assert_type(process.mean(K), Array)
+    assert_type(process.leave_one_out(), nf.LeaveOneOut)
+    nf.log_marginal_likelihood(K, y, noise=0.1)
+    assert_type(nf.network_likelihood(net, X, y, noise=0.1), nf.MarginalLikelihood)
+    assert_type(nf.fit_hyperparameters(net, X, y, noise=0.1), nf.FittedHyperparameters)
+
+
+def spectra(net: nf.Network) -> None:
+    K = nf.ntk(net, X)
+    pca = assert_type(nf.kernel_pca(K, 2), nf.KernelPCA)
+    assert_type(pca.eigenvalues, Array)
+    nf.kernel_pca(nf.KernelOperator(net, X), 2).transform(K).sum()
+    assert_type(nf.hermite_certificate("relu", bias_std=0.1), nf.HermiteCertificate)
+    assert_type(nf.smallest_eigenvalue(net, X), nf.SmallestEigenvalue)
+    assert_type(nf.random_feature_model(K, n_features=100), nf.RandomFeatureModel)
+    assert_type(nf.random_feature_convergence(K), nf.FeatureConvergence)

@@ -38,7 +38,18 @@ from ntkfast.learning.positivity import (
     smallest_eigenvalue,
 )
 from ntkfast.learning.spectrum import KernelPCA, kernel_pca
-from ntkfast.networks import MLP, Activation, Dense, Dropout, LayerNorm, Network, Residual, activations
+from ntkfast.networks import (
+    MLP,
+    Activation,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Parallel,
+    Residual,
+    Scale,
+    activations,
+)
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
 
@@ -74,6 +85,7 @@ __all__ = [
     "LinearizedNetwork",
     "MarginalLikelihood",
     "Network",
+    "Parallel",
     "Phase",
     "PhaseDiagram",
     "PrecisionError",
@@ -81,6 +93,7 @@ __all__ = [
     "Record",
     "Residual",
     "Run",
+    "Scale",
     "SmallestEigenvalue",
     "activations",
     "convergence",

@@ -9,12 +9,15 @@ typedef struct {
         struct {
             NF_T layer[4][NF_WIDTH], row[NF_WIDTH], column[NF_WIDTH];
         } by;
+        struct { /* of MULTIPLY, behind the value and its three derivatives: both factors, each sigma and theta */
+            NF_T behind[4][NF_WIDTH], top[2][NF_WIDTH], other[2][NF_WIDTH];
+        } factor;
     };
 } NF_(step);
 
 typedef struct {
     NF_T sigma[NF_WIDTH], theta[NF_WIDTH]; /* on the way back: the derivatives by them */
-    NF_T copies[NF_MAX_NESTING][2][NF_WIDTH];
+    NF_T stack[NF_MAX_NESTING][2][NF_WIDTH];
     NF_(step) step[];
 } NF_(tape);
 _Static_assert(sizeof(NF_(tape)) == NF_TAPE_HEAD * NF_WIDTH * sizeof(NF_T), "NF_TAPE_HEAD");
@@ -23,21 +26,22 @@ _Static_assert(sizeof(NF_(step)) == NF_TAPE_STEP * NF_WIDTH * sizeof(NF_T), "NF_
 static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF_T *col, NF_(tape) *tape)
 {
     NF_T *restrict sigma = tape->sigma, *restrict theta = tape->theta;
-    int n_copies = 0;
+    int height = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         NF_(step) *restrict step = &tape->step[k];
-        if (in->op == NF_PUSH) {
-            memcpy(tape->copies[n_copies++], sigma, 2 * sizeof tape->sigma); /* theta stands behind sigma */
-        } else if (in->op == NF_ADD) {
-            const NF_T scale = (NF_T)in->param[0], (*copy)[NF_WIDTH] = tape->copies[--n_copies];
-            NF_SIMD
-            for (int i = 0; i < NF_WIDTH; i++) {
-                sigma[i] = copy[0][i] + scale * sigma[i];
-                theta[i] = copy[1][i] + scale * theta[i];
-            }
-        }
+        const int top = in->op == NF_PUSH ? height : height - 1;
+        NF_T before[2][NF_WIDTH];
+        height += nf_stacks(in->op);
+        if (in->op == NF_MULTIPLY)
+            memcpy(before, sigma, sizeof before); /* theta comes right after sigma */
+        if (top >= 0)
+            NF_(branch)(in, tape->stack[top], sigma, theta);
         NF_(partials_of)[in->op](in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
+        if (in->op == NF_MULTIPLY) {
+            memcpy(step->factor.top, tape->stack[top], sizeof before);
+            memcpy(step->factor.other, before, sizeof before);
+        }
         const NF_T a = (NF_T)in->layer[0], b = (NF_T)in->layer[1], c = (NF_T)in->layer[2], d = (NF_T)in->layer[3];
         NF_SIMD
         for (int i = 0; i < NF_WIDTH; i++) {
@@ -52,11 +56,16 @@ static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF
 static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
 {
     NF_T *restrict by_sigma = tape->sigma, *restrict by_theta = tape->theta;
-    int n_copies = 0;
+    int height = 0; /* of a stack of derivatives: on the way back ADD and MULTIPLY push, and PUSH takes off */
     for (int k = program->n - 1; k >= 0; k--) {
         const nf_instr *in = &program->code[k];
         NF_(step) *step = &tape->step[k];
         const NF_T a = (NF_T)in->layer[0], c = (NF_T)in->layer[2];
+        NF_T top[2][NF_WIDTH], other[2][NF_WIDTH];
+        if (in->op == NF_MULTIPLY) { /* before the derivatives by the layer take their place */
+            memcpy(top, step->factor.top, sizeof top);
+            memcpy(other, step->factor.other, sizeof other);
+        }
         NF_SIMD
         for (int i = 0; i < NF_WIDTH; i++) {
             const NF_T value = step->of.value[i], slope = step->of.slope[i], theta = step->theta[i];
@@ -73,20 +82,31 @@ static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
             by_theta[i] = a * slope * t;
             by_sigma[i] = by_value * price + by_slope * bend;
         }
+        NF_T(*by_top)[NF_WIDTH] = tape->stack[nf_stacks(in->op) < 0 ? height : height > 0 ? height - 1 : 0];
+        height -= nf_stacks(in->op);
         if (in->op == NF_ADD) {
-            const NF_T scale = (NF_T)in->param[0];
-            memcpy(tape->copies[n_copies++], by_sigma, 2 * sizeof tape->sigma);
+            const NF_T weight = (NF_T)in->param[0];
             NF_SIMD
             for (int i = 0; i < NF_WIDTH; i++) {
-                by_sigma[i] *= scale;
-                by_theta[i] *= scale;
+                by_top[0][i] = weight * by_sigma[i];
+                by_top[1][i] = weight * by_theta[i];
             }
-        } else if (in->op == NF_PUSH) {
-            const NF_T(*copy)[NF_WIDTH] = tape->copies[--n_copies];
+        } else if (in->op == NF_MULTIPLY) {
             NF_SIMD
             for (int i = 0; i < NF_WIDTH; i++) {
-                by_sigma[i] += copy[0][i];
-                by_theta[i] += copy[1][i];
+                const NF_T s = by_sigma[i], t = by_theta[i];
+                by_top[0][i] = s * other[0][i] + t * other[1][i];
+                by_top[1][i] = t * other[0][i];
+                by_sigma[i] = s * top[0][i] + t * top[1][i];
+                by_theta[i] = t * top[0][i];
+            }
+        } else if (in->op == NF_SWAP) {
+            NF_(branch)(in, by_top, by_sigma, by_theta);
+        } else if (in->op == NF_PUSH) {
+            NF_SIMD
+            for (int i = 0; i < NF_WIDTH; i++) {
+                by_sigma[i] += by_top[0][i];
+                by_theta[i] += by_top[1][i];
             }
         }
     }

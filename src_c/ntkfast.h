@@ -35,12 +35,17 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
  * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
- * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows
- * as the instruction says.  PUSH copies the pair state, ADD adds the copy: sigma <- copy + s sigma, theta likewise. */
+ * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
+ * instruction says.  Branches work on a stack of pair states: PUSH copies the state onto it, SWAP exchanges the state
+ * with the top, and ADD and MULTIPLY take the top (s, t) off,
+ *     ADD w:     theta <- theta + w t,              sigma <- sigma + w s
+ *     MULTIPLY:  theta <- theta s + sigma t,        sigma <- sigma s */
 #define NF_STRUCTURE(X)                                                                                                \
     X(AFFINE, affine, affine, 0, 0)                                                                                    \
     X(PUSH, push, affine, 0, 0)                                                                                        \
+    X(SWAP, swap, affine, 0, 0)                                                                                        \
     X(ADD, add, affine, 1, 0)                                                                                          \
+    X(MULTIPLY, multiply, affine, 0, 0)                                                                                \
     X(DROPOUT, dropout, dropout, 1, 0)
 #define NF_DUALS(X)                                                                                                    \
     X(LAYER_NORM, layer_norm, layer_norm, 0, 1)                                                                        \
@@ -67,6 +72,12 @@ typedef struct {
     int n_params, n_rows;
 } nf_op_info;
 extern const nf_op_info nf_ops[NF_N_OPS];
+
+/* By how much the instruction changes the height of the stack */
+static inline int nf_stacks(int op)
+{
+    return (op == NF_PUSH) - (op == NF_ADD || op == NF_MULTIPLY);
+}
 
 /* One instruction: what it is, then the affine layer (a, b, c, d) that follows it,
  *     a dual:   theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)];   AFFINE: nothing
@@ -134,7 +145,7 @@ typedef struct {
 typedef struct {
     const nf_instr *code;
     int n, n_rows; /* instructions; rows of the point table, all instructions together */
-    int nesting;   /* how many copies PUSH stacks up at most */
+    int nesting;   /* how high the stack grows */
     int last_dual; /* a E[phi' phi'] of this instruction is the output "dot"; -1: there is none */
 } nf_program;
 
@@ -165,7 +176,7 @@ void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, i
                long double *state, int64_t ld_state, void *table, int n_threads);
 
 /* The same pairs (x_i, x_i), for derivatives: numbers[k][r][i] at instruction k, its NF_RATES numbers r being Sigma and
- * Theta before it (behind the sum, if it is an ADD), V = E[phi^2] and D = E[phi'^2], and q dV/dq and q dD/dq.
+ * Theta before it (after its sum or product, if it makes one), V = E[phi^2] and D = E[phi'^2], and q dV/dq and q dD/dq.
  * q: |x_i|^2, n of them.  float64. */
 enum { NF_RATES = 6 };
 void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads);

@@ -50,9 +50,36 @@ static void store(nf_dtype dtype, void *table, int64_t at, long double value)
         ((double *)table)[at] = (double)value;
 }
 
+/* PUSH, SWAP, ADD and MULTIPLY on (s, t); the stack is `height` pairs of numbers, all of them ld apart. */
+static void branch(const nf_instr *in, int *height, long double *stack, int64_t ld, long double *s, long double *t)
+{
+    if (in->op != NF_PUSH && *height == 0)
+        return;
+    long double *top_s = stack + 2 * (*height - (in->op != NF_PUSH)) * ld, *top_t = top_s + ld;
+    const long double sigma = *s, theta = *t;
+    *height += nf_stacks(in->op);
+    switch (in->op) {
+    case NF_PUSH:
+        *top_s = sigma, *top_t = theta;
+        break;
+    case NF_SWAP:
+        *s = *top_s, *t = *top_t;
+        *top_s = sigma, *top_t = theta;
+        break;
+    case NF_ADD:
+        *s = sigma + in->param[0] * *top_s;
+        *t = theta + in->param[0] * *top_t;
+        break;
+    case NF_MULTIPLY:
+        *s = sigma * *top_s;
+        *t = theta * *top_s + sigma * *top_t;
+        break;
+    }
+}
+
 /* state: of this point, the next number ld further */
 static void one_point(nf_dtype dtype, const nf_program *program, int first, int last, long double *state, int64_t ld,
-                      int n_copies, void *table, int64_t i)
+                      int height, void *table, int64_t i)
 {
     const long double least_std = dtype == NF_FLOAT32 ? FLT_MIN : DBL_MIN;
     long double s = state[NF_Q * ld], t = state[NF_THETA * ld];
@@ -61,14 +88,8 @@ static void one_point(nf_dtype dtype, const nf_program *program, int first, int 
     for (int k = first; k < last; k++) {
         const nf_instr *in = &program->code[k];
         number[0] = 0;
-        if (in->op == NF_PUSH) {
-            long double *copy = state + (NF_STACK + 2 * n_copies++) * ld;
-            copy[0] = s, copy[ld] = t;
-        } else if (in->op == NF_ADD) {
-            const long double *copy = state + (NF_STACK + 2 * --n_copies) * ld;
-            s = copy[0] + in->param[0] * s;
-            t = copy[ld] + in->param[0] * t;
-        } else if (point_functions[in->op]) {
+        branch(in, &height, state + NF_STACK * ld, ld, &s, &t);
+        if (point_functions[in->op]) {
             if (s < least_std * least_std)
                 s = 0;
             numbers_of(in, s, table != NULL, number);
@@ -93,32 +114,28 @@ static void one_point(nf_dtype dtype, const nf_program *program, int first, int 
 void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, int64_t start, int64_t n,
                long double *state, int64_t ld_state, void *table, int n_threads)
 {
-    int n_copies = 0;
+    int height = 0;
     for (int k = 0; k < first; k++)
-        n_copies += (program->code[k].op == NF_PUSH) - (program->code[k].op == NF_ADD);
+        height += nf_stacks(program->code[k].op);
     (void)n_threads;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(static, 64) num_threads(n_threads) if (n > 64)
 #endif
     for (int64_t i = 0; i < n; i++)
-        one_point(dtype, program, first, last, state + i, ld_state, n_copies, table, start + i);
+        one_point(dtype, program, first, last, state + i, ld_state, height, table, start + i);
 }
 
 /* The program on the diagonal once more, in one go, for nf_rates; `numbers` of this point are n apart. */
 static void one_point_rates(const nf_program *program, long double q, long double *numbers, int64_t n)
 {
-    long double t = 0, number[NF_MAX_ROWS + 2], copies[NF_MAX_NESTING][2];
-    int n_copies = 0;
+    long double t = 0, number[NF_MAX_ROWS + 2], stack[2 * NF_MAX_NESTING];
+    int height = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         NF_(partials) p;
         number[0] = 0;
-        if (in->op == NF_PUSH) {
-            copies[n_copies][0] = q, copies[n_copies++][1] = t;
-        } else if (in->op == NF_ADD) {
-            q = copies[--n_copies][0] + in->param[0] * q;
-            t = copies[n_copies][1] + in->param[0] * t;
-        } else if (point_functions[in->op]) {
+        branch(in, &height, stack, 1, &q, &t);
+        if (point_functions[in->op]) {
             q = q < (long double)DBL_MIN * DBL_MIN ? 0 : q;
             numbers_of(in, q, 0, number);
         }

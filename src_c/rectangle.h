@@ -5,37 +5,57 @@
 enum { NF_(ROWS) = 4 };
 typedef struct {
     NF_T sigma[NF_(ROWS)][NF_WIDTH], theta[NF_(ROWS)][NF_WIDTH], dot[NF_(ROWS)][NF_WIDTH];
-    NF_T copies[NF_MAX_NESTING][NF_(ROWS)][2][NF_WIDTH]; /* of PUSH */
+    NF_T stack[NF_MAX_NESTING][NF_(ROWS)][2][NF_WIDTH];
 } NF_(block);
+
+/* What PUSH, SWAP, ADD and MULTIPLY do to a state, given their place of the stack; nothing for other instructions */
+static void NF_(branch)(const nf_instr *in, NF_T (*restrict top)[NF_WIDTH], NF_T *restrict sigma, NF_T *restrict theta)
+{
+    if (in->op == NF_PUSH) {
+        memcpy(top[0], sigma, sizeof top[0]);
+        memcpy(top[1], theta, sizeof top[1]);
+    } else if (in->op == NF_SWAP) {
+        NF_SIMD
+        for (int i = 0; i < NF_WIDTH; i++) {
+            const NF_T s = top[0][i], t = top[1][i];
+            top[0][i] = sigma[i], top[1][i] = theta[i];
+            sigma[i] = s, theta[i] = t;
+        }
+    } else if (in->op == NF_ADD) {
+        const NF_T weight = (NF_T)in->param[0];
+        NF_SIMD
+        for (int i = 0; i < NF_WIDTH; i++) {
+            sigma[i] += weight * top[0][i];
+            theta[i] += weight * top[1][i];
+        }
+    } else if (in->op == NF_MULTIPLY) {
+        NF_SIMD
+        for (int i = 0; i < NF_WIDTH; i++) {
+            theta[i] = theta[i] * top[0][i] + sigma[i] * top[1][i];
+            sigma[i] *= top[0][i];
+        }
+    }
+}
 
 /* The whole program over n rows of a block, theta 0 and sigma x.x' on entry.
  * dot: whether a E[phi' phi'] of the last dual is wanted. */
 static void NF_(run)(const nf_program *program, const NF_T *const *row, const NF_T *col, NF_(block) *b, int n, int dot)
 {
-    int n_copies = 0;
+    int height = 0;
     for (int k = 0; k < program->n; k++) {
         const nf_instr *in = &program->code[k];
         const NF_T *c = col + in->row * NF_LANES;
-        n_copies -= in->op == NF_ADD;
+        const int top = in->op == NF_PUSH ? height : height - 1;
+        height += nf_stacks(in->op);
         for (int r = 0; r < n; r++) {
             const NF_T *numbers = row[r] + in->row * NF_LANES;
             NF_T *sigma = b->sigma[r], *theta = b->theta[r];
-            if (in->op == NF_PUSH) {
-                memcpy(b->copies[n_copies][r][0], sigma, sizeof b->sigma[r]);
-                memcpy(b->copies[n_copies][r][1], theta, sizeof b->theta[r]);
-            } else if (in->op == NF_ADD) {
-                const NF_T scale = (NF_T)in->param[0], (*copy)[NF_WIDTH] = b->copies[n_copies][r];
-                NF_SIMD
-                for (int i = 0; i < NF_WIDTH; i++) {
-                    sigma[i] = copy[0][i] + scale * sigma[i];
-                    theta[i] = copy[1][i] + scale * theta[i];
-                }
-            }
+            if (top >= 0)
+                NF_(branch)(in, b->stack[top][r], sigma, theta);
             if (dot && k == program->last_dual)
                 NF_(slope_of)(in, numbers, c, sigma, b->dot[r]);
             NF_(instructions)[in->op](in, numbers, c, sigma, theta);
         }
-        n_copies += in->op == NF_PUSH;
     }
 }
 

@@ -31,7 +31,10 @@ def learning_rates(f):
 
 def denses(layers):
     for layer in layers:
-        yield from denses(layer.layers) if isinstance(layer, nf.Residual) else [layer] * isinstance(layer, nf.Dense)
+        if isinstance(layer, nf.Dense):
+            yield layer
+        for branch in layer.branches:
+            yield from denses(branch)
 
 
 def outputs(net, theta, X, parametrization="ntk"):
@@ -48,7 +51,9 @@ def outputs(net, theta, X, parametrization="ntk"):
 
     def layer_norm(layer, x):
         centred = x - x.mean(axis=-1, keepdims=True)
-        return centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True))
+        return layer.scale * centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True))
+
+    joins = {"sum": sum, "product": math.prod, "concat": lambda parts: np.concatenate(parts, axis=-1)}
 
     steps = {
         nf.Dense: dense,
@@ -56,6 +61,8 @@ def outputs(net, theta, X, parametrization="ntk"):
         nf.LayerNorm: layer_norm,
         nf.Dropout: lambda layer, x: x,  # acts in training only
         nf.Residual: lambda layer, x: x + layer.scale * walk(layer.layers, x),
+        nf.Scale: lambda layer, x: layer.factor * x,
+        nf.Parallel: lambda layer, x: joins[layer.how]([walk(branch, x) for branch in layer.branches]),
     }
 
     def walk(layers, x):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ntkfast as nf
+from ntkfast.networks.layer import Layer
 
 TABLE = Path(__file__).parent.parent / "docs" / "api.md"
 MODULES = ("activations", "datasets", "plotting", "torch")  # whose functions have rows of their own
@@ -33,6 +34,7 @@ FREE |= {
     "datasets.mnist",
     "datasets.download_mnist",
 }
+FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"torch.empirical_ntk", "KernelOperator"}  # not yet in this order
 
 
@@ -56,6 +58,8 @@ def public():
     for name, thing in list(found.items()):
         if inspect.isclass(thing) and not issubclass(thing, Exception):
             members = {key: value for key, value in vars(thing).items() if key == "__call__" or key[0] != "_"}
+            if issubclass(thing, Layer):  # what all layers have is no interface of users
+                members = {key: value for key, value in members.items() if key not in vars(Layer)}
             own = fields(thing)
             found |= {
                 f"{name}.{key}": value
@@ -69,7 +73,7 @@ def public():
 
 def fields(thing):
     """The public attributes of a result that only the library makes, None for every other class."""
-    if thing in (nf.Record, nf.Activation) or issubclass(thing, nf.Network | nf.Dense | nf.Dropout | nf.Residual):
+    if thing is nf.Record or issubclass(thing, nf.Network | Layer):
         return None
     if dataclasses.is_dataclass(thing):
         names = [field.name for field in dataclasses.fields(thing) if field.name[0] != "_"]

@@ -39,6 +39,29 @@ NETS = {
         [17, 3],
         3,
     ),
+    "branches": (
+        nf.Network(
+            [
+                nf.Parallel([nf.Dense(1, 0.1), "relu"], [nf.Dense(1.2), "tanh"], how="concat"),
+                nf.Dense(1, 0.2),
+                nf.Parallel(["erf", nf.Dense(0.9)], [], [nf.Dense(1, 0.3), "sigmoid"], how="product"),
+                nf.Dense(weight_lr=0),
+                nf.LayerNorm(2.0),
+                nf.Parallel([], ["relu", nf.Dense()], nf.Scale(-0.5)),
+                "gelu",
+                nf.Dense(1, 0.2),
+            ]
+        ),
+        12,
+        3,
+    ),
+    "added outputs": (
+        nf.Network(
+            [nf.Dense(1, 0.1), nf.Parallel(["relu", nf.Dense(1, 0.3)], ["tanh", nf.Dense(0.7, 0.2), nf.Scale(-0.5)])]
+        ),
+        [12, 3],
+        3,
+    ),
     "learning rates": (
         nf.Network(
             [
@@ -155,7 +178,7 @@ def test_the_limit_within_monte_carlo_error():
 def test_nngp_is_the_covariance_over_the_last_layer():
     """Outputs of many draws of the last layer alone; 4000 of them leave 1/√4000 of the scale."""
     rng, X = np.random.default_rng(0), points(4)
-    for name in ("relu", "residual outputs"):
+    for name in ("relu", "residual outputs", "added outputs"):
         f = network(name)
         kernel = nf.empirical_nngp(f, X)
         sums = np.zeros((4, 4))

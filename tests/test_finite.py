@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast import DivergenceError
-from ntkfast.finite import factors, passes
+from ntkfast.finite import factors, passes, steps
 from ntkfast.finite.linearized import linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
@@ -143,12 +143,13 @@ def test_layer_norm_far_from_one(scale, dtype):
     x = RNG.normal(size=(4, 50)).astype(dtype)
     exact = x.astype(float) - x.mean(axis=1, dtype=float)[:, None]
     exact /= np.sqrt((exact**2).mean(axis=1))[:, None]
-    found, _ = passes._normalise(x * dtype(scale))
+    step = steps.LayerNormStep(1.0)
+    found, _ = step.forward(None, x * dtype(scale), None)
     assert_allclose(found, exact, atol=20 * np.finfo(dtype).eps)  # eps of the largest feature, about 3 std
     constant = np.repeat(x[0], 50).reshape(50, 50) * dtype(scale)
     nearly = np.nextafter(constant, dtype(0), where=np.arange(50) > 20, out=constant.copy())
     for features in (constant, nearly, x * np.finfo(dtype).tiny / 8):
-        normalised, inverse = passes._normalise(features)
+        normalised, (_, inverse) = step.forward(None, features, None)
         assert not normalised.any()
         assert not inverse.any()
 
@@ -192,7 +193,7 @@ def test_blocks_of_points_change_nothing(monkeypatch):
 def test_small_blocks_of_entries_change_nothing(monkeypatch):
     f = finite(nf.MLP(4, "gelu"), 2)
     whole = f.jacobian(X)
-    monkeypatch.setattr(passes, "BLOCK", 5)
+    monkeypatch.setattr(steps, "BLOCK", 5)
     assert_array_equal(f.jacobian(X), whole)
 
 
@@ -386,9 +387,9 @@ def test_bad_arguments_of_init(changes, error, words):
 @pytest.mark.parametrize(
     ("name", "widths", "words"),
     [
-        ("residual", [8, 5, 5, 9, 4, 4, 8], ("widths[3]: expected 8 as in widths[0]", "residual block", "got 9")),
-        ("residual", [8, 5, 6, 8, 4, 4, 8], ("widths[2]: expected 5 as in widths[1]", "residual block", "got 6")),
-        ("ends in a block", [8, 8], ("widths[1]: expected n_outputs=2", "residual block", "got 8")),
+        ("residual", [8, 5, 5, 9, 4, 4, 8], ("widths[3]: expected 8 to go with widths[0]=8", "branches join", "got 9")),
+        ("residual", [8, 5, 6, 8, 4, 4, 8], ("widths[2]: expected 5 to go with widths[1]=5", "branches join", "got 6")),
+        ("ends in a block", [8, 8], ("widths[1]: expected 2 to go with n_outputs=2", "branches join", "got 8")),
         ("layer norm", 1, ("widths: expected at least 2 units before a LayerNorm", "got 1")),
     ],
 )

@@ -7,6 +7,7 @@ from functools import lru_cache
 import catalogue
 import numpy as np
 import pytest
+import random_networks
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,32 @@ def layers():
 @given(net=layers(), rectangular=st.booleans())
 def test_any_network(net, rectangular):
     check(net, X, Y if rectangular else None, exact=1e-10)
+
+
+@pytest.mark.parametrize("other", [None, Y], ids=["symmetric", "rectangular"])
+@pytest.mark.parametrize("seed", range(20))
+def test_any_layers(seed, other):
+    check(random_networks.network(np.random.default_rng(seed)), X, other, exact=1e-10)
+
+
+def test_tiles_of_branches():
+    """Sums and products through several chunks and rectangles, against the matrices of few points."""
+    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "erf"], [], how="product")
+    wide = nf.Parallel([], ["gelu", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
+    net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(1.0, 0.1), "erf", nf.Dense()])
+    X, Y = RNG.normal(size=(300, 4)), RNG.normal(size=(140, 4))
+    for other in (None, Y):
+        columns = X if other is None else Y
+        found, few = nf.kernels(net, X, other, gradient=True), nf.kernels(net, X[-3:], columns[-2:], gradient=True)
+        for all_of, some in zip(found.gradients, few.gradients, strict=True):
+            assert_allclose(all_of[:, -3:, -2:], some, rtol=1e-6, atol=1e-9)  # near ρ = 1, where both have one point
+        for name, matrices in zip(("nngp", "ntk"), found.gradients, strict=True):
+            weights = RNG.normal(size=matrices.shape[1:])
+            scale = np.einsum("pij,ij->p", np.abs(matrices), np.abs(weights)).max()
+            total = np.einsum("pij,ij->p", matrices, weights)
+            assert_allclose(
+                nf.kernel_vjp(net, X, other, weights=weights, kernel=name), total, rtol=0, atol=1e-9 * scale
+            )
 
 
 @pytest.mark.parametrize(("n", "m"), [(300, None), (130, 129), (2, 700), (700, 1)])

@@ -1,27 +1,138 @@
-"""Residual blocks, LayerNorm, Dropout and frozen layers against the plain recursion of the twin; their bad input."""
+"""Layers of all kinds, in any order and nesting, against a plain recursion over matrices and against wide networks."""
 
+import json
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
-import reference
+import random_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
+from ntkfast.finite import passes
+from ntkfast.networks.layer import Layer
 
 A = nf.activations
+X = np.random.default_rng(3).normal(size=(4, 3))
 
 
-def check(net, X, rows=slice(None), tolerance=1e-9):
-    """Against the twin, at these rows."""
-    exact, got = reference.kernels(net, np.asarray(X, dtype=float)[rows]), nf.kernels(net, X)
-    for name, result in got._asdict().items():
-        scale = np.sqrt(np.outer(np.diagonal(exact[name]), np.diagonal(exact[name]))) + 1e-300
-        assert_allclose(result[rows][:, rows] / scale, exact[name] / scale, rtol=0, atol=tolerance)
+# --- the plain twin
+#
+# What flows is a sum of independent fields, each times a number per point: {field: (numbers (n,), Σ (n, n), Θ (n, n))}.
+# A sum of branches adds the numbers of fields that they share, from which cross terms follow by themselves.
+
+
+def total(flow):
+    parts = [(np.outer(c, c) * sigma, np.outer(c, c) * theta) for c, sigma, theta in flow.values()]
+    return sum(sigma for sigma, _ in parts), sum(theta for _, theta in parts)
+
+
+def field(sigma, theta):
+    return {object(): (np.ones(len(sigma)), sigma, theta)}
+
+
+def multiplied(flow, numbers):
+    return {key: (numbers * c, sigma, theta) for key, (c, sigma, theta) in flow.items()}
+
+
+def through_dense(layer, flow, fan_in):
+    sigma, theta = total(flow)
+    w2, b2 = layer.weight_std**2 / fan_in, layer.bias_std**2
+    return field(w2 * sigma + b2, w2 * theta + layer.weight_lr * w2 * sigma + layer.bias_lr * b2)
+
+
+def through_activation(layer, flow, fan_in):
+    sigma, theta = total(flow)
+    q = np.diagonal(sigma)
+    most = np.sqrt(np.outer(q, q))
+    c = np.clip(sigma, -most, most)
+    arguments = q[:, None] + 0 * c, q[None] + 0 * c, c
+    return field(nf.dual(layer, *arguments), theta * nf.dual_derivative(layer, *arguments))
+
+
+def through_norm(layer, flow, fan_in):
+    return multiplied(flow, layer.scale / np.sqrt(np.diagonal(total(flow)[0])))
+
+
+def through_dropout(layer, flow, fan_in):
+    sigma, theta = total(flow)
+    mask = 1 + np.eye(len(sigma)) * layer.rate / (1 - layer.rate)
+    return field(sigma * mask, theta * mask)
+
+
+def added(flows, shares):
+    result = {}
+    for flow in flows:
+        for key, (c, sigma, theta) in flow.items():
+            before = result[key][0] if key in result else 0
+            result[key] = (before + c, sigma, theta)
+    return result
+
+
+def product(flows, shares):
+    sigma, theta = total(flows[0])
+    for flow in flows[1:]:
+        s, t = total(flow)
+        sigma, theta = sigma * s, theta * s + sigma * t
+    return field(sigma, theta)
+
+
+def concatenated(flows, shares):
+    parts = [total(flow) for flow in flows]
+    return field(*(sum(share * part[k] for share, part in zip(shares, parts, strict=True)) for k in (0, 1)))
+
+
+JOINS = {"sum": added, "product": product, "concat": concatenated}
+
+
+def through_branches(layer, flow, fan_in):
+    return JOINS[layer.how]([twin(branch, flow, fan_in) for branch in layer.branches], layer.shares)
+
+
+def through_residual(layer, flow, fan_in):
+    return added([flow, multiplied(twin(layer.layers, flow, fan_in), layer.scale)], None)
+
+
+THROUGH = {
+    nf.Dense: through_dense,
+    nf.Activation: through_activation,
+    nf.LayerNorm: through_norm,
+    nf.Dropout: through_dropout,
+    nf.Scale: lambda layer, flow, fan_in: multiplied(flow, layer.factor),
+    nf.Parallel: through_branches,
+    nf.Residual: through_residual,
+}
+
+
+def twin(layers, flow, fan_in):
+    for layer in layers:
+        flow = THROUGH[type(layer)](layer, flow, fan_in)
+        if any(isinstance(part, nf.Dense) for part in nf.networks.layer.walk([layer])):
+            fan_in = 1
+    return flow
+
+
+def exact(net, X):
+    products = X.astype(float) @ X.astype(float).T
+    return total(twin(net.layers, field(products, np.zeros_like(products)), X.shape[1]))
+
+
+def check(net, X, dtype=np.float64):
+    X = np.asarray(X, dtype=dtype)
+    sigma, theta = exact(net, X)
+    got = nf.kernels(net, X)
+    tolerance = 1e-9 if dtype is np.float64 else 2e-5
+    for want, result in ((sigma, got.nngp), (theta, got.ntk)):
+        scale = np.sqrt(np.outer(np.diagonal(want), np.diagonal(want))) + 1e-300
+        assert_allclose(result / scale, want / scale, atol=tolerance)
         assert_array_equal(result, result.T)
-    assert_allclose(nf.diagonal(net, X)[rows], np.diagonal(exact["ntk"]), rtol=tolerance / 10)
+    assert_allclose(nf.diagonal(net, X), np.diagonal(theta), rtol=1e-10 if dtype is np.float64 else 1e-5, atol=1e-15)
+
+
+# --- against the twin
 
 
 def dense():
@@ -32,8 +143,8 @@ def dense():
 
 def body(depth):
     activation = st.sampled_from([A.relu(), A.erf(), A.gelu(), A.tanh(), A.abs()])
-    between = st.sampled_from([[], [nf.Dropout(0.25)], [nf.LayerNorm()]])
-    plain = st.builds(lambda b, a, d: [*b, a, d], between, activation, dense())
+    before, after = st.sampled_from([[], [nf.LayerNorm()]]), st.sampled_from([[], [nf.Dropout(0.25)]])
+    plain = st.builds(lambda b, a, m, d: [*b, a, *m, d], before, activation, after, dense())
     if depth == 0:
         return plain
     block = st.builds(lambda inner, s: nf.Residual(*inner, scale=s), body(depth - 1), st.sampled_from([0.5, 1.0]))
@@ -42,20 +153,57 @@ def body(depth):
 
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(first=dense(), rest=body(2), seed=st.integers(0, 1000))
-def test_any_nesting(first, rest, seed):
-    X = np.random.default_rng(seed).normal(size=(5, 4))
+def test_any_nesting_of_blocks(first, rest, seed):
+    X = np.random.default_rng(seed).normal(size=(9, 4))
     check(nf.Network([first, *rest]), X)
+
+
+RANDOM = [random_networks.network(np.random.default_rng(seed)) for seed in range(60)]
+
+
+@pytest.mark.parametrize("seed", range(len(RANDOM)))
+def test_any_layers(seed):
+    check(RANDOM[seed], np.random.default_rng(seed).normal(size=(9, 4)))
+
+
+def test_the_random_networks_have_everything():
+    """Each layer and each way to join, nested and at the end of a network; dependent branches of a sum; inputs."""
+    found = Counter(
+        (type(layer).__name__, getattr(layer, "how", None), getattr(layer, "share", lambda _: 0)(1.0) in (0, None))
+        for net in RANDOM
+        for layer in net.walk()
+    )
+    assert {name for name, _, _ in found} == set(Layer.kinds) >= {"Activation", "Dense", "Parallel"}
+    assert {how for _, how, _ in found} == {None, "sum", "product", "concat"}
+    assert found["Residual", None, False] > 3
+    assert found["Parallel", "sum", False] > 0
+    assert any(net.layers[-1].branches for net in RANDOM)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_deep_residual_network(dtype):
     block = nf.Residual(A.relu(), nf.Dense(1.0, 0.1), nf.Residual("tanh", nf.Dense(), scale=0.3), scale=0.7)
     net = nf.Network([nf.Dense(), *[block] * 6, nf.LayerNorm(), "gelu", nf.Dense(1.0, 0.1)])
-    X = np.random.default_rng(0).normal(size=(150, 10)).astype(dtype)
-    check(net, X, rows=np.array([0, 1, 63, 127, 128, 149]), tolerance=1e-9 if dtype is np.float64 else 2e-5)
+    check(net, np.random.default_rng(0).normal(size=(150, 10)), dtype)
     assert net.depth == 1 + 6 * 2 + 1
     assert pickle.loads(pickle.dumps(net)) == net
     assert hash(net) == hash(pickle.loads(pickle.dumps(net)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_branches(dtype):
+    """More than one chunk of columns, and rectangles away from the diagonal."""
+    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "sigmoid_like"], [], how="product")
+    wide = nf.Parallel([], ["erf", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
+    net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(), "gelu", nf.Dense(1.0, 0.1)])
+    X = np.random.default_rng(0).normal(size=(300, 10))
+    check(net, X, dtype)
+    Y = X[::2].copy()
+    assert_allclose(nf.ntk(net, X, Y), nf.ntk(net, X)[:, ::2], rtol=1e-7)  # at ρ = 1
+    assert_array_equal(nf.ntk(net, X, n_threads=1), nf.ntk(net, X, n_threads=2))
+
+
+# --- on paper
 
 
 def test_residual_of_linear_layers_on_paper():
@@ -66,6 +214,49 @@ def test_residual_of_linear_layers_on_paper():
     assert_allclose(ntk, 4 * (1 + 0.25 * 2.25) + 4 * 0.25 * 2.25)
 
 
+def test_a_block_that_ends_in_a_block_on_paper():
+    """h + s(h + r) = (1 + s) h + s r, with Σ_r = Σ/2 on the diagonal."""
+    net = nf.Network([nf.Dense(), nf.Residual(nf.Residual("relu", nf.Dense()), scale=0.5), nf.Dense()])
+    x = np.array([1.0, 0.5, -0.3])
+    assert_allclose(nf.diagonal(net, [x], "nngp"), (1.5**2 + 0.25 / 2) * (x @ x) / 3)
+    parallel = nf.Parallel([], [nf.Parallel([], ["relu", nf.Dense()]), nf.Scale(0.5)])
+    again = nf.Network([nf.Dense(), parallel, nf.Dense()])
+    assert_array_equal(nf.kernels(again, X), nf.kernels(net, X))
+
+
+def test_difference_of_equal_branches():
+    """h + r - h/2: (1 - 1/2)² Σ + Σ_r, though the branches do not go alone."""
+    net = nf.Network([nf.Dense(), nf.Parallel([], ["relu", nf.Dense()], nf.Scale(-0.5)), nf.Dense()])
+    x = np.array([1.0, 0.5, -0.3])
+    assert_allclose(nf.diagonal(net, [x], "nngp"), (0.5**2 + 1 / 2) * (x @ x) / 3)
+
+
+def test_a_multiple_is_a_weight():
+    """Scale(c) before or after a Dense makes its weight_std c times as large, with the learning rates c² times."""
+    plain = nf.Network([nf.Dense(2.0, weight_lr=0.25), "erf", nf.Dense(1.5, 0.5)])
+    scaled = nf.Network([nf.Scale(2.0), nf.Dense(1.0, weight_lr=0.25), "erf", nf.Dense(3.0, 1.0), nf.Scale(-0.5)])
+    assert_allclose(nf.kernels(scaled, X), nf.kernels(plain, X), rtol=1e-14)
+
+
+def test_concatenations_on_paper():
+    """Shares weigh the branches; the branches of one network side by side are that network."""
+    one, other = [nf.Dense(), "relu"], [nf.Dense(1.5), "erf"]
+    kernels = [np.array(nf.kernels(nf.Network([*branch, nf.Dense()]), X)) for branch in (one, other)]
+    both = nf.Network([nf.Parallel(one, other, how="concat", shares=(1, 3)), nf.Dense()])
+    assert_allclose(nf.kernels(both, X), 0.25 * kernels[0] + 0.75 * kernels[1], rtol=1e-12)
+    twice = nf.Network([nf.Parallel(one, one, how="concat"), nf.Dense()])
+    assert_allclose(nf.kernels(twice, X), kernels[0], rtol=1e-12)
+
+
+def test_product_on_paper():
+    """Of two linear layers: Σ = Σ¹², Θ = 2 Σ¹ Θ¹, and after a last Dense Θ + Σ."""
+    net = nf.Network([nf.Parallel(nf.Dense(), nf.Dense(), how="product"), nf.Dense()])
+    nngp, ntk = nf.kernels(net, [[2.0, 0.0], [1.0, 1.0]])
+    first = np.array([[2.0, 1.0], [1.0, 1.0]])
+    assert_allclose(nngp, first**2)
+    assert_allclose(ntk, 3 * first**2)
+
+
 def test_frozen_layers_add_nothing():
     X = np.random.default_rng(0).normal(size=(5, 3))
     frozen = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(1.0, 0.3, weight_lr=0, bias_lr=0)])
@@ -74,38 +265,125 @@ def test_frozen_layers_add_nothing():
     assert_array_equal(*nf.kernels(last, X))
 
 
-def test_a_wide_residual_network_has_this_covariance():
-    """Monte Carlo: outputs of random networks of width 300 with one block, against Σ within four standard errors."""
-    rng, n, runs = np.random.default_rng(0), 300, 300
-    X = np.array([[1.0, 0.5], [-0.3, 1.2]])
-    outputs = np.empty((runs, 2))
-    for k in range(runs):
-        h = X @ rng.normal(size=(2, n)) / np.sqrt(2)
-        h = h + 0.8 * (np.tanh(h) @ rng.normal(size=(n, n)) / np.sqrt(n))
-        outputs[k] = np.maximum(h, 0) @ rng.normal(size=n) / np.sqrt(n)
-    net = nf.Network([nf.Dense(), nf.Residual("tanh", nf.Dense(), scale=0.8), "relu", nf.Dense()])
-    exact = nf.nngp(net, X)
-    spread = np.sqrt((np.outer(np.diagonal(exact), np.diagonal(exact)) + exact**2) / runs)
-    assert np.all(np.abs(outputs.T @ outputs / runs - exact) < 4 * spread)
+def test_learning_rates_of_an_mlp():
+    net = nf.MLP(3, "relu", 1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
+    layer = nf.Dense(1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
+    assert net == nf.Network([layer, "relu", layer, "relu", layer])
+
+
+def test_the_derivative_kernel_is_that_of_the_last_activation():
+    dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(0.5)]), X, get="nngp_dot")
+    assert_allclose(dot, nf.kernels(nf.MLP(2), X, get="nngp_dot"), rtol=1e-14)
+    nested = nf.Network([nf.Dense(), "relu", nf.Dense(), nf.Residual("relu", nf.Dense())])
+    with pytest.raises(
+        ValueError, match="get: 'nngp_dot' is the derivative kernel of the last activation, with a Dense right"
+    ):
+        nf.kernels(nested, X, get="nngp_dot")
+
+
+# --- wide networks
+
+
+WIDTH, RUNS = 96, 40
+
+
+@pytest.mark.parametrize("seed", range(0, len(RANDOM), 2))
+def test_wide_networks_have_these_kernels(seed):
+    """Monte Carlo: second moments of the outputs and, without Dropout, tangent kernels of random networks. They differ
+    from the limit by five standard errors at most, or by O(1/width).
+    """
+    net = RANDOM[seed]
+    limit, moments, tangents = nf.kernels(net, X), [], []
+    for run in range(RUNS):
+        rng = np.random.default_rng([seed, run])
+        f = nf.FiniteNetwork.init(net, X.shape[1], WIDTH, WIDTH, rng=rng)
+        outputs = passes.forward(f, X, rng=rng)
+        moments.append(outputs @ outputs.T / WIDTH)
+        if run < RUNS // 4 and not any(isinstance(layer, nf.Dropout) for layer in net.walk()):
+            tangents.append(nf.empirical_ntk(f, X))
+    for exact, draws in ((limit.nngp, moments), (limit.ntk, tangents)):
+        if draws:
+            scale = np.sqrt(np.outer(np.diagonal(exact), np.diagonal(exact)))
+            error = np.std(draws, axis=0, ddof=1) / np.sqrt(len(draws))
+            assert np.all(np.abs(np.mean(draws, axis=0) - exact) <= 5 * error + 6 / WIDTH * scale)
+
+
+# --- what goes with every layer
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_networks_are_values(seed, tmp_path):
+    net = RANDOM[seed]
+    assert pickle.loads(pickle.dumps(net)) == net
+    assert hash(pickle.loads(pickle.dumps(net))) == hash(net)
+    assert (
+        eval(repr(net), {name: getattr(nf, name) for name in nf.__all__} | {n: getattr(A, n) for n in A.names()}) == net
+    )
+    values = list(nf.hyperparameters(net).values())
+    assert nf.with_hyperparameters(net, values) == net
+    moved = nf.with_hyperparameters(net, [2 * value for value in values])
+    assert [layer.weight_std for layer in moved.dense_layers] == [2 * value for value in values[::2]]
+    f = nf.FiniteNetwork.init(net, 3, 12, 12, rng=0)
+    f.save(tmp_path / "f.npz")
+    again = nf.FiniteNetwork.load(tmp_path / "f.npz")
+    assert again.net == net
+    assert_array_equal(again(X), f(X))
+    with np.load(tmp_path / "f.npz") as file:
+        json.loads(str(file["network"]))
+
+
+def test_a_layer_without_step_is_refused_by_name():
+    class Bare(Layer):
+        def after(self, flow, place):
+            return flow
+
+        def emit(self, code):
+            code.scale(2)
+
+        def __repr__(self):
+            return "Bare()"
+
+    del Layer.kinds["Bare"]
+    net = nf.Network([nf.Dense(), Bare()])
+    assert_allclose(nf.nngp(net, [[1.0]]), 2)
+    with pytest.raises(TypeError, match=r"net: expected layers that finite networks have a step for, got Bare\(\)"):
+        nf.FiniteNetwork.init(net, 1)
+
+
+# --- bad input
 
 
 @pytest.mark.parametrize(
-    ("layers", "error", "words"),
+    ("layers", "words"),
     [
-        ([nf.Residual("relu", nf.Dense()), nf.Dense()], ValueError, r"layers\[0\].*Dense before the Residual.*nothing"),
-        ([nf.Dense(), nf.Residual("relu"), nf.Dense()], ValueError, r"layers\[1\]\.layers: .*Dense as the last"),
-        ([nf.Dense(), nf.Residual("relu", "relu", nf.Dense())], ValueError, r"layers\[1\]\.layers\[1\].*got relu\(\)"),
-        ([nf.LayerNorm(), nf.Dense()], ValueError, r"layers\[0\].*Dense before the LayerNorm"),
         (
-            [nf.Dense(), "relu", nf.LayerNorm(), nf.Dense()],
-            ValueError,
-            r"layers\[2\].*Dense before the LayerNorm.*relu",
+            [nf.Parallel(["relu"], nf.Dense()), nf.Dense()],
+            r"layers\[0\]\.branches\[0\]\[0\].*before the activation relu",
         ),
-        ([nf.Dense(), nf.LayerNorm()], ValueError, "layers: .*Dense as the last layer.*LayerNorm"),
+        ([nf.Residual(nf.Dense()), nf.Dense()], r"layers\[0\]: .*Dense before the Residual.*nothing"),
+        ([nf.Parallel(nf.Dense(), nf.Scale(2.0)), nf.Dense()], r"layers\[0\]\.branches\[1\]: .*each of its branches"),
+        ([nf.Dense(), nf.Residual("relu"), nf.Dense()], r"layers\[1\]: .*Residual.* 0 and 1 depend on the same input"),
+        ([nf.Dense(), nf.Residual("relu", "relu", nf.Dense())], r"layers\[1\]\.layers\[1\].*got relu\(\)"),
+        ([nf.Dense(), nf.Residual(nf.LayerNorm()), nf.Dense()], r"layers\[1\]: .*Residual.*let one of them end in a D"),
+        (
+            [nf.Dense(), nf.Parallel([], nf.Scale(2.0), how="product"), nf.Dense()],
+            r"layers\[1\]: .*Parallel.* 0 and 1 depend on the same input",
+        ),
+        (
+            [nf.Dense(), nf.Parallel([nf.Dense(), "relu"], [], [nf.Dense(), "erf"]), nf.Dense()],
+            r"layers\[1\]: expected at most one branch.*mean is not 0, got branches 0 and 2, .*relu\(\) and erf",
+        ),
+        ([nf.Dense(), nf.Parallel([], nf.Dense(), how="concat"), "relu", nf.Dense()], r"layers\[2\].*before the activ"),
+        ([nf.Dense(), nf.Dropout(0.5), "relu", nf.Dense()], r"layers\[2\].*Dense before the activation.*got Dropout"),
+        ([nf.LayerNorm(), nf.Dense()], r"layers\[0\].*Dense before the LayerNorm"),
+        ([nf.Dense(), "relu", nf.LayerNorm(), nf.Dense()], r"layers\[2\].*Dense before the LayerNorm.*relu"),
+        ([nf.Dense(), nf.LayerNorm()], "layers: .*Dense as the last layer.*LayerNorm"),
+        ([nf.Dense(), nf.Parallel(nf.Dense(), nf.Dense(), how="concat")], "layers: .*Dense as the last layer.*concat"),
+        ([], "layers: .*Dense as the last layer.*an empty list"),
     ],
 )
-def test_bad_orders(layers, error, words):
-    with pytest.raises(error, match=words):
+def test_bad_orders(layers, words):
+    with pytest.raises(ValueError, match=words):
         nf.Network(layers)
 
 
@@ -114,10 +392,22 @@ def test_bad_orders(layers, error, words):
     [
         (lambda: nf.Dropout(1.0), ValueError, r"rate: expected a number in \[0, 1\), got 1\.0"),
         (lambda: nf.Dropout("a"), TypeError, "rate: expected a number"),
+        (lambda: nf.Scale(0), ValueError, "factor: expected a number other than 0"),
+        (lambda: nf.Scale(np.inf), ValueError, "factor: expected a finite number"),
+        (lambda: nf.LayerNorm(0), ValueError, "scale: expected a number > 0"),
         (lambda: nf.Residual(), ValueError, "at least one layer in a Residual"),
         (lambda: nf.Residual(nf.Dense(), scale=0), ValueError, "scale: expected a number > 0"),
-        (lambda: nf.Residual(3), TypeError, r"layers\[0\]: expected a Dense, .*got int"),
+        (lambda: nf.Residual(3), TypeError, r"layers\[0\]: expected a Dense, .*Residual, Scale, got int"),
+        (lambda: nf.Parallel("relu"), ValueError, "branches: expected two or more, got 1"),
+        (lambda: nf.Parallel([], []), ValueError, "branches: .*empty ones only"),
+        (lambda: nf.Parallel([], [nf.Dense(), 3]), TypeError, r"branches\[1\]\[1\]: expected a Dense, .*got int"),
+        (lambda: nf.Parallel([], nf.Dense(), how="max"), ValueError, "how: expected one of 'sum', .*got 'max'"),
+        (lambda: nf.Parallel([], nf.Dense(), shares=(1, 2)), ValueError, "shares: expected None with how='sum'"),
+        (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1,)), ValueError, "shares: expected 2, .*got 1"),
+        (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1, 0)), ValueError, r"shares\[1\]: .* > 0"),
+        (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=1), TypeError, "shares: expected a sequence"),
         (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested 8 deep at most"),
+        (lambda: nf.MLP(2, "relu", 1.0, 0.1, 2.0), TypeError, "positional"),
     ],
 )
 def test_bad_arguments(call, error, words):
@@ -127,3 +417,34 @@ def test_bad_arguments(call, error, words):
 
 def nested(depth):
     return nf.Residual(nested(depth - 1), scale=1.0) if depth else nf.Dense()
+
+
+@pytest.mark.parametrize(
+    ("net", "widths", "words"),
+    [
+        (nf.Network([nf.Parallel(nf.Dense(), nf.Dense(), how="concat"), nf.Dense()]), 7, "shares .* got 7/2 units"),
+        (
+            nf.Network([nf.Parallel(nf.Dense(), nf.Dense(), how="concat", shares=(1, 2)), nf.Dense()]),
+            [4, 7],
+            r"widths\[1\]: expected 8 to go with widths\[0\]=4, as branches join the two, got 7",
+        ),
+        (
+            nf.Network(
+                [nf.Dense(), nf.Parallel([], nf.Parallel([], nf.Dense(), how="concat"), how="concat"), nf.Dense()]
+            ),
+            4,
+            "net: expected branches that can have equal widths",
+        ),
+    ],
+)
+def test_widths_that_do_not_suit_the_branches(net, widths, words):
+    with pytest.raises(ValueError, match=words):
+        nf.FiniteNetwork.init(net, 3, widths)
+
+
+def test_widths_of_concatenations():
+    branches = nf.Parallel([], [nf.Dense(), "relu"], how="concat", shares=(1, 3))
+    net = nf.Network([nf.Dense(), branches, nf.Dense()])
+    for widths in (8, [2, 6]):
+        f = nf.FiniteNetwork.init(net, 3, widths, rng=0)
+        assert [weight.shape for weight in f.weights] == [(2, 3), (6, 2), (1, 8)]

@@ -199,8 +199,12 @@ def test_the_bound_follows_every_layer():
     block = nf.Residual("erf", nf.Dense(1.4, 0.3), scale=0.7)
     layers = [nf.Dropout(0.2), nf.Dense(2.0, 0.1), "relu", nf.Dropout(0.5), nf.Dense(1.5), nf.LayerNorm(), block]
     X = np.random.default_rng(0).normal(size=(9, 3))
-    for end in (2, 5, 6, 7):
-        net = nf.Network([*layers[:end], *([] if end in (2, 5, 7) else ["identity", nf.Dense()])])
+    gate = nf.Parallel([nf.Dense(1.2), "relu"], ["erf", nf.Dense(0.8, 0.1)], how="product")
+    side = nf.Parallel([], [gate, nf.Dense()], nf.Scale(-0.5), how="sum")
+    wide = nf.Parallel(["relu"], [nf.Dense(1.3, 0.2), nf.LayerNorm(2.0)], how="concat", shares=(1, 2))
+    layers += [nf.Dense(1.1), side, wide, nf.Dense(0.9)]
+    for end in (2, 5, 6, 7, 8, 9, 10, 11):
+        net = nf.Network([*layers[:end], *([] if end in (2, 5, 8, 9, 11) else [nf.Dense()])])
         bounds, K = rounding.known(net, X), nf.nngp(net, X)
         assert_allclose(bounds.q, np.diagonal(K), rtol=1e-13)
         rho = np.abs(K - np.diag(np.diagonal(K))) / np.sqrt(np.outer(np.diagonal(K), np.diagonal(K)))

@@ -13,7 +13,7 @@ import numpy as np
 
 
 cdef extern from "ntkfast.h" nogil:
-    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_PUSH, NF_ADD, NF_MAX_NESTING
+    enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
     enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_RATES, NF_NNGP, NF_PANEL
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
@@ -132,6 +132,7 @@ cdef extern from "ntkfast.h" nogil:
     ctypedef struct nf_isa:
         const char *name
     const nf_op_info nf_ops[]
+    int nf_stacks(int)
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
     void nf_points(nf_dtype, const nf_program *, int, int, int64_t, int64_t, long double *, int64_t, void *, int)
     void nf_dual(const nf_instr *, int64_t, const double *, const double *, const double *, double *, double *)
@@ -339,10 +340,10 @@ cdef class Program:
             for i in range(4):
                 self.code[k].layer[i] = layer[i]
             self.code[k].n_rows = max(n_rows, 0)
-            depth += (op == NF_PUSH) - (op == NF_ADD)
+            depth += nf_stacks(op)
             self.program.nesting = max(self.program.nesting, depth)
             if depth > NF_MAX_NESTING:
-                raise ValueError(f"net: expected residual blocks nested {NF_MAX_NESTING} deep at most")
+                raise ValueError(f"net: expected branches nested {NF_MAX_NESTING} deep at most")
         self.place_rows()
 
     def __dealloc__(self):

@@ -32,15 +32,15 @@ def duals(act: Activation, q1, q2, c):
     if q1.size == 0:
         return np.zeros(q1.shape), np.zeros(q1.shape)
 
-    name, parameters = act.instruction
-    varies = series.varies(act)
+    instruction = act.instruction
+    parameters = () if instruction.varies else instruction.parameters
     q = np.concatenate(flat[:2])
     q = q[q > 0]
     bound = act, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), float, False
 
     def prepare():
-        program = _core.Program([(name, () if varies else parameters, (1, 0, 0, 0))])
-        if varies:
+        program = _core.Program([(instruction.name, parameters, (1, 0, 0, 0))])
+        if instruction.varies:
             program.bind(0, series.data(*bound))
         return program, {0: bound}
 

@@ -37,12 +37,7 @@ class Parameters:
                     f"gradient: activation {activation.name!r} jumps and is known by its Hermite series only, which "
                     "has no derivatives; step, sign and rectified_monomial(0) have them"
                 )
-        at, rates = [], []
-        for k, dense in code.dense:
-            a, _, c, _ = code.instructions[k][2]
-            w, beta = np.longdouble(dense.weight_std), np.longdouble(dense.bias_std)
-            at += [k, k]
-            rates += [[2 * a / w, 0, 2 * c / w, 0], [0, 2 * beta, 0, 2 * beta * dense.bias_lr]]
+        at, rates = zip(*code.parameters, strict=True)
         return cls(code, np.array(at, dtype=np.intc), np.array(rates, dtype=float))
 
     def along(self, numbers):
@@ -50,33 +45,64 @@ class Parameters:
         (parameters that come before it, n); those of Σ(x, x) and Θ(x, x), each (parameters, n).
         """
         numbers = numbers.astype(float)
-        all_by_q = np.zeros((len(self.at), numbers.shape[2]))
-        all_by_theta, copies, rates = all_by_q.copy(), [], []
-        for k, (name, parameters, layer) in enumerate(self.code.instructions):
-            a, c = float(layer[0]), float(layer[2])
-            before, after = np.searchsorted(self.at, [k, k + 1])
-            by_q, by_theta = all_by_q[:before], all_by_theta[:before]
-            if name == "push":
-                copies.append((by_q.copy(), by_theta.copy()))
-            elif name == "add":
-                scale = float(parameters[0])
-                by_q *= scale
-                by_theta *= scale
-                for array, copy in zip((by_q, by_theta), copies.pop(), strict=True):
-                    array[: len(copy)] += copy
+        by_q, by_theta = (np.zeros((len(self.at), numbers.shape[2])) for _ in range(2))
+        now, stack, rates = tuple(numbers[0, :2]), [], []  # now: Σ(x, x) and Θ(x, x)
+        for k, line in enumerate(self.code.lines):
+            a, b, c, d = map(float, line.numbers)
+            now, by_q, by_theta = BRANCHING.get(line.instruction.name, _stay)(line, stack, (now, by_q, by_theta))
             q, theta, value, slope, value_rate, slope_rate = numbers[k]
-            rate = np.divide(by_q, q, out=np.zeros_like(by_q), where=q > 0)
+            before, after = np.searchsorted(self.at, [k, k + 1])
+            rate = np.divide(by_q[:before], q, out=np.zeros_like(by_q[:before]), where=q > 0)
             rates.append(rate)
-            by_theta[:] = a * slope * by_theta + (a * theta * slope_rate + c * value_rate) * rate
-            by_q[:] = a * value_rate * rate
+            by_theta[:before] = a * slope * by_theta[:before] + (a * theta * slope_rate + c * value_rate) * rate
+            by_q[:before] = a * value_rate * rate
             da, db, dc, dd = self.layer[before:after].T[..., None]
-            all_by_q[before:after] = da * value + db
-            all_by_theta[before:after] = da * theta * slope + dc * value + dd
-        return rates, (all_by_q, all_by_theta)
+            by_q[before:after] = da * value + db
+            by_theta[before:after] = da * theta * slope + dc * value + dd
+            now = a * value + b, a * slope * theta + c * value + d
+        return rates, (by_q, by_theta)
 
     def padded(self, rates, n):
         """The rates of `along` as one array (parameters, instructions, n)."""
-        result = np.zeros((len(self.at), len(self.code.instructions), n))
+        result = np.zeros((len(self.at), len(self.code.lines), n))
         for k, rate in enumerate(rates):
             result[: len(rate), k] = rate
         return result
+
+
+def _stay(line, stack, state):
+    return state
+
+
+def _push(line, stack, state):
+    now, *rates = state
+    stack.append((now, *map(np.copy, rates)))
+    return state
+
+
+def _swap(line, stack, state):
+    top = stack.pop()
+    stack.append(state)
+    return top
+
+
+def _add(line, stack, state):
+    (weight,) = map(float, line.instruction.parameters)
+    _, top_q, top_theta = stack.pop()
+    now, by_q, by_theta = state
+    return now, by_q + weight * top_q, by_theta + weight * top_theta
+
+
+def _multiply(line, stack, state):
+    (top_sigma, top_theta), by_top_q, by_top_theta = stack.pop()
+    (sigma, theta), by_q, by_theta = state
+    return (
+        (sigma, theta),
+        sigma * by_top_q + top_sigma * by_q,
+        theta * by_top_q + top_sigma * by_theta + sigma * by_top_theta + top_theta * by_q,
+    )
+
+
+# What instructions that work on the stack do to Σ(x, x) and Θ(x, x) and to their rates. The values after a sum or a
+# product come from C.
+BRANCHING = {"push": _push, "swap": _swap, "add": _add, "multiply": _multiply}

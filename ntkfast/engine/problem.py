@@ -208,7 +208,7 @@ class Problem:
 
     def grid(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER) -> _core.Grid:
         """How the matrix is cut."""
-        flops = 2 * self.given[0][0].shape[1] + flops_per_layer * len(self.code.dense)
+        flops = 2 * self.given[0][0].shape[1] + flops_per_layer * len(self.code.parameters) // 2
         tile = tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
         return _core.Grid(*self.shape, tile, self.symmetric, self.dtype)
 

@@ -42,11 +42,6 @@ MAX_TOGETHER = 8  # panels whose tables are made at once
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
 
-def varies(activation: Activation) -> bool:
-    """Whether the activation's instruction needs `data`."""
-    return activation.instruction[0] in ("polynomial", "kinks", "series")
-
-
 def jumps(activation: Activation) -> bool:
     """Whether φ itself jumps at a kink."""
     t = np.array(activation.kinks)
@@ -74,7 +69,7 @@ def data(activation: Activation, low: float, high: float, dtype: DTypeLike, grad
 
 def jumping(activation: Activation) -> bool:
     """Whether the coefficients of φ' stand apart from those of φ, which jumps."""
-    return activation.instruction[0] == "series" and _family(activation).slopes
+    return activation.instruction.is_series and _family(activation).slopes
 
 
 def make_tables(
@@ -123,25 +118,25 @@ class Family:
         self.gaussian = quadrature.gaussian(activation)
         self.mesh = self.gaussian.mesh
         self.per_unit = 4 if any(activation.kinks) else 1  # panels a factor 4
-        self.slopes = activation.instruction[0] == "series" and jumps(activation)
+        self.slopes = activation.instruction.is_series and jumps(activation)
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
         self._data = {}  # what `data` gave, while the tables are what they were
 
     def data(self, low, high, dtype, gradient):
-        name, parameters = self.activation.instruction
-        if name == "polynomial":
-            return _polynomial(parameters)
+        instruction = self.activation.instruction
+        if instruction.is_polynomial:
+            return _polynomial(instruction.parameters)
         with self._lock:
             key = self._panel_number(low), self._panel_number(high), dtype, gradient
-            if key in self._data and name == "series":
+            if key in self._data and instruction.is_series:
                 return self._data[key]
             first, last, panels = self._resolved(low, high)
             reach, terms = self._reach_and_terms(panels, dtype, gradient)
             even, odd = terms[-1]
-            if name == "kinks":
-                self._check_closed_form(parameters, high, panels[-1])
-                return _kinks(parameters, (even, odd), reach, terms)
+            if instruction.is_piecewise_linear:
+                self._check_closed_form(instruction.parameters, high, panels[-1])
+                return _kinks(instruction.parameters, (even, odd), reach, terms)
             chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
             chosen += [N_TERMS + k for k in chosen] if self.slopes else []
             to_chebyshev = quadrature.chebyshev_matrix(POINTS)
@@ -268,7 +263,7 @@ class Family:
 
     def _interpolation_error(self, *values):
         """Of values (POINTS, n) at the Chebyshev points of a panel, relative to the largest."""
-        if self.activation.instruction[0] == "kinks":  # its numbers have a closed form
+        if self.activation.instruction.is_piecewise_linear:  # its numbers have a closed form
             return 0.0
         errors = [
             np.abs(quadrature.chebyshev_matrix(POINTS)[-2:] @ value).max() / max(np.abs(value).max(), 1e-300)

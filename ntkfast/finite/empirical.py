@@ -289,7 +289,7 @@ def empirical_nngp(
         Σ̂(x, x') = w² α(x)·α(x')/n + β²
 
     with the n units α of the last hidden layer; it converges to the kernel Σ^L of `nngp`. Where the network ends with
-    residual blocks, what they add to counts by its mean over the outputs.
+    branches, the last `Dense` of the last one is meant; what they add to its outputs counts by its mean over these.
 
     Parameters
     ----------

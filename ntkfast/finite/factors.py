@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.finite import passes
 from ntkfast.finite.network import FiniteNetwork, require_derivatives
-from ntkfast.networks import Residual
+from ntkfast.finite.steps import DenseStep, affine
 from ntkfast.support import memory
 
 __all__ = ["LayerFactors", "layer_factors"]
@@ -81,7 +81,7 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     passes.forward(f, X, tape)
     factors = []
     for layer, inputs, g in passes.backward(f, tape, passes.identity(f), passes.trained(f)):
-        is_output = last == ("dense", layer)
+        is_output = last == DenseStep(layer)
         if not is_output and g.shape[1] != len(X):
             g = np.repeat(g, len(X), axis=1)
         weight = f.weight_lrs[layer] * f.weight_scales[layer] ** 2
@@ -91,19 +91,19 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
 
 
 def covariance_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
-    """Factors of the second moment of an output over the parameters of the last Dense; what residual blocks add its
-    outputs to is given, and counts by its mean over the outputs.
+    """Factors of the second moment of an output over the parameters of the last Dense; what branches add to its outputs
+    is given, and counts by its mean over the outputs.
     """
     X = f.points(X)
-    tape, dense, scale = [], f.net.layers[-1], 1.0
+    tape, last = [], len(f.weights) - 1
     outputs = passes.forward(f, X, tape)
-    while isinstance(dense, Residual):
-        scale *= dense.scale
-        dense = dense.layers[-1]
-    inputs = next(kept for (kind, _), kept in zip(reversed(f.steps), reversed(tape), strict=True) if kind == "dense")
+    wanted = [layer == last for layer in range(len(f.weights))]
+    ((_, inputs, g),) = passes.backward(f, tape, passes.identity(f), wanted)
+    scale = float(g[0, 0, 0])  # the outputs are scale times those of the last Dense, and the rest
+    dense = f.net.dense_layers[-1]
     weight = (scale * dense.weight_std) ** 2 / inputs.shape[1]
     factors = [LayerFactors(inputs, None, weight, (scale * dense.bias_std) ** 2)]
-    if f.net.layers[-1] is not dense:
-        rest = outputs - inputs.dtype.type(scale) * passes.affine(f, len(f.weights) - 1, inputs)
+    if f.steps[-1] != DenseStep(last):
+        rest = outputs - inputs.dtype.type(scale) * affine(f, last, inputs)
         factors.append(LayerFactors(rest, None, 1 / f.n_outputs, 0.0))
     return factors

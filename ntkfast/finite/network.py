@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.finite import jacobian, passes, saving
-from ntkfast.finite.widths import shapes_of, widths_of
-from ntkfast.networks import Network
-from ntkfast.networks.network import check_network, dense_layers
+from ntkfast.finite.steps import steps_of
+from ntkfast.finite.widths import shapes_of
+from ntkfast.networks import Activation, Network
+from ntkfast.networks.network import check_network
 from ntkfast.support import memory
 from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
 from ntkfast.support.scalars import generator, positive_integer
@@ -41,7 +43,7 @@ class FiniteNetwork:
     ----------
     net : Network
     weights : list of ndarray, shapes (n_out, n_in)
-        One for each `Dense` in order of appearance, those in residual blocks included. C-contiguous float32 or float64,
+        One for each `Dense` in order of appearance, those in branches included. C-contiguous float32 or float64,
         all finite; used as they are, not copied.
     biases : list of ndarray, shapes (n_out,), or None
         None where bias_std is 0.
@@ -83,8 +85,8 @@ class FiniteNetwork:
         _check_parameters(self.weights, self.biases, denses)
         self.dtype = self.weights[0].dtype
         self.n_inputs, self.n_outputs = self.weights[0].shape[1], len(self.weights[-1])
-        widths = widths_of(self.steps, [len(weight) for weight in self.weights[:-1]], self.n_outputs)
-        _check_shapes(self.weights, shapes_of(self.steps, self.n_inputs, widths))
+        widths = [len(weight) for weight in self.weights[:-1]]
+        _check_shapes(self.weights, shapes_of(self.steps, self.n_inputs, widths, self.n_outputs))
         ntk = parametrization == "ntk"
         self.weight_scales = [
             d.weight_std / math.sqrt(weight.shape[1]) if ntk else 1.0
@@ -113,8 +115,9 @@ class FiniteNetwork:
         n_inputs : int
         widths : int or sequence of int
             Number of units of the hidden layers: one for all, or one for each `Dense` but the last, in order of
-            appearance, those in residual blocks included. A residual block adds its last `Dense` to its input, so that
-            both have one width; where it adds to the outputs, that is n_outputs. May be left out if no width is free.
+            appearance, those in branches included. What is added or multiplied has one width; where it makes the
+            outputs, that is n_outputs. Of what is concatenated each branch has its share, and all of them together
+            have the one width for all. May be left out if no width is free.
         n_outputs : int
             Of the last `Dense`.
         rng : None, int or numpy.random.Generator
@@ -130,7 +133,7 @@ class FiniteNetwork:
         Raises
         ------
         TypeError, ValueError
-            An argument is not as described, or the widths do not suit a residual block.
+            An argument is not as described, or the widths do not suit the branches.
         MemoryError
             The parameters do not fit.
 
@@ -148,7 +151,7 @@ class FiniteNetwork:
         steps, denses = _compiled(net)
         _check_parametrization(parametrization)
         n_inputs, n_outputs = positive_integer(n_inputs, "n_inputs"), positive_integer(n_outputs, "n_outputs")
-        shapes = shapes_of(steps, n_inputs, widths_of(steps, widths, n_outputs))
+        shapes = shapes_of(steps, n_inputs, widths, n_outputs)
         dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
         rng = generator(rng)
         n_parameters = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
@@ -345,13 +348,14 @@ def require_derivatives(f: FiniteNetwork) -> None:
     """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
     if not isinstance(f, FiniteNetwork):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
-    for kind, activation in f.steps:
-        if kind == "activation" and activation.derivative is None:
+    for layer in f.net.walk():
+        if isinstance(layer, Activation) and layer.derivative is None:
             raise ValueError(
-                f"f: the activation {activation.name!r} has no derivative, which gradients need; "
+                f"f: the activation {layer.name!r} has no derivative, which gradients need; "
                 "give it to Activation.from_function as derivative="
             )
 
 
 def _compiled(net):
-    return passes.steps_of(check_network(net).layers), list(dense_layers(net.layers))
+    """The steps of a network, and its Dense layers."""
+    return steps_of(check_network(net).layers, itertools.count()), net.dense_layers

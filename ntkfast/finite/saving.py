@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network, Residual
-from ntkfast.networks.activation import FACTORIES
-from ntkfast.networks.network import check_network, dense_layers
+from ntkfast.networks import Network
+from ntkfast.networks.layer import Layer, NotDescribedError
+from ntkfast.networks.network import check_network
 from ntkfast.support.files import replacing
 
 
@@ -24,14 +24,14 @@ def write(f, path) -> None:
         raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}, which is {what}")
     arrays = {f"weight_{k}": weight for k, weight in enumerate(f.weights)}
     arrays |= {f"bias_{k}": bias for k, bias in enumerate(f.biases) if bias is not None}
-    text = json.dumps({"parametrization": f.parametrization, "layers": _described(f.net.layers)})
+    text = json.dumps({"parametrization": f.parametrization, "layers": [*map(_described, f.net.layers)]})
     with replacing(path) as file:
         np.savez(file, network=np.array(text), **arrays)
 
 
 def read(path, net, make):
     """make(net, weights, biases, parametrization) of what is in the file; see `FiniteNetwork.load`."""
-    described = None if net is None else _described(check_network(net).layers)
+    described = None if net is None else [*map(_described, check_network(net).layers)]
     with open(os.fspath(path), "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -39,10 +39,12 @@ def read(path, net, make):
             description = json.loads(str(arrays.pop("network")))
             layers = description["layers"]
             if net is None:
-                net = Network(_rebuilt(layers))
+                net = Network([_rebuilt(layer) for layer in layers])
             elif described != layers:
                 raise _NetError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
             return make(net, *_parameters(arrays, net), description["parametrization"])
+        except NotDescribedError as error:
+            raise ValueError(f"net: {error} and is not in the file; load(path, net=…) takes the network") from None
         except _NetError as error:
             raise ValueError(error) from None
         except MemoryError as error:
@@ -53,12 +55,12 @@ def read(path, net, make):
 
 
 class _NetError(ValueError):
-    """The argument net of load is missing, or is not the network of the file."""
+    """The argument net of load is not the network of the file."""
 
 
 def _parameters(arrays, net):
     """The weights and biases of net by the names that they have in a file."""
-    denses = list(dense_layers(net.layers))
+    denses = net.dense_layers
     weights = [f"weight_{k}" for k in range(len(denses))]
     biases = [f"bias_{k}" if dense.bias_std else None for k, dense in enumerate(denses)]
     expected = {*weights, *biases} - {None}
@@ -68,45 +70,22 @@ def _parameters(arrays, net):
     return [arrays[name] for name in weights], [None if name is None else arrays[name] for name in biases]
 
 
-def _described(layers):
-    """The layers as lists, strings and numbers, as JSON has them."""
-    described = []
-    for layer in layers:
-        if isinstance(layer, Dense):
-            fields = ("weight_std", "bias_std", "weight_lr", "bias_lr")
-            described.append(["Dense", {name: getattr(layer, name) for name in fields}])
-        elif isinstance(layer, Activation):
-            kind = "Activation" if layer.source is None else "from_function"
-            described.append([kind, layer.name, [[key, value] for key, value in layer.parameters]])
-        elif isinstance(layer, LayerNorm):
-            described.append(["LayerNorm"])
-        elif isinstance(layer, Dropout):
-            described.append(["Dropout", layer.rate])
-        else:
-            described.append(["Residual", layer.scale, _described(layer.layers)])
-    return json.loads(json.dumps(described))  # tuples become lists, as in a file
+def _described(value):
+    """A layer, or part of one, as JSON has it: layers as lists [name, {field: value}], tuples as {"tuple": list}."""
+    if isinstance(value, Layer):
+        return [type(value).__name__, {name: _described(part) for name, part in value.described().items()}]
+    if isinstance(value, tuple):
+        return {"tuple": [_described(part) for part in value]}
+    return value
 
 
-def _rebuilt(layers):
-    rebuilt = []
-    for kind, *arguments in layers:
-        if kind == "Dense":
-            rebuilt.append(Dense(**arguments[0]))
-        elif kind == "Activation":
-            name, parameters = arguments
-            rebuilt.append(FACTORIES[name](**dict(parameters)))
-        elif kind == "from_function":
-            raise _NetError(
-                f"net: the activation {arguments[0]!r} was made by Activation.from_function and is not in the file; "
-                "load(path, net=…) takes the network"
-            )
-        elif kind == "LayerNorm":
-            rebuilt.append(LayerNorm())
-        elif kind == "Dropout":
-            rebuilt.append(Dropout(*arguments))
-        elif kind == "Residual":
-            scale, body = arguments
-            rebuilt.append(Residual(*_rebuilt(body), scale=scale))
-        else:
+def _rebuilt(value):
+    """The inverse of `_described`."""
+    if isinstance(value, list):
+        kind, described = value
+        if kind not in Layer.kinds:
             raise ValueError(f"a layer of kind {kind!r}")
-    return rebuilt
+        return Layer.kinds[kind].rebuilt(**{name: _rebuilt(part) for name, part in described.items()})
+    if isinstance(value, dict):
+        return tuple(_rebuilt(part) for part in value["tuple"])
+    return value

@@ -16,6 +16,7 @@ from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork, require_derivatives
 from ntkfast.finite.norms import largest_eigenvalue, operator_norm
+from ntkfast.finite.steps import BLOCK
 from ntkfast.support import arrays, losses, memory, reprs
 from ntkfast.support.arrays import finite_array
 from ntkfast.support.losses import Direction, Loss
@@ -394,7 +395,7 @@ def _distance(f: FiniteNetwork, start: FiniteNetwork) -> float:
     for new, old in zip((*f.weights, *f.biases), (*start.weights, *start.biases), strict=True):
         if new is None:
             continue
-        rows = max(1, passes.BLOCK * len(new) // new.size)
+        rows = max(1, BLOCK * len(new) // new.size)
         for first in range(0, len(new), rows):
             difference = (new[first : first + rows] - old[first : first + rows]).astype(float)
             total += np.vdot(difference, difference)

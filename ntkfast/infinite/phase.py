@@ -278,12 +278,7 @@ def _list(values, name):
 def _repeated(net):
     """The activation and the Dense that the network repeats."""
     for k, layer in enumerate(net.layers):
-        if not isinstance(layer, Dense | Activation):
-            raise ValueError(
-                f"net: expected Dense layers and activations only, layer {k} is {layer!r}; "
-                "Residual, LayerNorm and Dropout are not supported"
-            )
-        if isinstance(layer, Activation) != k % 2:
+        if not isinstance(layer, (Dense, Activation)[k % 2]):
             raise ValueError(f"net: expected Dense layers and activations in turn, layer {k} is {layer!r}")
     if len(net.layers) < 3:
         raise ValueError("net: expected at least one activation, got none")

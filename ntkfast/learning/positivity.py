@@ -166,16 +166,16 @@ def hermite_certificate(
 
 def _by_definition(activation: Activation) -> tuple[bool, int | None]:
     """Whether its parameters tell if φ is a polynomial; if it is, its degree, else None."""
-    kind, values = activation.instruction
-    if kind == "polynomial":
+    instruction, values = activation.instruction, activation.instruction.parameters
+    if instruction.is_polynomial:
         return True, int(max(np.flatnonzero(values), default=0))
-    if kind == "piecewise_linear":  # the slopes on both sides of 0
+    if instruction.is_two_slopes:
         return True, int(values[0] != 0) if values[0] == values[1] else None
-    if kind == "kinks":
+    if instruction.is_piecewise_linear:
         _, slope, kinks = values
         return True, None if any(jump for _, jump in kinks) else int(slope != 0)
-    # none of the library's others is one, unless a parameter is 0 (any but the last, for sines and error functions)
-    numbers: Any = values[:2] if kind in ("sine", "erf") else [value for _, value in activation.parameters]
+    # none of the library's others is one, unless amplitude or frequency is 0
+    numbers: Any = values[:2] if instruction.has_offset else [value for _, value in activation.parameters]
     return activation.source is None and bool(np.all(numbers)), None
 
 

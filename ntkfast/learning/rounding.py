@@ -1,4 +1,4 @@
-"""How accurate the entries of a limit kernel are in float64: a bound that runs through the layers with the kernel.
+"""How accurate the entries of a limit kernel are in float64: a bound that runs through the kernel's program beside it.
 
 For two points whose correlation before an activation is known to s, |ρ| being at most r, its dual V(ρ) = Σ_k a_k² ρ^k
 (the same variance q for both) is known to V(r) - V(r - s), as no power ρ^k changes by more; so is that of φ', D. For
@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from ntkfast.engine import series
 from ntkfast.engine.duals import duals
-from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Network
+from ntkfast.engine.lower import lower
+from ntkfast.networks import Network
 from ntkfast.support import arrays
 from ntkfast.support.errors import PrecisionError
 from ntkfast.support.typing import Array
@@ -46,34 +47,77 @@ def known(net: Network, X: ArrayLike) -> Known:
         cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0
         rho = max(rho, float(cosines.max()))
     d = X.shape[1]
-    return _through(net.layers, Known(length**2 / d, rho, (d / 2 + 2) * EPS, 0.0))  # d terms, half a unit each
-
-
-def _through(layers, now):
-    for layer in layers:
-        if isinstance(layer, Dense):
-            now = _dense(layer, now)
-        elif isinstance(layer, Activation):
-            now = _activation(layer, now)
-        elif isinstance(layer, LayerNorm):
-            now = Known(np.sign(now.q), now.rho, now.nngp + 2 * EPS, now.ntk + 2 * EPS)
-        elif isinstance(layer, Dropout):  # of the diagonal alone
-            now = replace(now, q=now.q / (1 - layer.rate))
-        else:  # a sum is known to the worse of both: Cauchy and Schwarz
-            body = _through(layer.layers, now)
-            worse = (max(getattr(now, name), getattr(body, name)) for name in ("rho", "nngp", "ntk"))
-            now = Known(now.q + layer.scale**2 * body.q, *worse)
+    now, stack = Known(length**2, rho, (d / 2 + 2) * EPS, 0.0), []  # d terms, half a unit each
+    for line in lower(net, d).lines:
+        name, parameters = line.instruction.name, map(float, line.instruction.parameters)
+        now = _activation(line.activation, now) if line.activation else OTHERS[name](now, stack, *parameters)
+        now = _affine(*map(float, line.numbers), now)
     return now
 
 
-def _dense(layer, now):
-    """Σ ← w²Σ + β². With shares p_i = w² Σ_ii/q_i of the weights, ρ ← √(p_i p_j) ρ + √((1 - p_i)(1 - p_j))."""
-    weights = layer.weight_std**2 * now.q
-    q = weights + layer.bias_std**2
-    share = weights[q > 0] / q[q > 0]
+def _affine(a, b, c, d, now):
+    """Σ ← aΣ + b, Θ ← aΘ + cΣ + d. With the shares p_i = a Σ_ii/q_i of the first term,
+    ρ ← √(p_i p_j) ρ + √((1 - p_i)(1 - p_j)).
+    """
+    if (a, b, c, d) == (1, 0, 0, 0):
+        return now
+    first = a * now.q
+    q = first + b
+    share = first[q > 0] / q[q > 0]
     least, most = (share.min(), share.max()) if len(share) else (1.0, 1.0)
     nngp = most * now.nngp + 2 * EPS
     return Known(q, 1 - least * (1 - now.rho), nngp, max(now.ntk, now.nngp) + 3 * EPS)
+
+
+def _unchanged(now, stack):
+    return now
+
+
+def _push(now, stack):
+    stack.append(now)
+    return now
+
+
+def _swap(now, stack):
+    top = stack.pop()
+    stack.append(now)
+    return top
+
+
+def _add(now, stack, weight):
+    """A sum is known to the worse of both, by Cauchy and Schwarz; where it cancels, relative to what is left."""
+    top = stack.pop()
+    q = now.q + weight * top.q
+    some = q > 0
+    grows = float(((now.q + abs(weight) * top.q)[some] / q[some]).max(initial=1.0))
+    nngp, ntk = (grows * (max(getattr(now, name), getattr(top, name)) + EPS) for name in ("nngp", "ntk"))
+    return Known(q, max(now.rho, top.rho), nngp, ntk)
+
+
+def _multiply(now, stack):
+    """Σ ← Σ Σ', Θ ← Θ Σ' + Σ Θ'."""
+    top = stack.pop()
+    nngp = now.nngp + top.nngp + EPS
+    return Known(now.q * top.q, now.rho * top.rho, nngp, max(now.ntk + top.nngp, now.nngp + top.ntk) + 3 * EPS)
+
+
+def _layer_norm(now, stack):
+    return Known(np.sign(now.q), now.rho, now.nngp + 2 * EPS, now.ntk + 2 * EPS)
+
+
+def _dropout(now, stack, factor):
+    return replace(now, q=factor * now.q)  # of the diagonal alone
+
+
+OTHERS = {  # the instructions that are no activation's
+    "affine": _unchanged,
+    "push": _push,
+    "swap": _swap,
+    "add": _add,
+    "multiply": _multiply,
+    "layer_norm": _layer_norm,
+    "dropout": _dropout,
+}
 
 
 def _activation(phi, now):
@@ -93,8 +137,8 @@ def _activation(phi, now):
 
 def _promise(phi, q):
     """Of a dual at the ρ that it is given, relative to the diagonal, for variances up to q."""
-    if not series.varies(phi):
+    if not phi.instruction.varies:
         return CLOSED
-    if phi.instruction[0] == "polynomial":
+    if phi.instruction.is_polynomial:
         return POLYNOMIAL
     return series.PROMISED[bool(phi.kinks)] * (1 if q <= 101 else 1e4)  # as the engine asks of its tables

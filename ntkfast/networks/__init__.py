@@ -2,7 +2,8 @@
 
 from ntkfast.networks import activations
 from ntkfast.networks.activation import Activation
-from ntkfast.networks.network import MLP, Dense, Dropout, LayerNorm, Network, Residual
+from ntkfast.networks.layers import Dense, Dropout, LayerNorm, Parallel, Residual, Scale
+from ntkfast.networks.network import MLP, Network
 
 __all__ = [
     "MLP",
@@ -11,6 +12,8 @@ __all__ = [
     "Dropout",
     "LayerNorm",
     "Network",
+    "Parallel",
     "Residual",
+    "Scale",
     "activations",
 ]

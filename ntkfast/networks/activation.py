@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.networks.instruction import Instruction
+from ntkfast.networks.layer import FEATURES, Flow, Layer, NotDescribedError, require_gaussian
 from ntkfast.support.scalars import finite_number, positive_integer, positive_number
 
 __all__ = ["Activation"]
@@ -18,7 +20,7 @@ MOST_COEFFICIENTS = 2048
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Layer):
     """A nonlinearity σ = φ, with the dual that the limit kernels need.
 
     The dual of φ is E[φ(u)φ(v)] for a Gaussian pair (u, v). Activations compare equal when their names and parameters
@@ -31,8 +33,8 @@ class Activation:
     function, derivative : callable
         φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides. `derivative` is None
         where φ' is not known as a function.
-    instruction : tuple
-        Name and parameters of the kernel program's instruction that maps Σ to E[φ(u)φ(v)].
+    instruction : Instruction
+        The kernel program's instruction that maps Σ to E[φ(u)φ(v)].
     kinks : tuple of float
         Where φ or a derivative of it jumps.
 
@@ -50,7 +52,7 @@ class Activation:
     parameters: tuple[tuple[str, object], ...]
     function: Callable = field(compare=False, repr=False)
     derivative: Callable | None = field(compare=False, repr=False)
-    instruction: tuple[str, tuple] = field(repr=False)
+    instruction: Instruction = field(repr=False)
     kinks: tuple[float, ...] = field(default=(), repr=False)
     source: tuple[Callable | None, ...] | None = field(default=None, repr=False)  # of from_function: φ and φ' as given
 
@@ -119,6 +121,22 @@ class Activation:
         from ntkfast.networks import functions  # which makes values of this class
 
         return functions.activation_of(phi, name, derivative, kinks)
+
+    def after(self, flow: Flow, place: str) -> Flow:
+        require_gaussian(flow, place, f"the activation {self!r}")
+        return Flow(FEATURES, centred=False)
+
+    def emit(self, code) -> None:
+        code.dual(self)
+
+    def described(self) -> dict:
+        return {"name": self.name, "parameters": self.parameters, "own": self.source is not None}
+
+    @classmethod
+    def rebuilt(cls, name, parameters, own) -> Activation:
+        if own:
+            raise NotDescribedError(f"the activation {name!r} was made by Activation.from_function")
+        return _build(name, parameters)
 
     def __call__(self, x: ArrayLike) -> NDArray[np.floating]:
         """φ(x), elementwise."""

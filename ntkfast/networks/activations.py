@@ -16,6 +16,7 @@ from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as power_series
 
 from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
+from ntkfast.networks.instruction import Instruction
 from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
 
 __all__ = [
@@ -128,7 +129,7 @@ def _two_slopes(name, parameters, below, above):
         return slope
 
     kinks = () if below == above else (0.0,)
-    return Activation(name, parameters, function, derivative, ("piecewise_linear", (below, above)), kinks)
+    return Activation(name, parameters, function, derivative, Instruction("piecewise_linear", (below, above)), kinks)
 
 
 @registered
@@ -163,7 +164,7 @@ def _erf(name, pairs, a, b, c):
     def derivative(x):
         return 2 * a * b / np.sqrt(np.pi) * np.exp(-((b * x) ** 2))
 
-    return Activation(name, pairs, function, derivative, ("erf", (a, b, c)))
+    return Activation(name, pairs, function, derivative, Instruction("erf", (a, b, c)))
 
 
 @registered
@@ -186,7 +187,7 @@ def gelu() -> Activation:
     def derivative(x):
         return scipy.special.ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
 
-    return Activation("gelu", (), lambda x: x * scipy.special.ndtr(x), derivative, ("gelu", ()))
+    return Activation("gelu", (), lambda x: x * scipy.special.ndtr(x), derivative, Instruction("gelu"))
 
 
 def _sine(name, pairs, a, b, phase, cosine_of_two_phases):
@@ -196,7 +197,7 @@ def _sine(name, pairs, a, b, phase, cosine_of_two_phases):
     def derivative(x):
         return a * b * np.cos(b * x + phase)
 
-    return Activation(name, pairs, function, derivative, ("sine", (a, b, cosine_of_two_phases)))
+    return Activation(name, pairs, function, derivative, Instruction("sine", (a, b, cosine_of_two_phases)))
 
 
 @registered
@@ -226,7 +227,7 @@ def exp(a: float = 1.0, b: float = 1.0) -> Activation:
     pairs, p = _numbers(a=a, b=b)
     a, b = p.values()
     return Activation(
-        "exp", pairs, lambda x: a * np.exp(b * x), lambda x: a * b * np.exp(b * x), ("exponential", (a, b))
+        "exp", pairs, lambda x: a * np.exp(b * x), lambda x: a * b * np.exp(b * x), Instruction("exponential", (a, b))
     )
 
 
@@ -236,7 +237,11 @@ def cosh(a: float = 1.0, b: float = 1.0) -> Activation:
     pairs, p = _numbers(a=a, b=b)
     a, b = p.values()
     return Activation(
-        "cosh", pairs, lambda x: a * np.cosh(b * x), lambda x: a * b * np.sinh(b * x), ("hyperbolic", (a, 0.0, b))
+        "cosh",
+        pairs,
+        lambda x: a * np.cosh(b * x),
+        lambda x: a * b * np.sinh(b * x),
+        Instruction("hyperbolic", (a, 0.0, b)),
     )
 
 
@@ -246,7 +251,11 @@ def sinh(a: float = 1.0, b: float = 1.0) -> Activation:
     pairs, p = _numbers(a=a, b=b)
     a, b = p.values()
     return Activation(
-        "sinh", pairs, lambda x: a * np.sinh(b * x), lambda x: a * b * np.cosh(b * x), ("hyperbolic", (0.0, a, b))
+        "sinh",
+        pairs,
+        lambda x: a * np.sinh(b * x),
+        lambda x: a * b * np.cosh(b * x),
+        Instruction("hyperbolic", (0.0, a, b)),
     )
 
 
@@ -261,7 +270,7 @@ def gaussian(a: float = 1.0, b: float = -1.0) -> Activation:
     def derivative(x):
         return 2 * a * b * x * np.exp(b * x * x)
 
-    return Activation("gaussian", pairs, lambda x: a * np.exp(b * x * x), derivative, ("gaussian", (a, b)))
+    return Activation("gaussian", pairs, lambda x: a * np.exp(b * x * x), derivative, Instruction("gaussian", (a, b)))
 
 
 def _polynomial(name, parameters, coefficients):
@@ -271,7 +280,7 @@ def _polynomial(name, parameters, coefficients):
         parameters,
         lambda x: power_series.polyval(np.asarray(x, dtype=float), coefficients),
         lambda x: power_series.polyval(np.asarray(x, dtype=float), derivative),
-        ("polynomial", tuple(coefficients)),
+        Instruction("polynomial", tuple(coefficients)),
     )
 
 
@@ -305,7 +314,7 @@ def hermite(degree: int) -> Activation:
 
 
 def _arc_cosine(name, parameters, order, scale, offset, function, derivative):
-    return Activation(name, parameters, function, derivative, ("arc_cosine", (order, scale, offset)), (0.0,))
+    return Activation(name, parameters, function, derivative, Instruction("arc_cosine", (order, scale, offset)), (0.0,))
 
 
 @registered
@@ -351,7 +360,9 @@ def piecewise(name, parameters, offset, slope, kinks, source=None):
         return slope + sum(jump * np.heaviside(x - at, 0.5) for at, jump in kinks)
 
     places = tuple(at for at, _ in kinks)
-    return Activation(name, parameters, function, derivative, ("kinks", (offset, slope, tuple(kinks))), places, source)
+    return Activation(
+        name, parameters, function, derivative, Instruction("kinks", (offset, slope, tuple(kinks))), places, source
+    )
 
 
 def _clipped(name, parameters, low, high, slope, at_zero):
@@ -387,7 +398,7 @@ def relu6() -> Activation:
 
 
 def _series(name, function, derivative, kinks=(), parameters=()):
-    return Activation(name, parameters, function, derivative, ("series", ()), kinks)
+    return Activation(name, parameters, function, derivative, Instruction("series"), kinks)
 
 
 @registered

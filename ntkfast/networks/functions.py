@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ntkfast.networks import quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
+from ntkfast.networks.instruction import Instruction
 from ntkfast.networks.quadrature import Array, Function
 from ntkfast.support.errors import ActivationError
 
@@ -195,4 +196,4 @@ def activation_of(phi: Function, name: str, derivative: Function | None, kinks: 
     lines = _pieces(function, kinks) if kinks else None
     if lines:
         return piecewise(name, (), *lines, source=source)
-    return Activation(name, (), function, derivative, ("series", ()), kinks, source)
+    return Activation(name, (), function, derivative, Instruction("series"), kinks, source)

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
-from ntkfast.networks.network import Dense, Network, Residual, check_network, dense_layers
+from ntkfast.networks.layer import mapped
+from ntkfast.networks.layers import Dense
+from ntkfast.networks.network import Network, check_network
 
 __all__ = ["hyperparameters", "with_hyperparameters"]
+
+NAMES = ("weight_std", "bias_std")  # of every Dense
 
 
 def hyperparameters(net: Network) -> dict:
@@ -20,11 +24,7 @@ def hyperparameters(net: Network) -> dict:
     {(0, 'weight_std'): 1.0, (0, 'bias_std'): 0.1, (1, 'weight_std'): 1.0, (1, 'bias_std'): 0.1}
     """
     check_network(net)
-    return {
-        (k, name): getattr(dense, name)
-        for k, dense in enumerate(dense_layers(net.layers))
-        for name in ("weight_std", "bias_std")
-    }
+    return {(k, name): getattr(dense, name) for k, dense in enumerate(net.dense_layers) for name in NAMES}
 
 
 def with_hyperparameters(net: Network, values) -> Network:
@@ -50,16 +50,8 @@ def with_hyperparameters(net: Network, values) -> Network:
     if len(values) != 2 * net.depth:
         raise ValueError(f"values: expected {2 * net.depth}, two for each Dense, got {len(values)}")
     pairs = iter(zip(values[::2], values[1::2], strict=True))
-    return Network(_replaced(net.layers, pairs))
 
+    def moved(layer):
+        return replace(layer, **dict(zip(NAMES, next(pairs), strict=True))) if isinstance(layer, Dense) else layer
 
-def _replaced(layers, pairs):
-    result = []
-    for layer in layers:
-        if isinstance(layer, Residual):
-            layer = Residual(*_replaced(layer.layers, pairs), scale=layer.scale)
-        elif isinstance(layer, Dense):
-            weight_std, bias_std = next(pairs)
-            layer = replace(layer, weight_std=weight_std, bias_std=bias_std)
-        result.append(layer)
-    return result
+    return Network(mapped(net.layers, moved))

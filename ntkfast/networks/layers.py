@@ -1,0 +1,428 @@
+"""The layers, one class each: their fields, what may flow into them, and the instructions that they are lowered to.
+
+Activations are layers too; they stand in activation.py. What a network of finite width does with a layer is its step in
+ntkfast/finite/steps.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+
+import numpy as np
+
+from ntkfast.networks.activations import get
+from ntkfast.networks.layer import (
+    FEATURES,
+    GAUSSIAN,
+    INPUTS,
+    Flow,
+    Layer,
+    flow_through,
+    require_gaussian,
+    share_through,
+)
+from ntkfast.support.scalars import finite_number, non_negative_number, positive_number, rate_below_one
+
+__all__ = ["Dense", "Dropout", "LayerNorm", "Parallel", "Residual", "Scale", "as_layers"]
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """An affine layer in NTK parametrisation: x ↦ (weight_std/√n) W x + bias_std b, all entries of W and b iid N(0, 1).
+
+    With w = weight_std and β = bias_std, in the limit Σ ↦ w²Σ + β², Θ ↦ w²Θ + weight_lr w²Σ + bias_lr β² (Jacot,
+    Gabriel and Hongler 2018, Proposition 1 and Theorem 1).
+
+    Parameters
+    ----------
+    weight_std : float
+        w: standard deviation of the weights, > 0. The paper has 1.
+    bias_std : float
+        β: standard deviation of the biases, >= 0.
+    weight_lr, bias_lr : float
+        Learning rate of this layer's weights and biases relative to the global one; 0 freezes them, so that they add
+        nothing to the tangent kernel.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.Dense(1.5, 0.1)
+    Dense(weight_std=1.5, bias_std=0.1, weight_lr=1.0, bias_lr=1.0)
+    """
+
+    weight_std: float = 1.0
+    bias_std: float = 0.0
+    _: KW_ONLY
+    weight_lr: float = 1.0
+    bias_lr: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "weight_std", positive_number(self.weight_std, "weight_std"))
+        for name in ("bias_std", "weight_lr", "bias_lr"):
+            object.__setattr__(self, name, non_negative_number(getattr(self, name), name))
+
+    def after(self, flow, place):
+        return Flow(GAUSSIAN, outputs=True)
+
+    def share(self, share):
+        return 0.0  # whatever flows in, weights of its own make what flows out independent of it
+
+    def emit(self, code):
+        w, beta = np.longdouble(self.weight_std), np.longdouble(self.bias_std)
+        a, b = w**2 / code.fan_in, beta**2
+        code.affine(
+            numbers=(a, b, self.weight_lr * a, self.bias_lr * b),
+            rates=((2 * a / w, 0, 2 * self.weight_lr * a / w, 0), (0, 2 * beta, 0, 2 * beta * self.bias_lr)),
+        )
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """Multiplication by a constant: Σ ↦ factor² Σ, Θ ↦ factor² Θ.
+
+    Parameters
+    ----------
+    factor : float
+        Not 0.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.nngp(nf.Network([nf.Dense(), nf.Scale(0.5)]), [[2.0]])
+    array([[1.]])
+    """
+
+    factor: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "factor", finite_number(self.factor, "factor"))
+        if not self.factor:
+            raise ValueError(f"factor: expected a number other than 0, got {self.factor!r}")
+
+    def after(self, flow, place):
+        return flow
+
+    def share(self, share):
+        return None if share is None else self.factor * share
+
+    def emit(self, code):
+        code.scale(np.longdouble(self.factor) ** 2)
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Division by the standard deviation over the features of a layer, once their mean is subtracted, times `scale`.
+
+    Before an activation the features have mean 0 in the limit, so that with q = Σ(x, x)
+
+        Σ ↦ scale² Σ/√(q1 q2),    Θ ↦ scale² Θ/√(q1 q2).
+
+    Parameters
+    ----------
+    scale : float
+        The standard deviation of what comes out, > 0.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> net = nf.Network([nf.Dense(2.0, 0.5), nf.LayerNorm(), "tanh", nf.Dense()])
+    >>> nf.diagonal(nf.Network([nf.Dense(), nf.LayerNorm(2.0), "identity", nf.Dense()]), [[3.0, 4.0]], "nngp")
+    array([4.])
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "scale", positive_number(self.scale, "scale"))
+
+    def after(self, flow, place):
+        require_gaussian(flow, place, "the LayerNorm")
+        return replace(flow, outputs=False)
+
+    def emit(self, code):
+        code.add("layer_norm")
+        code.scale(np.longdouble(self.scale) ** 2)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Dropout in training: every feature is 0 with probability `rate`, else divided by 1 - rate.
+
+    The masks of two inputs are independent: Σ(x, x) and Θ(x, x) grow by 1/(1 - rate), nothing else changes. Points that
+    occur in both X and Y of a rectangular kernel count as different inputs. Masked features are not Gaussian: a `Dense`
+    comes before the next activation.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1).
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> net = nf.Network([nf.Dense(), "relu", nf.Dropout(0.5), nf.Dense()])
+    >>> nf.nngp(net, [[1.0], [1.0]])
+    array([[1. , 0.5],
+           [0.5, 1. ]])
+    """
+
+    rate: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "rate", rate_below_one(self.rate, "rate"))
+
+    def after(self, flow, place):
+        kind = INPUTS if flow.kind == INPUTS else FEATURES
+        return replace(flow, kind=kind, centred=flow.kind == GAUSSIAN, outputs=False)
+
+    def emit(self, code):
+        code.add("dropout", 1 / (1 - np.longdouble(self.rate)))
+
+
+@dataclass(frozen=True)
+class Parallel(Layer):
+    """Branches that are applied to the same input; what they make of it is added, multiplied or concatenated.
+
+    With Σ_i and Θ_i of the branches, whose outputs are independent,
+
+        "sum"      Σ = Σ_i Σ_i,             Θ = Σ_i Θ_i
+        "product"  Σ = Π_i Σ_i,             Θ = Σ_i Θ_i Π_{j≠i} Σ_j       (elementwise)
+        "concat"   Σ = Σ_i share_i Σ_i,     Θ = Σ_i share_i Θ_i           (along the features)
+
+    Branches are independent if all but one of them contain a `Dense`. More than one branch of a sum may also hand on a
+    multiple of its input, a_i x (an empty branch, `Scale`, `Residual`): then (Σ_i a_i)² - Σ_i a_i² times the Σ and Θ of
+    the input is added.
+
+    Parameters
+    ----------
+    *branches : list of layers, or a single layer
+        Two or more. [] hands on its input.
+    how : {"sum", "product", "concat"}
+        A product and a concatenation are no Gaussian fields: a `Dense` comes before the next activation.
+    shares : sequence of float, optional
+        Of "concat": what part of the features each branch has. They are divided by their sum; default: equal shares.
+        The widths of a network of finite width must match them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The branches are no layers; or, when a network is made of it, not independent of one another.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> branches = ["relu", nf.Dense(2.0)], ["tanh", nf.Dense()]
+    >>> net = nf.Network([nf.Dense(), nf.Parallel(*branches), "relu", nf.Dense()])
+    >>> net.depth
+    4
+    >>> gate = nf.Parallel(nf.Dense(), [nf.Dense(), "sigmoid"], how="product")
+    >>> nf.nngp(nf.Network([nf.Dense(), gate, nf.Dense()]), [[1.0]]).round(4)
+    array([[0.2934]])
+    """
+
+    parts: tuple[tuple[Layer, ...], ...]
+    how: str
+    shares: tuple[float, ...] | None
+
+    def __init__(self, *branches, how: str = "sum", shares: Sequence[float] | None = None):
+        if how not in _HOW:
+            raise ValueError(f"how: expected one of {', '.join(map(repr, _HOW))}, got {how!r}")
+        if len(branches) < 2:
+            raise ValueError(f"branches: expected two or more, got {len(branches)}")
+        parts = tuple(
+            as_layers(branch if isinstance(branch, list | tuple) else (branch,), f"branches[{k}]")
+            for k, branch in enumerate(branches)
+        )
+        if not any(parts):
+            raise ValueError("branches: expected at least one that has layers, got empty ones only")
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "how", how)
+        object.__setattr__(self, "shares", _shares(shares, how, len(parts)))
+
+    @property
+    def branches(self):
+        return self.parts
+
+    def with_branches(self, branches):
+        return Parallel(*branches, how=self.how, shares=self.shares)
+
+    def after(self, flow, place):
+        return self._joined(flow, place, [f"{place}.branches[{k}]" for k in range(len(self.parts))])
+
+    def _joined(self, flow, place, places, name="Parallel"):
+        """`after`, for a layer of this name whose branches are found at these places."""
+        flows = []
+        for branch, where in zip(self.parts, places, strict=True):
+            out = flow_through(branch, replace(flow, centred=True), where)
+            if out.kind == INPUTS:
+                raise ValueError(
+                    f"{where if branch else place}: expected a Dense before the {name} or in each of its branches, "
+                    f"got {flow.source}"
+                )
+            flows.append(out)
+        shares = [share_through(branch) for branch in self.parts]
+        joined = _HOW[self.how](flows, shares, place, name)
+        share = self.share(1.0)
+        centred = joined.kind == GAUSSIAN or (joined.centred and share is not None and (share == 0 or flow.centred))
+        return replace(joined, centred=centred)
+
+    def share(self, share):
+        shares = [share_through(branch, share) for branch in self.parts]
+        if self.how == "sum" and None not in shares:
+            return math.fsum(shares)
+        return None if any(part != 0 for part in shares) else 0.0
+
+    def emit(self, code):
+        weights = [np.longdouble(1)] * len(self.parts) if self.shares is None else self.shares
+        of_input = sum(weight for branch, weight in zip(self.parts, weights, strict=True) if not branch)
+        if self.how == "sum":
+            shares = [np.longdouble(share) for branch in self.parts if (share := share_through(branch))]
+            of_input += sum(shares) ** 2 - sum(share**2 for share in shares) if len(shares) > 1 else 0
+        code.join(
+            [(branch, weight) for branch, weight in zip(self.parts, weights, strict=True) if branch],
+            of_input,
+            "multiply" if self.how == "product" else "add",
+        )
+
+    def described(self):
+        return {"branches": self.parts, "how": self.how, "shares": self.shares}
+
+    @classmethod
+    def rebuilt(cls, branches, **described):
+        return cls(*branches, **described)
+
+    def __repr__(self):
+        shares = f", shares={self.shares!r}" if self.how == "concat" else ""
+        return f"Parallel({', '.join(repr(list(part)) for part in self.parts)}, how={self.how!r}{shares})"
+
+
+def _sum(flows, shares, place, name):
+    _require_independent(shares if None in shares else (), place, name)
+    means = [k for k, flow in enumerate(flows) if not flow.centred]
+    if len(means) > 1:
+        raise ValueError(
+            f"{place}: expected at most one branch of the {name} whose mean is not 0, got branches "
+            f"{means[0]} and {means[1]}, which end in {flows[means[0]].source} and {flows[means[1]].source}; "
+            "let one of them end in a Dense"
+        )
+    gaussian = all(flow.kind == GAUSSIAN for flow in flows)
+    outputs = all(flow.outputs for flow in flows)
+    return Flow(GAUSSIAN if gaussian else FEATURES, centred=not means, outputs=outputs)
+
+
+def _product(flows, shares, place, name):
+    _require_independent(shares, place, name)
+    return Flow(FEATURES, centred=False)
+
+
+def _concat(flows, shares, place, name):
+    return Flow(FEATURES, centred=all(flow.kind == GAUSSIAN for flow in flows))
+
+
+_HOW = {"sum": _sum, "product": _product, "concat": _concat}
+
+
+def _require_independent(shares, place, name):
+    dependent = [k for k, share in enumerate(shares) if share != 0]
+    if len(dependent) > 1:
+        raise ValueError(
+            f"{place}: expected independent branches of the {name}, but branches {dependent[0]} and {dependent[1]} "
+            "depend on the same input; let one of them end in a Dense"
+        )
+
+
+def _shares(shares, how, count):
+    """The shares of a concatenation, whose sum is 1; None for other branches."""
+    if how != "concat":
+        if shares is not None:
+            raise ValueError(f"shares: expected None with how={how!r}, got {shares!r}")
+        return None
+    if shares is None:
+        return (1 / count,) * count
+    if isinstance(shares, str) or not isinstance(shares, Iterable):
+        raise TypeError(f"shares: expected a sequence of numbers, got {type(shares).__name__}")
+    shares = [positive_number(share, f"shares[{k}]") for k, share in enumerate(shares)]
+    if len(shares) != count:
+        raise ValueError(f"shares: expected {count}, one per branch, got {len(shares)}")
+    total = math.fsum(shares)
+    return tuple(share if total == 1 else share / total for share in shares)
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """A residual block x ↦ x + scale · body(x): `Parallel` with an empty branch. Blocks may be nested.
+
+    Where body(x) is independent of x with mean 0, since its last layer is a `Dense`, Σ ↦ Σ + scale² Σ_body, and Θ
+    likewise. Where the body ends in another block, it hands on a multiple of x, which counts as in `Parallel`.
+
+    Parameters
+    ----------
+    *layers : Dense, Activation, str, or another layer
+        The body, as in `Network`.
+    scale : float
+        > 0.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> block = nf.Residual("relu", nf.Dense(), scale=0.5)
+    >>> net = nf.Network([nf.Dense(), *[block] * 10, "relu", nf.Dense()])
+    >>> net.depth
+    12
+    """
+
+    layers: tuple[Layer, ...]
+    scale: float
+
+    def __init__(self, *layers, scale: float = 1.0):
+        layers = layers[0] if len(layers) == 1 and isinstance(layers[0], list | tuple) else layers
+        object.__setattr__(self, "layers", as_layers(layers))
+        object.__setattr__(self, "scale", positive_number(scale, "scale"))
+        if not self.layers:
+            raise ValueError("layers: expected at least one layer in a Residual, got none")
+
+    @property
+    def branches(self):
+        return (self.layers,)
+
+    def with_branches(self, branches):
+        return Residual(*branches[0], scale=self.scale)
+
+    @property
+    def parallel(self) -> Parallel:
+        """The block as a `Parallel`."""
+        return Parallel((), (*self.layers, Scale(self.scale)) if self.scale != 1 else self.layers)
+
+    def after(self, flow, place):
+        return self.parallel._joined(flow, place, [place, f"{place}.layers"], "Residual")
+
+    def share(self, share):
+        return self.parallel.share(share)
+
+    def emit(self, code):
+        self.parallel.emit(code)
+
+    @classmethod
+    def rebuilt(cls, layers, **described):
+        return cls(*layers, **described)
+
+    def __repr__(self):
+        return f"Residual({', '.join(map(repr, self.layers))}, scale={self.scale!r})"
+
+
+def as_layers(layers, name="layers") -> tuple[Layer, ...]:
+    """The layers as a tuple, names of activations replaced by activations."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise TypeError(f"{name}: expected a list of layers, got {type(layers).__name__}")
+    checked = []
+    for k, given in enumerate(layers):
+        layer = get(given) if isinstance(given, str) else given
+        if not isinstance(layer, Layer):
+            kinds = ", ".join(sorted(set(Layer.kinds) - {"Activation", "Dense"}))
+            raise TypeError(
+                f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}"
+            )
+        checked.append(layer)
+    return tuple(checked)

@@ -27,6 +27,8 @@ def values_of_networks() -> None:
     block = nf.Residual(nf.Dense(1.0, 0.1), "tanh", nf.Dense(), scale=0.5)
     net = nf.Network([nf.Dense(1.4, weight_lr=0.5), nf.LayerNorm(), snake, block, nf.Dropout(0.1), relu, nf.Dense()])
     assert_type(net, nf.Network)
+    sums = nf.Parallel([nf.Dense(), "relu", nf.Dense()], [nf.Dense(), nf.Scale(0.5)])
+    assert_type(nf.Network([nf.Dense(), nf.LayerNorm(scale=2.0), sums, "erf", nf.Dense()]), nf.Network)
     assert_type(nf.MLP(depth=3, activation=relu, weight_std=2**0.5, bias_std=0.1), nf.Network)
     values = nf.hyperparameters(net)
     assert_type(nf.with_hyperparameters(net, values), nf.Network)

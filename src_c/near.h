@@ -54,14 +54,52 @@ typedef struct {
     double of, row, theta, column;
 } nf_near;
 
+/* A table with the numbers of one row put in, for the other pairs of that row: its Chebyshev polynomials in xi1, or their
+ * derivatives, summed over.  A chunk of columns needs a few of them, a pair alone would cost ten times as much. */
+enum { NF_NEAR_SLOTS = 8 };
+typedef struct {
+    const double *block;
+    double value[2][NF_MAX_NEAR][NF_MAX_NEAR], rate[2][NF_MAX_NEAR][NF_MAX_NEAR];
+} nf_near_slot;
+typedef struct {
+    int n; /* tables put in so far; the slots are used in turn */
+    nf_near_slot slots[NF_NEAR_SLOTS];
+} nf_near_row;
+
+static inline __attribute__((always_inline)) const nf_near_slot *
+near_slot(const int rates, nf_near_row *row, const nf_panels *phi, const double *block, double xi1)
+{
+    const int r = phi->degree_near, m = phi->degree_theta;
+    for (int s = 0; s < row->n && s < NF_NEAR_SLOTS; s++)
+        if (row->slots[s].block == block)
+            return &row->slots[s];
+    nf_near_slot *slot = &row->slots[row->n++ % NF_NEAR_SLOTS];
+    double t1[NF_MAX_NEAR], d1[NF_MAX_NEAR];
+    chebyshev(r, xi1, t1, d1);
+    memset(slot, 0, sizeof *slot);
+    slot->block = block;
+    for (int i = 0; i < r; i++)
+        for (int w = 0; w < 2; w++)
+            for (int l = 0; l < m; l++) {
+                const double *from = block + (((int64_t)i * 2 + w) * m + l) * r;
+                for (int j = 0; j < r; j++) {
+                    slot->value[w][l][j] += t1[i] * from[j];
+                    if (rates)
+                        slot->rate[w][l][j] += d1[i] * from[j];
+                }
+            }
+    return slot;
+}
+
 /* The tables at a pair: sum[0] is E[phi phi], sum[1] is E[phi' phi'].  rates, a constant for the compiler: whether the
- * derivatives are wanted.  0: there is no table, and nothing is changed. */
+ * derivatives are wanted.  row: of all pairs with this x.  0: there is no table, and nothing is changed. */
 static inline __attribute__((always_inline)) int near_panels(const int rates, const nf_panels *phi, nf_near_point x,
-                                                             nf_near_point y, double rho, nf_near *sum)
+                                                             nf_near_point y, double rho, nf_near_row *row,
+                                                             nf_near *sum)
 {
     const int r = phi->degree_near, m = phi->degree_theta;
     const double theta = 2 * asin(sqrt(0.5 * (1 - fabs(rho))));
-    double xi1, xi2, t1[NF_MAX_NEAR], t2[NF_MAX_NEAR], t[NF_MAX_NEAR], d1[NF_MAX_NEAR], d2[NF_MAX_NEAR], d[NF_MAX_NEAR];
+    double xi1, xi2, t2[NF_MAX_NEAR] = {0}, d2[NF_MAX_NEAR] = {0}, t[NF_MAX_NEAR], d[NF_MAX_NEAR];
     const int p1 = panel_of(phi, 1 / (x.inverse * x.inverse), &xi1);
     const int p2 = panel_of(phi, 1 / (y.inverse * y.inverse), &xi2);
     const double *block = phi->near ? phi->near[((rho < 0) * phi->n + p1) * phi->n + p2] : NULL;
@@ -72,31 +110,30 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
     int k = 0;
     while (k + 1 < phi->n_theta && theta > phi->edge[k + 1])
         k++;
-    block += (int64_t)k * r * 2 * m * r;
+    const nf_near_slot *slot = near_slot(rates, row, phi, block + (int64_t)k * r * 2 * m * r, xi1);
     const double width = phi->edge[k + 1] - phi->edge[k];
-    chebyshev(r, xi1, t1, d1);
     chebyshev(r, xi2, t2, d2);
     chebyshev(m, (2 * theta - phi->edge[k] - phi->edge[k + 1]) / width, t, d);
     sum[0] = sum[1] = (nf_near){0};
-    for (int i = 0; i < r; i++)
-        for (int w = 0; w < 2; w++) {
-            double inner[NF_MAX_NEAR] = {0}, turned[NF_MAX_NEAR] = {0};
-            const double *from = block + ((int64_t)i * 2 + w) * m * r;
-            for (int l = 0; l < m; l++)
-                for (int j = 0; j < r; j++) {
-                    inner[j] += t[l] * from[l * r + j];
-                    if (rates)
-                        turned[j] += d[l] * from[l * r + j];
-                }
-            for (int j = 0; j < r; j++) {
-                sum[w].of += t1[i] * t2[j] * inner[j];
+    for (int w = 0; w < 2; w++) {
+        double inner[NF_MAX_NEAR] = {0}, turned[NF_MAX_NEAR] = {0}, moved[NF_MAX_NEAR] = {0};
+        for (int l = 0; l < m; l++)
+            for (int j = 0; j < NF_MAX_NEAR; j++) { /* zeros behind the last coefficient */
+                inner[j] += t[l] * slot->value[w][l][j];
                 if (rates) {
-                    sum[w].row += d1[i] * t2[j] * inner[j];
-                    sum[w].column += t1[i] * d2[j] * inner[j];
-                    sum[w].theta += t1[i] * t2[j] * turned[j];
+                    turned[j] += d[l] * slot->value[w][l][j];
+                    moved[j] += t[l] * slot->rate[w][l][j];
                 }
             }
+        for (int j = 0; j < r; j++) {
+            sum[w].of += t2[j] * inner[j];
+            if (rates) {
+                sum[w].row += t2[j] * moved[j];
+                sum[w].column += d2[j] * inner[j];
+                sum[w].theta += t2[j] * turned[j];
+            }
         }
+    }
     const double s1 = shrink_of(phi, x.inverse), s2 = shrink_of(phi, y.inverse);
     const double by_log = phi->per_unit / log(2), zero = phi->zero[0], m1 = x.mean - zero, m2 = y.mean - zero;
     for (int w = 0; w < 2 && rates; w++) {
@@ -118,7 +155,8 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
 }
 
 /* E[phi phi] and E[phi' phi'] of a pair with |rho| beyond the reach.  0: there is no table, and nothing is changed. */
-static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, double rho, double *value, double *slope)
+static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, double rho, nf_near_row *row, double *value,
+                      double *slope)
 {
     if (in->op == NF_KINKS) {
         if (x.inverse * y.inverse < 1e-4)
@@ -128,7 +166,7 @@ static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, doub
         return 1;
     }
     nf_near sum[2];
-    if (in->op != NF_SERIES || !near_panels(0, in->data, x, y, rho, sum))
+    if (in->op != NF_SERIES || !near_panels(0, in->data, x, y, rho, row, sum))
         return 0;
     *value = sum[0].of;
     *slope = sum[1].of;

@@ -146,11 +146,13 @@ static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
         same ? NF_CHUNK(1, 1, 1, 0) : NF_CHUNK(0, 1, 1, 0);
 #undef NF_CHUNK
     if (top > (NF_T)terms->reach) {
+        nf_near_row near_row;
+        near_row.n = 0;
         for (int i = 0; i < NF_WIDTH; i++) {
             double exact[2];
             const nf_near_point x = {row[0], terms->even ? row[2 * NF_NEXT] : 0, 0};
             const nf_near_point y = {col[i], terms->even ? col[2 * NF_NEXT + i] : 0, 0};
-            if (!(fabs(rho[i]) > (NF_T)terms->reach) || !near_field(in, x, y, rho[i], &exact[0], &exact[1]))
+            if (!(fabs(rho[i]) > (NF_T)terms->reach) || !near_field(in, x, y, rho[i], &near_row, &exact[0], &exact[1]))
                 continue;
             value[i] = (NF_T)exact[0];
             slope[i] = (NF_T)exact[1];

@@ -85,12 +85,14 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
 {
     const nf_terms *terms = in->data;
     nf_near sum[2];
+    nf_near_row near_row;
+    near_row.n = 0;
     for (int i = 0; i < NF_WIDTH; i++) {
         const double r = NF_ABS_RHO(i), sign = copysign(1.0, (double)sigma[i]);
         if (!(r > terms->reach))
             continue;
         const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
-        if (!near_panels(1, in->data, x, y, sign * r, sum))
+        if (!near_panels(1, in->data, x, y, sign * r, &near_row, sum))
             continue;
         const double sine = sqrt((1 - r) * (1 + r));
         const double bend = sine > 0 ? -sign * sum[1].theta / sine * x.inverse * y.inverse : 0, half = 0.5 * sigma[i];
@@ -114,7 +116,7 @@ static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
             continue;
         const double sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
         double value, slope, of_row[3], of_column[3];
-        near_field(in, (nf_near_point){row[0], 0, 0}, (nf_near_point){col[i], 0, 0}, rho, &value, &slope);
+        near_field(in, (nf_near_point){row[0], 0, 0}, (nf_near_point){col[i], 0, 0}, rho, NULL, &value, &slope);
         kinks_rates(in->data, row[0], col[i], rho, sine, of_row);
         kinks_rates(in->data, col[i], row[0], rho, sine, of_column);
         p->value[i] = (NF_T)value;

@@ -35,7 +35,7 @@ FREE |= {
     "datasets.download_mnist",
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
-FREE |= {"torch.empirical_ntk", "KernelOperator"}  # not yet in this order
+FREE |= {"KernelOperator"}  # as LinearOperators have it
 
 
 def rows():

@@ -41,7 +41,7 @@ class KernelPCA:
     residuals : ndarray, shape (k,)
         ‖K f^(i)/N - λ_i f^(i)‖_pin: some eigenvalue of K/N is within this of λ_i.
     trace : float or None
-        tr K/N, the total variance; None for an operator, unless it was given.
+        tr K/N, the total variance; None for an operator without a method `diagonal`, unless it was given.
     centered : bool
     method : str
         The one that was used.
@@ -217,11 +217,14 @@ def _product(K: Any, centered: bool) -> Product:
 
 def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> float | None:
     n = K.shape[0]
-    if is_operator and trace is None:
-        return None
     if trace is not None and not is_operator:
         raise TypeError("trace: expected it with an operator only, got it with a matrix")
-    total = positive_number(trace, "trace") if is_operator else float(K.diagonal().sum(dtype=np.float64))
+    if trace is not None:
+        total = positive_number(trace, "trace")
+    elif hasattr(K, "diagonal"):  # a matrix, or an operator that knows its diagonal
+        total = float(K.diagonal().sum(dtype=np.float64))
+    else:
+        return None
     if centered:
         mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
         eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps

@@ -10,7 +10,7 @@ from ntkfast.torch.function import NO_FUNCTION, Function
 __all__ = ["empirical_ntk"]
 
 
-def empirical_ntk(module, X, Y=None, outputs="mean", *, memory=None, n_threads=None, progress=None):
+def empirical_ntk(module, X, Y=None, outputs="mean", *, n_threads=None, progress=None, memory=None):
     """The tangent kernel of a torch.nn.Module at its present parameters, Θ̂(x_i, y_j).
 
         Θ̂_kk'(x, x') = Σ_p ∂f_k(x)/∂θ_p ∂f_k'(x')/∂θ_p

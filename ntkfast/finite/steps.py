@@ -129,11 +129,10 @@ class DenseStep(Step):
 
 def affine(f, number, x):
     """The pre-activations s W x + β b of a Dense."""
-    weight, bias = f.weights[number], f.biases[number]
-    z = np.empty((len(x), len(weight)), x.dtype)
-    if bias is not None:
-        z[:] = f.bias_scales[number] * bias
-    return blas.product(x, weight.T, f.weight_scales[number], 0.0 if bias is None else 1.0, z)
+    z, bias = blas.product(x, f.weights[number].T, f.weight_scales[number]), f.biases[number]
+    if bias is not None:  # afterwards: BLAS would take longer to add to what is there
+        z += x.dtype.type(f.bias_scales[number]) * bias
+    return z
 
 
 @step_of(Activation)

@@ -48,7 +48,8 @@ def test_bench_prints_every_ratio():
     assert result.exit_code == 0, result.output
     for case in benchmarks.cases(200):
         assert case.name in result.output
-        assert case.size == 8000  # what is smaller is not held to its goal
+        if "n=100" not in case.name:  # what is smaller is not held to its goal
+            assert case.size >= 8000
     assert "MiB" in result.output
 
 

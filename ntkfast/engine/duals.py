@@ -42,10 +42,12 @@ def duals(act: Activation, q1, q2, c):
         program = _core.Program([(instruction.name, parameters, (1, 0, 0, 0))])
         if instruction.varies:
             program.bind(0, series.data(*bound))
-        return program, {0: bound}
+        return series.Prepared(program, {0: bound})
 
     with threads.single_threaded_blas():  # the tables have threads of their own
-        value, slope = series.until_complete(prepare, lambda program: _core.dual(program, *flat), threads.resolve(None))
+        _, (value, slope) = series.until_complete(
+            prepare, lambda prepared: _core.dual(prepared.program, *flat), threads.resolve(None)
+        )
     lost = ~(np.isfinite(value) & np.isfinite(slope))
     if lost.any():
         k = np.flatnonzero(lost)[0]

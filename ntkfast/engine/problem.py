@@ -7,7 +7,7 @@ series and fills the point tables; later runs find them. `with_network` keeps th
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,11 +57,9 @@ class Side:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _Ready(series.Prepared):
     """A program bound to its data, and both sides (the same one twice if symmetric)."""
 
-    program: _core.Program
-    bound: dict[int, tuple]  # instruction -> the arguments of `series.data`
     sides: tuple[Side, Side]
 
     @property
@@ -79,6 +77,9 @@ class Problem:
     net : Network
     X, Y : array_like, shapes (n, d) and (m, d)
         Y None, or X itself: symmetric, each pair once.
+    derivatives : bool
+        Whether `gradient` or `gradients` will be asked for: Hermite series then have the terms that they need, so that
+        everything is made ready once.
     dtype : {float32, float64}, optional
     n_threads : int, optional
 
@@ -92,7 +93,7 @@ class Problem:
     dtype : numpy.dtype
     """
 
-    def __init__(self, net: Network, X, Y=None, *, dtype=None, n_threads=None):
+    def __init__(self, net: Network, X, Y=None, *, derivatives=False, dtype=None, n_threads=None):
         self.net = check_network(net)
         self.n_threads = threads.resolve(n_threads)
         x = arrays.as_points(X, "X")
@@ -101,7 +102,8 @@ class Problem:
         self.given = [(x, "X"), (y, "Y")]
         self.shape, self.symmetric = (len(x), len(y)), _same_points(x, y)
         self._points: list[Points] | None = None
-        self._ready: dict[bool, _Ready] = {}
+        self._derivatives = derivatives
+        self._ready: _Ready | None = None
 
     @property
     def code(self) -> Code:
@@ -123,14 +125,16 @@ class Problem:
     def with_network(self, net: Network) -> Problem:
         """The same points under another network."""
         other = copy.copy(self)
-        other.net, other._points, other._ready = check_network(net), self.points, {}
+        other.net, other._points, other._ready = check_network(net), self.points, None
         return other
 
     def transposed(self) -> Problem:
         """The problem whose matrix is the transpose of this one's."""
         other = copy.copy(self)
         other.given, other.shape = self.given[::-1], self.shape[::-1]
-        other._points, other._ready = self.points[::-1], {}
+        other._points = self.points[::-1]
+        if self._ready is not None:
+            other._ready = replace(self._ready, sides=self._ready.sides[::-1])
         return other
 
     def rows(self, indices: np.ndarray) -> Problem:
@@ -139,12 +143,15 @@ class Problem:
         left, right = self.points[0], self.points[-1]
         chosen = Points("X", np.ascontiguousarray(left.x[indices]), left.norms[indices])
         other.given, other.shape = [(chosen.x, "X"), (right.x, "Y")], (len(chosen.x), self.shape[1])
-        other._points, other._ready, other.symmetric = [chosen, right], {}, False
+        other._points, other.symmetric = [chosen, right], False
+        if self._ready is None:
+            self._ready = self._make_ready()
+        other._ready = replace(self._ready, sides=(self._side(self._ready.program, chosen), self._ready.sides[1]))
         return other
 
     # ---- making ready --------------------------------------------------------------------------------------------
 
-    def _bind(self, for_gradient):
+    def _bind(self):
         """The program, its series bound to data for the variances that these points have where they meet them."""
         code = self.code
         program, bound, done = code.program(), {}, 0
@@ -155,7 +162,7 @@ class Problem:
             done = k
             q = np.concatenate([state[0] for state in states]).astype(float)
             q = q[(q > 0) & np.isfinite(q)]
-            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), self.dtype, for_gradient
+            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), self.dtype, self._derivatives
             program.bind(k, series.data(*bound[k]))
         return program, bound
 
@@ -164,35 +171,35 @@ class Problem:
         table = _core.points(program, state, 0, len(program), self.dtype, self.n_threads, with_table, report)
         return Side(points, table, state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]})
 
-    def _made_ready(self, for_gradient):
-        """Bound and tabulated; programs without series serve for gradients as they are."""
-        for_gradient = for_gradient and bool(self.code.series)
-        if for_gradient not in self._ready:
-            program, bound = self._bind(for_gradient)
-            sides = [self._side(program, points) for points in self.points]
-            self._ready[for_gradient] = _Ready(program, bound, (sides[0], sides[-1]))
-        return self._ready[for_gradient]
+    def _make_ready(self):
+        program, bound = self._bind()
+        sides = [self._side(program, points) for points in self.points]
+        return _Ready(program, bound, (sides[0], sides[-1]))
 
     def _require_fitting(self, sides, get):
         for side in sides:
             for output in dict.fromkeys(("nngp", *get)):  # every output is made from Σ
                 arrays.require_fitting(side.peaks[output], self.dtype, side.points.name)
 
-    def _until_complete(self, run, for_gradient=False):
-        """run(ready), see `series.until_complete`."""
+    def _until_complete(self, run):
+        """run(ready), see `series.until_complete`; what is ready is kept."""
+        kept = self._ready
 
         def prepare():
-            ready = self._made_ready(for_gradient)
-            self._ready.pop(for_gradient, None)  # kept only if it is complete
-            return ready.program, ready.bound, ready
+            nonlocal kept
+            ready, kept = kept or self._make_ready(), None
+            return ready
 
-        def remember(program, ready):
-            result = run(ready)
-            if not program.missing():
-                self._ready[for_gradient and bool(self.code.series)] = ready
-            return result
+        self._ready, result = series.until_complete(prepare, run, self.n_threads)
+        return result
 
-        return series.until_complete(prepare, remember, self.n_threads)
+    def _with_derivatives(self):
+        """This problem, if its series have the terms that derivatives need, or one that has."""
+        if self._derivatives or not self.code.series:
+            return self
+        other = copy.copy(self)
+        other._points, other._derivatives, other._ready = self.points, True, None
+        return other
 
     # ---- running -------------------------------------------------------------------------------------------------
 
@@ -259,9 +266,11 @@ class Problem:
         progress.check(show)
         get = self.check(get)
         results = self._results(get, self.shape[:1], out, "")
-        with progress.reporter(show, "diagonal") as report:
-            program, _ = self._bind(False)
-            side = self._side(program, self.points[0], with_table=False, report=report)
+        if self._ready is not None:
+            side = self._ready.sides[0]
+        else:
+            with progress.reporter(show, "diagonal") as report:
+                side = self._side(self._bind()[0], self.points[0], with_table=False, report=report)
         self._require_fitting([side], get)
         for result, output in zip(results, get, strict=True):
             result[:] = side.diagonals[OUTPUTS.index(output)]
@@ -297,7 +306,7 @@ class Problem:
             return ready.program, *derivatives.sums()
 
         with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {kernel}") as report:
-            program, layers, *by_points = self._until_complete(run, for_gradient=True)
+            program, layers, *by_points = self._with_derivatives()._until_complete(run)
         total = np.einsum("pr,pr->p", parameters.layer, layers[parameters.at])
         if self.symmetric:
             by_points = [sum(by_points)]
@@ -333,7 +342,7 @@ class Problem:
             return of_outputs
 
         with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
-            diagonals = self._until_complete(run, for_gradient=True)
+            diagonals = self._with_derivatives()._until_complete(run)
         if self.symmetric:
             for name, result in zip(get, results, strict=True):
                 for matrix, diagonal in zip(result, diagonals[OUTPUTS.index(name)], strict=True):

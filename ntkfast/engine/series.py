@@ -85,20 +85,26 @@ def make_tables(
     _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
 
-def until_complete(prepare: Callable, run: Callable, n_threads: int):
-    """run(program, *rest) with program, bound, *rest = prepare(), again and again until no pair lacks a table near
-    |ρ| = 1: they are made when a pair needs them.
+@dataclass(frozen=True)
+class Prepared:
+    """A program, and the arguments of `data` that each of its series is bound with: instruction -> arguments."""
 
-    bound: instruction -> the arguments of `data` that it was bound with.
+    program: _core.Program
+    bound: dict[int, tuple]
+
+
+def until_complete(prepare: Callable, run: Callable, n_threads: int):
+    """prepared = prepare() and run(prepared), again and again until no pair lacks a table near |ρ| = 1: they are made
+    when a pair needs them. prepared is a `Prepared`. Returns the last two.
     """
     while True:
-        program, bound, *rest = prepare()
-        result = run(program, *rest)
-        missing = program.missing()
+        prepared = prepare()
+        result = run(prepared)
+        missing = prepared.program.missing()
         if not missing:
-            return result
+            return prepared, result
         for k, pairs in missing.items():
-            make_tables(*bound[k], pairs, n_threads)
+            make_tables(*prepared.bound[k], pairs, n_threads)
 
 
 _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()

@@ -62,4 +62,5 @@ def kernel_vjp(
     >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), kernel="nngp").round(3)
     array([1.  , 0.2 , 1.02, 0.4 ])
     """
-    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).gradient(weights, kernel, progress)
+    problem = Problem(net, X, Y, derivatives=True, dtype=dtype, n_threads=n_threads)
+    return problem.gradient(weights, kernel, progress)

@@ -255,7 +255,7 @@ def kernels(
     >>> list(zip(nf.hyperparameters(nf.MLP(depth=2)), gradients[:, 0, 0].tolist()))
     [((0, 'weight_std'), 1.0), ((0, 'bias_std'), 0.0), ((1, 'weight_std'), 1.0), ((1, 'bias_std'), 0.0)]
     """
-    problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
+    problem = Problem(net, X, Y, derivatives=gradient, dtype=dtype, n_threads=n_threads)
     names = outputs.names(get)
     if gradient and "nngp_dot" in names:
         raise ValueError("get: with gradient=True expected nngp or ntk, got 'nngp_dot'")

@@ -96,7 +96,8 @@ def network_likelihood(
     >>> round(found.value, 3), found.gradient.round(3), round(found.noise_gradient, 3)
     (-4.338, array([1.5, 0. ]), 1.5)
     """
-    return _likelihood(Problem(net, X, dtype=dtype, n_threads=n_threads), y, noise, kernel, progress)
+    problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
+    return _likelihood(problem, y, noise, kernel, progress)
 
 
 def _likelihood(
@@ -174,7 +175,7 @@ def fit_hyperparameters(
     max_iterations = checks.count(max_iterations, "max_iterations")
     start: dict[Key, float] = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
-    problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
+    problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
     values, n_points = start.copy(), problem.shape[0]
     path: list[float] = []
 

@@ -221,10 +221,11 @@ def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> fl
         raise TypeError("trace: expected it with an operator only, got it with a matrix")
     if trace is not None:
         total = positive_number(trace, "trace")
-    elif hasattr(K, "diagonal"):  # a matrix, or an operator that knows its diagonal
-        total = float(K.diagonal().sum(dtype=np.float64))
     else:
-        return None
+        try:
+            total = float(K.diagonal().sum(dtype=np.float64))
+        except (AttributeError, ValueError):  # an operator that does not know its diagonal
+            return None
     if centered:
         mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
         eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps

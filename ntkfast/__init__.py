@@ -152,4 +152,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, "__version__"})
+    return sorted({*__all__, "__all__", "__doc__", "__version__"})  # what users complete to, no rooms

@@ -362,3 +362,7 @@ def plot_early_stopping(stopping: EarlyStopping, *, ax: Axes | None = None) -> A
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

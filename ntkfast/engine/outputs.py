@@ -8,16 +8,16 @@ OUTPUTS = _core.OUTPUTS
 KERNELS = OUTPUTS[:2]  # those that are kernels, and have derivatives
 
 
-def names(get: object, known: tuple[str, ...] = OUTPUTS, argument: str = "get") -> tuple[str, ...]:
+def names(get: object, known: tuple[str, ...] = OUTPUTS) -> tuple[str, ...]:
     """A name or a sequence of names as a tuple; raise for one that is not known, or is there twice."""
     if not isinstance(get, str | tuple | list):
-        raise TypeError(f"{argument}: expected a name or a tuple of names, got {type(get).__name__}")
+        raise TypeError(f"get: expected a name or a tuple of names, got {type(get).__name__}")
     given = (get,) if isinstance(get, str) else tuple(get)
     for output in given:
         if output not in known:
-            raise ValueError(f"{argument}: expected names out of {', '.join(known)}, got {output!r}")
+            raise ValueError(f"get: expected names out of {', '.join(known)}, got {output!r}")
     if len(given) != len(set(given)) or not given:
-        raise ValueError(f"{argument}: expected one or more different outputs, got {given!r}")
+        raise ValueError(f"get: expected one or more different outputs, got {given!r}")
     return given
 
 

@@ -507,3 +507,7 @@ def arctan() -> Activation:
 def log_cosh() -> Activation:
     """log(cosh(x))."""
     return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -65,7 +65,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 typedef enum { NF_STRUCTURE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
 #undef NF_ENUM
 
-enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 8, NF_MAX_NEAR = 16 };
+enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 24, NF_MAX_NEAR = 16 };
 
 typedef struct {
     const char *name;

@@ -406,7 +406,17 @@ def test_bad_orders(layers, words):
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1,)), ValueError, "shares: expected 2, .*got 1"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1, 0)), ValueError, r"shares\[1\]: .* > 0"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=1), TypeError, "shares: expected a sequence"),
-        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested 8 deep at most"),
+        (
+            lambda: nf.Network([nf.Dense(), "relu", nf.Residual(nf.Dense(), "relu"), nf.Dense()]),
+            ValueError,
+            r"layers\[2\]: the Residual hands on a multiple of its input, whose mean is not 0",
+        ),
+        (
+            lambda: nf.Network([nf.Dense(), "relu", nf.Residual(nf.Residual(nf.Dense(), "relu")), nf.Dense()]),
+            ValueError,
+            "the Residual hands on a multiple of its input, whose mean is not 0",
+        ),
+        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(25)]), [[1.0]]), ValueError, "at most 24 branches"),
         (lambda: nf.MLP(2, "relu", 1.0, 0.1, 2.0), TypeError, "positional"),
     ],
 )
@@ -448,3 +458,25 @@ def test_widths_of_concatenations():
     for widths in (8, [2, 6]):
         f = nf.FiniteNetwork.init(net, 3, widths, rng=0)
         assert [weight.shape for weight in f.weights] == [(2, 3), (6, 2), (1, 8)]
+
+
+def test_a_branch_with_a_mean_beside_an_input_that_has_one():
+    """What is accepted: no multiple of the input is left, or the input has mean 0."""
+    relu = [nf.Dense(), "relu"]
+    for layers in (
+        [nf.Dense(), "relu", nf.Parallel(nf.Scale(-1.0), [], relu), nf.Dense()],
+        [nf.Dense(), "erf", nf.Dense(), nf.Residual(*relu), nf.Dense()],
+        [nf.Dense(), "relu", nf.Residual(nf.Dense(), "relu", nf.Dense()), nf.Dense()],
+    ):
+        net, X = nf.Network(layers), np.array([[1.0, 0.3]])
+        f = [nf.FiniteNetwork.init(net, 2, 1000, rng=seed) for seed in range(12)]
+        found = np.array([nf.empirical_nngp(g, X)[0, 0] for g in f])
+        assert abs(found.mean() - nf.nngp(net, X)[0, 0]) < 5 * found.std() / np.sqrt(len(f)) + 0.01
+    with pytest.raises(ValueError, match="mean is not 0"):
+        nf.Network([nf.Dense(), "relu", nf.Parallel(relu, [nf.Parallel([], [nf.Scale(-0.5)])]), nf.Dense()])
+
+
+def test_many_branches_side_by_side():
+    net = nf.Network([nf.Dense(), "relu", nf.Parallel(*[nf.Dense()] * 12), nf.Dense()])
+    assert_allclose(nf.ntk(net, [[1.0]]), [[18.0]])
+    assert_allclose(nf.nngp(net, [[1.0]]), 12 * nf.nngp(nf.MLP(2), [[1.0]]))

@@ -1,5 +1,7 @@
 """KernelOperator: products with the kernel matrix, which is never kept; and runs over ranges of tiles."""
 
+import os
+import pickle
 import subprocess
 import sys
 
@@ -122,8 +124,8 @@ def test_rows_columns_and_diagonal():
     K, operator = nf.ntk(NET, X), nf.KernelOperator(NET, X)
     assert_array_equal(operator.diagonal(), K.diagonal())
     for rows in ([5, 1, 399], slice(3, 300, 7), np.arange(400) % 50 == 0, 17, -1):
-        assert_allclose(operator[rows], np.atleast_2d(K[rows]), rtol=1e-13)
-        assert_allclose(operator.columns(rows), np.atleast_2d(K[rows]).T, rtol=1e-13)
+        assert_allclose(operator[rows], K[rows], rtol=1e-13)
+        assert_allclose(operator.columns(rows), K[rows].T, rtol=1e-13)
     assert_array_equal(operator[[5, 1]][[0, 1], [5, 1]], K.diagonal()[[5, 1]])  # not from arccos(1 - ε)
     rectangular, R = nf.KernelOperator(NET, X, Y), nf.ntk(NET, X, Y)
     assert_allclose(rectangular[[2, 9]], R[[2, 9]], rtol=1e-13)
@@ -157,6 +159,33 @@ def test_what_is_not_finite_propagates():
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call(nf.KernelOperator(NET, points(5)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_in_a_forked_child():
+    """GNU OpenMP would hang there with several threads."""
+    code = """
+import os, numpy as np, ntkfast as nf
+X, v = np.random.default_rng(0).normal(size=(900, 5)), np.ones(900)
+K = nf.KernelOperator(nf.MLP(3), X, n_threads=2)
+expected, child = K @ v, os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(K @ v, expected) and K[:2].shape == (2, 900) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "0\n"
+
+
+def test_operators_can_be_pickled():
+    operator, v = nf.KernelOperator(NETWORKS["tanh"], points(50)), points(50, 1)[:, 0]
+    expected = operator @ v
+    assert_array_equal(pickle.loads(pickle.dumps(operator)) @ v, expected)
+
+
+def test_more_vectors_than_one_pass_takes():
+    X, V = points(150), points(150, 300, seed=1)
+    check_product(nf.KernelOperator(NET, X) @ V, nf.ntk(NET, X), V)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -343,7 +343,7 @@ cdef class Program:
             depth += nf_stacks(op)
             self.program.nesting = max(self.program.nesting, depth)
             if depth > NF_MAX_NESTING:
-                raise ValueError(f"net: expected branches nested {NF_MAX_NESTING} deep at most")
+                raise ValueError(f"net: expected at most {NF_MAX_NESTING} branches, side by side or nested")
         self.place_rows()
 
     def __dealloc__(self):

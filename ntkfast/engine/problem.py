@@ -21,6 +21,7 @@ from ntkfast.support import arrays, progress
 MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked for between tiles
 FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
+MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums for each of them
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 
 
@@ -95,7 +96,8 @@ class Problem:
 
     def __init__(self, net: Network, X, Y=None, *, derivatives=False, dtype=None, n_threads=None):
         self.net = check_network(net)
-        self.n_threads = threads.resolve(n_threads)
+        threads.resolve(n_threads)
+        self._n_threads = n_threads
         x = arrays.as_points(X, "X")
         y = x if Y is None or Y is X else arrays.as_points(Y, "Y", n_features=x.shape[1])
         self.dtype = arrays.working_dtype(dtype, x, y)
@@ -104,6 +106,14 @@ class Problem:
         self._points: list[Points] | None = None
         self._derivatives = derivatives
         self._ready: _Ready | None = None
+
+    @property
+    def n_threads(self) -> int:
+        """Of this process: a child that was forked has one."""
+        return threads.resolve(self._n_threads)
+
+    def __getstate__(self):  # programs and their tables are made again
+        return self.__dict__ | {"_ready": None}
 
     @property
     def code(self) -> Code:
@@ -115,6 +125,10 @@ class Problem:
         if self._points is None:
             self._points = [self._load(*side) for side in (self.given[:1] if self.symmetric else self.given)]
         return self._points
+
+    def load(self) -> None:
+        """Check that all numbers are finite, and that the program can be made, before anything is asked for."""
+        _ = self.points, self.code.program()
 
     def _load(self, array, name):
         x = arrays.for_blas(array, name, self.dtype)
@@ -257,9 +271,12 @@ class Problem:
 
     def product(self, kernel: str, vectors, show=None) -> np.ndarray:
         """K V (n, k) in float64 for vectors V (m, k), without the matrix."""
-        sink = _core.VectorSink(kernel, self.shape[0], vectors)
-        self.run(sink, (kernel,), show=show)
-        return sink.result()
+        result = np.empty((self.shape[0], vectors.shape[1]))
+        for columns in arrays.blocks(vectors.shape[1], MOST_VECTORS):
+            sink = _core.VectorSink(kernel, self.shape[0], vectors[:, columns])
+            self.run(sink, (kernel,), show=show)
+            result[:, columns] = sink.result()
+        return result
 
     def diagonals(self, get, out=None, show=None) -> list[np.ndarray]:
         """The outputs named in get for the pairs (x_i, x_i), each (n,). out: as in `matrices`."""

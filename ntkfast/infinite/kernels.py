@@ -259,10 +259,9 @@ def kernels(
     names = outputs.names(get)
     if gradient and "nngp_dot" in names:
         raise ValueError("get: with gradient=True expected nngp or ntk, got 'nngp_dot'")
+    gradients = _named(get, names, problem.gradients(names, progress)) if gradient else None  # first: they are larger
     values = _named(get, names, problem.matrices(names, _listed(get, out), progress))
-    if not gradient:
-        return values
-    return KernelsAndGradients(values, _named(get, names, problem.gradients(names, progress)))
+    return KernelsAndGradients(values, gradients) if gradient else values
 
 
 @overload

@@ -32,7 +32,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
     net : Network
     X : array_like, shape (n, d)
     Y : array_like, shape (m, d), optional
-        Default: X.
+        Default: X. Neither is copied if it has the dtype of the kernel: leave them as they are.
     kernel : {"ntk", "nngp"}
     dtype : {float32, float64}, optional
         Of the entries, as in `ntk`.
@@ -79,6 +79,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         check(progress)
         self.progress = progress
         self._problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
+        self._problem.load()
         super().__init__(self._problem.dtype, self._problem.shape)
 
     def _of(self, problem: Problem) -> KernelOperator:
@@ -90,7 +91,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
     def _matmat(self, V: ArrayLike) -> Array:
         V = arrays.real(V, "V")
         product = self._problem.product(self.kernel, V, self.progress)
-        return product.astype(np.result_type(self.dtype, V.dtype), copy=False)
+        return product.astype(np.float32 if self.dtype == V.dtype == np.float32 else np.float64, copy=False)
 
     def _matvec(self, v: ArrayLike) -> Array:
         return self._matmat(np.reshape(v, (-1, 1)))
@@ -107,21 +108,22 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         return self._problem.diagonals((self.kernel,), show=self.progress)[0]
 
     def __getitem__(self, rows: Any) -> Array:
-        """Rows of the matrix, shape (k, m).
+        """Rows of the matrix, shape (k, m); (m,) for a single index.
 
         Parameters
         ----------
-        rows : slice, or array_like of int or bool
+        rows : int, slice, or array_like of int or bool
             As NumPy takes them along one axis.
         """
-        chosen = np.atleast_1d(np.arange(self.shape[0])[rows])
+        index = np.arange(self.shape[0])[rows]
+        chosen = np.atleast_1d(index)
         if chosen.ndim != 1:
             raise IndexError(f"rows: expected one axis of indices, got shape {chosen.shape}")
         block = self._problem.rows(chosen).matrices((self.kernel,), show=self.progress)[0]
         if self._problem.symmetric:  # a point with itself: exact, as in the whole matrix
             block[np.arange(len(chosen)), chosen] = self.diagonal()[chosen]
-        return block
+        return block[0] if index.ndim == 0 else block
 
     def columns(self, indices: Any) -> Array:
-        """Columns of the matrix, shape (n, k); indices as in `operator[rows]`."""
+        """Columns of the matrix, shape (n, k) or (n,); indices as in `operator[rows]`."""
         return self._adjoint()[indices].T

@@ -1,5 +1,6 @@
 """The hyperparameters of a network as numbers: weight_std and bias_std of every Dense layer, in order of appearance."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ntkfast.networks.layer import mapped
@@ -33,7 +34,7 @@ def with_hyperparameters(net: Network, values) -> Network:
     Parameters
     ----------
     net : Network
-    values : iterable of float, 2L of them
+    values : iterable of float, 2L of them, or a dict as `hyperparameters` returns it
 
     Returns
     -------
@@ -46,6 +47,7 @@ def with_hyperparameters(net: Network, values) -> Network:
     Dense(weight_std=3.0, bias_std=0.5, weight_lr=1.0, bias_lr=1.0)
     """
     check_network(net)
+    values = values.values() if isinstance(values, Mapping) else values
     values = [value if isinstance(value, int) else float(value) for value in values]
     if len(values) != 2 * net.depth:
         raise ValueError(f"values: expected {2 * net.depth}, two for each Dense, got {len(values)}")

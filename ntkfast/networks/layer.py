@@ -24,6 +24,8 @@ class Flow:
         The layer that it comes from, for messages.
     centred : bool
         In a branch: whether it has mean 0, apart from a multiple of the branch's input.
+    shifted : bool
+        In a branch: whether the branch's input has a mean.
     outputs : bool
         Whether it can be the outputs of a network: sums over weights of their own, whatever their number is.
     """
@@ -31,6 +33,7 @@ class Flow:
     kind: str = INPUTS
     source: str = "nothing"
     centred: bool = True
+    shifted: bool = False
     outputs: bool = False
 
 

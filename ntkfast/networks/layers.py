@@ -227,7 +227,7 @@ class Parallel(Layer):
     shares: tuple[float, ...] | None
 
     def __init__(self, *branches, how: str = "sum", shares: Sequence[float] | None = None):
-        if how not in _HOW:
+        if not isinstance(how, str) or how not in _HOW:
             raise ValueError(f"how: expected one of {', '.join(map(repr, _HOW))}, got {how!r}")
         if len(branches) < 2:
             raise ValueError(f"branches: expected two or more, got {len(branches)}")
@@ -253,9 +253,9 @@ class Parallel(Layer):
 
     def _joined(self, flow, place, places, name="Parallel"):
         """`after`, for a layer of this name whose branches are found at these places."""
-        flows = []
+        shifted, flows = flow.shifted or not flow.centred, []
         for branch, where in zip(self.parts, places, strict=True):
-            out = flow_through(branch, replace(flow, centred=True), where)
+            out = flow_through(branch, replace(flow, centred=True, shifted=shifted), where)
             if out.kind == INPUTS:
                 raise ValueError(
                     f"{where if branch else place}: expected a Dense before the {name} or in each of its branches, "
@@ -263,10 +263,10 @@ class Parallel(Layer):
                 )
             flows.append(out)
         shares = [share_through(branch) for branch in self.parts]
-        joined = _HOW[self.how](flows, shares, place, name)
+        joined = _HOW[self.how](flows, shares, shifted, place, name)
         share = self.share(1.0)
         centred = joined.kind == GAUSSIAN or (joined.centred and share is not None and (share == 0 or flow.centred))
-        return replace(joined, centred=centred)
+        return replace(joined, centred=centred, shifted=flow.shifted)
 
     def share(self, share):
         shares = [share_through(branch, share) for branch in self.parts]
@@ -298,7 +298,7 @@ class Parallel(Layer):
         return f"Parallel({', '.join(repr(list(part)) for part in self.parts)}, how={self.how!r}{shares})"
 
 
-def _sum(flows, shares, place, name):
+def _sum(flows, shares, shifted, place, name):
     _require_independent(shares if None in shares else (), place, name)
     means = [k for k, flow in enumerate(flows) if not flow.centred]
     if len(means) > 1:
@@ -307,17 +307,23 @@ def _sum(flows, shares, place, name):
             f"{means[0]} and {means[1]}, which end in {flows[means[0]].source} and {flows[means[1]].source}; "
             "let one of them end in a Dense"
         )
+    if means and shifted and math.fsum(shares) != 0:
+        raise ValueError(
+            f"{place}: the {name} hands on a multiple of its input, whose mean is not 0, and adds branch {means[0]}, "
+            f"whose mean is not 0 either, as it ends in {flows[means[0]].source}; let that branch end in a Dense, or "
+            f"put one before the {name}"
+        )
     gaussian = all(flow.kind == GAUSSIAN for flow in flows)
     outputs = all(flow.outputs for flow in flows)
     return Flow(GAUSSIAN if gaussian else FEATURES, centred=not means, outputs=outputs)
 
 
-def _product(flows, shares, place, name):
+def _product(flows, shares, shifted, place, name):
     _require_independent(shares, place, name)
     return Flow(FEATURES, centred=False)
 
 
-def _concat(flows, shares, place, name):
+def _concat(flows, shares, shifted, place, name):
     return Flow(FEATURES, centred=all(flow.kind == GAUSSIAN for flow in flows))
 
 

@@ -355,7 +355,7 @@ def test_an_error_does_not_outlive_its_call():
 def test_what_no_table_resolves_raises():
     steep = nf.Activation.from_function(lambda x: np.tanh(1e5 * x), name="steep")
     assert_allclose(nf.dual(steep, 1.0, 1.0, 0.5), 1 / 3, rtol=1e-4)
-    with pytest.raises(nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is only"):
+    with pytest.raises(nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is accurate only"):
         nf.dual(steep, 1.0, 1.0, 0.999)
 
 
@@ -438,7 +438,7 @@ def test_where_no_method_reaches():
     c = 0.8
     exact = reference.pair_expectation(hard_swish.function, 1, 1, c, hard_swish.kinks)
     assert_allclose(nf.dual(hard_swish, 1, 1, c), exact, rtol=1e-9)
-    with pytest.raises(nf.PrecisionError, match=r"'hard_swish'.*\|ρ\| > 0\.\d+ are only known to .* of the diagonal"):
+    with pytest.raises(nf.PrecisionError, match=r"'hard_swish'.*\|ρ\| > 0\.\d+ are accurate only to .* the diagonal"):
         nf.dual(hard_swish, 1, 1, 0.9999)
     with pytest.raises(nf.PrecisionError, match="hard_swish"):
         nf.ntk(nf.MLP(2, hard_swish), [[1.0, 1.0], [1.0, 1.0001]])

@@ -355,7 +355,9 @@ def test_an_error_does_not_outlive_its_call():
 def test_what_no_table_resolves_raises():
     steep = nf.Activation.from_function(lambda x: np.tanh(1e5 * x), name="steep")
     assert_allclose(nf.dual(steep, 1.0, 1.0, 0.5), 1 / 3, rtol=1e-4)
-    with pytest.raises(nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is accurate only"):
+    with pytest.raises(
+        nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is accurate only"
+    ):
         nf.dual(steep, 1.0, 1.0, 0.999)
 
 

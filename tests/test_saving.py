@@ -161,7 +161,7 @@ def test_what_save_replaces(tmp_path):
     [
         ("", ValueError, "path: expected the name of a file, got an empty one"),
         (".", ValueError, "path: expected the name of a file, got '.', which is a directory"),
-        (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is no regular file"),
+        (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is not a regular file"),
         ("no/such/folder", FileNotFoundError, "No such file or directory: 'no/such/folder'"),
         (3, TypeError, "int"),
     ],

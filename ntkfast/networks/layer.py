@@ -60,7 +60,7 @@ class Layer:
         return self
 
     def after(self, flow: Flow, place: str) -> Flow:
-        """What flows out when `flow` flows in; raises ValueError, naming the place, if the layer is not allowed there."""
+        """What flows out when `flow` flows in; raises ValueError, naming the place, if the layer cannot be there."""
         raise NotImplementedError
 
     def share(self, share: float | None) -> float | None:

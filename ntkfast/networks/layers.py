@@ -151,8 +151,8 @@ class Dropout(Layer):
     """Dropout in training: every feature is set to 0 with probability `rate`, else divided by 1 - rate.
 
     The masks of two inputs are independent: Σ(x, x) and Θ(x, x) grow by a factor 1/(1 - rate), and nothing else
-    changes. Points that occur in both X and Y of a rectangular kernel count as different inputs. Masked features are not
-    Gaussian: a `Dense` must come before the next activation.
+    changes. Points that occur in both X and Y of a rectangular kernel count as different inputs. Masked features are
+    not Gaussian: a `Dense` must come before the next activation.
 
     Parameters
     ----------

@@ -406,7 +406,7 @@ def test_bad_orders(layers, words):
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1,)), ValueError, "shares: expected 2, .*got 1"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1, 0)), ValueError, r"shares\[1\]: .* > 0"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=1), TypeError, "shares: expected a sequence"),
-        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested 8 deep at most"),
+        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested at most 8 deep"),
         (lambda: nf.MLP(2, "relu", 1.0, 0.1, 2.0), TypeError, "positional"),
     ],
 )

@@ -142,7 +142,7 @@ def test_float32_and_arguments():
         (
             lambda: kernel_pca(-K, N),
             ValueError,
-            "K_xx: expected a positive semi-definite matrix, its smallest eigenvalue",
+            "K_xx: expected a positive semi-definite matrix, but its smallest eigenvalue",
         ),
         (lambda: kernel_pca(K, 0), ValueError, "n_components: expected an integer >= 1"),
         (lambda: kernel_pca(K, N + 1), ValueError, "n_components: expected at most 120 for 120 points, got 121"),
@@ -155,7 +155,7 @@ def test_float32_and_arguments():
         (
             lambda: kernel_pca(aslinearoperator(K), 1, method="lapack"),
             ValueError,
-            "method: expected one that needs products",
+            "method: expected one that needs only products",
         ),
         (
             lambda: kernel_pca(aslinearoperator(K[:2]), 1),
@@ -168,7 +168,7 @@ def test_float32_and_arguments():
             "K_xx: expected an operator of real numbers, got dtype complex128",
         ),
         (lambda: kernel_pca(aslinearoperator(K), 1).explained, ValueError, "trace: unknown for an operator"),
-        (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected it with an operator only"),
+        (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected only with an operator"),
         (
             lambda: kernel_pca(K, 1, method="qr"),
             ValueError,

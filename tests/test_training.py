@@ -488,7 +488,7 @@ def test_max_learning_rate_of_other_matrices():
         ([["a"]], TypeError, "K_xx: expected real numbers"),
         ([[1.0], [1.0, 2.0]], ValueError, "K_xx: expected an array of numbers, got list"),
         (np.ma.array(np.eye(2)), TypeError, "K_xx: expected an array without mask"),
-        (-np.eye(3), ValueError, "K_xx: expected a positive semi-definite matrix, its largest eigenvalue is -1: no"),
+        (-np.eye(3), ValueError, "K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is -1"),
         (
             [[1.0, 2.0], [3.0, 1.0]],
             ValueError,

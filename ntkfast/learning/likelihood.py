@@ -36,7 +36,7 @@ class FittedHyperparameters(NamedTuple):
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
     converged : bool, whether that is a maximum within the ranges
-    message : str, why the search ended, and what is at an end of its range (noise or biases that tend to 0, for example)
+    message : str, why the search ended, and what is at an end of its range (such as noise or biases that tend to 0)
     """
 
     network: Network

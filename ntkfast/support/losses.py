@@ -17,7 +17,7 @@ __all__ = ["NAMES", "Cost", "Direction", "Loss", "get"]
 
 NAMES = ("mse", "logistic", "softmax", "huber")
 
-Loss: TypeAlias = str | Callable[[Array, Any], tuple[Any, ArrayLike]]  # the argument of users: a name, or (f, y) ↦ (C, d)
+Loss: TypeAlias = str | Callable[[Array, Any], tuple[Any, ArrayLike]]  # the user's: a name, or (f, y) ↦ (C, d)
 Cost: TypeAlias = Callable[[Array], tuple[float, Array]]  # the result of `get`: f ↦ (C, d)
 Direction: TypeAlias = Callable[[float, Array], ArrayLike]  # (t, f) ↦ d, in place of a cost
 

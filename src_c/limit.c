@@ -1,4 +1,4 @@
-/* limit.c: the map of the limit kernels.  BLAS computes the inner products of a rectangle; the program processes them. */
+/* limit.c: the map of the limit kernels.  BLAS computes the inner products of a rectangle; the program follows. */
 #include "ntkfast.h"
 
 #define SET_DIAGONAL(T)                                                                                                \

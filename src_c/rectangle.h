@@ -77,8 +77,7 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
                     b.theta[r][k] = 0;
                 }
                 for (int k = 0; diagonal && k < NF_LANES && j + k <= i + r; k++)
-                    b.sigma[r][k] =
-                        0; /* known: saves the cost of correlation 1, and of the mirror image */
+                    b.sigma[r][k] = 0; /* known; |rho| = 1 would be costly, the mirror image useless */
             }
             NF_(run)(map->program, row, cols + nf_table_at(map->program, tile->j0 + j), &b, n,
                      tile->plane[NF_DOT] != NULL);

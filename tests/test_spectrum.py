@@ -54,7 +54,7 @@ def test_operators(method, centered):
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_extension(centered):
-    """On the data it is the eigenfunction itself; centred, it is the mean feature that is subtracted."""
+    """On the data it is the eigenfunction itself; if centred, the mean feature is subtracted."""
     pca = kernel_pca(K, 5, centered=centered)
     assert_allclose(pca.transform(K), pca.eigenfunctions, atol=1e-10)
     T = np.random.default_rng(1).normal(size=(6, 4))
@@ -74,7 +74,7 @@ def test_as_scikit_learn_has_it():
 
 
 def test_eigenvalues_that_repeat():
-    """A circle: all but the first come in pairs; the plane of a pair is what is determined."""
+    """A circle: all except the first come in pairs; only the plane of a pair is determined."""
     angle = 2 * np.pi * np.arange(40) / 40
     C = nf.ntk(NET, np.stack([np.cos(angle), np.sin(angle)], axis=1))
     planes = []

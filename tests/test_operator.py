@@ -114,7 +114,7 @@ def test_kernel_pca_of_an_operator():
     found = nf.kernel_pca(nf.KernelOperator(NET, X), 3)
     exact = nf.kernel_pca(nf.ntk(NET, X), 3)
     assert_allclose(found.eigenvalues, exact.eigenvalues, rtol=1e-9)
-    assert_allclose(found.explained, exact.explained, rtol=1e-9)  # by the operator's own diagonal
+    assert_allclose(found.explained, exact.explained, rtol=1e-9)  # from the operator's own diagonal
 
 
 def test_rows_columns_and_diagonal():

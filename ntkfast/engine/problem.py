@@ -79,8 +79,8 @@ class Problem:
     X, Y : array_like, shapes (n, d) and (m, d)
         Y None, or X itself: symmetric, each pair once.
     derivatives : bool
-        Whether `gradient` or `gradients` will be asked for: Hermite series then have the terms that they need, so that
-        everything is made ready once.
+        Whether `gradient` or `gradients` will be called: Hermite series then have the terms that these need, so that
+        everything is prepared once.
     dtype : {float32, float64}, optional
     n_threads : int, optional
 
@@ -183,7 +183,7 @@ class Problem:
                 arrays.require_fitting(side.peaks[output], self.dtype, side.points.name)
 
     def _until_complete(self, run):
-        """run(ready), see `series.until_complete`; what is ready is kept."""
+        """run(ready), see `series.until_complete`; the prepared data are kept."""
         kept = self._ready
 
         def prepare():
@@ -195,7 +195,7 @@ class Problem:
         return result
 
     def _with_derivatives(self):
-        """This problem, if its series have the terms that derivatives need, or one that has."""
+        """This problem if its series have the terms that derivatives need, else one whose series have."""
         if self._derivatives or not self.code.series:
             return self
         other = copy.copy(self)

@@ -130,7 +130,7 @@ class DenseStep(Step):
 def affine(f, number, x):
     """The pre-activations s W x + β b of a Dense."""
     z, bias = blas.product(x, f.weights[number].T, f.weight_scales[number]), f.biases[number]
-    if bias is not None:  # afterwards: BLAS would take longer to add to what is there
+    if bias is not None:  # afterwards: BLAS would take longer to accumulate
         z += x.dtype.type(f.bias_scales[number]) * bias
     return z
 

@@ -353,7 +353,7 @@ class Descent:
 
 
 class _Recorder:
-    """Collects what a Record asks for."""
+    """Collects what a Record requests."""
 
     def __init__(self, f: FiniteNetwork, record: Record, steps: int, n_threads: int | None) -> None:
         self.start, self.at, self.n_threads = f, record.up_to(steps), n_threads

@@ -683,7 +683,7 @@ int main(void)
                 gradient_problem((nf_dtype)dtype, duals[d], k == 2 ? 130 : 5, k ? 7 : 0, k == 1 ? NF_NNGP : NF_NTK);
                 gradient_problem((nf_dtype)dtype, duals[d], 140, 0, NF_NTK);
             }
-    printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "made" : "passed", nf_isa_in_use()->name,
+    printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "run" : "passed", nf_isa_in_use()->name,
            nf_has_openmp() ? "on" : "off");
     return n_failed != 0;
 }

@@ -1,4 +1,4 @@
-"""Bad input, all of it: the exception's type, and a message that names the argument and what came."""
+"""Bad input, all of it: the exception's type, and a message that names the argument and what was given."""
 
 import re
 import subprocess

@@ -40,7 +40,7 @@ def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Points:
-    """The points on one side of the matrix as BLAS wants them, and their squared norms."""
+    """The points on one side of the matrix in the layout that BLAS needs, and their squared norms."""
 
     name: str
     x: np.ndarray

@@ -1,4 +1,4 @@
-"""Checks of kernel matrices, targets and times. Every message names the argument, what was expected and what came."""
+"""Checks of kernel matrices, targets and times. Messages name the argument, what was expected and what was given."""
 
 from __future__ import annotations
 

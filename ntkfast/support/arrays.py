@@ -1,4 +1,4 @@
-"""Checks and conversions of array arguments. Every message names the argument, what was expected and what came."""
+"""Checks and conversions of array arguments. Every message names the argument, what was expected and what was given."""
 
 from __future__ import annotations
 

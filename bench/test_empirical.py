@@ -1,6 +1,6 @@
-"""pytest bench: the empirical tangent kernel beside the contraction of torch.func's Jacobian (pytest-benchmark).
+"""pytest bench: the empirical tangent kernel against the contraction of torch.func's Jacobian (pytest-benchmark).
 
-Groups compare within one run; no test depends on a time. `pytest bench -s` prints the ratios of the medians.
+Groups compare within one run; no test depends on timing. `pytest bench -s` prints the ratios of the medians.
 """
 
 import statistics
@@ -17,7 +17,7 @@ D, WIDTH = 784, 512
 
 
 def module_and_network():
-    """A perceptron with 3 hidden layers and one output, float32, in torch and in ntkfast, of the same parameters."""
+    """A perceptron with 3 hidden layers and one output, float32, in torch and in ntkfast, with the same parameters."""
     net = nf.MLP(depth=4, activation="relu", bias_std=0.1)
     f = nf.FiniteNetwork.init(net, D, WIDTH, rng=0, dtype="float32", parametrization="standard")
     layers = []
@@ -29,7 +29,7 @@ def module_and_network():
 
 
 def contraction(module, X):
-    """J Jᵀ as in the tutorial of torch.func, one output."""
+    """J Jᵀ as in the torch.func tutorial, one output."""
     parameters = {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     def output(parameters, x):
@@ -56,7 +56,7 @@ def test_torch(benchmark, what, n):
     if what == "torch.func":
         return
     times = {name: [] for name in ("torch.func", what)}
-    for _ in range(5):  # in turn, so that other work on the machine meets both
+    for _ in range(5):  # in turn, so that other work on the machine affects both
         for name, seconds in times.items():
             start = time.perf_counter()
             calls[name]()

@@ -1,7 +1,7 @@
-"""pytest bench: the least-squares flow beside what SciPy needs for the same numbers (pytest-benchmark).
+"""pytest bench: the least-squares flow against SciPy computing the same numbers (pytest-benchmark).
 
-Groups compare within one run; no test depends on a time. What the project promises: all times for at most 1.3 times an
-eigendecomposition and two products of matrices, t = inf for at most 1.15 times a Cholesky solution.
+Groups compare within one run; no test depends on timing. The project promises: all times for at most 1.3 times the cost
+of an eigendecomposition and two matrix products, t = inf for at most 1.15 times the cost of a Cholesky solution.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def problem():
 
 
 def by_eigh(K, K_tx, y):
-    """The eigendecomposition and the two products, nothing else."""
+    """The eigendecomposition and the two products alone."""
     values, vectors = linalg.eigh(K)
     weights = -np.expm1(-np.outer(values, TIMES) / N) / values[:, None]
     block = (vectors.T @ y)[:, None, :] * weights[:, :, None]

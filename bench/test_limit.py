@@ -1,6 +1,6 @@
-"""pytest bench: the limit kernels beside NumPy's X @ X.T and scikit-learn's rbf_kernel (pytest-benchmark).
+"""pytest bench: the limit kernels against NumPy's X @ X.T and scikit-learn's rbf_kernel (pytest-benchmark).
 
-Groups compare within one run; no test depends on a time. The ratios that the project promises: `ntkfast bench`.
+Groups compare within one run; no test depends on timing. For the ratios that the project promises: `ntkfast bench`.
 """
 
 import numpy as np

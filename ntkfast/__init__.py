@@ -133,8 +133,8 @@ __all__ = [
     "with_hyperparameters",
 ]
 
-# Modules that need more than the engine does: imported when they are first asked for (PEP 562). So is __version__, as
-# importlib.metadata alone takes a third of the time that all else here does.
+# Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
+# importlib.metadata alone takes a third as long as everything else here.
 _LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 

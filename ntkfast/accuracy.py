@@ -27,7 +27,7 @@ class Row:
 def pair_expectation(f, q1, q2, rho, kinks=()):
     """E[f(u)f(v)] in float64: u = √q1 z, v = √q2 (ρ z + √(1-ρ²) w), Gauss-Legendre panels in z and, for every z, in w.
 
-    Neither Hermite polynomials nor polar coordinates, which is what the engine is made of: a plain oracle.
+    A plain oracle: it uses neither Hermite polynomials nor polar coordinates, on which the engine is built.
     """
     s1, s2 = np.sqrt(q1), np.sqrt(q2)
     features = np.concatenate([[0.0], *[[sign * 2.0**k for k in range(-8, 4)] for sign in (1, -1)], kinks])
@@ -35,7 +35,7 @@ def pair_expectation(f, q1, q2, rho, kinks=()):
         z, w = panels(np.linspace(-13, 13, 105), features / s1, rho * features / s2)
         return float(np.sum(f(s1 * z) * f(rho * s2 * z) * w))
     s = np.sqrt((1 - rho) * (1 + rho))
-    layers = [t / s2 / rho + s / abs(rho) * np.linspace(-9, 9, 37) for t in kinks if rho]  # where φ(v) turns
+    layers = [t / s2 / rho + s / abs(rho) * np.linspace(-9, 9, 37) for t in kinks if rho]  # where φ(v) bends
     z, w = panels(np.linspace(-13, 13, 105), features / s1, *layers)
     inner = np.empty_like(z)
     for i in range(0, len(z), 256):
@@ -89,7 +89,7 @@ def measure(activation: Activation, n_pairs: int = 40, seed: int = 0) -> Row:
 
 
 def _within_reach(activation, q):
-    """Whether the oracle sees all of φ(u)² at this variance: not if it grows as fast as the density of u falls."""
+    """Whether the oracle covers all of φ(u)² at this variance: not if φ² grows as fast as the density of u falls."""
     z = np.linspace(-13, 13, 521)
     mass = activation(math.sqrt(q) * z) ** 2 * np.exp(-z * z / 2)
     return max(mass[0], mass[-1]) <= 1e-16 * mass.max()

@@ -33,7 +33,7 @@ class Case:
     reference: Callable
     bound: float
     at_least: bool = False
-    size: int | None = None  # the n for which the bound is meant; None: as it is
+    size: int | None = None  # the n for which the bound is meant; None: any
 
 
 def points(n, d, dtype, seed=0):
@@ -41,7 +41,7 @@ def points(n, d, dtype, seed=0):
 
 
 def cases(n):
-    """All cases at n points; made one after the other, since each holds large arrays.
+    """All cases at n points; created one after the other, since each holds large arrays.
 
     Below n = 8000 the finite networks are narrower than those for which their bounds are meant.
     """
@@ -119,7 +119,7 @@ def limit_cases(n):
 
 
 def small_cases():
-    """What a call costs whose pairs are few: preparing points and the data of Hermite series."""
+    """The cost of a call with few pairs: preparing points and the data of Hermite series."""
     X = points(100, 20, "f8")
     for name in ("tanh", "silu", "softplus", "elu"):
         net = MLP(depth=4, activation=name, bias_std=0.1)
@@ -132,7 +132,7 @@ def small_cases():
 
 
 def operator_cases(n):
-    """Products without the matrix: against the same pairs without writing, and many vectors against one."""
+    """Products without the matrix: compared with the same pairs without writing, and many vectors with one."""
     X = points(n, 100, "f4")
     K, problem = KernelOperator(RELU, X, progress=False), Problem(RELU, X)
     v, V = points(n, 1, "f4"), points(n, 16, "f4")
@@ -142,7 +142,7 @@ def operator_cases(n):
 
 
 def finite_cases(width=1024, wide=10000):
-    """Networks of finite width against NumPy's time for the same matrix products, and nothing else."""
+    """Networks of finite width against NumPy's time for the same matrix products alone."""
     n, d = 1000, 784
     X = points(n, d, "f4")
     for k in (1, 10):
@@ -156,7 +156,7 @@ def finite_cases(width=1024, wide=10000):
             for b, weight in zip(sensitivities[1:], f.weights[1:3], strict=True):
                 b.reshape(-1, width) @ weight
             for factor in inputs + sensitivities:
-                factor @ factor.T  # NumPy makes half of it
+                factor @ factor.T  # NumPy computes half of it
 
         name = f"empirical_ntk / its products in NumPy, float32, 3 x {width}, {k} output{'s' * (k > 1)}"
         yield Case(name, lambda f=f: empirical_ntk(f, X, progress=False), products, 1.15)

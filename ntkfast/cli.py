@@ -29,9 +29,9 @@ def fail(message: object) -> NoReturn:
 
 
 def in_options(error: Exception) -> str:
-    """The message of an error, in which the argument of a Python function that it begins with becomes an option.
+    """The message of an error; if it begins with an argument name, that becomes the command-line option.
 
-    The library says "out: expected a folder"; the option of that name is --out.
+    The library says "out: expected a folder"; the corresponding option is --out.
     """
     message = str(error)
     argument, colon, rest = message.partition(": ")
@@ -41,7 +41,7 @@ def in_options(error: Exception) -> str:
 
 
 class Commands(click.Group):
-    """A group that reports what it cannot accept in one line, on any terminal."""
+    """A group that reports invalid input in one line, on any terminal."""
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
@@ -112,8 +112,8 @@ def demo(out: str, n_threads: int | None) -> None:
 def bench(n: int, repeats: int) -> None:
     """Time ntkfast against NumPy and scikit-learn.
 
-    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000; below that, finite
-    networks are narrower too.
+    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000; for smaller n,
+    finite networks are also narrower.
     """
     from ntkfast import benchmarks
 
@@ -154,7 +154,7 @@ FIGURES = {
 
 
 class Figures(click.Group):
-    """The figures in their order, mnist, and hidden from the list, each experiment by its own name."""
+    """The figures in order, mnist, and, hidden from the list, each experiment by its own name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*FIGURES, *super().list_commands(ctx)]
@@ -186,7 +186,7 @@ class Figures(click.Group):
 
 @main.group(cls=Figures)
 def paper() -> None:
-    """The figures and statements of Jacot, Gabriel and Hongler (2018), with our numbers beside theirs."""
+    """The figures and statements of Jacot, Gabriel and Hongler (2018), with our numbers next to theirs."""
 
 
 def paper_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -203,13 +203,13 @@ def paper_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def one_line(when_stopped: str) -> Iterator[None]:
-    """Report in one line what can go wrong with files, memory and extras, and Ctrl-C."""
+    """Report errors with files, memory and extras, and Ctrl-C, in one line."""
     from numpy.linalg import LinAlgError
 
     from ntkfast.datasets import DataError
 
     before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a batch system says Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
     try:
         yield
     except KeyboardInterrupt:

@@ -53,7 +53,7 @@ class DataError(Error):
 
 
 class MNIST(NamedTuple):
-    """Digits as they are in the files: images, shape (N, 784), and labels, shape (N,), both uint8."""
+    """Digits as stored in the files: images, shape (N, 784), and labels, shape (N,), both uint8."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -142,7 +142,7 @@ def download_mnist(folder: PathLike | None = None) -> Path:
     Raises
     ------
     ntkfast.datasets.DataError
-        No folder was given, there is no network, or what OpenML sent is not MNIST.
+        No folder was given, there is no network connection, or what OpenML sent is not MNIST.
     ImportError
         scikit-learn is not installed.
     """
@@ -162,7 +162,7 @@ def download_mnist(folder: PathLike | None = None) -> Path:
         rows, first = slice(first, first + n), first + n
         for kind, array, axes in (("images-idx3", images[rows], (28, 28)), ("labels-idx1", labels[rows], ())):
             name = f"{prefix}-{kind}-ubyte"
-            header = np.array([0x801 + len(axes), len(array), *axes], ">u4")  # 0x8: of bytes; then the number of axes
+            header = np.array([0x801 + len(axes), len(array), *axes], ">u4")  # 0x8: bytes; then the number of axes
             content = header.tobytes() + array.tobytes()
             found = hashlib.sha256(content).hexdigest()
             if found != SHA256[name]:

@@ -31,7 +31,7 @@ class Report:
     n_train, n_test : int
         Numbers of digits.
     accuracy_ntk, accuracy_rbf : float
-        Share of the test digits that are recognised.
+        Fraction of the test digits classified correctly.
     eigenvalues : ndarray, shape (n_train,)
         Of K/N, largest first.
     seconds : dict of str: float

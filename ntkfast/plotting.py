@@ -52,7 +52,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def name_widths(ax: Axes, widths: ArrayLike) -> None:
-    """Label a logarithmic axis with the widths themselves, as far as there is room for their numbers."""
+    """Label a logarithmic axis with the widths themselves, as far as there is room for the labels."""
     named: list[int] = []
     for width in np.sort(widths):
         if not named or width >= 1.6 * named[-1]:
@@ -120,7 +120,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
 
     The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. The plane is grey where the
-    variance diverges, so that χ₁ has no meaning.
+    variance diverges and χ₁ has no meaning.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     Raises
     ------
     ValueError
-        The grid is smaller than that.
+        The grid is smaller.
     """
     if min(diagram.chi_1.shape) < 2:
         raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
@@ -216,7 +216,7 @@ def plot_convergence(result: Convergence, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-# Okabe and Ito: distinguishable to the colour-blind too
+# Okabe and Ito: distinguishable with colour blindness too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -231,7 +231,7 @@ def plot_percentiles(
     """A random function along a line of points: its median, and a band of percentiles around it.
 
     The paper's figure 2 shows f_t(x) of random networks in this way: the 10th, 50th and 90th percentiles at t = inf.
-    The posterior of a Gaussian process is drawn in the same way.
+    The posterior of a Gaussian process is drawn the same way.
 
     Parameters
     ----------

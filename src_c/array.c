@@ -1,7 +1,7 @@
 /* array.c: the sink that writes into arrays in memory (or mapped files), of any strides. */
 #include "ntkfast.h"
 
-/* Rows first .. last of every plane, or of its mirror image: that is writing with the strides exchanged. */
+/* Rows first .. last of every plane, or of its mirror image, which is written with the strides exchanged. */
 static void write(const nf_array *out, const nf_tile *tile, int first, int last, int mirrored)
 {
     const nf_dtype dtype = tile->grid->dtype;

@@ -1,7 +1,8 @@
-/* backward.h: a row of a chunk through the program and back again.  Included once per precision, after program.h. */
+/* backward.h: one row of a chunk forwards and backwards through the program.  Included once per precision, after
+ * program.h. */
 
-/* What an instruction leaves behind: theta before it and its partial derivatives; on the way back these give place to
- * the derivatives by its layer's numbers and by log q1 and log q2. */
+/* What an instruction leaves on the tape: theta before it and its partial derivatives; in the backward pass these are
+ * replaced by the derivatives with respect to its layer's numbers and to log q1 and log q2. */
 typedef struct {
     NF_T theta[NF_WIDTH];
     union {
@@ -9,14 +10,14 @@ typedef struct {
         struct {
             NF_T layer[4][NF_WIDTH], row[NF_WIDTH], column[NF_WIDTH];
         } by;
-        struct { /* of MULTIPLY, behind the value and its three derivatives: both factors, each sigma and theta */
+        struct { /* of MULTIPLY, after the value and its three derivatives: both factors, each sigma and theta */
             NF_T behind[4][NF_WIDTH], top[2][NF_WIDTH], other[2][NF_WIDTH];
         } factor;
     };
 } NF_(step);
 
 typedef struct {
-    NF_T sigma[NF_WIDTH], theta[NF_WIDTH]; /* on the way back: the derivatives by them */
+    NF_T sigma[NF_WIDTH], theta[NF_WIDTH]; /* in the backward pass: the derivatives with respect to them */
     NF_T stack[NF_MAX_NESTING][2][NF_WIDTH];
     NF_(step) step[];
 } NF_(tape);
@@ -34,7 +35,7 @@ static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF
         NF_T before[2][NF_WIDTH];
         height += nf_stacks(in->op);
         if (in->op == NF_MULTIPLY)
-            memcpy(before, sigma, sizeof before); /* theta comes right after sigma */
+            memcpy(before, sigma, sizeof before); /* theta directly follows sigma */
         if (top >= 0)
             NF_(branch)(in, tape->stack[top], sigma, theta);
         NF_(partials_of)[in->op](in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
@@ -56,13 +57,13 @@ static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF
 static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
 {
     NF_T *restrict by_sigma = tape->sigma, *restrict by_theta = tape->theta;
-    int height = 0; /* of a stack of derivatives: on the way back ADD and MULTIPLY push, and PUSH takes off */
+    int height = 0; /* of a stack of derivatives: in the backward pass ADD and MULTIPLY push, and PUSH pops */
     for (int k = program->n - 1; k >= 0; k--) {
         const nf_instr *in = &program->code[k];
         NF_(step) *step = &tape->step[k];
         const NF_T a = (NF_T)in->layer[0], c = (NF_T)in->layer[2];
         NF_T top[2][NF_WIDTH], other[2][NF_WIDTH];
-        if (in->op == NF_MULTIPLY) { /* before the derivatives by the layer take their place */
+        if (in->op == NF_MULTIPLY) { /* before the derivatives with respect to the layer replace them */
             memcpy(top, step->factor.top, sizeof top);
             memcpy(other, step->factor.other, sizeof other);
         }
@@ -112,7 +113,7 @@ static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
     }
 }
 
-/* The sum of a chunk, of which `count` lanes count, in double */
+/* The sum of the first `count` lanes of a chunk, in double */
 static double NF_(sum_of)(NF_T *x, int count)
 {
     enum { WAYS = 16 };
@@ -124,13 +125,13 @@ static double NF_(sum_of)(NF_T *x, int count)
         for (int w = 0; w < WAYS; w++)
             sum[w] += (double)x[i + w];
     }
-    for (int half = WAYS / 2; half > 0; half /= 2) /* in pairs: one after the other each would wait for the last */
+    for (int half = WAYS / 2; half > 0; half /= 2) /* in pairs: in sequence each sum would wait for the last */
         for (int w = 0; w < half; w++)
             sum[w] += sum[w + half];
     return sum[0];
 }
 
-/* Row i and columns j ... of the matrix: what the weights make of them is added to the sums. */
+/* Adds the weighted derivatives of row i, columns j ... of the matrix to the sums. */
 static void NF_(add_up)(const nf_gradient *map, const nf_grid *grid, NF_(tape) *tape, int64_t i, int64_t j, int count)
 {
     const nf_program *program = map->limit.program;
@@ -151,7 +152,7 @@ static void NF_(add_up)(const nf_gradient *map, const nf_grid *grid, NF_(tape) *
     }
 }
 
-/* The same place of the matrices of derivatives */
+/* Writes the same place of the matrices of derivatives. */
 static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF_(tape) *tape, int64_t i, int64_t j,
                            int count)
 {
@@ -190,7 +191,7 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
             const NF_T *products = (const NF_T *)inner + (int64_t)i * tile->ld + j;
             const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
             const int skip =
-                diagonal && i >= j ? i + 1 - j : 0; /* what is below the diagonal, and it itself: points.c */
+                diagonal && i >= j ? i + 1 - j : 0; /* below the diagonal, and the diagonal itself: points.c */
             NF_SIMD
             for (int k = 0; k < NF_LANES; k++) {
                 tape->sigma[k] = products[k];

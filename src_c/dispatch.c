@@ -1,4 +1,4 @@
-/* dispatch.c: which instruction set runs.  Decided once, by what is compiled in, the CPU and NTKFAST_ISA. */
+/* dispatch.c: the choice of the instruction set, made once from what is compiled in, the CPU and NTKFAST_ISA. */
 #include <stdlib.h>
 #include <string.h>
 

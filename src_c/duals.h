@@ -1,39 +1,39 @@
 /* duals.h: the instructions of a kernel program, one C function each, for one chunk of lanes.
  *
  * Included once per precision.  Every function has the same arguments:
- *     rates       a constant for the compiler: whether the rates are wanted
+ *     rates       a compile-time constant: whether the rates are needed
  *     in          the instruction and its parameters
  *     row         point table entries of the one row point:  row[k*NF_NEXT], k-th number of this instruction
  *     col         those of the NF_WIDTH column points:       col[k*NF_NEXT + i]
  *     sigma, theta  (NF_WIDTH) the pair state; they may not overlap each other or the tables
  *     p           where rates go
- * It makes value = E[phi(u)phi(v)] and slope = E[phi'(u)phi'(v)], where (u,v) is Gaussian with variances q1 (row), q2
- * (column) and covariance sigma, and hands them to NF_SET: without rates, the instruction's layer takes them in place
- * (sigma <- value, theta <- slope theta, then the four numbers); with rates, sigma stays, theta is NULL, and p receives
- * value, slope and the partial derivatives given to NF_RATES, all from the same formulas.  program.h makes both.
+ * It computes value = E[phi(u)phi(v)] and slope = E[phi'(u)phi'(v)], where (u,v) is Gaussian with variances q1 (row),
+ * q2 (column) and covariance sigma, and passes them to NF_SET.  Without rates, the instruction's layer is applied in
+ * place (sigma <- value, theta <- slope theta, then the four numbers); with rates, sigma is unchanged, theta is NULL,
+ * and p receives value, slope and the partial derivatives passed to NF_RATES, all from the same formulas.  program.h
+ * instantiates both.
  *
  * Number 0 of a dual is 1/sqrt(q); a point of variance 0 has 0 there and so correlates with nothing.
  * f_point(in, q, rows, number): the other numbers of a dual for one point of variance q; written once, in long double.
  */
 #define NF_INLINE static inline __attribute__((always_inline))
 
-/* The rates of a pair, each at fixed other arguments of (q1, q2, c), c the covariance.  What is infinite at |rho| = 1
- * counts as 0 there: it multiplies the change of rho, and a point that correlates perfectly with another goes on to do
- * so. */
+/* The rates of a pair: partial derivatives with respect to (q1, q2, c), c the covariance.  Those that are infinite at
+ * |rho| = 1 count as 0 there: they multiply the change of rho, and a perfect correlation remains perfect. */
 typedef struct {
     NF_T value[NF_WIDTH], slope[NF_WIDTH];            /* E[phi phi], E[phi' phi'] */
     NF_T price[NF_WIDTH];                             /* d value/dc: the slope, unless phi jumps */
     NF_T bend[NF_WIDTH];                              /* d slope/dc = E[phi'' phi''] */
-    NF_T value_row[NF_WIDTH], value_column[NF_WIDTH]; /* q1 d value/dq1 = q1 E[phi''(u) phi(v)]/2, and of q2 */
-    NF_T slope_row[NF_WIDTH], slope_column[NF_WIDTH]; /* the same of the slope */
+    NF_T value_row[NF_WIDTH], value_column[NF_WIDTH]; /* q1 d value/dq1 = q1 E[phi''(u) phi(v)]/2, and for q2 */
+    NF_T slope_row[NF_WIDTH], slope_column[NF_WIDTH]; /* the same for the slope */
 } NF_(partials);
 
 #define NF_PAIR const nf_instr *in, const NF_T *row, const NF_T *col, NF_T *restrict sigma
 #define NF_ARGS const int rates, NF_PAIR, NF_T *restrict theta, NF_(partials) *restrict p
 
-/* |rho|; its sign is that of sigma.  Rounding may push a correlation past 1, which the layers after would amplify: that
- * counts as 1, and so does what the four roundings in it cannot tell from 1, for the sake of pairs that are exactly
- * there.  Multiplied in this order nothing overflows, however small the variances are. */
+/* |rho|; its sign is that of sigma.  Rounding may push a correlation past 1, which later layers would amplify: it then
+ * counts as 1, and so does one that equals 1 to within its four roundings, so that pairs that are exactly there are
+ * treated as such.  Multiplied in this order nothing overflows, however small the variances are. */
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
 #define NF_ABS_RHO(i) ((NF_T)(row[0] > 0))
 #else
@@ -44,7 +44,7 @@ static inline NF_T NF_(at_most_one)(NF_T r)
     return r >= 1 - 2 * NF_EPSILON ? 1 : r;
 }
 
-/* The affine layer that every instruction ends with, and what becomes of lane i */
+/* The affine layer that every instruction ends with, and its application to lane i */
 #define NF_LAYER                                                                                                       \
     const NF_T a_ = (NF_T)in->layer[0], b_ = (NF_T)in->layer[1], c_ = (NF_T)in->layer[2], d_ = (NF_T)in->layer[3];
 #define NF_ADVANCE(i, value, slope)                                                                                    \
@@ -62,7 +62,7 @@ static inline NF_T NF_(at_most_one)(NF_T r)
             NF_ADVANCE(i, value_is, slope_is);                                                                         \
         }                                                                                                              \
     } while (0)
-/* The partial derivatives, in the order of the struct; after NF_SET, which then leaves sigma as it is */
+/* The partial derivatives, in the order of the struct; after NF_SET, which then leaves sigma unchanged */
 #define NF_RATES(i, price_is, bend_is, value_row_is, value_column_is, slope_row_is, slope_column_is)                   \
     do {                                                                                                               \
         if (rates) {                                                                                                   \
@@ -91,8 +91,8 @@ NF_INLINE void NF_(affine)(NF_ARGS)
  * With rho = sin(alpha):  E[phi' phi'] = (a+b)^2/4 + (a-b)^2 alpha / 2 pi
  *                         E[phi phi]   = sqrt(q1 q2) (rho E[phi' phi'] + (a-b)^2 cos(alpha) / 2 pi)
  * Cho & Saul (2009), arc-cosine kernel of order 1.  angle is |alpha|.
- * phi is homogeneous of degree n, so by Euler  q dK/dq = (n K - c K_c)/2,  q dK_c/dq = ((n-1) K_c - c K_cc)/2 for both
- * q; for n = 1:  K - c K_c = std1 std2 (a-b)^2 cos(alpha)/2 pi,  K_cc = (a-b)^2/(2 pi cos(alpha) std1 std2).
+ * phi is homogeneous of degree n, so by Euler's theorem  q dK/dq = (n K - c K_c)/2,  q dK_c/dq = ((n-1) K_c - c K_cc)/2
+ * for both q; for n = 1:  K - c K_c = std1 std2 (a-b)^2 cos(alpha)/2 pi,  K_cc = (a-b)^2/(2 pi cos(alpha) std1 std2).
  * numbers: 1/sqrt(q), sqrt(q) */
 NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
 {
@@ -117,7 +117,7 @@ NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
     }
 }
 
-/* 1 - s^2 for s = rho e1 e2 and e^2 + g^2 = 1: a sum of positive terms, nothing cancels at large q */
+/* 1 - s^2 for s = rho e1 e2 and e^2 + g^2 = 1: a sum of positive terms, so that nothing cancels at large q */
 NF_INLINE NF_T NF_(one_minus_square)(NF_T r, NF_T e1, NF_T g1, NF_T e2, NF_T g2)
 {
     return g1 * g1 + e1 * e1 * (g2 * g2 + e2 * e2 * ((1 - r) * (1 + r))) + NF_TINY;
@@ -288,8 +288,8 @@ NF_INLINE void NF_(gaussian)(NF_ARGS)
 /* phi(x) = max(x, 0)^n for n = 0 .. 5.  With theta = arccos rho,
  *     E[phi phi] = (q1 q2)^(n/2) J_n(theta)/2 pi,   J_n = P_n(rho) sin theta + Q_n(rho) (pi - theta)
  * times a plus k, the parameters being (n, a, k): the sign function is 4 J_0/2 pi - 1.  J_n is `angular`; the dual of
- * the derivative is n^2 times that of n-1, for n = 0 (a step) 0 by convention.  Cho & Saul (2009).  Rates by Euler, as
- * those of piecewise_linear.   numbers: 1/sqrt(q), sqrt(q) */
+ * the derivative is n^2 times that of n-1, for n = 0 (a step) 0 by convention.  Cho & Saul (2009).  Rates by Euler's
+ * theorem, as for piecewise_linear.   numbers: 1/sqrt(q), sqrt(q) */
 NF_INLINE NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
 {
     const NF_T r2 = rho * rho;
@@ -310,7 +310,7 @@ NF_INLINE NF_T NF_(angular)(const int n, NF_T rho, NF_T sine, NF_T rest)
     return 0;
 }
 
-/* x^n for n = 0 .. 5, a constant for the compiler; 1 for n < 0 */
+/* x^n for n = 0 .. 5, a compile-time constant; 1 for n < 0 */
 NF_INLINE NF_T NF_(power)(const int n, NF_T x)
 {
     const NF_T x2 = n > 1 ? x * x : 1;
@@ -372,7 +372,8 @@ NF_INLINE void NF_(layer_norm)(NF_ARGS)
     }
 }
 
-/* Masks that are independent for each point: they raise the diagonal by 1/(1-rate), the parameter, and nothing else. */
+/* Masks that are independent for each point: they multiply the diagonal by 1/(1-rate), the parameter, and change
+ * nothing else. */
 NF_INLINE void NF_(dropout)(NF_ARGS)
 {
     const NF_T scale = NF_PRECISION == 80 ? (NF_T)in->param[0] : 1;

@@ -1,4 +1,4 @@
-/* kernels.h: all that is compiled once per instruction set.  An isa_*.c file defines NF_ISA and includes this. */
+/* kernels.h: everything compiled once per instruction set.  An isa_*.c file defines NF_ISA and includes this. */
 #include <float.h>
 #include <math.h>
 #include <string.h>

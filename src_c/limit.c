@@ -1,4 +1,4 @@
-/* limit.c: the map of the limit kernels.  BLAS makes the inner products of a rectangle, the program runs over them. */
+/* limit.c: the map of the limit kernels.  BLAS computes the inner products of a rectangle; the program follows. */
 #include "ntkfast.h"
 
 #define SET_DIAGONAL(T)                                                                                                \

@@ -1,6 +1,6 @@
 """The polynomials of vecmath.h: minimax fits by Remez exchange, in 60 digits.
 
-Run it to see the coefficients and the errors that they leave:  python src_c/minimax.py   (needs mpmath)
+Run it to see the coefficients and their errors:  python src_c/minimax.py   (needs mpmath)
 """
 
 import mpmath as mp
@@ -9,7 +9,7 @@ mp.mp.dps = 60
 
 
 def asin_core(z):
-    """(asin(√z)/√z - 1)/z: what is left of asin after its first term."""
+    """(asin(√z)/√z - 1)/z: the rest of asin after its first term."""
     if z < mp.mpf("1e-20"):
         return mp.mpf(1) / 6
     root = mp.sqrt(z)
@@ -62,7 +62,7 @@ def _extrema(error, a, b, m):
 def main():
     half, eighth = mp.mpf("0.50005"), mp.sin(mp.pi / 8) ** 2 * mp.mpf("1.001")
 
-    def relative(z):  # of asin; floored near 0, where the first term is all
+    def relative(z):  # of asin; floored near 0, where the first term dominates
         return max(z, mp.mpf("0.02")) / (1 + z * asin_core(z))
 
     def absolute(z):

@@ -1,4 +1,4 @@
-/* near.h: duals where the Hermite series does not reach, one pair at a time, in double.  Included once per instruction
+/* near.h: duals beyond the reach of the Hermite series, one pair at a time, in double.  Included once per instruction
  * set, before series.h.
  */
 #ifndef NF_NEAR_H
@@ -17,7 +17,7 @@ enum { NEAR_ORDER = 16 };
 #undef NEAR_T
 #undef NEAR_
 
-/* 1/sqrt(q), E phi and its derivative by log q */
+/* 1/sqrt(q), E phi and its derivative with respect to log q */
 typedef struct {
     double inverse, mean, mean_rate;
 } nf_near_point;
@@ -49,20 +49,21 @@ static void chebyshev(int n, double x, double *t, double *rate)
     }
 }
 
-/* A dual, and its derivatives by log q1, theta = arccos |rho| and log q2 at fixed others */
+/* A dual, and its partial derivatives with respect to log q1, theta = arccos |rho| and log q2 */
 typedef struct {
     double of, row, theta, column;
 } nf_near;
 
-/* A table with the numbers of one row put in, for the other pairs of that row: its Chebyshev polynomials in xi1, or their
- * derivatives, summed over.  A chunk of columns needs a few of them, a pair alone would cost ten times as much. */
+/* A table specialised to one row, for all pairs of that row: its Chebyshev polynomials in xi1, or their derivatives,
+ * are summed over.  A chunk of columns needs only a few of these; done for each pair, it would cost ten times as
+ * much. */
 enum { NF_NEAR_SLOTS = 8 };
 typedef struct {
     const double *block;
     double value[2][NF_MAX_NEAR][NF_MAX_NEAR], rate[2][NF_MAX_NEAR][NF_MAX_NEAR];
 } nf_near_slot;
 typedef struct {
-    int n; /* tables put in so far; the slots are used in turn */
+    int n; /* tables specialised so far; the slots are used in turn */
     nf_near_slot slots[NF_NEAR_SLOTS];
 } nf_near_row;
 
@@ -91,8 +92,8 @@ near_slot(const int rates, nf_near_row *row, const nf_panels *phi, const double 
     return slot;
 }
 
-/* The tables at a pair: sum[0] is E[phi phi], sum[1] is E[phi' phi'].  rates, a constant for the compiler: whether the
- * derivatives are wanted.  row: of all pairs with this x.  0: there is no table, and nothing is changed. */
+/* The tables at a pair: sum[0] is E[phi phi], sum[1] is E[phi' phi'].  rates, a compile-time constant: whether the
+ * derivatives are needed.  row: for all pairs with this x.  0: there is no table, and nothing is changed. */
 static inline __attribute__((always_inline)) int near_panels(const int rates, const nf_panels *phi, nf_near_point x,
                                                              nf_near_point y, double rho, nf_near_row *row,
                                                              nf_near *sum)
@@ -118,7 +119,7 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
     for (int w = 0; w < 2; w++) {
         double inner[NF_MAX_NEAR] = {0}, turned[NF_MAX_NEAR] = {0}, moved[NF_MAX_NEAR] = {0};
         for (int l = 0; l < m; l++)
-            for (int j = 0; j < NF_MAX_NEAR; j++) { /* zeros behind the last coefficient */
+            for (int j = 0; j < NF_MAX_NEAR; j++) { /* zeros after the last coefficient */
                 inner[j] += t[l] * slot->value[w][l][j];
                 if (rates) {
                     turned[j] += d[l] * slot->value[w][l][j];
@@ -141,7 +142,7 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
         sum[w].column *= s2 < 1 ? 0 : by_log;
         sum[w].theta *= 2 / width;
     }
-    if (s1 < 1 || s2 < 1) { /* phi(u) = zero + s1 (phi(u/s1) - zero), and so phi(v) */
+    if (s1 < 1 || s2 < 1) { /* phi(u) = zero + s1 (phi(u/s1) - zero), and likewise phi(v) */
         nf_near *value = &sum[0];
         value->of = zero * (zero + m1 + m2) + s1 * s2 * (value->of - zero * (zero + m1 / s1 + m2 / s2));
         if (rates) {
@@ -173,7 +174,7 @@ static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, doub
     return 1;
 }
 
-/* Of a piecewise linear phi, with s1 = std of u, by Price's theorem and by parts: the kinks t_i with jumps c_i give
+/* For a piecewise linear phi, with s1 = std of u, by Price's theorem and by parts: the kinks t_i with jumps c_i give
  *     q1 dK/dq1 = q1/2 sum_i c_i p(t_i) E[phi(v) | u = t_i],   dK'/dc = sum_i c_i p(t_i) sum_j c_j p(t_j | u = t_i)
  *     q1 dK'/dq1 = 1/2 sum_i c_i p(t_i) (t_i E[phi'(v) | u = t_i] - c sum_j c_j p(t_j | u = t_i))
  * p the densities of u, and of v given u.  rate: these three, in the order value, slope, dK'/dc. */

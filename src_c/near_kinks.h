@@ -1,11 +1,12 @@
 /* near_kinks.h: the closed form near |rho| = 1 for a piecewise linear phi, one pair at a time.  Included by near.h for
- * double and for long double: its sums cancel to max(q) times their rounding.
+ * double and for long double: through cancellation its sums lose max(q) times their rounding.
  *
  * With theta = arccos |rho|, s = sin theta, a_i = t_i/sqrt(q1), b_j = t_j/sqrt(q2), Price's theorem twice gives
  *     K'(theta) = K'(0) - int_0^theta g,   K(theta) = K(0) - sqrt(q1 q2) (K'(0) (1 - cos theta) - int_0^theta
  *     (cos x - cos theta) g(x) dx),   g(x) = sum_ij c_i c_j / 2 pi exp(-(a-b)^2/(2 sin^2 x) - ab/(1 + cos x))
- * where K' is the dual of phi'.  With y = sin x the second factor of exp is a power series in y^2 and the first leaves
- * int_0^s y^2k exp(-(a-b)^2/2y^2) dy, which has a recurrence in k.  A negative rho turns phi(v) into phi(-v').
+ * where K' is the dual of phi'.  With y = sin x the second factor of exp is a power series in y^2, and with the first
+ * the integrals int_0^s y^2k exp(-(a-b)^2/2y^2) dy remain, which have a recurrence in k.  A negative rho turns phi(v)
+ * into phi(-v').
  */
 static inline NEAR_T NEAR_(density)(NEAR_T x)
 {
@@ -35,7 +36,7 @@ static void NEAR_(corner)(NEAR_T a, NEAR_T b, NEAR_T s, NEAR_T *plain, NEAR_T *w
     const NEAR_T scale = (NEAR_T)0.159154943091895335769L * exp(-(NEAR_T)0.5 * product);
     if (edge == 0 || scale == 0)
         return;
-    NEAR_T series[NEAR_ORDER], root = 1, total = 0; /* of exp(-ab/(1+cos)), and that over cos = sqrt(1-w) */
+    NEAR_T series[NEAR_ORDER], root = 1, total = 0; /* of exp(-ab/(1+cos)), and of that divided by cos = sqrt(1-w) */
     NEAR_T moment = s * edge - fabs(d) * (NEAR_T)2.506628274631000502415765L * NEAR_(upper_tail)(fabs(d) / s);
     NEAR_T power = s;
     NEAR_T inverse_root[NEAR_ORDER];

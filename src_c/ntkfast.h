@@ -1,7 +1,7 @@
 /* ntkfast.h: the whole C interface of the engine.
  *
  * A kernel program is a list of instructions that act on the pair state (sigma, theta) of one entry of an N x M
- * matrix.  Every dual needs, beside the pair, a few numbers of each of the two points: they are computed once
+ * matrix.  Besides the pair, every dual needs a few numbers of each of the two points: they are computed once
  * (nf_points) and kept in a point table, one row per number, one column per point.
  *
  *     nf_norms   squared norms of the rows of X                         N x d        -> N
@@ -9,12 +9,12 @@
  *     nf_dual    one dual at given variances and covariances
  *     nf_run     the tile driver: a map fills rectangles, a sink takes them
  *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
- *     nf_tangent the map of the empirical kernels: two GEMMs a term, their Hadamard product
+ *     nf_tangent the map of the empirical kernels: two GEMMs per term, their Hadamard product
  *     nf_gradient the map of their derivatives: backwards through the program
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
  *     nf_vectors the sink that multiplies with vectors and keeps no matrix
  *
- * No Python, no NumPy, no BLAS header: GEMM comes in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
+ * No Python, no NumPy, no BLAS header: GEMM is passed in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
  * Proposition 1 and Theorem 1.
  */
 #ifndef NTKFAST_H
@@ -26,7 +26,7 @@
 typedef enum {
     NF_OK = 0,
     NF_STOPPED = 1,   /* the watch asked to stop (Ctrl-C) or the sink refused a tile */
-    NF_NO_MEMORY = 2, /* scratch of the tiles could not be had */
+    NF_NO_MEMORY = 2, /* the scratch memory of the tiles could not be allocated */
 } nf_status;
 
 typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
@@ -35,9 +35,9 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 
 /* The registry: one line per instruction.  X(NAME, name, function, parameters, rows of the point table)
  * `function` acts on one chunk of pairs (duals.h, series.h); the rows of a dual for one point come from name_point
- * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: as many rows as the
- * instruction says.  Branches work on a stack of pair states: PUSH copies the state onto it, SWAP exchanges the state
- * with the top, and ADD and MULTIPLY take the top (s, t) off,
+ * (duals.h, series_points.h).  Its first row is 1/sqrt(q), q = Sigma(x,x), filled by nf_points.  VARIES: the data of
+ * the instruction determine the number of rows.  Branches work on a stack of pair states: PUSH copies the state onto
+ * it, SWAP exchanges the state with the top, and ADD and MULTIPLY pop the top (s, t),
  *     ADD w:     theta <- theta + w t,              sigma <- sigma + w s
  *     MULTIPLY:  theta <- theta s + sigma t,        sigma <- sigma s */
 #define NF_STRUCTURE(X)                                                                                                \
@@ -73,13 +73,13 @@ typedef struct {
 } nf_op_info;
 extern const nf_op_info nf_ops[NF_N_OPS];
 
-/* By how much the instruction changes the height of the stack */
+/* The change of the stack's height by the instruction. */
 static inline int nf_stacks(int op)
 {
     return (op == NF_PUSH) - (op == NF_ADD || op == NF_MULTIPLY);
 }
 
-/* One instruction: what it is, then the affine layer (a, b, c, d) that follows it,
+/* One instruction: its operation, then the affine layer (a, b, c, d) that follows it,
  *     a dual:   theta <- theta E[phi'(u) phi'(v)],  sigma <- E[phi(u) phi(v)];   AFFINE: nothing
  *     layer:    theta <- a theta + c sigma + d,  then  sigma <- a sigma + b
  * Before the first instruction sigma = x.x' and theta = 0.  row: first row in the point table.
@@ -93,12 +93,12 @@ typedef struct {
 /* ---- Hermite series ------------------------------------------------------------------------------------- */
 
 /* E[phi(u) phi(v)] = sum_k a_k(q1) a_k(q2) rho^k (Mehler's formula), with a_k(q) = E[phi(sqrt(q) z) h_k(z)], h_k the
- * normalised Hermite polynomials; E[phi' phi'] is its derivative by the covariance.  Rows of a point: 1/sqrt(q), the
- * same or (q = 0) of a tiny q, the even a_k, the odd a_k; if `slopes`, also the even and odd b_k of phi' itself, for a
- * phi with jumps, whose Price derivative would hold deltas.
+ * normalised Hermite polynomials; E[phi' phi'] is its derivative with respect to the covariance.  Rows of a point:
+ * 1/sqrt(q), the same again (for q = 0, that of a tiny q), the even a_k, the odd a_k; if `slopes`, also the even and
+ * odd b_k of phi' itself, for a phi with jumps, whose Price derivative would contain delta functions.
  *
  * terms[2b] even and terms[2b+1] odd ones, multiples of NF_STEP, are enough for |rho| between b/NF_BINS and
- * (b+1)/NF_BINS, up to `reach`.  Beyond that comes the near field: kinks have it in closed form, panels as tables. */
+ * (b+1)/NF_BINS, up to `reach`.  Beyond that is the near field: kinks have it in closed form, panels as tables. */
 enum { NF_BINS = 64, NF_STEP = 2 };
 typedef struct {
     int even, odd, slopes;
@@ -128,8 +128,8 @@ typedef struct {
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
  * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
  * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
- * and edge[k+1], and xi2.  missing: [n][n], set to 1 where a pair of points needed a block that is not there; the
- * series stands in for it. */
+ * and edge[k+1], and xi2.  missing: [n][n], set to 1 where a pair of points needed a block that does not exist; the
+ * series is used in its place. */
 typedef struct {
     nf_terms terms;
     int first, n, degree, per_unit;
@@ -145,13 +145,13 @@ typedef struct {
 typedef struct {
     const nf_instr *code;
     int n, n_rows; /* instructions; rows of the point table, all instructions together */
-    int nesting;   /* how high the stack grows */
+    int nesting;   /* the largest height of the stack */
     int last_dual; /* a E[phi' phi'] of this instruction is the output "dot"; -1: there is none */
 } nf_program;
 
 /* ---- points --------------------------------------------------------------------------------------------- */
 
-/* Point tables are read NF_LANES points at a time, so these stand together: blocks [n_rows][NF_LANES], the last one
+/* Point tables are read NF_LANES points at a time, so these are contiguous: blocks [n_rows][NF_LANES], the last one
  * padded.  Number r of point i is at nf_table_at(program, i) + r * NF_LANES. */
 enum { NF_LANES = 128 };
 static inline int64_t nf_table_at(const nf_program *program, int64_t i)
@@ -167,16 +167,16 @@ typedef enum { NF_Q = 0, NF_THETA, NF_SLOPE, NF_PEAK_Q, NF_PEAK_THETA, NF_STACK 
 
 /* Instructions first .. last of the program at the pairs (x_i, x_i), whose correlation is exactly 1, in long double.
  * state: rows ld_state apart, NF_STACK + 2 nesting of them; continued from what they hold: |x_i|^2 in NF_Q, else 0,
- * before the first instruction.  After the last: Sigma, Theta and "dot" of (x_i, x_i), and the largest numbers met on
- * the way; if these fit dtype, no pair of the points overflows.  table: of dtype, where the first of these points is
- * number `start`; NULL: not wanted.
+ * before the first instruction.  After the last: Sigma, Theta and "dot" of (x_i, x_i), and the largest intermediate
+ * numbers; if these fit dtype, no pair of the points overflows.  table: of dtype, where the first of these points is
+ * number `start`; NULL: not needed.
  * A standard deviation below the smallest normal number of dtype counts as zero: its point correlates with nothing.
  * Two points whose variances are both below it lose their correlation, since sigma is carried in dtype. */
 void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, int64_t start, int64_t n,
                long double *state, int64_t ld_state, void *table, int n_threads);
 
 /* The same pairs (x_i, x_i), for derivatives: numbers[k][r][i] at instruction k, its NF_RATES numbers r being Sigma and
- * Theta before it (after its sum or product, if it makes one), V = E[phi^2] and D = E[phi'^2], and q dV/dq and q dD/dq.
+ * Theta before it (after its sum or product, if it has one), V = E[phi^2] and D = E[phi'^2], and q dV/dq and q dD/dq.
  * q: |x_i|^2, n of them.  float64. */
 enum { NF_RATES = 6 };
 void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads);
@@ -193,8 +193,8 @@ enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
 
 enum { NF_SCRATCH = 2 };
 
-/* The matrix and how it is cut.  symmetric: n == m and only tiles on and above the diagonal are made.
- * The cut depends on the problem alone, never on threads, so that results do not either. */
+/* The matrix and its division into tiles.  symmetric: n == m and only tiles on and above the diagonal are computed.
+ * The division depends only on the problem, never on threads, so that results do not depend on threads either. */
 typedef struct {
     int64_t n, m;
     int tile; /* rows and columns of one rectangle, a multiple of NF_LANES */
@@ -202,9 +202,9 @@ typedef struct {
     nf_dtype dtype;
 } nf_grid;
 
-/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements a row (NULL: not asked for), and as many
- * scratch planes and bytes of `work` as the map wants.  number: its place in the order of the grid.  status: of the
- * whole run, for a sink that waits; not NF_OK: the run is over. */
+/* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements per row (NULL: not requested), and as
+ * many scratch planes and bytes of `work` as the map needs.  number: its place in the order of the grid.  status: of
+ * the whole run, for a sink that waits; not NF_OK: the run is over. */
 typedef struct {
     const nf_grid *grid;
     int64_t number, i0, j0;
@@ -218,8 +218,9 @@ static inline int nf_on_diagonal(const nf_tile *tile)
     return tile->grid->symmetric && tile->i0 == tile->j0;
 }
 
-/* A map fills a rectangle: open(self, tile, step) makes the products of all of it, in steps 0, 1, ... until it returns
- * 0; rows(self, tile, first, last) finishes some of its rows.  planes: which of the NF_PLANES it fills (bit mask). */
+/* A map fills a rectangle: open(self, tile, step) computes the products of all of it, in steps 0, 1, ... until it
+ * returns 0; rows(self, tile, first, last) finishes some of its rows.  planes: which of the NF_PLANES it fills (bit
+ * mask). */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
@@ -229,9 +230,9 @@ typedef struct {
     size_t work_bytes;
 } nf_map;
 
-/* A sink takes it: begin(self, tile) before anything is made; put(self, tile, first, last) takes rows away while they
- * are in cache; end(self, tile) when all of them were put.  Each may be NULL; nonzero: stop.  Maps and sinks are called
- * on any thread, for one tile by one thread. */
+/* A sink takes it: begin(self, tile) before anything is computed; put(self, tile, first, last) takes rows while they
+ * are in cache; end(self, tile) after all rows have been put.  Each may be NULL; nonzero: stop.  Maps and sinks are
+ * called on any thread, but each tile is handled by one thread. */
 typedef struct {
     int (*begin)(void *self, const nf_tile *tile);
     int (*put)(void *self, const nf_tile *tile, int first, int last);
@@ -248,7 +249,7 @@ typedef struct {
 
 int64_t nf_grid_tiles(const nf_grid *grid);
 
-/* Tiles number first .. last of the grid, in any order.  The memory is that of n_threads tiles. */
+/* Tiles number first .. last of the grid, in any order.  It takes the memory of n_threads tiles. */
 nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, int64_t last, const nf_watch *watch,
                  int n_threads);
 
@@ -277,10 +278,11 @@ typedef struct {
 void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t start,
                        int k, int keep, void *to);
 
-/* One step makes products over so many features at most: a long one is looked at for Ctrl-C on the way. */
+/* The most features that one step multiplies over: Ctrl-C is checked between the steps of a long product. */
 enum { NF_FEATURES = 1 << 15 };
 
-/* Copies what is above the diagonal of a tile on the diagonal of a symmetric matrix to below it: rows first .. last. */
+/* For a tile on the diagonal of a symmetric matrix: copies the entries above the diagonal to below it, rows first ..
+ * last. */
 void nf_mirror(nf_dtype dtype, void *plane, int64_t ld, int first, int last);
 
 /* ---- the limit kernels' map ----------------------------------------------------------------------------- */
@@ -296,24 +298,24 @@ typedef struct {
     int d;
     nf_side rows, columns;
     nf_blas blas;
-    const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each output asked for */
+    const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each requested output */
 } nf_limit;
 
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
-/* ---- derivatives by the layers' numbers ------------------------------------------------------------------ */
+/* ---- derivatives with respect to the layers' numbers ------------------------------------------------------ */
 
-/* For each pair the program runs forwards and then backwards (backward.h), from the derivative of a number
- * by the output to those by the four numbers of every layer, and by log q of both points before every dual.  One map:
- * its rows are open'ed as those of nf_limit; nothing goes to the sink.
+/* For each pair the program runs forwards and then backwards (backward.h), from the derivative of a number with respect
+ * to the output to those with respect to the four numbers of every layer, and to log q of both points before every
+ * dual.  It is a map whose rows are opened like those of nf_limit; nothing goes to the sink.
  *
  * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric, in
  * parts that are added up in a fixed order afterwards, T the tiles of a side:
- *     layers   [T rows][T columns][program->n][4]    by (a, b, c, d)
- *     by_row   [T columns][program->n][n]            by log q of each row's point
- *     by_column  [T rows][program->n][m]             of each column's
- * All are added to.
+ *     layers   [T rows][T columns][program->n][4]    with respect to (a, b, c, d)
+ *     by_row   [T columns][program->n][n]            with respect to log q of each row's point
+ *     by_column  [T rows][program->n][m]             with respect to log q of each column's point
+ * Results are added to all of them.
  *
  * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, whose numbers at instruction
  * at[p] change at the rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j]
@@ -330,7 +332,7 @@ typedef struct {
     void *matrices;
 } nf_gradient;
 
-/* Chunks of NF_LANES numbers that a row leaves on the way forwards: once, and for each instruction. */
+/* Chunks of NF_LANES numbers that the forward pass of a row leaves: once, and for each instruction. */
 enum { NF_TAPE_HEAD = 2 + 2 * NF_MAX_NESTING, NF_TAPE_STEP = 9 };
 size_t nf_gradient_bytes(const nf_program *program); /* of `work` */
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
@@ -338,8 +340,8 @@ void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */
 
 /* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0:
- * the factor is 1), and b.b' is the sum over `n_b` arrays, array k standing k * b_rows_step or k * b_columns_step
- * elements behind the first. */
+ * the factor is 1), and b.b' is the sum over `n_b` arrays, array k being k * b_rows_step or k * b_columns_step elements
+ * after the first. */
 typedef struct {
     nf_points_view a_rows, a_columns, b_rows, b_columns;
     int64_t d_a, d_b, n_b, b_rows_step, b_columns_step;
@@ -359,7 +361,7 @@ void nf_tangent_rows(const void *self, nf_tile *tile, int first, int last);
 /* ---- the array sink ------------------------------------------------------------------------------------- */
 
 /* base[p]: element (0,0) of output p; strides in elements.  The tiles of a symmetric matrix are written mirrored as
- * well.  stream: write past the caches, for outputs that are larger than they are. */
+ * well.  stream: bypass the caches, for outputs that are larger than they are. */
 typedef struct {
     int stream;
     void *base[NF_PLANES];
@@ -372,9 +374,9 @@ int nf_array_end(void *self, const nf_tile *tile);
 /* ---- the sink of products with vectors -------------------------------------------------------------------- */
 
 /* sum <- sum + K v for `n_panels` panels of `width` vectors side by side, 1 or NF_PANEL of them, in double: v is
- * [n_panels][m][width], sum [n_panels][n][width].  Of a symmetric matrix a tile serves for its mirror image too.
- * Nothing of the size of the matrix is kept: each tile leaves its part in a slot, and the parts are added in the order
- * of the tiles, so that the bits do not depend on threads.  plane: which output. */
+ * [n_panels][m][width], sum [n_panels][n][width].  In a symmetric matrix a tile also serves for its mirror image.
+ * Nothing of the size of the matrix is kept: each tile leaves its part in a slot, and the parts are added in tile
+ * order, so that the bits do not depend on threads.  plane: which output. */
 enum { NF_PANEL = 8 };
 typedef struct nf_queue nf_queue;
 typedef struct {
@@ -387,18 +389,18 @@ typedef struct {
 int nf_vectors_begin(void *self, const nf_tile *tile);
 int nf_vectors_put(void *self, const nf_tile *tile, int first, int last);
 int nf_vectors_end(void *self, const nf_tile *tile);
-size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* of the part of one tile */
+size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* for the part of one tile */
 
-/* ---- tiles in their order --------------------------------------------------------------------------------- */
+/* ---- tiles in order --------------------------------------------------------------------------------------- */
 
-/* Slots for what tiles leave behind, handed on in the order of the tiles from number `first` on, whatever the order in
- * which they are finished.  NULL: no memory. */
+/* Slots for partial results of tiles, passed on in tile order from number `first`, in whatever order the tiles are
+ * finished.  NULL: no memory. */
 nf_queue *nf_queue_new(int n_threads, int64_t first, size_t slot_bytes);
 void nf_queue_free(nf_queue *queue);
 /* The slot of this tile, zeroed; waits until it is free.  NULL: the run was stopped meanwhile. */
 void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
 void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
-/* This tile is done: take(self, tile, slot) for all tiles that are next, one after the other. */
+/* This tile is done: take(self, tile, slot) for all finished tiles that are next in order, one after the other. */
 void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
                     void (*take)(void *self, const nf_tile *tile, const void *slot), void *self);
 
@@ -408,7 +410,7 @@ void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
 typedef struct {
     const char *name;
     void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
-    /* Runs the program over some rows; tile->plane[k] for each output asked for, x.x' in `inner` (may alias). */
+    /* Runs the program over some rows; tile->plane[k] for each requested output, x.x' in `inner` (may alias). */
     void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
     void (*backward[2])(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner);
     /* One instruction over NF_LANES pairs: numbers of the row's point, of the columns', as in a table; sigma, theta. */
@@ -420,13 +422,13 @@ typedef struct {
                        const double *u, double *column_sums);
 } nf_isa;
 
-/* The table in use: the best that the CPU has, or the one named by NTKFAST_ISA=base|avx2|avx512.
+/* The table in use: the best that the CPU supports, or the one named by NTKFAST_ISA=base|avx2|avx512.
  * NULL: NTKFAST_ISA names one that is unknown, not compiled in or not supported by this CPU.
  * Call it once, from one thread, before anything else. */
 const nf_isa *nf_isa_in_use(void);
 
-/* From now on the table of this name; returns the one before, or NULL if there is none of this name here, and then
- * nothing changes.  For tests: not while any call of the engine runs, on any thread. */
+/* Switches to the table of this name; returns the previous one, or NULL if this name is not available, in which case
+ * nothing changes.  For tests only: not while any call of the engine runs, on any thread. */
 const nf_isa *nf_isa_use(const char *name);
 
 /* NULL-terminated: what is compiled in and supported here, best first. */

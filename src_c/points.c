@@ -1,7 +1,7 @@
 /* points.c: the program on the diagonal, and the point table: the numbers of each point that the pairs need.
  *
- * The instructions are those of duals.h, here in long double and one lane wide: 50 layers deep the diagonal keeps
- * 1e-14 in double because its own recursion is finer than that.
+ * The instructions are those of duals.h, here in long double and one lane wide: 50 layers deep the diagonal is accurate
+ * to 1e-14 in double because its recursion runs in higher precision.
  */
 #include <float.h>
 #include <math.h>
@@ -35,7 +35,7 @@ typedef void nf_point(const nf_instr *in, long double q, int rows, long double *
 #define NF_POINT(NAME, name, function, params, rows) [NF_##NAME] = name##_point,
 static nf_point *const point_functions[NF_N_OPS] = {NF_DUALS(NF_POINT)};
 
-/* rows == 0: only what the diagonal needs, which spares the coefficients of the series */
+/* rows == 0: only what the diagonal needs, without the coefficients of the series */
 static void numbers_of(const nf_instr *in, long double q, int rows, long double *number)
 {
     number[0] = q > 0 ? 1 / sqrtl(q) : 0;
@@ -77,7 +77,7 @@ static void branch(const nf_instr *in, int *height, long double *stack, int64_t 
     }
 }
 
-/* state: of this point, the next number ld further */
+/* state: of this point, its numbers ld apart */
 static void one_point(nf_dtype dtype, const nf_program *program, int first, int last, long double *state, int64_t ld,
                       int height, void *table, int64_t i)
 {
@@ -93,7 +93,7 @@ static void one_point(nf_dtype dtype, const nf_program *program, int first, int 
             if (s < least_std * least_std)
                 s = 0;
             numbers_of(in, s, table != NULL, number);
-            for (int p = 0; p < NF_MAX_PARAMS; p++) /* the constants of the duals are made of these */
+            for (int p = 0; p < NF_MAX_PARAMS; p++) /* the constants of the duals are computed from these */
                 peak_q = fmaxl(peak_q, 4 * in->param[p] * in->param[p]);
             for (int r = 0; table && r < in->n_rows; r++)
                 store(dtype, table, nf_table_at(program, i) + (in->row + r) * NF_LANES, number[r]);
@@ -125,7 +125,7 @@ void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, i
         one_point(dtype, program, first, last, state + i, ld_state, height, table, start + i);
 }
 
-/* The program on the diagonal once more, in one go, for nf_rates; `numbers` of this point are n apart. */
+/* The whole program on the diagonal again, for nf_rates; `numbers` of this point are n apart. */
 static void one_point_rates(const nf_program *program, long double q, long double *numbers, int64_t n)
 {
     long double t = 0, number[NF_MAX_ROWS + 2], stack[2 * NF_MAX_NESTING];

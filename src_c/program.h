@@ -1,6 +1,7 @@
-/* program.h: the instructions by their number.  Included once per precision, after duals.h and series.h.
+/* program.h: the instructions by number.  Included once per precision, after duals.h and series.h.
  *
- * Each function twice: instructions, over the pair state, and partials_of, which leave sigma as it is and fill p. */
+ * Each function twice: as instructions, which update the pair state, and as partials_of, which leave sigma unchanged
+ * and fill p. */
 typedef void NF_(instruction)(NF_PAIR, NF_T *restrict theta);
 typedef void NF_(differentiation)(NF_PAIR, NF_(partials) *restrict p);
 
@@ -24,7 +25,7 @@ static NF_(instruction) *const NF_(instructions)[NF_N_OPS] = {NF_STRUCTURE(NF_PO
 static NF_(differentiation) *const NF_(partials_of)[NF_N_OPS] = {NF_STRUCTURE(NF_POINTER) NF_DUALS(NF_POINTER)};
 #undef NF_POINTER
 
-/* dot = a E[phi' phi']: what the instruction multiplies theta by, sigma untouched */
+/* dot = a E[phi' phi']: the factor by which the instruction multiplies theta; sigma is unchanged */
 static void NF_(slope_of)(const nf_instr *in, const NF_T *row, const NF_T *col, const NF_T *sigma, NF_T *dot)
 {
     NF_T spare[NF_WIDTH];

@@ -1,7 +1,7 @@
-/* put.h: a rectangle leaves the cache.  Included once per precision by kernels.h.
+/* put.h: writing a rectangle to memory.  Included once per precision by kernels.h.
  *
- * A matrix larger than the caches is written past them (non-temporal stores): otherwise every line is read before it
- * is overwritten, which is half of the memory traffic.
+ * A matrix larger than the caches bypasses them (non-temporal stores): otherwise every line would be read before it is
+ * overwritten, which is half of the memory traffic.
  */
 #ifndef NF_PUT_H
 #define NF_PUT_H
@@ -41,7 +41,7 @@ static void put_run(char *to, const char *from, int64_t bytes, int stream)
 static void put_fence(void)
 {
 #ifdef __SSE2__
-    _mm_sfence(); /* non-temporal stores are seen by other threads after this */
+    _mm_sfence(); /* after this, other threads see the non-temporal stores */
 #endif
 }
 

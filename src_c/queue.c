@@ -1,4 +1,4 @@
-/* queue.c: what tiles leave behind, handed on in the order of the tiles: sums whose bits do not depend on threads. */
+/* queue.c: partial results of tiles, passed on in tile order, for sums whose bits do not depend on threads. */
 #define _POSIX_C_SOURCE 200809L
 
 #include <sched.h>
@@ -8,7 +8,7 @@
 
 #include "ntkfast.h"
 
-/* A tile waits for the one n_slots before it: with two slots a thread that hardly ever happens. */
+/* A tile waits for the one n_slots before it: with two slots per thread that hardly ever happens. */
 typedef struct {
     _Atomic int full;
     nf_tile tile;
@@ -75,7 +75,7 @@ void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
     entry *mine = &queue->entries[tile->number % queue->n_slots];
     mine->tile = *tile;
     mine->full = 1;
-    /* Whoever takes looks once more after giving up the flag: a tile that came meanwhile found it taken. */
+    /* The taking thread checks again after clearing the flag: a tile that finished meanwhile found the flag set. */
     for (entry *next = &queue->entries[queue->head % queue->n_slots]; next->full;
          next = &queue->entries[queue->head % queue->n_slots]) {
         if (atomic_flag_test_and_set(&queue->taking))

@@ -1,14 +1,14 @@
 /* rectangle.h: loops over rows and chunks of a rectangle.  Included once per precision by kernels.h. */
 
-/* A few rows of one chunk of columns: what the program acts on at a time.  Instruction by instruction, so that the
- * numbers of the columns, which may be many, come from L1 for all rows but the first. */
+/* A few rows of one chunk of columns, on which the program acts at a time: instruction by instruction, so that the
+ * numbers of the columns, which may be many, come from L1 for all rows except the first. */
 enum { NF_(ROWS) = 4 };
 typedef struct {
     NF_T sigma[NF_(ROWS)][NF_WIDTH], theta[NF_(ROWS)][NF_WIDTH], dot[NF_(ROWS)][NF_WIDTH];
     NF_T stack[NF_MAX_NESTING][NF_(ROWS)][2][NF_WIDTH];
 } NF_(block);
 
-/* What PUSH, SWAP, ADD and MULTIPLY do to a state, given their place of the stack; nothing for other instructions */
+/* What PUSH, SWAP, ADD and MULTIPLY do to a state, given their place on the stack; nothing for other instructions */
 static void NF_(branch)(const nf_instr *in, NF_T (*restrict top)[NF_WIDTH], NF_T *restrict sigma, NF_T *restrict theta)
 {
     if (in->op == NF_PUSH) {
@@ -38,7 +38,7 @@ static void NF_(branch)(const nf_instr *in, NF_T (*restrict top)[NF_WIDTH], NF_T
 }
 
 /* The whole program over n rows of a block, theta 0 and sigma x.x' on entry.
- * dot: whether a E[phi' phi'] of the last dual is wanted. */
+ * dot: whether a E[phi' phi'] of the last dual is needed. */
 static void NF_(run)(const nf_program *program, const NF_T *const *row, const NF_T *col, NF_(block) *b, int n, int dot)
 {
     int height = 0;
@@ -77,8 +77,7 @@ static void NF_(interpret)(const nf_limit *map, const nf_tile *tile, int first, 
                     b.theta[r][k] = 0;
                 }
                 for (int k = 0; diagonal && k < NF_LANES && j + k <= i + r; k++)
-                    b.sigma[r][k] =
-                        0; /* known: no need to find out what correlation 1 costs, nor to use the mirror image */
+                    b.sigma[r][k] = 0; /* known; |rho| = 1 would be costly, the mirror image useless */
             }
             NF_(run)(map->program, row, cols + nf_table_at(map->program, tile->j0 + j), &b, n,
                      tile->plane[NF_DOT] != NULL);

@@ -1,12 +1,12 @@
 /* series.h: the instruction that sums a Hermite series (nf_terms in ntkfast.h), for one chunk of lanes.
  *
  * Included once per precision, after duals.h.  The sums run over x = rho^2, even and odd terms apart, by Horner's rule
- * with its derivative: three operations a term and lane, four vectors at a time so that the units are busy.  How many
- * terms is decided for each chunk, from its largest |rho|: for each block of it the branches would cost more than the
- * terms.  Where all columns have one variance, the coefficients are products once for all of them.  Lanes whose
- * correlation is beyond the reach of the series are done again one by one (near.h).
+ * with its derivative: three operations per term and lane, four vectors at a time so that the units are busy.  The
+ * number of terms is chosen for each chunk, from its largest |rho|: choosing per block, mispredicted branches would
+ * cost more than the terms saved.  If all columns have the same variance, the products of coefficients are formed once
+ * for all of them.  Lanes whose correlation is beyond the reach of the series are recomputed one by one (near.h).
  *
- * Rates take other sums: series_rates.h has them, series_points.h those of the diagonal.
+ * Rates need other sums: series_rates.h has them, series_points.h those of the diagonal.
  */
 static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p);
 
@@ -24,8 +24,8 @@ typedef struct {
     NF_(vector) sum[4], slope[4];
 } NF_(sums);
 
-/* sum = sum_k row[k] col[k] x^k over k < n, slope its derivative with respect to x (if wanted), for one block of lanes.
- * n is a multiple of NF_STEP: few rounds of the loop, so that its end is foreseen.
+/* sum = sum_k row[k] col[k] x^k over k < n, slope its derivative with respect to x (if needed), for one block of lanes.
+ * n is a multiple of NF_STEP: the loop has few rounds, so that its end is predicted.
  * same: all columns have the same numbers, and row holds the products. */
 NF_INLINE NF_(sums)
     NF_(horner)(const int same, const int wanted, int n, const NF_T *row, const NF_T *col, const NF_(vector) *x)
@@ -50,14 +50,14 @@ NF_INLINE NF_(sums)
     return s;
 }
 
-/* What the loop over blocks needs to know; even and odd: the numbers of the row, or products (same). */
+/* The inputs of the loop over blocks; even and odd: the numbers of the row, or products (same). */
 typedef struct {
     const nf_terms *terms;
     const NF_T *even, *odd, *col_even, *col_odd;
 } NF_(series_rows);
 
-/* E[phi phi] and E[phi' phi'] of a chunk from rho, by so many terms.  Constant for the compiler: same, the parities
- * that phi has, and whether the b_k stand apart. */
+/* E[phi phi] and E[phi' phi'] of a chunk from rho, with this many terms.  Compile-time constants: same, the parities
+ * that phi has, and whether the b_k are stored separately. */
 NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int has_odd, const int apart,
                                  NF_(series_rows) in, int n_even, int n_odd, NF_T scale, const NF_T *scales,
                                  const NF_T *rho, NF_T *value, NF_T *slope)
@@ -94,7 +94,7 @@ NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int h
             if (apart)
                 price = be.sum[v] + r[v] * bo.sum[v];
             else
-                price = price * scale * over; /* one after the other: together they may overflow */
+                price = price * scale * over; /* one after the other: their product may overflow */
             *(NF_(vector) *)(value + i + v * NF_(VECTOR)) = total;
             *(NF_(vector) *)(slope + i + v * NF_(VECTOR)) = price;
         }
@@ -166,7 +166,7 @@ static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 
 #else
 
-/* On the diagonal the point functions leave E phi^2 and E phi'^2 behind the rows of the table. */
+/* On the diagonal the point functions leave E phi^2 and E phi'^2 after the rows of the table. */
 static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 {
     (void)col;

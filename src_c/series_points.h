@@ -1,10 +1,10 @@
 /* series_points.h: the numbers of one point for the instructions that sum a Hermite series (series.h).
  *
- * Included by points.c, in long double.  f_point leaves the rows of the point table, and behind them what the diagonal
+ * Included by points.c, in long double.  f_point writes the rows of the point table, and after them what the diagonal
  * needs: V = E[phi^2] and D = E[phi'^2].  f_rate: their derivatives with respect to log q.
  */
 
-/* A standard deviation for the point of variance 0: the slope of phi at 0 is a_1 over it. */
+/* A standard deviation for the point of variance 0: the slope of phi at 0 is a_1 divided by it. */
 #define SOME_STD 1e-15L
 
 /* Where a_k goes among the numbers of a point: even ones first. */
@@ -59,8 +59,8 @@ static void polynomial_point(const nf_instr *in, long double q, int rows, long d
     number[in->n_rows + 1] = slope / (s * s);
 }
 
-/* int_low^high p f, for a polynomial f = (u + v z)^2 of one sign and an interval so short that p is smooth on it: in
- * closed form its terms would cancel. */
+/* int_low^high p f, for a polynomial f = (u + v z)^2 of one sign and an interval so short that p is smooth on it: the
+ * terms of the closed form would cancel. */
 static long double short_piece(long double u, long double v, long double low, long double high)
 {
     static const long double x[3] = {0.238619186083196908630501721681L, 0.661209386466264513661399595020L,
@@ -207,7 +207,7 @@ static void series_point(const nf_instr *in, long double q, int rows, long doubl
 
 /* rate[0] and rate[1]: q dV/dq and q dD/dq of a point, from q and its numbers */
 
-/* q da_k/dq by the powers of sqrt(q) in a_k */
+/* q da_k/dq from the powers of sqrt(q) in a_k */
 static void polynomial_rate(const nf_instr *in, long double q, const long double *number, long double *rate)
 {
     const nf_polynomial *phi = in->data;

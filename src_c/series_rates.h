@@ -6,7 +6,7 @@
  * w_k^2 = (k+1)(k+2), with R = sum_k w_k a_(k+2)(q1) a_k(q2) rho^k, at fixed c
  *     dK'/dc = V''/q1 q2,   q1 dK/dq1 = R/2,   q1 dK'/dq1 = R'/2 sqrt(q1 q2)
  * where ' of V and R is the derivative with respect to rho.  As in series.h the sums run over x = rho^2, one parity
- * at a time, as many terms as the largest |rho| needs.
+ * at a time, with as many terms as the largest |rho| needs.
  */
 typedef struct {
     NF_(vector) value, first, second, row, row_first, column, column_first;
@@ -70,7 +70,7 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
     }
 }
 
-/* The point's 1/sqrt(q), a_0, and as above q da_0/dq = a_2/sqrt(2), from its numbers */
+/* The point's 1/sqrt(q), a_0 and, as above, q da_0/dq = a_2/sqrt(2), from its numbers */
 static nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
 {
     const double half = sqrt(0.5);
@@ -106,7 +106,7 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
     }
 }
 
-/* Of kinks, by their closed forms */
+/* For kinks, from their closed forms */
 static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
 {
     const nf_terms *terms = in->data;

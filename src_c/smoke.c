@@ -1,7 +1,7 @@
-/* smoke.c: the engine without Python, against the recursion written once more in scalar long double.
+/* smoke.c: the engine without Python, against an independent recursion in scalar long double.
  *
  * Run by `make test`, `make asan` and `make plain`.  GEMM is naive and strided; outputs are guarded, so that a write
- * outside the matrix is a failure here even where no sanitizer looks.
+ * outside the matrix is a failure here even without a sanitizer.
  */
 #include <float.h>
 #include <math.h>
@@ -20,7 +20,7 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
         printf("smoke: FAILED %s, %s, %lld x %lld, %d threads\n", what, of, (long long)n, (long long)m, threads);
 }
 
-/* ---- BLAS: C = A^T B (+ C), column-major, the only form that products.c asks for -------------------------- */
+/* ---- BLAS: C = A^T B (+ C), column-major, the only form that products.c uses ------------------------------ */
 
 #define GEMM(T, name)                                                                                                  \
     static void name(char *ta, char *tb, int *m, int *n, int *k, void *alpha, void *a_, int *lda, void *b_, int *ldb,  \
@@ -68,7 +68,7 @@ enum { DEPTH = 4, DIMENSION = 7 };
 #define BETA2 (0.1L * 0.1L)
 #define PI 3.14159265358979323846264338327950288L
 
-/* The data of the two series whose duals are known: x^2 in Hermite polynomials, and max(x, 0) as a kink at 0. */
+/* The data of two series with known duals: x^2 in Hermite polynomials, and max(x, 0) as a kink at 0. */
 enum { N_TERMS = 128 };
 static double roots[2 * N_TERMS], inverse_roots[2 * N_TERMS];
 static int square_terms[NF_BINS][2], kink_terms[NF_BINS][2];
@@ -248,7 +248,7 @@ static int poll_stop(void *self, int64_t done, int64_t total)
     return ++*(int *)self;
 }
 
-/* How out[i, j] lies in memory, in elements; every way leaves guards between and around the entries */
+/* The layout of out[i, j] in memory, in elements; every layout leaves guards between and around the entries */
 typedef enum { C_ORDER, F_ORDER, STRIDED, N_ORDERS } order;
 static const char *const order_names[N_ORDERS] = {"rows", "columns", "strided"};
 #define GUARD (-77.0)
@@ -366,7 +366,7 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
         }
         free_output(&first);
     }
-    output some = make_output(dtype, n, y->n, C_ORDER); /* one output alone: the others stay untouched */
+    output some = make_output(dtype, n, y->n, C_ORDER); /* one output alone: the others remain untouched */
     run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &some, NULL, 1);
     check(get(dtype, some.base[NF_NTK], 1) != GUARD, "written", "ntk alone", n, y->n, 1);
     check(get(dtype, some.base[NF_NNGP], 1) == GUARD, "untouched", "ntk alone", n, y->n, 1);
@@ -404,8 +404,8 @@ static long double inner(nf_dtype dtype, const void *x, int64_t i, const void *y
     return sum;
 }
 
-/* Three terms: both factors (b of two arrays); the first alone; the bias and the second.  The features of the first are
- * so many that its product is made in pieces. */
+/* Three terms: both factors (b of two arrays); the first alone; the bias and the second.  The first has so many
+ * features that its product is computed in pieces. */
 static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_product)
 {
     const int64_t d_a = long_product ? NF_FEATURES + 3 : 9, d_b = 6, rows = m ? m : n;
@@ -543,7 +543,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
                 const double found = !m && i == j ? last[p * n + i]
                                      : below      ? get(dtype, matrices, (p * n + j) * y->n + i)
                                                   : get(dtype, matrices, (p * n + i) * y->n + j);
-                if (!(same && (m || i != j))) /* where rounding decides how far from 1 rho is */
+                if (!(same && (m || i != j))) /* where rounding determines the distance of rho from 1 */
                     error = fmaxl(error, fabsl(found - want)), scale = fmaxl(scale, fabsl(want));
                 total[p] += get(dtype, weights, i * y->n + j) * found;
                 size_of[p] += fabsl(get(dtype, weights, i * y->n + j) * found);
@@ -683,7 +683,7 @@ int main(void)
                 gradient_problem((nf_dtype)dtype, duals[d], k == 2 ? 130 : 5, k ? 7 : 0, k == 1 ? NF_NNGP : NF_NTK);
                 gradient_problem((nf_dtype)dtype, duals[d], 140, 0, NF_NTK);
             }
-    printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "made" : "passed", nf_isa_in_use()->name,
+    printf("smoke: %d checks %s (%s, OpenMP %s)\n", n_checks, n_failed ? "run" : "passed", nf_isa_in_use()->name,
            nf_has_openmp() ? "on" : "off");
     return n_failed != 0;
 }

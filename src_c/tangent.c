@@ -1,4 +1,4 @@
-/* tangent.c: the map of the empirical kernels.  BLAS makes two products per term; their Hadamard product is added. */
+/* tangent.c: the map of the empirical kernels: BLAS computes two products per term, their Hadamard product is added. */
 #include "ntkfast.h"
 
 static int n_pieces(int64_t features)
@@ -6,7 +6,7 @@ static int n_pieces(int64_t features)
     return (int)((features + NF_FEATURES - 1) / NF_FEATURES);
 }
 
-/* Piece number `piece` of a product over d features, added to `to` from the second on, or if keep. */
+/* Piece number `piece` of a product over d features, added to `to` if it is not the first, or if keep. */
 static void product(const nf_tangent *map, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t d,
                     int piece, int keep, void *to)
 {

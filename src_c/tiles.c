@@ -1,5 +1,5 @@
-/* tiles.c: the one loop over rectangles.  It knows neither the precision nor the instruction set, neither what fills a
- * rectangle (the map) nor where it goes (the sink). */
+/* tiles.c: the one loop over rectangles.  It depends neither on the precision nor on the instruction set, neither on
+ * what fills a rectangle (the map) nor on where it goes (the sink). */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime, which -std=c11 hides */
 
 #include <math.h>
@@ -48,10 +48,10 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Rows that are finished and put away at a time: so few that the writing to memory hides behind the computing. */
+/* Rows that are finished and put at a time: so few that writing to memory overlaps with computing. */
 enum { STRIP = 4 };
 
-/* A row of a tile is a little longer than a power of two, so that columns do not fall into one set of the cache. */
+/* A row of a tile is a little longer than a power of two, so that columns do not map to the same cache set. */
 enum { PADDING = 16 };
 
 static int64_t blocks(int64_t n, int tile)
@@ -65,7 +65,7 @@ int64_t nf_grid_tiles(const nf_grid *grid)
     return grid->symmetric ? rows * (rows + 1) / 2 : rows * blocks(grid->m, grid->tile);
 }
 
-/* Tile t, column of tiles by column of tiles, so that neighbours share the points of their columns. */
+/* Tile t, one column of tiles after the other, so that neighbours share the points of their columns. */
 static void locate(int64_t t, nf_tile *tile)
 {
     const nf_grid *grid = tile->grid;
@@ -100,14 +100,14 @@ typedef struct {
     _Atomic int status; /* not NF_OK: every thread leaves */
 } job;
 
-/* The first reason to stop is the one that is told. */
+/* The first reason to stop is the one reported. */
 static void stop(job *j)
 {
     int running = NF_OK;
     atomic_compare_exchange_strong(&j->status, &running, NF_STOPPED);
 }
 
-/* Lets the watch look, on the calling thread and not too often. */
+/* Polls the watch, on the calling thread and not too often. */
 static void look(job *j, double *polled)
 {
     if (!j->watch || thread_number() != 0 || now() - *polled < j->watch->interval)
@@ -117,7 +117,7 @@ static void look(job *j, double *polled)
     *polled = now();
 }
 
-/* What one thread does: take the next tile until none is left. */
+/* The work of one thread: take the next tile until none is left. */
 static void work(job *j)
 {
     double polled = now();

@@ -3,8 +3,8 @@
  * Included once per precision with NF_T, NF_() and NF_PRECISION (32, 64, or 80 for long double) defined.  The
  * polynomials are minimax fits (minimax.py); they add 0.2 ulp or less.  long double uses the C library.
  *
- * The square roots of one block of lanes run beside the polynomials of the block before it: the divider and the
- * multipliers are different units, but an out-of-order window is too short to find that out by itself.
+ * The square roots of one block of lanes overlap the polynomials of the block before it: the divider and the
+ * multipliers are different units, but the out-of-order window is too short to overlap them by itself.
  */
 #define NF_C(x) ((NF_T)(x##L))
 #define NF_PI 3.14159265358979323846264338327950288L
@@ -53,9 +53,9 @@ static inline NF_T NF_(asin_half)(NF_T z)
 #endif
 }
 
-/* exp(x) to 1 ulp; below the smallest normal number about that number, inf from half of the largest on.
- * x = n log 2 + r: adding a large number rounds to n, which is in the low bits of the sum, and moves into the exponent
- * from there. */
+/* exp(x) to 1 ulp; results below the smallest normal number become about that number, those above half of the largest
+ * inf.  x = n log 2 + r: adding a large number rounds to n, which is then in the low bits of the sum and is moved into
+ * the exponent from there. */
 static inline NF_T NF_(exponential_of)(NF_T x)
 {
 #if NF_PRECISION == 32
@@ -95,7 +95,7 @@ static inline NF_T NF_(exponential_of)(NF_T x)
     return power * (1 + (r + r2 * p));
 }
 
-/* exp(x) - 1 for |x| <= NF_SMALL, to 1 ulp, by Taylor; beyond, exp(x) minus 1 has lost 7 bits at most (float: 1) */
+/* exp(x) - 1 for |x| <= NF_SMALL, to 1 ulp, by Taylor; beyond that, exp(x) minus 1 loses at most 7 bits (float: 1) */
 #if NF_PRECISION == 32
 #define NF_SMALL NF_C(0.5)
 #else

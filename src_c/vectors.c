@@ -1,4 +1,4 @@
-/* vectors.c: the sink that multiplies a matrix with vectors and keeps none of it. */
+/* vectors.c: the sink that multiplies a matrix by vectors and keeps none of it. */
 #include "ntkfast.h"
 
 /* The part of a tile: for its rows, then for its columns, panel by panel. */

@@ -1,4 +1,4 @@
-"""One activation of every kind, with parameters that are not the defaults where there are any, and what differs."""
+"""One activation of every kind, with non-default parameters where it has any, and what is special about it."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ A = nf.activations
 
 @dataclass(frozen=True)
 class Entry:
-    """An activation, and what a test of all of them must know about it.
+    """An activation, and what a test over all activations must know about it.
 
     promised : error of the dual relative to the diagonal, for variances in [0.01, 100] up to `largest_variance`
-    largest_variance : beyond it E φ(u)² is out of reach for quadrature in float64
+    largest_variance : beyond it quadrature in float64 cannot compute E φ(u)²
     jumps : φ jumps, and the delta in φ' does not count: E[φ'φ'] is not the derivative of E[φφ]
     """
 

@@ -1,7 +1,7 @@
 """Every named activation as a formula under its public name: φ, and the dual where the literature has a closed form.
 
-Written from the definitions and papers, from nothing of ntkfast but the name and the parameters of an activation, so
-that a wrong φ, a wrong instruction or a wrong lowering shows.
+Written from the definitions and papers, using only the name and the parameters of ntkfast's activations, so that a
+wrong φ, a wrong instruction or a wrong lowering is detected.
 """
 
 import math
@@ -30,7 +30,7 @@ def phi(activation):
 
 
 def slope(activation):
-    """φ' by a complex step: Im φ(x + ih)/h, which has no rounding error of a difference. Not for kinks themselves."""
+    """φ' by a complex step: Im φ(x + ih)/h, free of the rounding error of a difference. Not valid at kinks."""
     function = phi(activation)
     return lambda x: np.imag(function(x + 1e-30j)) / 1e-30
 
@@ -66,7 +66,7 @@ def clipped(x, low, high):
 
 
 def expm1_below(x, scale=1.0):
-    """exp(x/scale) - 1 for x <= 0, without overflow above."""
+    """exp(x/scale) - 1 for x <= 0, without overflow for x > 0."""
     return np.expm1(sides(x, x, 0) / scale)
 
 
@@ -117,13 +117,13 @@ PHI = {
 
 
 def dual(activation, q1, q2, c, m=DIGITS):
-    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] by the closed form of this activation."""
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] from the closed form of this activation."""
     parameters = {key: numbers(value, m) for key, value in activation.parameters}
     return DUALS[activation.name](q1, q2, c, m, **parameters)
 
 
 def numbers(value, m):
-    """A parameter in the arithmetic m; orders and degrees, which are integers, stay as they are."""
+    """A parameter in the arithmetic m; orders and degrees, which are integers, are unchanged."""
     if isinstance(value, tuple):
         return [m.number(entry) for entry in value]
     return value if isinstance(value, int) else m.number(value)
@@ -188,7 +188,7 @@ def double_factorial(n):
 
 
 def polynomial(q1, q2, c, m, coefficients):
-    """Moments of a Gaussian pair by Isserlis: E[u^i v^j] = Σ_n n! C(i,n) C(j,n) c^n E[u^(i-n)] E[v^(j-n)]."""
+    """Moments of a Gaussian pair by Isserlis' theorem: E[u^i v^j] = Σ_n n! C(i,n) C(j,n) c^n E[u^(i-n)] E[v^(j-n)]."""
 
     def moment(i, j):
         return sum(
@@ -213,7 +213,7 @@ def arc_cosine(q1, q2, c, m, order):
     sine = m.sqrt(m.maximum(1 - cosine * cosine, 0 * cosine))
 
     def J(n):
-        """sin^(2n+1) θ dⁿ/d(cos θ)ⁿ ((π-θ)/sin θ) = A_n sin θ + B_n (π-θ): A, B by the rule of the quotient."""
+        """sin^(2n+1) θ dⁿ/d(cos θ)ⁿ ((π-θ)/sin θ) = A_n sin θ + B_n (π-θ): A, B by the quotient rule."""
         A, B = [0], [1]  # coefficients of powers of cos θ
         for k in range(n):
             A, B = added(raised(A, 2 * k), B), raised(B, 2 * k + 1)

@@ -1,4 +1,4 @@
-"""The same call with each instruction set that this machine has, in one process."""
+"""The same call with each instruction set that this machine supports, in one process."""
 
 from ntkfast.engine import _core
 

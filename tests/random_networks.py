@@ -1,4 +1,4 @@
-"""Random small networks of all layers, as far as `Network` accepts them and there are widths that suit their shares."""
+"""Random small networks of all layers that `Network` accepts and for which there are widths that suit their shares."""
 
 import ntkfast as nf
 
@@ -7,7 +7,7 @@ ACTIVATIONS = (A.relu(), A.erf(), A.gelu(), A.tanh(), A.abs(), A.sigmoid_like())
 
 
 def layers(rng, depth, n_most=3):
-    """A list of up to n_most random layers, nested up to depth; it may be in an order that is not accepted."""
+    """A list of up to n_most random layers, nested up to depth; their order may not be acceptable."""
     return [layer(rng, depth) for _ in range(rng.integers(1, n_most + 1))]
 
 
@@ -40,7 +40,7 @@ def dense(rng):
 
 
 def network(rng, depth=2):
-    """The first that is accepted: nested layers between two `Dense`, or after the first one."""
+    """The first acceptable one: nested layers between two `Dense`, or after the first one."""
     while True:
         ends = [[dense(rng)], []][rng.random() < 0.15]
         some = layers(rng, depth)

@@ -1,8 +1,8 @@
-"""The slow plain twin of the limit kernels: their recursion over the layers as they stand in `net.layers`.
+"""The slow, plain twin of the limit kernels: their recursion over the layers in `net.layers`.
 
 One recursion, two arithmetics: NumPy arrays in float64 (`kernels`), or one pair at 50 digits (`pair`, `point`), where
 the inputs are the exact values of the floats given. Jacot, Gabriel and Hongler (2018), Proposition 1 and Theorem 1.
-Activations come from formulas.py, by name; those without closed form have a plain sum in place of the integral, in
+Activations come from formulas.py, by name; those without a closed form use a plain sum in place of the integral, in
 float64 only.
 """
 
@@ -15,8 +15,8 @@ from formulas import DIGITS, FLOAT, dual, mp
 import ntkfast as nf
 from ntkfast.accuracy import pair_expectation  # noqa: F401  (the oracle of the accuracy table)
 
-# Σ and Θ of a pair (xy) and of both of its points. fan_in: what the next Dense divides by. slope_xy: E[φ'φ'] of the
-# activation just passed; dot_xy: Σ̇, that of the last activation after its Dense; both None where there is none.
+# Σ and Θ of a pair (xy) and of both of its points. fan_in: the divisor of the next Dense. slope_xy: E[φ'φ'] of the
+# activation just passed; dot_xy: Σ̇, that of the last activation after its Dense; both None if there is none.
 State = namedtuple("State", "xx yy xy ntk_xx ntk_yy ntk_xy fan_in slope_xy dot_xy")
 KERNELS = {"nngp": "xy", "ntk": "ntk_xy", "nngp_dot": "dot_xy"}
 

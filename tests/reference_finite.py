@@ -1,8 +1,8 @@
-"""The slow plain twin of networks of finite width: a forward pass over the layers as they stand in `f.net.layers`.
+"""The slow, plain twin of networks of finite width: a forward pass over the layers in `f.net.layers`.
 
 Everything else comes from that pass: Jacobians by complex steps, Im f(θ + ih)/h, which are exact to rounding, and the
-tangent kernel as the product of Jacobians. θ is a list of arrays, the weights and, where there are any, biases of each
-Dense in turn; leading axes before (n_out, n_in) and (n_out,) are many networks at once.
+tangent kernel as the product of Jacobians. θ is a list of arrays, the weights and, if there are any, biases of each
+Dense in turn; leading axes before (n_out, n_in) and (n_out,) stand for many networks at once.
 """
 
 import math
@@ -100,6 +100,6 @@ def ntk(f, X, Y=None, outputs="mean"):
 
 
 def reduced(full, outputs):
-    """The kernel (N, M, k, k) as `outputs` wants it."""
+    """The kernel (N, M, k, k) reduced according to `outputs`."""
     diagonal = np.einsum("ijkk->ijk", full)
     return {"full": full, "diagonal": diagonal, "mean": diagonal.mean(axis=2)}[outputs]

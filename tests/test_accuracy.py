@@ -1,19 +1,20 @@
 """Accuracy of the engine against the twin in reference.py, and of the twin against wide random networks.
 
-Where the tolerances come from. Let u be the unit roundoff and ε the error of a covariance relative to √(q1 q2), which
-is the error of the correlation ρ.
+The tolerances are derived as follows. Let u be the unit roundoff and ε the error of a covariance relative to √(q1 q2),
+which is the error of the correlation ρ.
 
-- Input: a product over d features is wrong by at most d·u·|x||y|.
+- Input: a product over d features has an error of at most d·u·|x||y|.
 - A layer rounds about 16 times (table entries 1/√q and √q of both points, their products, the constants of the dual,
-  angle, cosine, the sum of the dual, the affine layer), each time by u at most: OPS below.
-- What was wrong before a layer goes through its dual. By Price's theorem ∂K/∂c = K̇. For piecewise-linear φ, K̇ is
+  angle, cosine, the sum of the dual, the affine layer), each time by at most u: OPS below.
+- The error before a layer passes through its dual. By Price's theorem ∂K/∂c = K̇. For piecewise-linear φ, K̇ is
   largest at ρ = 1, where K̇ = K/q, so ε does not grow: ε_l ≤ (d + 16 l)u. For erf, K̇ may be larger than K/q, up to
   the cusp of the arcsine at |ρ| = 1 when q is large.
 - K̇ of a kinked φ is (a²+b²)/2 - (a-b)²θ/2π, and θ = arccos ρ moves by √(2ε) when ρ = ±1 moves by ε. The diagonals
   obey Θ_l(x,x) K̇_l(x,x) ≤ Θ_{l+1}(x,x), so each layer adds at most (a-b)²/(a²+b²)·√(2ε_l)/π to the error of Θ
   relative to √(Θ(x,x)Θ(y,y)). This is `cusp_bound`.
-- Away from the cusp that is far too much. `radii` follows the error through the exact recursion instead: it moves the
-  exact covariance of every layer by its error and looks how far K and K̇ move (they are monotone in between).
+- Away from the cusp that bound is far too large. `radii` follows the error through the exact recursion instead: it
+  moves the exact covariance of every layer by its error and measures how far K and K̇ move (they are monotone in
+  between).
 """
 
 import formulas
@@ -33,7 +34,7 @@ DTYPES = [np.float64, np.float32]
 DEPTHS = (1, 2, 4, 10, 50)
 
 ACT = nf.activations
-NETWORKS = {  # (activation, weight_std, bias_std) of networks that keep a norm of 1e150 within range for 50 layers
+NETWORKS = {  # (activation, weight_std, bias_std) of networks that keep a norm of 1e150 in range for 50 layers
     "relu": (ACT.relu(), 1.4142, 0.0),
     "relu-1.4-bias": (ACT.relu(), 1.4, 0.1),
     "relu-1-bias": (ACT.relu(), 1.0, 0.1),
@@ -53,7 +54,7 @@ def mlp(name, depth):
 
 
 def radii(net, n_inputs, products, u, m, same=0):
-    """Yield, after every affine layer, the State of the pair and bounds of the errors of Σ, Θ and Σ̇ for roundoff u."""
+    """Yield, after every affine layer, the State of the pair and bounds on the errors of Σ, Θ and Σ̇ for roundoff u."""
     before, activation, error = None, None, {"nngp": 0, "ntk": 0, "nngp_dot": 0}
     for layer, state in reference.recursion(net, n_inputs, products, m, same):
         if isinstance(layer, nf.Activation):
@@ -91,12 +92,12 @@ def slopes(activation):
 
 
 def slope_terms(activation):
-    """K̇ of a kinked activation is a difference and rounds as its terms do: at most this large together."""
+    """K̇ of a kinked activation is a difference and rounds like its terms, which are together at most this large."""
     return 0 if activation is None or not activation.kinks else float(np.sum(slopes(activation) ** 2))
 
 
 def cusp_bound(net, n_inputs, u):
-    """Bound of the error of Θ relative to √(Θ(x,x)Θ(y,y)), for any pair and piecewise-linear activations."""
+    """Bound on the error of Θ relative to √(Θ(x,x)Θ(y,y)), for any pair and piecewise-linear activations."""
     total = (n_inputs + 2 * OPS * net.depth) * u
     activations = [layer for layer in net.layers if isinstance(layer, nf.Activation)]
     for depth, activation in enumerate(activations, start=1):
@@ -107,7 +108,7 @@ def cusp_bound(net, n_inputs, u):
 
 
 def exact_enough(name):
-    """Digits to work with: 1+2q of erf beside q² up to 1e600, as in D of MATH section 4, takes more than 300."""
+    """Working digits: erf adds 1+2q to q² up to 1e600, as in D of MATH section 4, which takes more than 300."""
     return reference.mp.workdps(350 if "erf" in name else 50)
 
 
@@ -148,7 +149,7 @@ def some_network(draw):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_twin_on_random_data(dtype, net, shape, seed):
-    """Every output, square (m = 0) or not. Twin and engine may both be wrong by what `radii` says."""
+    """Every output, square (m = 0) or not. Twin and engine may both be off by the bound of `radii`."""
     n, m, d = shape
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d)).astype(dtype)
@@ -173,7 +174,7 @@ def test_twin_on_random_data(dtype, net, shape, seed):
 
 
 def adversarial_pairs(dtype):
-    """Rows of X and Y that belong together: equal, opposite, close, orthogonal or any, of very different norms."""
+    """Paired rows of X and Y: equal, opposite, close, orthogonal or arbitrary, of very different norms."""
     a, b = np.array([1.0, 2.0, 2.0]) / 3, np.array([2.0, 1.0, -2.0]) / 3
     far = 1e150 if dtype is np.float64 else 1e15
     partners = [a, -a, b, np.array([0.3, -1.0, 0.2]), a + 1e-6 * b, a + 1e-12 * b]

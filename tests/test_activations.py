@@ -1,8 +1,8 @@
-"""The catalogue: every dual against its formula or the integral that it is; activations from functions.
+"""The catalogue: every dual against its formula or its defining integral; activations from functions.
 
-Errors are relative to √(K(q1,q1) K(q2,q2)), the diagonal. The engine knows the correlation of two different points to a
-few roundings, and near |ρ| = 1 some duals have a cusp: a closed form may differ by what moving c by 8 roundings moves
-it. At |ρ| = 1 itself there is no such allowance.
+Errors are relative to √(K(q1,q1) K(q2,q2)), the diagonal. The correlation of two different points is accurate to a few
+roundings in the engine, and near |ρ| = 1 some duals have a cusp: a closed form may differ by its change when c moves by
+8 roundings. At |ρ| = 1 itself there is no such allowance.
 """
 
 import functools
@@ -44,7 +44,7 @@ def pairs(variances):
 
 @functools.cache
 def exact_dual(activation, q1, q2, c):
-    """At 50 digits, of which the difference q1 q2 - c² may lose 16. It is symmetric in q1 and q2."""
+    """To 50 digits, of which the difference q1 q2 - c² may lose 16. Symmetric in q1 and q2."""
     if q1 > q2:
         return exact_dual(activation, q2, q1, c)
     return formulas.dual(activation, mp.mpf(q1), mp.mpf(q2), mp.mpf(c))
@@ -71,7 +71,7 @@ def test_closed_forms(activation):
 
 @pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
 def test_phi_and_its_derivative(activation):
-    """Both are the formula that the name stands for; at a kink φ' is the mean of both sides."""
+    """Both match the formula for their name; at a kink φ' is the mean of both sides."""
     x = np.linspace(-12, 12, 4001) + 1e-4
     kinks = np.array(activation.kinks)
     for function, formula in (
@@ -85,7 +85,7 @@ def test_phi_and_its_derivative(activation):
 
 @pytest.mark.parametrize("entry", catalogue.CLOSED_ENTRIES + catalogue.PIECEWISE_ENTRIES, ids=repr)
 def test_closed_forms_are_the_integral_of_phi(entry):
-    """Σ_k a_k² ρ^k by quadrature of φ, and the diagonal by another."""
+    """Σ_k a_k² ρ^k by quadrature of φ, and the diagonal by a different quadrature."""
     activation = entry.activation
     for q, rho in ((0.7, 0.4), (1.3, -0.6)):
         a = activation.hermite_coefficients(q, 120)
@@ -118,7 +118,7 @@ def integral(f, q, kinks=()):
 def twenty_pairs(seed):
     """q in [0.01, 100], both ends of ρ and its neighbourhood among the correlations."""
     rng = np.random.default_rng(seed)
-    q = rng.choice([0.01, 0.0147, 1.1, 3.7, 70.0, 100.0], (20, 2))  # three panels, so that the tables are soon made
+    q = rng.choice([0.01, 0.0147, 1.1, 3.7, 70.0, 100.0], (20, 2))  # only three panels: fewer tables
     rho = np.array([1, -1, 1, -1, 0.999999, -0.9999, 0.9995, 0.997, -0.99, 0.97, 0.95, -0.93, 0.9, 0.8, 0.6, -0.6])
     rho = np.append(rho, [0.3, 0.0, -0.1, -0.3])
     return q, rho
@@ -129,7 +129,7 @@ BY_INTEGRAL = catalogue.SMOOTH_ENTRIES + catalogue.PIECEWISE_ENTRIES + catalogue
 
 @pytest.mark.parametrize("entry", BY_INTEGRAL, ids=repr)
 def test_twenty_pairs(entry):
-    """As promised: 1e-10 for smooth φ, 1e-8 with kinks. Of the slopes, whose formula is slow, every other pair."""
+    """As promised: 1e-10 for smooth φ, 1e-8 with kinks. For the slopes, whose formula is slow, every other pair."""
     activation = entry.activation
     q, rhos = twenty_pairs(len(activation.name))
     c = rhos * np.sqrt(q[:, 0]) * np.sqrt(q[:, 1])
@@ -165,7 +165,7 @@ def by_mpmath(phi, kinks, q1, q2, rho):
         means = s2 * rho * z
         return [integral(lambda w, m=m: phi(m + s2 * s * w), (marks - m) / (s2 * s)) for m in means]
 
-    turns = [t / (s2 * rho) + s / abs(rho) * np.arange(-6, 7) for t in kinks if rho]  # where φ(v) turns
+    turns = [t / (s2 * rho) + s / abs(rho) * np.arange(-6, 7) for t in kinks if rho]  # where φ(v) bends
     return integral(lambda z: phi(s1 * z) * inner(z), marks / s1, *turns)
 
 
@@ -267,7 +267,7 @@ def plain_tanh(x):
     ],
 )
 def test_from_function_is_the_named_one(phi, twin):
-    """The dual of a function alone, nothing else given, against that of the named activation."""
+    """The dual of a function given without options, against that of the named activation."""
     made = nf.Activation.from_function(phi, name="made")
     assert made.kinks == twin.kinks
     promised = 1e-8 if twin.kinks else 1e-10
@@ -289,13 +289,13 @@ def test_from_function_is_the_named_one(phi, twin):
     [
         (lambda x: np.where(x > 0.7, x - 0.7, np.expm1(np.minimum(x - 0.7, 0))), (0.7,), (1.3, 0.8, 0.5)),
         (lambda x: np.abs(np.sin(x / 3)), (-3 * math.pi, 0, 3 * math.pi), (1.3, 0.8, -0.6)),
-        (lambda x: np.maximum(x - 20.3, 0) + np.tanh(x), (20.3,), (30.0, 40.0, 0.8)),  # beyond where kinks are sought
+        (lambda x: np.maximum(x - 20.3, 0) + np.tanh(x), (20.3,), (30.0, 40.0, 0.8)),  # beyond the search for kinks
         (lambda x: np.sin(6 * x), (), (0.2, 0.3, 0.97)),
         (lambda x: np.exp(-((x / 0.3) ** 2)), (), (1.1, 1.3, -0.995)),  # steep: tables of more panels
     ],
 )
 def test_unusual_functions(phi, kinks, pair):
-    """Second derivatives that jump, kinks at places that are no round numbers, kinks far away, oscillation, spikes."""
+    """Second derivatives that jump, kinks at numbers that are not round, kinks far away, oscillation, spikes."""
     made = nf.Activation.from_function(phi, name="made")
     assert_allclose([t for t in made.kinks if abs(t) < 15], [t for t in kinks if abs(t) < 15], atol=1e-9)
     q1, q2, rho = pair
@@ -321,7 +321,7 @@ def test_superfluous_kinks():
 
 
 def test_large_variances_of_clipping():
-    """hardtanh is a sign function there: E φφ = 2 arcsin(ρ)/π up to O(1/√q); what cancels beyond reach raises."""
+    """hardtanh is a sign function there: E φφ = 2 arcsin(ρ)/π up to O(1/√q); too much cancellation raises."""
     for q in (1e6, 1e10):
         for rho in (0.5, 0.9999):
             assert_allclose(nf.dual(A.hardtanh(), q, q, rho * q), 2 / math.pi * math.asin(rho), atol=3 / math.sqrt(q))
@@ -332,7 +332,7 @@ def test_large_variances_of_clipping():
 
 @pytest.mark.parametrize("q", [1e-17, 1e-28, 1e-60, 1e-105])
 def test_tiny_variances(q):
-    """The behaviour at 0 goes on below the lowest panel."""
+    """The behaviour at 0 continues below the lowest panel."""
     c = 0.999 * q
     step = nf.Activation.from_function(lambda x: np.where(x > 0, 1.0, 0.0), name="a_step")
     assert_allclose(nf.dual(step, q, q, [0, 0.5 * q, c, q]), nf.dual(A.step(), q, q, [0, 0.5 * q, c, q]), rtol=1e-8)
@@ -355,7 +355,9 @@ def test_an_error_does_not_outlive_its_call():
 def test_what_no_table_resolves_raises():
     steep = nf.Activation.from_function(lambda x: np.tanh(1e5 * x), name="steep")
     assert_allclose(nf.dual(steep, 1.0, 1.0, 0.5), 1 / 3, rtol=1e-4)
-    with pytest.raises(nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is only"):
+    with pytest.raises(
+        nf.PrecisionError, match=r"'steep': its dual near \|ρ\| = 1 for variances about 1\.\d+ is accurate only"
+    ):
         nf.dual(steep, 1.0, 1.0, 0.999)
 
 
@@ -363,7 +365,7 @@ def test_scalar_function_and_its_kink():
     made = nf.Activation.from_function(sloped)
     assert made.name == "sloped"
     assert made.kinks == (0.5,)
-    near = 1 - 1e-6  # where only what is piecewise linear has a dual, if its kinks are not at 0
+    near = 1 - 1e-6  # where only piecewise linear functions have a dual, if their kinks are not at 0
     assert_allclose(nf.dual(made, 1.0, 1.0, near), reference.pair_expectation(made, 1, 1, near, (0.5,)), rtol=1e-8)
     again = nf.Activation.from_function(sloped)
     assert again == made
@@ -389,7 +391,7 @@ print(len(recorder.buffer))
 
 
 def test_jumps_and_slopes():
-    """A jump at 0 beside a smooth part: Σ has the jump, Σ̇ only the slope."""
+    """A jump at 0 in addition to a smooth part: Σ has the jump, Σ̇ only the slope."""
     made = nf.Activation.from_function(lambda x: np.sign(x) + np.tanh(x))
     for q1, q2, rho in [(1.0, 1.0, 0.3), (0.5, 2.0, -0.8), (1.0, 1.5, 0.999)]:
         c = rho * math.sqrt(q1 * q2)
@@ -418,7 +420,7 @@ def test_any_piecewise_linear_function(kinks, slopes, q, rho):
     assume(0.6 not in kinks)  # the test below
     phi = piecewise_linear(kinks, slopes)
     diagonal = [reference.pair_expectation(phi, v, v, 1, kinks) for v in q]
-    assume(min(diagonal) > 1e-3)  # a φ that is 0 but for the tails is refused: nothing is known relative to E φ²
+    assume(min(diagonal) > 1e-3)  # a φ that is 0 except in the tails is refused: nothing is accurate relative to E φ²
     made = nf.Activation.from_function(phi)
     assert made.kinks == pytest.approx(kinks, abs=1e-10)
     c = rho * math.sqrt(q[0]) * math.sqrt(q[1])
@@ -426,7 +428,7 @@ def test_any_piecewise_linear_function(kinks, slopes, q, rho):
     assert abs(nf.dual(made, *q, c) - exact) <= 1e-8 * math.sqrt(diagonal[0] * diagonal[1])
 
 
-@pytest.mark.xfail(strict=True, reason="0.6 is where the search for kinks cuts: one there is lost, or φ is refused")
+@pytest.mark.xfail(strict=True, reason="0.6 is where the search for kinks splits: one there is lost, or φ is refused")
 @pytest.mark.parametrize("slopes", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.5)])
 def test_a_kink_where_the_search_cuts(slopes):
     assert nf.Activation.from_function(piecewise_linear([0.6], slopes)).kinks == pytest.approx([0.6], abs=1e-10)
@@ -438,7 +440,7 @@ def test_where_no_method_reaches():
     c = 0.8
     exact = reference.pair_expectation(hard_swish.function, 1, 1, c, hard_swish.kinks)
     assert_allclose(nf.dual(hard_swish, 1, 1, c), exact, rtol=1e-9)
-    with pytest.raises(nf.PrecisionError, match=r"'hard_swish'.*\|ρ\| > 0\.\d+ are only known to .* of the diagonal"):
+    with pytest.raises(nf.PrecisionError, match=r"'hard_swish'.*\|ρ\| > 0\.\d+ are accurate only to .* the diagonal"):
         nf.dual(hard_swish, 1, 1, 0.9999)
     with pytest.raises(nf.PrecisionError, match="hard_swish"):
         nf.ntk(nf.MLP(2, hard_swish), [[1.0, 1.0], [1.0, 1.0001]])
@@ -495,7 +497,7 @@ def test_bad_arguments_of_dual(arguments, words):
 
 @pytest.mark.parametrize("activation", [A.tanh(), A.elu(), A.hardtanh(), A.gelu()], ids=repr)
 def test_any_variance(activation):
-    """Points of norm 0, tiny, large: finite numbers, and the limits that they must have."""
+    """Points of norm 0, tiny or large: finite numbers, with the right limits."""
     X = np.array([[0.0, 0], [1e-30, 0], [0, 1e-9], [1e-3, 2e-3], [10, 3]])
     one_layer = nf.kernels(nf.MLP(2, activation), X)
     assert np.isfinite(one_layer.nngp).all()
@@ -524,7 +526,7 @@ def test_hermite_coefficients():
 
 
 def test_series_reach_far_enough_for_the_tables():
-    """The near tables begin at NEAR_RHO; every series must reach it, whatever φ is."""
+    """The near tables begin at NEAR_RHO; every series must reach that, whatever φ is."""
     worst = np.zeros((2, series.N_TERMS)), np.ones(2)
     assert all(series._terms(*worst, tolerance)[0] > series.NEAR_RHO for tolerance in series.TAIL.values())
 

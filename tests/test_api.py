@@ -21,11 +21,11 @@ BANNED |= {"largest_learning_rate", "max_steps", "n", "ntk_vx"}
 DEFAULTS = {"noise": 0.0, "overwrite": False, "levels": (10, 50, 90), "n_seeds": 10}
 DEFAULTS |= {"steps": 1000, "learning_rate": 1.0, "loss": "mse"}
 
-# Arrays that may be left out, and yet are no options; `get` and `outputs` say what comes back.
+# Arrays that may be left out but are not options; `get` and `outputs` say what is returned.
 OPERANDS = {"X", "Y", "y", "f0", "f0_t", "t", "ntk_tx", "nngp_xx", "nngp_tx", "nngp_tt", "nngp_t", "K_tx"}
 OPERANDS |= {"displacement", "eigenvalues", "get", "outputs", "theta"}
 
-# Values, whose numbers come in the order of their formula, and constructors and files with an order of their own.
+# Values, whose numbers are in the order of their formula, and constructors and files with an order of their own.
 FREE = {"MLP", "Dense", "Dropout", "Residual", "Network", "Activation", "Activation.from_function", "FiniteNetwork"}
 FREE |= {
     "FiniteNetwork.init",
@@ -58,7 +58,7 @@ def public():
     for name, thing in list(found.items()):
         if inspect.isclass(thing) and not issubclass(thing, Exception):
             members = {key: value for key, value in vars(thing).items() if key == "__call__" or key[0] != "_"}
-            if issubclass(thing, Layer):  # what all layers have is no interface of users
+            if issubclass(thing, Layer):  # what all layers have is not part of the users' interface
                 members = {key: value for key, value in members.items() if key not in vars(Layer)}
             own = fields(thing)
             found |= {
@@ -94,7 +94,7 @@ def parameters(thing):
 
 
 def written(signature):
-    """The same of a row of the table."""
+    """The same for a row of the table."""
     a = ast.parse(f"def f{signature}: pass").body[0].args
     empty, P = inspect.Parameter.empty, inspect.Parameter
     defaults = [empty] * (len(a.args) - len(a.defaults)) + [ast.literal_eval(d) for d in a.defaults]

@@ -1,4 +1,4 @@
-"""Bad input, all of it: the exception's type, and a message that names the argument and what came."""
+"""Bad input, all of it: the exception's type, and a message that names the argument and what was given."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ FUNCTIONS = [nf.ntk, nf.nngp, nf.kernels, nf.diagonal]
 
 
 def refused(error, words, call, *args, **kwargs):
-    """call raises exactly this error; its message starts with words[0] and has the other words in this order."""
+    """call raises exactly this error; its message starts with words[0] and contains the other words in this order."""
     with pytest.raises(error) as caught:
         call(*args, **kwargs)
     assert type(caught.value) is error
@@ -324,7 +324,7 @@ def test_n_threads(function, n_threads, error, words):
 
 @pytest.mark.parametrize("n_threads", [10**5, 10**12])
 def test_more_threads_than_a_machine_has(n_threads):
-    """Fewer are started, or the number is refused; the process lives on."""
+    """Fewer are started, or the number is refused; the process survives."""
     code = f"""
 import numpy as np, ntkfast as nf
 try:

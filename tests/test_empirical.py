@@ -1,7 +1,7 @@
-"""Empirical kernels: the tile driver's sums against J Jᵀ of the plain Jacobian, in every mode and cut.
+"""Empirical kernels: the tile driver's sums against J Jᵀ of the plain Jacobian, in every mode and tiling.
 
-A sum of P products in double errs by a few √P ε of its largest terms: 1e-13 of the largest entry is ample. In float32
-that is 1e-5.
+A sum of P products in double has an error of a few √P ε times its largest terms: 1e-13 of the largest entry is ample.
+In float32 that is 1e-5.
 """
 
 import itertools
@@ -176,7 +176,7 @@ def test_the_limit_within_monte_carlo_error():
 
 
 def test_nngp_is_the_covariance_over_the_last_layer():
-    """Outputs of many draws of the last layer alone; 4000 of them leave 1/√4000 of the scale."""
+    """Outputs of many draws of the last layer alone; with 4000 of them the error is 1/√4000 of the scale."""
     rng, X = np.random.default_rng(0), points(4)
     for name in ("relu", "residual outputs", "added outputs"):
         f = network(name)

@@ -1,4 +1,4 @@
-"""The engine as a machine: the same bits whatever the threads, layouts and outputs; forks, memory."""
+"""The engine's mechanics: the same bits whatever the threads, layouts and outputs; forks; memory."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_same_bits_from_python_threads():
 
 
 def test_gil_is_free_during_a_call():
-    """Another thread sees the matrix half made."""
+    """Another thread sees the matrix half finished."""
     X, out = points(3000, 4), np.full((3000, 3000), np.nan)
     stop, half_made = threading.Event(), threading.Event()
 
@@ -168,7 +168,7 @@ def test_memmap_is_on_disk(tmp_path):
 
 
 def test_large_out_with_and_without():
-    """Beyond the size from which the engine writes past the caches."""
+    """Beyond the size from which the engine bypasses the caches."""
     X = points(2100, 3)
     expected = nf.ntk(NET, X)
     assert expected.nbytes > 1 << 25
@@ -266,7 +266,7 @@ def test_rectangles_agree_with_their_transposes_and_parts(n, m, dtype):
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 80), m=st.integers(1, 80), d=st.integers(1, 20), n_threads=st.integers(1, 4), data=st.data())
 def test_stacked_points_hold_their_blocks(n, m, d, n_threads, data):
-    """The kernel of [X; Y] with itself holds those of X, of Y and of X with Y."""
+    """The kernel of [X; Y] with itself contains those of X, of Y and of X with Y."""
     X, Y = points(n, d), points(m, d, seed=1)
     get = data.draw(st.sampled_from(ALL))
     whole = nf.kernels(NET, np.vstack([X, Y]), get=get, n_threads=n_threads)
@@ -405,7 +405,7 @@ import numpy as np
 import ntkfast as nf
 
 def peak():
-    # VmHWM, since the figure of getrusage begins with that of the parent process
+    # VmHWM, since getrusage starts from the parent's peak
     return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 net, X = nf.MLP(4, bias_std=0.1), np.random.default_rng(0).normal(size=(4000, 20))
@@ -427,7 +427,7 @@ def test_memory_that_is_there():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_child():
-    """After a parallel call of the parent a child has one thread, and neither hangs nor differs."""
+    """After a parallel call of the parent a child has one thread, does not hang and returns the same numbers."""
     out = run_python("""
 import os, warnings
 import numpy as np

@@ -1,4 +1,4 @@
-"""The paper's experiments at small size: data, figures, the report, and the command that makes them."""
+"""The paper's experiments at small size: data, figures, the report, and the command that produces them."""
 
 import dataclasses
 import errno
@@ -71,7 +71,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def change(tiny, monkeypatch):
-    """change(name, field=...): another value of a field of an experiment, at a size that takes a moment."""
+    """change(name, field=...): an experiment with another value of a field, at a size that takes a moment."""
 
     def changed(name, **fields):
         others = [dataclasses.replace(each, **fields) if each.name == name else each for each in paper.EXPERIMENTS]
@@ -138,7 +138,7 @@ def test_the_command_line_puts_arguments_into_its_own_words(tmp_path):
     assert command("fig1", "--out", "").output == "ntkfast: --out: expected a folder, got an empty name\n"
 
 
-# --- each experiment against what is known of it
+# --- each experiment against known facts
 
 
 def test_figure_1_is_the_kernel_of_the_networks():
@@ -164,7 +164,7 @@ def test_figure_2_limits_are_the_flow_at_infinity():
     S = nf.nngp(net, X, points)
     covariance = nf.nngp(net, points) + A @ nf.nngp(net, X) @ A.T - A @ S - S.T @ A.T
     np.testing.assert_allclose(((high - low) / 2.5631031310892007) ** 2, covariance.diagonal(), atol=1e-10)
-    # the kernels of a wide network are near the limit's, 1/√n times a few
+    # the kernels of a wide network are within a few 1/√n of the limit's
     assert np.abs(data.wide_percentiles - data.percentiles).max() < 5 / np.sqrt(2000)
     assert np.abs(data.errors).max() < 0.1
 
@@ -235,7 +235,7 @@ def test_early_stopping_stops_before_the_end():
 
 @pytest.mark.parametrize("name", [name for name in TINY if name != "proposition2"])
 def test_other_networks_than_the_papers(name):
-    """All but proposition 2 take a network, and claim nothing about another one that holds only for the paper's."""
+    """All except proposition 2 take a network, and claim about another network only what does not need the paper's."""
     module = experiment(name)
     net = nf.MLP(3, "erf", 1.2, 0.3)
     digits = (noise(60),) if module.needs_mnist else ()
@@ -287,7 +287,7 @@ def test_power_law():
     np.testing.assert_allclose(slopes.std(), errors.mean(), rtol=0.25)  # of 300 samples: 4 %; of 5: the rest
 
 
-# --- parts: what was done is not done again
+# --- parts: finished work is not repeated
 
 
 def stopper(after):
@@ -323,7 +323,7 @@ def test_stopped_training_continues_to_the_same_bits(tmp_path, monkeypatch, save
 
 
 def test_a_network_in_training_is_kept_until_its_result_is_safe(tmp_path, monkeypatch):
-    """A full disk at the last moment loses nothing; a state whose network is gone is none."""
+    """A full disk at the last moment loses nothing; a state whose network is gone is ignored."""
     monkeypatch.setattr(training, "SAVE_EVERY", -1)
     monkeypatch.setattr(training, "SEGMENT", 3)
     sizes = {"widths": (16, 20), "n_seeds": 2, "n": 6, "time": 20}
@@ -342,7 +342,7 @@ def test_a_network_in_training_is_kept_until_its_result_is_safe(tmp_path, monkey
     monkeypatch.setattr(storage, "save", save)
     monkeypatch.setattr(training, "train", lambda *arguments, **options: pytest.fail("trained again"))
     with pytest.raises(pytest.fail.Exception):
-        theorem2.run(**sizes, parts=parts)  # comes to the next network without training this one
+        theorem2.run(**sizes, parts=parts)  # continues with the next network without training this one
     assert (parts.folder / "n16-1.npz").exists()
     monkeypatch.undo()
     storage.save(parts.folder / "n20-0.state.npz", {"step": 12, "n_seen": 1})  # but no n20-0.at-12
@@ -374,7 +374,7 @@ def test_all_writes_everything(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(paper, "mnist", lambda part, folder: noise(60))
     out = tmp_path / "new" / "paper"
     result = command("all", "--out", out, "--threads", "1")
-    assert result.exit_code in (0, 1), result.output  # at these sizes a number may well be out
+    assert result.exit_code in (0, 1), result.output  # at these sizes a number may well be out of tolerance
     for name in TINY:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -436,7 +436,7 @@ THIS = json.dumps({"version": nf.__version__, "seed": 0, "full": False})
         {"settings": "no json"},
         {"settings": "[1]"},
         {"settings": '{"version": "0.0"}'},
-        {"settings": THIS},  # but none of the arrays of today
+        {"settings": THIS},  # but none of today's arrays
     ],
 )
 def test_data_of_other_programs_and_versions_are_not_reported(tmp_path, tiny, values):

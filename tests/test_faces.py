@@ -1,4 +1,4 @@
-"""The command line, the demo and the plots, as a user meets them."""
+"""The command line, the demo and the plots, as a user sees them."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_bench_prints_every_ratio():
     assert result.exit_code == 0, result.output
     for case in benchmarks.cases(200):
         assert case.name in result.output
-        if "n=100" not in case.name:  # what is smaller is not held to its goal
+        if "n=100" not in case.name:  # the goals do not apply to smaller sizes
             assert case.size >= 8000
     assert "MiB" in result.output
 

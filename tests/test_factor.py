@@ -1,4 +1,4 @@
-"""Cholesky's factor of a large matrix, tile by tile: LAPACK's numbers, and the matrix as it was when it fails."""
+"""The Cholesky factor of a large matrix, tile by tile: LAPACK's numbers, and the matrix unchanged if it fails."""
 
 import numpy as np
 import pytest

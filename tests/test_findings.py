@@ -1,4 +1,4 @@
-"""The verdicts of the experiments: data that obey the law are within every tolerance, data that break it are out."""
+"""The verdicts of the experiments: data that obey the law are within every tolerance, data that violate it are not."""
 
 import dataclasses
 import re
@@ -33,7 +33,7 @@ def powers(widths, exponent):
     return np.asarray(widths, dtype=float) ** exponent
 
 
-# --- one example of each that obeys
+# --- one example of each that obeys the law
 
 
 def figure_1(rng):
@@ -144,7 +144,7 @@ def test_what_obeys_is_within_its_tolerance(module, seed):
     assert [line for line in lines if line.ok is False] == []
 
 
-# --- what breaks it: experiment, the field, what becomes of it, and the line that has to say so
+# --- violations: the experiment, the field, its change, and the line that must detect it
 
 
 def centred(values, factor):
@@ -263,7 +263,7 @@ def test_the_published_eigenvalues_are_in_the_report():
 
 
 def test_the_lines_of_the_docs_are_those_of_today():
-    """docs/paper.md is made by a run that takes minutes; here only its words are compared, not its numbers."""
+    """docs/paper.md comes from a run that takes minutes; here only its words are compared, not its numbers."""
 
     def words(text):
         return re.sub(r"\d+", "0", re.sub(r"^(erf|tanh|gelu)\b", "relu", text))
@@ -314,7 +314,7 @@ def test_what_is_less_beyond_chance():
     assert verdicts.less("x", [small, large]).ok is True
     assert verdicts.less("x", [large, small]).ok is False
     assert verdicts.less("x", [small, 1.01 * small]).ok is None
-    assert verdicts.less("x", [small, [np.inf, 1.0]]).ok is None  # a time that was not reached
+    assert verdicts.less("x", [small, [np.inf, 1.0]]).ok is None  # a time that is never reached
     assert verdicts.less("x", [small, [np.nan, 1.0]]).ok is False
     equal = [verdicts.less("x", spread(rng, 0.2, 2, 4)).ok for _ in range(2000)]
     assert np.mean([ok is not None for ok in equal]) < 0.1 + 4 * np.sqrt(0.1 / 2000)  # 1 in 20 on either side

@@ -132,14 +132,14 @@ def test_no_work_below_the_last_trained_layer():
     for net, n_factors in (([frozen, "tanh", frozen], 0), ([frozen, "tanh", nf.Dense()], 1)):
         f = finite(nf.Network(net), 1)
         assert len(factors.layer_factors(f, X)) == n_factors
-        tape = [None, None, X]  # nothing of it is read but the inputs of the last layer
+        tape = [None, None, X]  # only the inputs of the last layer are read
         assert len(list(passes.backward(f, tape, np.ones((1, 1, 1)), passes.trained(f)))) == n_factors
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-30, 1e-23, 1.0, 1e22, 1e37])
 def test_layer_norm_far_from_one(scale, dtype):
-    """Normal features come out as those of x, in whatever unit they are; constant ones come out as 0, not as noise."""
+    """Normal features give those of x, in whatever unit they are; constant ones give 0, not noise."""
     x = RNG.normal(size=(4, 50)).astype(dtype)
     exact = x.astype(float) - x.mean(axis=1, dtype=float)[:, None]
     exact /= np.sqrt((exact**2).mean(axis=1))[:, None]
@@ -236,7 +236,7 @@ def test_linearised_network_is_its_taylor_polynomial():
 
 
 def test_linearised_training_in_steps(least_squares):
-    """f - y shrinks by 1 - ηλ a step along each eigenvector of Θ̂/N."""
+    """f - y shrinks by a factor 1 - ηλ per step along each eigenvector of Θ̂/N."""
     f, y, others, kernel, cross = least_squares
     trained = linearize(f).train(X, y, steps=300, learning_rate=0.5)
     rates, modes = np.linalg.eigh(kernel / 7)
@@ -260,7 +260,7 @@ def test_linearised_flow(least_squares, t):
 
 
 def test_flow_leaves_the_null_space_alone():
-    """Two points twice, with different targets: they meet in the middle."""
+    """Two points, each twice in the data with different targets: the outputs are the means."""
     f = finite(nf.MLP(2, "tanh", bias_std=0.1), 1, widths=20)
     points, y = X[[0, 0, 1, 1]], np.array([1.0, 3.0, -1.0, 2.0])
     assert_allclose(linearize(f).flow(points, y, np.inf)(points).ravel(), [2, 2, 0.5, 0.5], atol=1e-9)
@@ -347,7 +347,7 @@ def test_copies_and_pickles_are_networks_of_their_own():
 
 
 def refused(error, words, call, *args, **kwargs):
-    """call raises exactly this error, and its message has the words in this order."""
+    """call raises exactly this error, and its message contains the words in this order."""
     with pytest.raises(error) as caught:
         call(*args, **kwargs)
     assert type(caught.value) is error

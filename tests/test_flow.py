@@ -50,14 +50,14 @@ def problem():
 
 @pytest.fixture
 def singular():
-    """Five points stand twice in the data, with other targets."""
+    """Five points are in the data twice, with different targets."""
     X = sphere(N, 4)
     return Problem(np.vstack([X, X[:5]]), sphere(M, 4, seed=5))
 
 
 @pytest.fixture
 def smooth():
-    """Sixty points on an arc: the erf kernel's eigenvalues fall to rounding, and half of them are lost in it."""
+    """Sixty points on an arc: the erf kernel's eigenvalues fall to rounding, and half of them are below it."""
     angle = np.linspace(0, 2, 60)[:, None]
     X, T = (np.hstack([np.cos(a), np.sin(a)]) for a in (angle, np.linspace(-0.3, 2.3, M)[:, None]))
     return Problem(X, T, nf.MLP(depth=3, activation="erf", bias_std=0.1))
@@ -110,7 +110,7 @@ def test_forever(problem):
     p = problem
     assert_array_equal(p.flow.mean(np.inf), p.y)
     assert p.flow.loss(np.inf) == 0
-    assert p.flow._propagator._eigen is None  # Cholesky's factor served
+    assert p.flow._propagator._eigen is None  # the Cholesky factor was used
     by_cholesky = p.flow.mean(np.inf, p.ntk_tx)
     assert_allclose(by_cholesky, p.ntk_tx @ np.linalg.solve(p.ntk, p.y), atol=1e-10)
     at_once = p.flow.mean([1.0, np.inf], p.ntk_tx)[1]
@@ -213,7 +213,7 @@ def test_many_tiny_steps():
 
 @pytest.mark.parametrize("steps", [2**53, 2**53 + 1, 2**63 + 1, 2**64 - 1])
 def test_steps_keep_their_parity(steps):
-    """At the largest learning rate (1 - ηλ)^m is (-1)^m for ever."""
+    """At the largest learning rate (1 - ηλ)^m is (-1)^m forever."""
     assert LeastSquaresFlow([[2.0]], [1.0]).mean(steps=steps, learning_rate=1.0)[0] == 2 * (steps % 2)
 
 
@@ -247,14 +247,14 @@ def test_the_null_space_never_moves(singular):
 
 
 def test_new_points_of_a_singular_kernel(singular):
-    """At t = inf it is the solution of least norm; on the way there nothing grows without bound."""
+    """At t = inf it is the solution of least norm; before that nothing grows without bound."""
     p = singular
     exact = p.ntk_tx @ np.linalg.pinv(p.ntk, rcond=1e-12, hermitian=True) @ p.y
     assert_allclose(p.flow.mean([1e9, 1e12, 1e20, np.inf], p.ntk_tx), [exact] * 4, atol=1e-11)
 
 
 def test_near_duplicates():
-    """K cannot tell points at distance 1e-9 apart, κ can: what it says of their difference must not grow with t."""
+    """K cannot distinguish points at distance 1e-9, κ can: what κ says of their difference must not grow with t."""
     rng = np.random.default_rng(0)
     X = sphere(40, 4)
     X = np.vstack([X, X[:20], X[20:] + 1e-9 * sphere(20, 4, seed=1)])
@@ -268,7 +268,7 @@ def test_near_duplicates():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("noise", [1e-12, 1e-9])
 def test_noise_of_the_kernel_is_not_learned(noise, seed):
-    """A kernel of rank 3 plus a symmetric E: eigenvalues of either sign up to ‖E‖ are noise, and κ has them too."""
+    """A kernel of rank 3 plus a symmetric E: eigenvalues of either sign up to ‖E‖ are noise, in κ as well."""
     rng = np.random.default_rng(seed)
     F, F_t, y = (rng.normal(size=shape) for shape in ((20, 3), (5, 3), 20))
     E = rng.normal(size=(20, 20))
@@ -284,7 +284,7 @@ def test_noise_of_the_kernel_is_not_learned(noise, seed):
 
 
 def test_the_null_space_does_not_grow():
-    """Three equal points with three targets: what is learned is their mean, at late times too."""
+    """Three equal points with three targets: their mean is learned, at late times too."""
     flow, late = LeastSquaresFlow(np.ones((3, 3)), [1.0, 2.0, 3.0], np.ones((3, 3))), [1e10, 1e14, 1e15, 1e16, np.inf]
     for m in (1, 50):  # both orders of the products
         assert_allclose(flow.mean(late, np.ones((m, 3))), 2, rtol=1e-12)
@@ -438,7 +438,7 @@ def test_early_stopping(problem):
 
 
 def test_early_stopping_at_the_ends():
-    """A loss that falls to the end: inf; one that never moves: 0; one whose minimum lies before or after the grid."""
+    """A loss that falls to the end: inf; one that never changes: 0; one whose minimum is before or after the grid."""
     flow = LeastSquaresFlow(np.diag([2.0, 0.2]), [1.0, 1.0])
     for targets in ([1.0, 1.0], [2.0, 2.0]):
         found = flow.early_stopping(np.diag([2.0, 0.2]), targets)
@@ -448,7 +448,7 @@ def test_early_stopping_at_the_ends():
     assert flow.early_stopping(np.diag([2.0, 0.2]), [1.0, 1.0], t=[1.0, 1e4, 1e5]).t == 1e4  # the first of equals
     assert flow.early_stopping(np.zeros((2, 2)), [1.0, 1.0]).t == 0
     assert flow.early_stopping(np.diag([2.0, 0.2]), [-1.0, -1.0]).t == 0
-    for part in (1e-5, 0.003, 0.0099, 0.0101, 0.5):  # of a new point like the first: e^{-t} of its error remains
+    for part in (1e-5, 0.003, 0.0099, 0.0101, 0.5):  # a new point like the first: e^{-t} of its error remains
         found = flow.early_stopping([[2.0, 0.0]], [part])
         assert found.t == pytest.approx(-np.log1p(-part), rel=1e-4)
         assert found.loss <= found.validation_loss.min()
@@ -462,7 +462,7 @@ def test_early_stopping_at_the_ends():
 @pytest.mark.parametrize("name", ["problem", "singular"])
 @pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
 def test_units(scale, name, request):
-    """In other units of the kernel, of time and of the targets all is the same, as the equations have it."""
+    """In other units of the kernel, of time and of the targets the results are the same, as in the equations."""
     p = request.getfixturevalue(name)
     new, times = (p.ntk_tx, p.nngp_tx, p.nngp_tt), np.array([0.0, 3.0, 1e4, np.inf])
     unit = 1e100
@@ -626,7 +626,7 @@ def test_memory_is_asked_for_first(problem, monkeypatch):
 
 K = np.array([[2.0, 1.0], [1.0, 2.0]])
 FLOW = LeastSquaresFlow(K, [1.0, 2.0], K)
-NOT_DEFINITE = "expected a positive semi-definite matrix, its smallest eigenvalue is -1; a ridge .* larger than 1 "
+NOT_DEFINITE = "expected a positive semi-definite matrix, but its smallest eigenvalue is -1; a ridge .* larger than 1 "
 
 
 @pytest.mark.parametrize(
@@ -728,7 +728,7 @@ TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 
 @pytest.mark.parametrize("method", [None, *descent.METHODS])
 def test_kernel_flow_of_least_squares(problem, method):
-    """Every step may be wrong by a tolerance: 100 of them are what the steps to t = 50 add up to."""
+    """Every step may be off by a tolerance: the steps to t = 50 add up to 100 of them."""
     p = problem
     for tolerance in (1e-6, 1e-10):
         path = kernel_flow(p.ntk, p.y, t=[0.0, 1.0, 50.0], f0=p.f0, method=method, rtol=tolerance, atol=tolerance)
@@ -741,7 +741,7 @@ def test_kernel_flow_of_least_squares(problem, method):
 
 
 def cubic(f, y):
-    """A cost that is no sum over points: (‖f - y‖²_pin)^{3/2}."""
+    """A cost that is not a sum over points: (‖f - y‖²_pin)^{3/2}."""
     square = ((f - y) ** 2).mean(axis=0).sum()
     return square**1.5, 3 * np.sqrt(square) * (f - y)
 
@@ -786,7 +786,7 @@ def test_a_stiff_flow_against_a_fine_one(singular, loss):
 
 
 def test_direction(problem):
-    """A direction from outside: the derivative of a cost gives its descent; one without f an integral over time."""
+    """A given direction: the derivative of a cost gives its descent; one that ignores f, an integral over time."""
     p = problem
     path = kernel_flow(p.ntk, p.y, direction=lambda t, f: f - p.y, t=[3.0], f0=p.f0, **TIGHT)
     assert_allclose(path.f[0], p.flow.mean(3.0, f0=p.f0), atol=1e-9)
@@ -849,7 +849,7 @@ def flow_of(**arguments):
         (flow_of(y=[1.0]), ValueError, r"y: expected shape \(2,\)"),
         (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
         (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
-        (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which tells"),
+        (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which gives"),
         (flow_of(f0=np.zeros((2, 3))), ValueError, r"f0: expected 1 outputs as in y, got shape \(2, 3\)"),
         (flow_of(f0=[0.0, 0.0], y=K), ValueError, r"f0: expected 2 outputs as in y, got shape \(2,\)"),
         (flow_of(progress="yes"), TypeError, "progress: expected None, True, False or a callable, got str"),
@@ -996,7 +996,7 @@ def test_stop_must_be_a_number():
 
 @pytest.mark.parametrize("method", [None, "RK45", "Radau"])
 def test_a_direction_that_jumps(method, monkeypatch):
-    """At its jump no step is small enough: the solver must give up, not go on forever."""
+    """At its jump no step is small enough: the solver must give up, not run forever."""
     monkeypatch.setattr(descent, "PATIENCE", 5000)
     with pytest.raises(ArithmeticError, match=r"kernel_flow: the solver gave up at t = 0\.[567]"):
         kernel_flow(np.eye(2), t=5.0, f0=[1.0, 0.3], direction=lambda t, f: np.sign(f), method=method)

@@ -35,7 +35,7 @@ def test_posterior(noise):
 
 
 def test_ridge_regression_minimises():
-    """f = K a minimises ‖f - y‖² + σ² aᵀ K a, which is convex: its gradient by a, 2 K (K a - y + σ² a), vanishes."""
+    """f = K a minimises ‖f - y‖² + σ² aᵀ K a, which is convex: its gradient 2 K (K a - y + σ² a) vanishes."""
     a = GaussianProcess(K, Y[:, 0], noise=0.3).dual_coefficients
     assert_allclose(2 * K @ (K @ a - Y[:, 0]) + 0.6 * K @ a, 0, atol=1e-12 * np.linalg.norm(K, 2) * np.abs(Y).max())
 
@@ -76,7 +76,7 @@ def test_gradients_against_differences():
     assert found.value == pytest.approx(log_marginal_likelihood(kernel(p)[0], Y, noise=noise), rel=1e-14)
 
     def difference(unit):
-        """A central difference of fourth order along the parameters and the noise."""
+        """A fourth-order central difference along the parameters and the noise."""
         moves = [
             log_marginal_likelihood(kernel(p + s * h * unit[:2])[0], Y, noise=noise + s * h * unit[2]) for s in STEPS
         ]
@@ -123,7 +123,7 @@ def test_percentiles():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scale", [1e-140, 1e140])
 def test_units(scale):
-    """K in other units, and y in those of its root: nothing changes but by factors."""
+    """K in other units, and y in those of its root: results change only by factors."""
     root, gp = np.sqrt(scale), GaussianProcess(K, Y, noise=0.1)
     scaled = GaussianProcess(scale * K, root * Y, noise=scale * 0.1)
     assert_allclose(scaled.mean(scale * K_TX) / root, gp.mean(K_TX), atol=1e-10)

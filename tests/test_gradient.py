@@ -1,4 +1,4 @@
-"""Derivatives of kernels and likelihoods by hyperparameters: against differences, 50 digits, and one another."""
+"""Derivatives of kernels and likelihoods with respect to hyperparameters: against differences and 50 digits."""
 
 import itertools
 import re
@@ -21,7 +21,7 @@ from ntkfast.learning.likelihood import fit_hyperparameters, network_likelihood
 A = nf.activations
 RNG = np.random.default_rng(3)
 X, Y = RNG.normal(size=(5, 4)), RNG.normal(size=(3, 4))
-STEPS, WEIGHTS = (-2, -1, 1, 2), np.array([1, -8, 8, -1]) / 12  # a central difference of fourth order
+STEPS, WEIGHTS = (-2, -1, 1, 2), np.array([1, -8, 8, -1]) / 12  # a fourth-order central difference
 H = 5e-4  # its error is h⁴ f⁽⁵⁾/30, and f⁽⁵⁾ up to 50⁴ f' for polynomials of degree 50 in a weight_std
 
 
@@ -40,7 +40,7 @@ def difference(function, net, p, h=H):
 
 
 def check(net, X, Y=None, get=("nngp", "ntk"), exact=1e-12):
-    """Against differences, which know the kernel to `exact`, and weighted sums against the matrices."""
+    """Against differences of kernels accurate to `exact`, and weighted sums against the matrices."""
     values, gradients = nf.kernels(net, X, Y, get=get, gradient=True)
     for value, alone in zip(values, nf.kernels(net, X, Y, get=get), strict=True):  # series have fewer terms alone
         assert_allclose(value, alone, rtol=0, atol=1e-10 * np.abs(alone).max())
@@ -69,7 +69,7 @@ def deep(activation):
 @pytest.mark.parametrize("other", [None, Y], ids=["symmetric", "rectangular"])
 @pytest.mark.parametrize("entry", catalogue.ENTRIES, ids=repr)
 def test_against_differences(entry, other):
-    """Series are cut at 1e-10 or so, at a place that a step may move."""
+    """Series are truncated at about 1e-10, at a term that a step may change."""
     check(deep(entry.activation), X, other, exact=min(entry.promised, 1e-10))
 
 
@@ -115,7 +115,7 @@ def test_any_layers(seed, other):
 
 
 def test_tiles_of_branches():
-    """Sums and products through several chunks and rectangles, against the matrices of few points."""
+    """Sums and products over several chunks and rectangles, against the matrices of a few points."""
     gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "erf"], [], how="product")
     wide = nf.Parallel([], ["gelu", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
     net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(1.0, 0.1), "erf", nf.Dense()])
@@ -124,7 +124,7 @@ def test_tiles_of_branches():
         columns = X if other is None else Y
         found, few = nf.kernels(net, X, other, gradient=True), nf.kernels(net, X[-3:], columns[-2:], gradient=True)
         for all_of, some in zip(found.gradients, few.gradients, strict=True):
-            assert_allclose(all_of[:, -3:, -2:], some, rtol=1e-6, atol=1e-9)  # near ρ = 1, where both have one point
+            assert_allclose(all_of[:, -3:, -2:], some, rtol=1e-6, atol=1e-9)  # near ρ = 1: both have one point
         for name, matrices in zip(("nngp", "ntk"), found.gradients, strict=True):
             weights = RNG.normal(size=matrices.shape[1:])
             scale = np.einsum("pij,ij->p", np.abs(matrices), np.abs(weights)).max()
@@ -136,7 +136,7 @@ def test_tiles_of_branches():
 
 @pytest.mark.parametrize(("n", "m"), [(300, None), (130, 129), (2, 700), (700, 1)])
 def test_tiles(n, m):
-    """Every part of a matrix of several rectangles, whatever the threads; the weights need no symmetry."""
+    """Every part of a matrix of several rectangles, whatever the threads; the weights need not be symmetric."""
     net, rng = nf.MLP(3, "relu", 1.2, 0.1), np.random.default_rng(n)
     X, Y = rng.normal(size=(n, 5)), None if m is None else rng.normal(size=(m, 5))
     found = nf.kernels(net, X, Y, get="ntk", gradient=True).gradients
@@ -184,7 +184,7 @@ def test_duplicates_are_like_the_diagonal():
 
 @pytest.mark.parametrize("distance", [2.0**-6, 2.0**-12, 2.0**-18])
 def test_near_duplicates(distance):
-    """ρ is known to ε, and dΘ to ε/√(1-ρ), where 1-ρ is about the distance squared."""
+    """ρ is accurate to ε, and dΘ to ε/√(1-ρ), where 1-ρ is about the distance squared."""
     net = nf.Network([nf.Dense(1.25, 0.5), "relu", nf.Dense(0.75, 0.25), "relu", nf.Dense(1.5, 0.125)])
     pair = np.array([[1.0, 0.5], [1.0, 0.5 + distance]])
     found = nf.kernels(net, pair, get="ntk", gradient=True).gradients[:, 0, 1]
@@ -195,7 +195,7 @@ def test_near_duplicates(distance):
 
 
 def test_opposite_points_and_zero_rows():
-    """Without biases ρ stays at -1, and the point 0 has no variance: nothing is divided by it."""
+    """Without biases ρ remains -1, and the point 0 has no variance: nothing is divided by it."""
     points = np.array([[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0]])
     net = nf.MLP(3, "leaky_relu", 1.3)
     values, found = nf.kernels(net, points, gradient=True)
@@ -207,7 +207,7 @@ def test_opposite_points_and_zero_rows():
 
 
 def close_points():
-    """Pairs with |ρ| from 0.91 to 1, of either sign and unequal lengths; no duplicates, whose kernel is known to √ε."""
+    """Pairs with |ρ| from 0.91 to 1, of both signs and unequal lengths; no duplicates, accurate only to √ε."""
     rng = np.random.default_rng(1)
     x, away = rng.normal(size=4), rng.normal(size=4)
     away -= away @ x / (x @ x) * x
@@ -224,18 +224,18 @@ CLOSE = [A.hardtanh(), A.relu6(), A.elu(), A.selu(), A.celu(0.5), A.softsign(), 
 @pytest.mark.parametrize("activation", CLOSE, ids=lambda activation: activation.name)
 @pytest.mark.parametrize("rectangular", [False, True], ids=["symmetric", "rectangular"])
 def test_close_pairs_beyond_the_reach_of_the_series(activation, rectangular):
-    """Tails of 1e-10 in each layer are relative to the diagonal, a few times the entry."""
+    """Tails of 1e-10 in each layer are relative to the diagonal, which is a few times the entry."""
     points = close_points()
     check(deep(activation), points, 1.1 * points[::-1] if rectangular else None, exact=1e-9)
 
 
 def test_tables_and_series_have_the_same_derivatives(monkeypatch):
-    """softplus's series reaches to |ρ| = 1 here; its tables, known to 1e-11, lose 13² · 2/h in a derivative."""
+    """softplus's series converges up to |ρ| = 1 here; its tables, accurate to 1e-11, lose 13² · 2/h in a derivative."""
     points, net = close_points() / 2, deep(A.softplus())
     by_series = nf.kernels(net, points, gradient=True).gradients
     whole = series.Family._reach_and_terms
     monkeypatch.setattr(series.Family, "_reach_and_terms", lambda *args: (0.9, whole(*args)[1]))
-    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # which have bound nothing yet
+    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # new families, which have bound nothing yet
     by_tables = nf.kernels(net, points, gradient=True).gradients
     for found, wanted in zip(by_tables, by_series, strict=True):
         assert not np.array_equal(found, wanted)

@@ -1,4 +1,4 @@
-"""The house: which part may use which, that the catalogue of tests is whole, and that what is documented runs."""
+"""The house: which part may use which, that the catalogue of tests is complete, and that documented examples run."""
 
 import ast
 import doctest
@@ -25,7 +25,7 @@ FLOORS = (  # rooms, from the ground up; an import goes to a lower floor or stay
     {"infinite", "finite"},
     {"learning"},
     {"datasets", "plotting", "torch"},  # faces
-    {"accuracy", "benchmarks", "demo", "experiments"},  # programs made of them
+    {"accuracy", "benchmarks", "demo", "experiments"},  # programs built from them
     {"cli"},
     {"", "__main__"},  # the package's own __init__ re-exports
 )

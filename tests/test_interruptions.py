@@ -1,4 +1,4 @@
-"""Long calls: Ctrl-C and exceptions end them early and leave the engine as it was; what progress is told."""
+"""Long calls: Ctrl-C and exceptions end them early and leave the engine intact; what is reported to progress."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_ctrl_c(depth, n_threads):
 
 @linux_only
 def test_ctrl_c_before_the_first_tile():
-    """Many points of a deep network, no pairs. No Python runs during the call, where an interrupt could come out."""
+    """Many points of a deep network, no pairs. No Python runs during the call in which an interrupt could surface."""
     X, net = points(400_000, 3), nf.MLP(50, "erf", bias_std=0.1)
     totals = {}  # by what is done
     interrupt(lambda: nf.diagonal(net, X, progress=totals.__setitem__), begun=lambda: totals)

@@ -22,7 +22,7 @@ X = np.random.default_rng(3).normal(size=(4, 3))
 # --- the plain twin
 #
 # What flows is a sum of independent fields, each times a number per point: {field: (numbers (n,), Σ (n, n), Θ (n, n))}.
-# A sum of branches adds the numbers of fields that they share, from which cross terms follow by themselves.
+# A sum of branches adds the numbers of fields that they share, so that cross terms arise automatically.
 
 
 def total(flow):
@@ -225,7 +225,7 @@ def test_a_block_that_ends_in_a_block_on_paper():
 
 
 def test_difference_of_equal_branches():
-    """h + r - h/2: (1 - 1/2)² Σ + Σ_r, though the branches do not go alone."""
+    """h + r - h/2: (1 - 1/2)² Σ + Σ_r, though the branches are not independent."""
     net = nf.Network([nf.Dense(), nf.Parallel([], ["relu", nf.Dense()], nf.Scale(-0.5)), nf.Dense()])
     x = np.array([1.0, 0.5, -0.3])
     assert_allclose(nf.diagonal(net, [x], "nngp"), (0.5**2 + 1 / 2) * (x @ x) / 3)
@@ -239,7 +239,7 @@ def test_a_multiple_is_a_weight():
 
 
 def test_concatenations_on_paper():
-    """Shares weigh the branches; the branches of one network side by side are that network."""
+    """Shares weight the branches; the branches of one network side by side are that network."""
     one, other = [nf.Dense(), "relu"], [nf.Dense(1.5), "erf"]
     kernels = [np.array(nf.kernels(nf.Network([*branch, nf.Dense()]), X)) for branch in (one, other)]
     both = nf.Network([nf.Parallel(one, other, how="concat", shares=(1, 3)), nf.Dense()])
@@ -290,7 +290,7 @@ WIDTH, RUNS = 96, 40
 @pytest.mark.parametrize("seed", range(0, len(RANDOM), 2))
 def test_wide_networks_have_these_kernels(seed):
     """Monte Carlo: second moments of the outputs and, without Dropout, tangent kernels of random networks. They differ
-    from the limit by five standard errors at most, or by O(1/width).
+    from the limit by at most five standard errors, or by O(1/width).
     """
     net = RANDOM[seed]
     limit, moments, tangents = nf.kernels(net, X), [], []
@@ -308,7 +308,7 @@ def test_wide_networks_have_these_kernels(seed):
             assert np.all(np.abs(np.mean(draws, axis=0) - exact) <= 5 * error + 6 / WIDTH * scale)
 
 
-# --- what goes with every layer
+# --- what holds for every layer
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -406,6 +406,7 @@ def test_bad_orders(layers, words):
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1,)), ValueError, "shares: expected 2, .*got 1"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1, 0)), ValueError, r"shares\[1\]: .* > 0"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=1), TypeError, "shares: expected a sequence"),
+<<<<<<< HEAD
         (
             lambda: nf.Network([nf.Dense(), "relu", nf.Residual(nf.Dense(), "relu"), nf.Dense()]),
             ValueError,
@@ -417,6 +418,9 @@ def test_bad_orders(layers, words):
             "the Residual hands on a multiple of its input, whose mean is not 0",
         ),
         (lambda: nf.ntk(nf.Network([nf.Dense(), nested(25)]), [[1.0]]), ValueError, "at most 24 branches"),
+=======
+        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested at most 8 deep"),
+>>>>>>> wt-english
         (lambda: nf.MLP(2, "relu", 1.0, 0.1, 2.0), TypeError, "positional"),
     ],
 )

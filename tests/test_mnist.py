@@ -1,4 +1,4 @@
-"""The limit kernel on real digits, beside what the paper found with networks of width 10000.
+"""The limit kernel on real digits, against the paper's results with networks of width 10000.
 
 NTKFAST_DATA names a folder with the original MNIST files; without it these tests are skipped.
 """
@@ -34,5 +34,5 @@ def test_float32_is_float64_on_digits(digits):
     net = nf.MLP(4, "relu", 1.0, 0.1)
     exact = nf.ntk(net, digits)
     single = nf.ntk(net, digits.astype(np.float32))
-    # √(2ε)/π a layer at the cusp, ε = 2^-24 times a few: no pair of digits is that close, so this is generous
+    # √(2ε)/π per layer at the cusp, ε = 2^-24 times a few: no pair of digits is that close, so this is generous
     assert np.max(np.abs(single - exact)) < 1.6e-4 * exact.max()

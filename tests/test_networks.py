@@ -1,4 +1,4 @@
-"""Networks, layers and activations are values: equal, hashed, printed, pickled, and never changed."""
+"""Networks, layers and activations are values: comparable, hashable, printable, picklable and immutable."""
 
 import copy
 import dataclasses

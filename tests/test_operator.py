@@ -34,7 +34,7 @@ def check_product(found, K, V):
 @settings(deadline=None, max_examples=30)
 @given(
     n=st.integers(1, 700),
-    m=st.none() | st.integers(130, 600),  # fewer columns than lanes are computed on the other side in a matrix
+    m=st.none() | st.integers(130, 600),  # in a matrix, fewer columns than lanes are computed transposed
     k=st.integers(1, 20),
     dtype=st.sampled_from([np.float32, np.float64]),
     kernel=st.sampled_from(["ntk", "nngp"]),
@@ -47,7 +47,7 @@ def test_a_product_is_that_of_the_matrix(n, m, k, dtype, kernel, n_threads):
     V = points(K.shape[1], k, seed=2)
     if m is None or n >= 128 or m <= n:
         check_product(operator @ V, K, V)
-    else:  # the matrix may be known by other roundings of its inner products
+    else:  # the matrix may come from differently rounded inner products
         assert_allclose(operator @ V, K @ V, atol=1e-12 if dtype == np.float64 else 1e-4, rtol=1e-5)
     assert operator.shape == K.shape
     assert operator.dtype == K.dtype
@@ -116,7 +116,7 @@ def test_kernel_pca_of_an_operator():
     found = nf.kernel_pca(nf.KernelOperator(NET, X), 3)
     exact = nf.kernel_pca(nf.ntk(NET, X), 3)
     assert_allclose(found.eigenvalues, exact.eigenvalues, rtol=1e-9)
-    assert_allclose(found.explained, exact.explained, rtol=1e-9)  # by the operator's own diagonal
+    assert_allclose(found.explained, exact.explained, rtol=1e-9)  # from the operator's own diagonal
 
 
 def test_rows_columns_and_diagonal():
@@ -209,7 +209,7 @@ print((_peak() - before) / 2**20)
 
 @pytest.mark.parametrize("m", [None, 450])
 def test_ranges_of_tiles_make_the_whole(m):
-    """A job that goes on where another one stopped makes the same bits."""
+    """A job that continues where another one stopped produces the same bits."""
     X, Y = points(600), None if m is None else points(m, seed=1)
     problem = Problem(NET, X, Y)
     whole, parts = nf.ntk(NET, X, Y), np.full(problem.shape, np.nan)

@@ -1,4 +1,4 @@
-"""The package as a package: what importing it costs, and what it says when it cannot be imported."""
+"""The package as a package: the cost of importing it, and the message when it cannot be imported."""
 
 import importlib.metadata
 import os
@@ -56,7 +56,7 @@ def test_version():
 
 
 def test_an_installation_holds_what_runs_and_nothing_else():
-    """Of `pip install .`: the sources of the engine stay in the source tree, its symbols nowhere."""
+    """After `pip install .` the engine's sources are only in the source tree, and its symbols are not exported."""
     distribution = importlib.metadata.distribution("ntkfast")
     files = [file for file in distribution.files if file.parts[0] == "ntkfast"]
     if not files or not distribution.read_text("RECORD"):

@@ -135,11 +135,11 @@ def test_first_dense_and_learning_rates_do_not_count():
 
 D = nf.Dense(1.0)
 REFUSED = {
-    "residual": ([D, "relu", D, nf.Residual("relu", D)], "in turn, layer 3 is Residual"),
+    "residual": ([D, "relu", D, nf.Residual("relu", D)], "in turn, but layer 3 is Residual"),
     "layer norm": ([D, nf.LayerNorm(), "relu", D], "layer 1 is LayerNorm"),
     "dropout": ([D, "relu", nf.Dropout(0.1), D], "layer 2 is Dropout"),
     "linear": ([D], "at least one activation"),
-    "two Dense": ([D, D, "relu", D], "in turn, layer 1"),
+    "two Dense": ([D, D, "relu", D], "in turn, but layer 1"),
     "activations": ([D, "relu", D, "erf", D], "equal activations.*relu.*layer 3 erf"),
     "weight_std": ([D, "relu", D, "relu", nf.Dense(2.0)], "weight_std of layer 2 is 1.0 and of layer 4 2.0"),
     "bias_std": ([D, "relu", D, "relu", nf.Dense(1.0, 2.0)], "bias_std of layer 2 is 0.0 and of layer 4 2.0"),

@@ -71,7 +71,7 @@ def test_reasons():
 
 
 def test_small_variances_claim_no_more_than_rounding_shows():
-    """Both parities of elu go on, but at this variance all even coefficients but two are below rounding."""
+    """elu has infinitely many of both parities, but at this variance all except two even ones are below rounding."""
     found = hermite_certificate("elu", variance=1e-12)
     assert not found.certifies
     assert found.reason.startswith("only 2 even coefficients above rounding: ")
@@ -79,7 +79,7 @@ def test_small_variances_claim_no_more_than_rounding_shows():
 
 @pytest.mark.parametrize("degree", [28, 40, 63])
 def test_polynomials_of_high_degree(degree):
-    """Known by their parameters: the coefficients are rounded, and may not end."""
+    """Recognised by their parameters: the rounded coefficients may not end."""
     for activation in (A.hermite(degree), A.monomial(degree)):
         assert hermite_certificate(activation, bias_std=0.3).degree == degree
         assert hermite_certificate(activation, bias_std=0.3, n_terms=3).degree == degree
@@ -173,7 +173,7 @@ def test_the_error_bound(activation, exact, distance, kernel):
     smallest = reference.mp.eigsy(K, eigvals_only=True)[0]
     assert abs(found.value - smallest) <= found.error
     largest = max(K[i, i] for i in range(7))
-    assert found.error < {"relu": 1e-5, "abs": 1e-5}.get(activation, 1e-7) * largest  # it tells something
+    assert found.error < {"relu": 1e-5, "abs": 1e-5}.get(activation, 1e-7) * largest  # it is informative
     assert found.positive_definite == (found.value > found.error)
     if distance > 1e-4 and activation == "relu":
         assert found.positive_definite
@@ -195,7 +195,7 @@ def test_the_bound_of_every_entry(data):
 
 
 def test_the_bound_follows_every_layer():
-    """Its variances are the kernel's, and no correlation is above what it says."""
+    """Its variances are the kernel's, and no correlation is above its bound."""
     block = nf.Residual("erf", nf.Dense(1.4, 0.3), scale=0.7)
     layers = [nf.Dropout(0.2), nf.Dense(2.0, 0.1), "relu", nf.Dropout(0.5), nf.Dense(1.5), nf.LayerNorm(), block]
     X = np.random.default_rng(0).normal(size=(9, 3))
@@ -213,7 +213,7 @@ def test_the_bound_follows_every_layer():
 
 
 def test_no_bound_where_the_dual_has_none():
-    """A kink away from 0: no dual for |ρ| near 1, which these points are far from, but which their bound is not."""
+    """A kink away from 0: no dual for |ρ| near 1; these points are far from that, but their bound is not."""
     phi = nf.Activation.from_function(lambda x: np.maximum(x - 0.7, 0) * np.cos(x) + x, "kinked", kinks=(0.7,))
     found = smallest_eigenvalue(nf.MLP(2, phi, 1.0, 1.0), [[0.5], [5.0]])
     assert found.error > found.value > 0
@@ -229,7 +229,7 @@ def test_duplicates():
 
 
 def test_many_copies():
-    """Each copy once, with the first of its kind: not every pair of them."""
+    """Each copy is reported once, with the first of its kind, not every pair of copies."""
     X, n = sphere(3, 4), 400
     found = smallest_eigenvalue(
         nf.MLP(depth=2, activation="erf"), np.vstack([X, *[X[1]] * n, *[-X[2]] * 2, X[2]]), kernel="nngp"
@@ -297,7 +297,7 @@ def test_features_and_their_flow():
 
 
 def test_the_kernel_of_features_is_that_of_their_derivatives():
-    """F_θ is linear: its derivative by θ_p is its value at the p-th unit vector."""
+    """F_θ is linear: its derivative with respect to θ_p is its value at the p-th unit vector."""
     model = random_feature_model(nf.MLP(depth=2), n_features=30, X=sphere(8, 3), rng=1)
     J = np.array([model(unit) for unit in np.eye(30)]).T
     assert_allclose(model.kernel(), J @ J.T, atol=1e-14)
@@ -329,7 +329,7 @@ def test_rate():
 
 
 def test_mean_square_of_the_error_of_features():
-    """(‖K‖² + (tr K)²)/P exactly, for Gaussian features; 400 models tell their mean square to some 10 %."""
+    """(‖K‖² + (tr K)²)/P exactly, for Gaussian features; 400 models determine their mean square to some 10 %."""
     K = nf.ntk(nf.MLP(depth=3), sphere(15, 3))
     found = random_feature_convergence(K, n_features=(50, 100), n_seeds=400, rng=0)
     assert_allclose(np.sqrt((found.errors**2).mean(axis=1)), found.expected, rtol=0.1)
@@ -417,7 +417,7 @@ def test_bad_input(call, error, words):
 @pytest.mark.parametrize("name", ["relu", "abs", "tanh", "gelu"])
 @pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
 def test_coefficients_sum_to_the_kernel(name, beta):
-    """Σ_k b_k ρ^k = E[φ(u)φ(v)] of covariance ρ + β²; of 64 terms 0.7^64, 1e-10, is left; as many make each b_k."""
+    """Σ_k b_k ρ^k = E[φ(u)φ(v)] of covariance ρ + β²; after 64 terms 0.7^64, 1e-10, remains; each b_k sums as many."""
     q, activation = 1 + beta**2, nf.activations.get(name)
     b = hermite_certificate(name, bias_std=beta).coefficients
     for rho in (-0.7, -0.3, 0.0, 0.5, 0.7):

@@ -1,4 +1,4 @@
-"""The Python of README and docs runs as it stands, block after block, as a reader would type it."""
+"""The Python of README and docs runs as written, block after block, as a reader would type it."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files of finite networks: what was saved comes back, or the error says what is wrong with which file."""
+"""Files of finite networks: the saved network is restored, or the error says what is wrong with which file."""
 
 import os
 import re
@@ -64,7 +64,7 @@ def test_files_that_are_no_networks(tmp_path):
 
 
 def damaged(contents, text, remove=(), **changes):
-    """The entries of a file with other text, without some, with others changed."""
+    """The entries of a file with another text, some entries removed, others changed."""
     return {
         name: array for name, array in ({**contents, "network": np.array(text)} | changes).items() if name not in remove
     }
@@ -103,7 +103,7 @@ def test_files_with_other_contents(change, words, tmp_path):
 
 
 def test_files_with_damaged_bytes(tmp_path):
-    """Cut off anywhere, or with any byte changed: the network, or a ValueError that has the path."""
+    """Cut off anywhere, or with any byte changed: the network, or a ValueError that names the path."""
     path, errors = tmp_path / "f.npz", []
     finite(nf.MLP(1), 1).save(path)
     whole = path.read_bytes()
@@ -145,7 +145,7 @@ def test_what_save_replaces(tmp_path):
         f.save(target)
     finally:
         os.umask(old)
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640  # as open() makes it
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640  # as created by open()
     target.chmod(0o604)
     link.symlink_to("target")
     f.save(link)
@@ -161,7 +161,7 @@ def test_what_save_replaces(tmp_path):
     [
         ("", ValueError, "path: expected the name of a file, got an empty one"),
         (".", ValueError, "path: expected the name of a file, got '.', which is a directory"),
-        (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is no regular file"),
+        (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is not a regular file"),
         ("no/such/folder", FileNotFoundError, "No such file or directory: 'no/such/folder'"),
         (3, TypeError, "int"),
     ],

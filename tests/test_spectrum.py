@@ -54,7 +54,7 @@ def test_operators(method, centered):
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_extension(centered):
-    """On the data it is the eigenfunction itself; centred, it is the mean feature that is subtracted."""
+    """On the data it is the eigenfunction itself; if centred, the mean feature is subtracted."""
     pca = kernel_pca(K, 5, centered=centered)
     assert_allclose(pca.transform(K), pca.eigenfunctions, atol=1e-10)
     T = np.random.default_rng(1).normal(size=(6, 4))
@@ -74,7 +74,7 @@ def test_as_scikit_learn_has_it():
 
 
 def test_eigenvalues_that_repeat():
-    """A circle: all but the first come in pairs; the plane of a pair is what is determined."""
+    """A circle: all except the first come in pairs; only the plane of a pair is determined."""
     angle = 2 * np.pi * np.arange(40) / 40
     C = nf.ntk(NET, np.stack([np.cos(angle), np.sin(angle)], axis=1))
     planes = []
@@ -142,7 +142,7 @@ def test_float32_and_arguments():
         (
             lambda: kernel_pca(-K, N),
             ValueError,
-            "K_xx: expected a positive semi-definite matrix, its smallest eigenvalue",
+            "K_xx: expected a positive semi-definite matrix, but its smallest eigenvalue",
         ),
         (lambda: kernel_pca(K, 0), ValueError, "n_components: expected an integer >= 1"),
         (lambda: kernel_pca(K, N + 1), ValueError, "n_components: expected at most 120 for 120 points, got 121"),
@@ -155,7 +155,7 @@ def test_float32_and_arguments():
         (
             lambda: kernel_pca(aslinearoperator(K), 1, method="lapack"),
             ValueError,
-            "method: expected one that needs products",
+            "method: expected one that needs only products",
         ),
         (
             lambda: kernel_pca(aslinearoperator(K[:2]), 1),
@@ -168,7 +168,7 @@ def test_float32_and_arguments():
             "K_xx: expected an operator of real numbers, got dtype complex128",
         ),
         (lambda: kernel_pca(aslinearoperator(K), 1).explained, ValueError, "trace: unknown for an operator"),
-        (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected it with an operator only"),
+        (lambda: kernel_pca(K, 1, trace=1.0), TypeError, "trace: expected only with an operator"),
         (
             lambda: kernel_pca(K, 1, method="qr"),
             ValueError,

@@ -1,4 +1,4 @@
-"""Tangent kernels of PyTorch modules against the contraction of torch.func's own Jacobian, and what is refused."""
+"""Tangent kernels of PyTorch modules against the contraction of torch.func's own Jacobian, and refused input."""
 
 import doctest
 import subprocess
@@ -27,7 +27,7 @@ D, K = 5, 3
 
 
 def contraction(module, X, Y=None):
-    """Θ̂_kk'(x, x') of all outputs as in the tutorial of torch.func: (n, m, k, k)."""
+    """Θ̂_kk'(x, x') of all outputs as in the torch.func tutorial: (n, m, k, k)."""
     parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
     def f(parameters, x):
@@ -121,7 +121,7 @@ class Residual(nn.Module):
 
 
 class Product(nn.Module):
-    """Branches that are multiplied, a layer that is called as a function, an output without axis."""
+    """Branches that are multiplied, a layer called as a function, an output without an axis."""
 
     def __init__(self):
         super().__init__()
@@ -166,14 +166,14 @@ def test_linear_layers_need_no_jacobian(make):
     agrees(make(), X, Y)
 
 
-def test_residual_in_place():  # autograd cannot, as the layer's inputs are gone
+def test_residual_in_place():  # autograd cannot do it, as the layer's inputs are gone
     module = Residual()
     expected = nf.torch.empirical_ntk(module, X)
     module.in_place = True
     assert torch.equal(nf.torch.empirical_ntk(module, X), expected)
 
 
-# --- and those that only look so, or are something else
+# --- layers that only look linear, or are something else
 
 
 class Twice(nn.Module):
@@ -218,7 +218,7 @@ class Idle(nn.Module):
 
 
 class Generated(nn.Module):
-    """Weights that a layer makes from the rows of a table."""
+    """Weights that a layer generates from the rows of a table."""
 
     def __init__(self, rows):
         super().__init__()
@@ -354,7 +354,7 @@ NOT_FOR_TORCH_FUNC = {
     "function of its own": lambda: Returns(Cube.apply),
     "recurrent": Recurrent,
     "idle": lambda: Recurrent(idle=nn.Conv1d(2, 2, 1)),  # the outputs do not depend on some parameters
-    "PReLU": lambda: mlp(nn.PReLU).double(),  # which vmap in vmap has wrong
+    "PReLU": lambda: mlp(nn.PReLU).double(),  # which vmap in vmap gets wrong
 }
 
 
@@ -452,7 +452,7 @@ def test_finite_network_of_the_same_parameters():
     )
 
 
-# --- what comes in, what comes out
+# --- inputs and outputs
 
 
 def test_as_it_came():
@@ -624,7 +624,7 @@ def test_torch_is_imported_when_it_is_needed():
 def test_without_torch():
     code = """
 import sys
-sys.modules["torch"] = None  # as if it were not installed
+sys.modules["torch"] = None  # as if not installed
 import ntkfast as nf
 try:
     nf.torch.empirical_ntk(None, [[1.0]])

@@ -383,14 +383,14 @@ def test_no_step_recorded():
 
 
 def test_the_kernel_of_many_points_at_the_first_step():
-    """The difference at step 0 is exactly 0, which Lanczos' method does not take."""
+    """The difference at step 0 is exactly 0, which Lanczos' method does not accept."""
     points = RNG.normal(size=(DENSE + 1, 3))
     run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, record=Record(ntk_X=points))
     assert run.ntk_distance[0] == 0 < run.ntk_distance[1]
 
 
 def test_wide_networks_hardly_move():
-    """The kernel stays put as the width grows (Theorem 2); here by a factor of about √16."""
+    """The kernel moves less as the width grows (Theorem 2); here by a factor of about √16."""
     distances = []
     for width in (100, 1600):
         f = finite(nf.MLP(2, "tanh"), 1, widths=width)
@@ -434,7 +434,7 @@ def test_divergence_beyond_the_numbers():
 
 
 def test_rounding_errors_of_an_exact_fit_may_grow():
-    """Up to the size of the targets."""
+    """Errors up to the size of the targets are allowed."""
     f = finite(nf.MLP(1), 1)
     y, rate = f(X) + 1e-15, 1.2 * max_learning_rate(reference_finite.ntk(f, X))
     run = train(f, X, y, steps=80, learning_rate=rate)
@@ -470,7 +470,7 @@ def test_max_learning_rate_of_zero_and_of_large_matrices(n):
 
 
 def test_max_learning_rate_of_several_outputs():
-    """The full kernel's, whose largest eigenvalue belongs to all outputs together; N counts points."""
+    """It is that of the full kernel, whose largest eigenvalue involves all outputs together; N counts points."""
     f = FiniteNetwork.init(nf.MLP(3, "relu", bias_std=0.1), 3, 30, 2, rng=0)
     X = np.random.default_rng(0).standard_normal((6, 3))
     full = nf.empirical_ntk(f, X, outputs="full")
@@ -488,7 +488,7 @@ def test_max_learning_rate_of_other_matrices():
         ([["a"]], TypeError, "K_xx: expected real numbers"),
         ([[1.0], [1.0, 2.0]], ValueError, "K_xx: expected an array of numbers, got list"),
         (np.ma.array(np.eye(2)), TypeError, "K_xx: expected an array without mask"),
-        (-np.eye(3), ValueError, "K_xx: expected a positive semi-definite matrix, its largest eigenvalue is -1: no"),
+        (-np.eye(3), ValueError, "K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is -1"),
         (
             [[1.0, 2.0], [3.0, 1.0]],
             ValueError,
@@ -613,8 +613,8 @@ def test_an_activation_without_derivative():
 
 @pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_a_wide_trained_network_stays_in_the_band_of_the_limit(depth):
-    """Width 4096, 20 seeds, on the data and beside them: each within the 99 % band of as many Gaussian values together
-    (Bonferroni), and as spread as the limit says: √(2/values) of a χ², were no two dependent.
+    """Width 4096, 20 seeds, on the data and elsewhere: each within the simultaneous 99 % band of as many Gaussian
+    values (Bonferroni), and with the limit's spread, to within √(2/values) of a χ² if all were independent.
     """
     angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     points = np.sqrt(2) * np.array([[np.cos(a), np.sin(a)] for a in [*angles, *(angles + 0.3)]])

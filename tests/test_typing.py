@@ -1,4 +1,4 @@
-"""The types that a user's type checker finds: files in tests/typing, under mypy --strict."""
+"""The types that a user's type checker sees: files in tests/typing, under mypy --strict."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ FILES = ["learning.py", "user.py"]
 
 @pytest.fixture(scope="module")
 def complaints(tmp_path_factory):
-    """Lines that mypy prints about all files, in a folder where it takes ntkfast as an installed package."""
+    """Lines that mypy prints about all files, in a folder where it treats ntkfast as an installed package."""
     pytest.importorskip("mypy")
     folder = tmp_path_factory.mktemp("mypy")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The engine: from a network value to numbers. Only this package knows the compiled module."""
+"""The engine: from a network value to numbers. Only this package imports the compiled module."""
 
 from importlib.util import find_spec
 from pathlib import Path

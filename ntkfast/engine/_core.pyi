@@ -1,4 +1,4 @@
-"""Types of the compiled module; what the functions do is said in _core.pyx and src_c/ntkfast.h."""
+"""Types of the compiled module; the functions are documented in _core.pyx and src_c/ntkfast.h."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self

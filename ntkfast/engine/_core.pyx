@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
-# _core.pyx: the one door between Python and src_c.  It checks nothing that the callers in this package have checked;
+# _core.pyx: the one door between Python and src_c.  It does not repeat the checks of its callers in this package;
 # shapes and dtypes are those of ntkfast.h.
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
@@ -169,7 +169,7 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    POLL_WORK = 40000000  # numbers read between two looks for Ctrl-C, some 20 ms
+    POLL_WORK = 40000000  # numbers read between two checks for Ctrl-C, some 20 ms
 
 LANES = NF_LANES
 BINS = NF_BINS
@@ -197,8 +197,8 @@ def isa_in_use():
 def use_isa(str name):
     """Use this instruction set from now on, and return the name of the one before.
 
-    For tests, which so run with each of `isa_available()` in one process. It is not thread-safe: no call of the engine
-    may run meanwhile, on any thread.
+    For tests, which can thus run with each of `isa_available()` in one process. It is not thread-safe: no call of the
+    engine may run meanwhile, on any thread.
     """
     cdef const nf_isa *before = nf_isa_use(name.encode())
     if before == NULL:
@@ -216,15 +216,15 @@ def max_threads():
 
 
 cdef void *blas_function(str name) except NULL:
-    """A function of the BLAS that SciPy lends to Cython code.
+    """A function of the BLAS that SciPy exposes to Cython code.
 
-    Taken when it is first used, not by `cimport`: importing this module would import all of scipy.linalg.
+    Loaded on first use, not by `cimport`, with which importing this module would import all of scipy.linalg.
     """
     from scipy.linalg import cython_blas
 
     capsule = cython_blas.__pyx_capi__[name]
     cdef const char *signature = PyCapsule_GetName(capsule)
-    # Integers as in nf_gemm and nf_syrk; a BLAS that counts in 64 bits has others.
+    # Integers as in nf_gemm and nf_syrk; a 64-bit BLAS has others.
     if signature.count(b"int *") != (6 if name.endswith("gemm") else 4):
         raise ImportError(f"scipy.linalg.cython_blas: expected 32-bit integers in {name}, got {signature.decode()}")
     return PyCapsule_GetPointer(capsule, signature)
@@ -253,7 +253,7 @@ cdef class Series:
     """The data of a polynomial, kinks or series instruction: structs of ntkfast.h over arrays that it keeps alive.
 
     counts: numbers of even and odd coefficients.  terms: (BINS, 2) how many of them are enough for |ρ| in each bin.
-    slopes: whether the coefficients of φ' stand apart.  The other arguments are those of the struct.
+    slopes: whether the coefficients of φ' are stored separately.  The other arguments are those of the struct.
     """
 
     cdef series_data data
@@ -299,7 +299,7 @@ cdef class Series:
         some = next(block for block in blocks if block is not None)
         panels.n_theta, panels.degree_near, _, panels.degree_theta, _ = some.shape
         if max(panels.degree_near, panels.degree_theta) > NF_MAX_NEAR:
-            raise ValueError(f"blocks: at most {NF_MAX_NEAR} coefficients a direction, got shape {some.shape}")
+            raise ValueError(f"blocks: at most {NF_MAX_NEAR} coefficients per direction, got shape {some.shape}")
         self.keep += [list(blocks), pointers, edge]
         return self
 
@@ -343,7 +343,11 @@ cdef class Program:
             depth += nf_stacks(op)
             self.program.nesting = max(self.program.nesting, depth)
             if depth > NF_MAX_NESTING:
+<<<<<<< HEAD
                 raise ValueError(f"net: expected at most {NF_MAX_NESTING} branches, side by side or nested")
+=======
+                raise ValueError(f"net: expected branches nested at most {NF_MAX_NESTING} deep")
+>>>>>>> wt-english
         self.place_rows()
 
     def __dealloc__(self):
@@ -369,7 +373,7 @@ cdef class Program:
             self.missing_blocks[k] = missing, series.data.panels.first
 
     def missing(self):
-        """Instruction -> pairs of panels that met |ρ| beyond the reach of the series, and had no table for it."""
+        """Instruction -> pairs of panels that needed |ρ| beyond the reach of the series, and had no table for it."""
         return {
             k: {(first + int(p), first + int(q)) for p, q in np.argwhere(blocks)}
             for k, (blocks, first) in self.missing_blocks.items()
@@ -403,7 +407,7 @@ def norms(const cython.floating[:, :] x, int n_threads):
 def start(Program program, squared_norms):
     """State of the points before the first instruction, for `points`: (numbers, n) in long double.
 
-    The first five rows are the outputs nngp, ntk, nngp_dot, then the largest values that nngp and ntk had on the way.
+    The first five rows are the outputs nngp, ntk, nngp_dot, then the largest intermediate values of nngp and ntk.
     """
     state = np.zeros((NF_STACK + 2 * program.program.nesting, len(squared_norms)), dtype=np.longdouble)
     state[0] = squared_norms
@@ -435,7 +439,7 @@ def points(Program program, long double[:, ::1] state, int first, int last, dtyp
 
 
 def dual(Program program, const double[::1] q1, const double[::1] q2, const double[::1] c):
-    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] (n,) of the only instruction of a program."""
+    """E[φ(u)φ(v)] and E[φ'(u)φ'(v)] (n,) for the only instruction of a program."""
     cdef int64_t begin = 0, n = len(q1), step = 1000, count
     cdef double[::1] value = np.empty(n), slope = np.empty(n)
     while begin < n:
@@ -478,7 +482,7 @@ def rates(Program program, const double[::1] squared_norms, int n_threads):
 
 
 cdef void *address(array, bint writable=False) except NULL:
-    """Where the first element of an array is; whoever keeps the address keeps the array."""
+    """The address of the first element of an array; the holder of the address must keep the array alive."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO | (PyBUF_WRITABLE if writable else 0))
     cdef void *first = view.buf
@@ -487,14 +491,14 @@ cdef void *address(array, bint writable=False) except NULL:
 
 
 cdef nf_points_view points_view(array) except *:
-    """The stride of a single row may be anything: BLAS is given one that it takes."""
+    """The stride of a single row may be anything: BLAS gets one that it accepts."""
     n, d = array.shape
     return nf_points_view(address(array), d if n == 1 else array.strides[0] // array.itemsize)
 
 
 cdef class Grid:
-    """An n x m matrix cut into rectangles of `tile` rows and columns, numbered from 0. symmetric: only those on and
-    above the diagonal are made.
+    """An n x m matrix divided into rectangles of `tile` rows and columns, numbered from 0. symmetric: only those on and
+    above the diagonal are computed.
     """
 
     cdef nf_grid c
@@ -531,7 +535,7 @@ cdef class Map:
 cdef class LimitMap(Map):
     """The limit kernels of the rows of x (n, d) against those of y (m, d).
 
-    get: names out of OUTPUTS.  diagonals (3, n): exact values in the symmetric case, else None.
+    get: names from OUTPUTS.  diagonals (3, n): exact values in the symmetric case, else None.
     """
 
     cdef nf_limit limit
@@ -553,10 +557,10 @@ cdef set_limit(nf_limit *limit, Program program, x, x_table, y, y_table):
 
 
 cdef class GradientMap(Map):
-    """Derivatives of one output; they go to arrays of this map, and nothing to a sink.
+    """Derivatives of one output; they go to arrays of this map, and nothing goes to a sink.
 
-    Of Σ_ij weights[i, j] output[i, j], without the diagonal of a symmetric matrix (`weighted`), or of every entry by
-    every parameter (`matrices`).
+    Derivatives of Σ_ij weights[i, j] output[i, j], without the diagonal of a symmetric matrix (`weighted`), or of every
+    entry with respect to every parameter (`matrices`).
     """
 
     cdef nf_gradient gradient
@@ -584,15 +588,15 @@ cdef class GradientMap(Map):
         return self
 
     def sums(self):
-        """Of `weighted`: the derivatives with respect to the four numbers of each layer (instructions, 4), and to log q
+        """For `weighted`: the derivatives with respect to the four numbers of each layer (instructions, 4), and to log q
         of the points of x (instructions, n) and of y (instructions, m) before each instruction.
         """
         return np.sum(self.layers, axis=(0, 1)), np.sum(self.by_row, axis=0), np.sum(self.by_column, axis=0)
 
     def matrices(self, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
                  const double[:, :, ::1] of_column, out):
-        """Write the derivatives by each parameter p into out (parameters, n, m); of a symmetric matrix only what is above
-        the diagonal.
+        """Write the derivatives with respect to each parameter p into out (parameters, n, m); for a symmetric matrix
+        only the entries above the diagonal.
 
         layer (parameters, 4): rates of the numbers of the layer of instruction at[p].  of_row (parameters, instructions,
         n) and of_column: rates of log q of the points before each instruction.
@@ -608,8 +612,8 @@ cdef class TangentMap(Map):
     """Σ (weight a·a' + bias) (Σ_k b_k·b'_k) over terms: the empirical kernels.
 
     terms: tuples (a, a', b, b', weight, bias) of arrays a (n, d_a), a' (m, d_a), b (k, n, d_b), b' (k, m, d_b) in the
-    dtype of the grid, rows contiguous; a and a' may be None (weight counts as 0), so may b and b' (the factor is 1). On a
-    symmetric grid a is a' and b is b'.
+    dtype of the grid, rows contiguous; a and a' may be None (weight counts as 0), and so may b and b' (the factor is
+    1). On a symmetric grid a is a' and b is b'.
     """
 
     cdef nf_tangent tangent
@@ -642,13 +646,13 @@ cdef class TangentMap(Map):
 
 
 cdef class Sink:
-    """Takes finished rectangles. This one drops them: for maps that keep what they make."""
+    """Takes finished rectangles. This one discards them, for maps that keep their results."""
 
     cdef nf_sink c
     cdef object keep
 
     cdef open(self, Grid grid, int64_t first, int n_threads):
-        """Called before a run over the tiles from number `first` on."""
+        """Called before a run over the tiles starting at number `first`."""
 
     cdef close(self):
         """Called after a run."""
@@ -657,7 +661,7 @@ cdef class Sink:
 cdef class ArraySink(Sink):
     """Writes outputs into arrays (n, m) of any strides, mirrored if the grid is symmetric.
 
-    outs: one array for each output of the map, in the order of OUTPUTS, None for what the map does not make.
+    outs: one array for each output of the map, in the order of OUTPUTS, None for outputs that the map does not have.
     """
 
     cdef nf_array array
@@ -674,7 +678,7 @@ cdef class ArraySink(Sink):
 
 
 cdef class VectorSink(Sink):
-    """Multiplies one output with vectors (m, k), float64, in one pass; `result` is (n, k). Nothing else is kept."""
+    """Multiplies one output by vectors (m, k), float64, in one pass; `result` is (n, k). Nothing else is kept."""
 
     cdef nf_vectors vectors
     cdef object v, sum
@@ -711,7 +715,7 @@ cdef class VectorSink(Sink):
 def run(Map map, Sink sink, Grid grid, int64_t first, int64_t last, int n_threads, progress):
     """Tiles number first .. last of the grid, from the map to the sink.
 
-    progress: None or a callable (done, total).  The GIL is free but for the polls.
+    progress: None or a callable (done, total).  The GIL is released except for the polls.
     """
     cdef nf_watch watch
     cdef int status

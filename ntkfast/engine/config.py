@@ -1,4 +1,4 @@
-"""What this installation runs on: for `ntkfast info` and bug reports."""
+"""What this installation runs on, for `ntkfast info` and bug reports."""
 
 import platform
 from pathlib import Path
@@ -21,7 +21,7 @@ def _cache_sizes() -> str:
 
 def configuration() -> dict[str, str]:
     """Name and value of everything that `show_config` prints, in its order."""
-    from importlib.metadata import version  # slow to import, and of no use to anything else
+    from importlib.metadata import version  # slow to import, and used only here
 
     tile = tile_size(10**4, 10**4, 1, 8)
     blas = [

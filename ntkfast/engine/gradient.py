@@ -1,9 +1,9 @@
 """The hyperparameters of a program, and the rates of the points' numbers along it.
 
-A derivative of a limit kernel by a weight_std or bias_std has two parts. What belongs to pairs is done in C, backwards
-through the program (src_c/backward.h): derivatives with respect to the four numbers of each layer, and to log q of both
-points before each dual. What belongs to points is done here, forwards along the diagonal: the rate of log q. Their
-product is the derivative.
+The derivative of a limit kernel with respect to a weight_std or bias_std has two parts. The part of the pairs is
+computed in C, backwards through the program (src_c/backward.h): derivatives with respect to the four numbers of each
+layer, and to log q of both points before each dual. The part of the points is computed here, forwards along the
+diagonal: the rate of log q. The product of the two is the derivative.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 from ntkfast.engine import series
 from ntkfast.engine.lower import Code
 
-FLOPS_PER_LAYER = 240  # of one dual there and back
+FLOPS_PER_LAYER = 240  # of one dual, forwards and backwards
 
 
 @dataclass(frozen=True)
 class Parameters:
     """weight_std and bias_std of each Dense.
 
-    at: which instruction's layer each of them changes.  layer (parameters, 4): the rates of the numbers of that layer.
+    at: the instruction whose layer each of them changes.  layer (parameters, 4): the rates of that layer's numbers.
     """
 
     code: Code
@@ -34,7 +34,7 @@ class Parameters:
         for _, activation in code.series:
             if series.jumping(activation):
                 raise ValueError(
-                    f"gradient: activation {activation.name!r} jumps and is known by its Hermite series only, which "
+                    f"gradient: activation {activation.name!r} jumps and has only its Hermite series, which "
                     "has no derivatives; step, sign and rectified_monomial(0) have them"
                 )
         at, rates = zip(*code.parameters, strict=True)

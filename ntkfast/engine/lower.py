@@ -60,7 +60,7 @@ def lower(net: Network, n_inputs: int) -> Code:
 
 @dataclass
 class _Draft:
-    """A line while layers may still be added to it."""
+    """A line to which layers may still be added."""
 
     instruction: Instruction
     activation: Activation | None
@@ -74,7 +74,7 @@ class _Draft:
 
 
 class _Builder:
-    """What layers write their instructions into. Numbers are long doubles: the diagonal is finer than double precision.
+    """What layers write their instructions into. Numbers are long doubles, for the precision of the diagonal.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class _Builder:
     def affine(self, numbers, rates):
         """A layer Θ ← aΘ + cΣ + d, then Σ ← aΣ + b, with numbers (a, b, c, d).
 
-        It becomes part of the instruction before it, if that has no such layer yet. rates: the derivatives of the
+        It is merged into the instruction before it, if that has no such layer yet. rates: the derivatives of the
         numbers with respect to each hyperparameter.
         """
         line = self._last(free=True)
@@ -117,8 +117,8 @@ class _Builder:
     def join(self, branches, of_input, how):
         """All branches, each from what flows in here, and their sum ("add") or product ("multiply").
 
-        branches: pairs of layers, one at least, and the weight of their Σ and Θ.  of_input: the weight with which what
-        flows in is one more of them, 0 for not at all.
+        branches: one or more pairs of layers and the weight of their Σ and Θ.  of_input: the weight of the input itself
+        as one more branch, 0 for none.
         """
         fan_in = self.fan_in
         if of_input:
@@ -151,7 +151,7 @@ class _Builder:
         self._lines.append(_Draft(instruction, activation, bool(self._nesting)))
 
     def _last(self, free=False):
-        """The last line; a new one if there is none, or with `free` if that has a layer."""
+        """The last line; a new one if there is none, or, with `free`, if it already has a layer."""
         if not self._lines or (free and self._lines[-1].is_full):
             self._append(Instruction("affine"))
         return self._lines[-1]

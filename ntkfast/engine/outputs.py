@@ -1,4 +1,4 @@
-"""The outputs of a kernel program by their names."""
+"""The outputs of a kernel program by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KERNELS = OUTPUTS[:2]  # those that are kernels, and have derivatives
 
 
 def names(get: object, known: tuple[str, ...] = OUTPUTS) -> tuple[str, ...]:
-    """A name or a sequence of names as a tuple; raise for one that is not known, or is there twice."""
+    """A name or a sequence of names as a tuple; raise if one is unknown or repeated."""
     if not isinstance(get, str | tuple | list):
         raise TypeError(f"get: expected a name or a tuple of names, got {type(get).__name__}")
     given = (get,) if isinstance(get, str) else tuple(get)

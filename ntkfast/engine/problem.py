@@ -1,7 +1,8 @@
-"""A plan: a network and its points, made ready once and run as often as one likes.
+"""A plan: a network and its points, prepared once and run any number of times.
 
-Making a Problem checks, converts and norms the points and lowers the network. The first run binds the data of Hermite
-series and fills the point tables; later runs find them. `with_network` keeps the points and exchanges the network.
+Creating a Problem checks and converts the points, computes their norms, and lowers the network. The first run binds the
+data of Hermite series and fills the point tables; later runs reuse them. `with_network` keeps the points and replaces
+the network.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays, progress
 
-MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is looked for between tiles
+MAX_TILE_FLOPS = 2e9  # about 50 ms on one core: Ctrl-C is checked between tiles
 FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
 MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums for each of them
@@ -28,8 +29,8 @@ MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
     """Rows and columns of one rectangle, for entries of that cost and size, all outputs together.
 
-    GEMM is fastest on large rectangles. The size depends on the problem alone, so that results do not depend on
-    threads.
+    GEMM is fastest on large rectangles. The size depends only on the problem, so that results do not depend on the
+    number of threads.
     """
     for size in range(512, _core.LANES, -_core.LANES):
         area = size * size
@@ -40,7 +41,7 @@ def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Points:
-    """The points on one side of the matrix as BLAS wants them, and their squared norms."""
+    """The points on one side of the matrix in the layout that BLAS needs, and their squared norms."""
 
     name: str
     x: np.ndarray
@@ -49,7 +50,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Side:
-    """Points with their table, their diagonals (3, n) and the largest value that each output meets on the way."""
+    """Points with their table, their diagonals (3, n) and the largest value of each output anywhere in the program."""
 
     points: Points
     table: np.ndarray
@@ -65,7 +66,7 @@ class _Ready(series.Prepared):
 
     @property
     def arguments(self):
-        """What every map begins with."""
+        """The leading arguments of every map."""
         x, y = self.sides
         return self.program, x.points.x, x.table, y.points.x, y.table
 
@@ -79,8 +80,8 @@ class Problem:
     X, Y : array_like, shapes (n, d) and (m, d)
         Y None, or X itself: symmetric, each pair once.
     derivatives : bool
-        Whether `gradient` or `gradients` will be asked for: Hermite series then have the terms that they need, so that
-        everything is made ready once.
+        Whether `gradient` or `gradients` will be called: Hermite series then have the terms that these need, so that
+        everything is prepared once.
     dtype : {float32, float64}, optional
     n_threads : int, optional
 
@@ -88,7 +89,7 @@ class Problem:
     ----------
     net, n_threads
     given : list of (ndarray, str)
-        The points as they came, and their names: what `out` must not overlap.
+        The points as passed in, and their names: what `out` must not overlap.
     shape : (int, int)
     symmetric : bool
     dtype : numpy.dtype
@@ -121,7 +122,7 @@ class Problem:
 
     @property
     def points(self) -> list[Points]:
-        """Of both sides, one if symmetric; loaded when they are first asked for."""
+        """Of both sides, one if symmetric; loaded on first use."""
         if self._points is None:
             self._points = [self._load(*side) for side in (self.given[:1] if self.symmetric else self.given)]
         return self._points
@@ -163,10 +164,10 @@ class Problem:
         other._ready = replace(self._ready, sides=(self._side(self._ready.program, chosen), self._ready.sides[1]))
         return other
 
-    # ---- making ready --------------------------------------------------------------------------------------------
+    # ---- preparation ---------------------------------------------------------------------------------------------
 
     def _bind(self):
-        """The program, its series bound to data for the variances that these points have where they meet them."""
+        """The program, its series bound to data for the variances that these points have on reaching them."""
         code = self.code
         program, bound, done = code.program(), {}, 0
         states = [_core.start(program, points.norms) for points in self.points] if code.series else []
@@ -192,11 +193,11 @@ class Problem:
 
     def _require_fitting(self, sides, get):
         for side in sides:
-            for output in dict.fromkeys(("nngp", *get)):  # every output is made from Σ
+            for output in dict.fromkeys(("nngp", *get)):  # every output is computed from Σ
                 arrays.require_fitting(side.peaks[output], self.dtype, side.points.name)
 
     def _until_complete(self, run):
-        """run(ready), see `series.until_complete`; what is ready is kept."""
+        """run(ready), see `series.until_complete`; the prepared data are kept."""
         kept = self._ready
 
         def prepare():
@@ -208,7 +209,7 @@ class Problem:
         return result
 
     def _with_derivatives(self):
-        """This problem, if its series have the terms that derivatives need, or one that has."""
+        """This problem if its series have the terms that derivatives need, else one whose series have."""
         if self._derivatives or not self.code.series:
             return self
         other = copy.copy(self)
@@ -218,7 +219,7 @@ class Problem:
     # ---- running -------------------------------------------------------------------------------------------------
 
     def check(self, get) -> tuple[str, ...]:
-        """get as a tuple of names that this network can give."""
+        """get as a tuple of names of outputs that this network has."""
         get = outputs.names(get)
         if "nngp_dot" in get and self.code.dot < 0:
             raise ValueError(
@@ -228,7 +229,7 @@ class Problem:
         return get
 
     def grid(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER) -> _core.Grid:
-        """How the matrix is cut."""
+        """How the matrix is divided into tiles."""
         flops = 2 * self.given[0][0].shape[1] + flops_per_layer * len(self.code.parameters) // 2
         tile = tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
         return _core.Grid(*self.shape, tile, self.symmetric, self.dtype)
@@ -247,7 +248,7 @@ class Problem:
             self._require_fitting(ready.sides, get)
             diagonals = None
             if self.symmetric:
-                with np.errstate(over="ignore"):  # of an output that was not asked for
+                with np.errstate(over="ignore"):  # of an output that was not requested
                     diagonals = ready.sides[0].diagonals.astype(self.dtype)
             limit = _core.LimitMap(*ready.arguments, diagonals, get)
             _core.run(limit, sink or _core.Sink(), grid, first, last, self.n_threads, report)
@@ -294,7 +295,7 @@ class Problem:
         return results
 
     def _results(self, get, shape, out, hint):
-        """An array for each output: the one that was given, or a new one."""
+        """An array for each output: the given one, or a new one."""
         out = [None] * len(get) if out is None else list(out)
         if len(out) != len(get):
             raise ValueError(f"out: expected {len(get)} arrays, one per output in get, got {len(out)}")
@@ -368,8 +369,8 @@ class Problem:
         return results
 
     def _check_weights(self, weights):
-        """weights as a matrix of the working dtype with contiguous rows; transposed if the kernel is symmetric and that
-        is contiguous.
+        """weights as a matrix of the working dtype with contiguous rows; transposed if the kernel is symmetric and the
+        transpose is contiguous.
         """
         if weights.shape != self.shape:
             raise ValueError(f"weights: expected shape {self.shape} as of the kernel, got {weights.shape}")

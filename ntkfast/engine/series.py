@@ -1,9 +1,9 @@
 """The data of instructions that sum a Hermite series: coefficients as functions of the variance, and how many terms are
 enough.
 
-A coefficient a_k(q) is a smooth function of log q. It is computed at the Chebyshev points of panels (a factor 4 in q,
-or less if that does not resolve it) and interpolated in C for every point, so that the quadratures do not depend on how
-many points there are. The panels of the last 64 activations are kept: layers of a deep network share them.
+A coefficient a_k(q) is a smooth function of log q. It is computed at the Chebyshev points of panels (a factor of 4 in
+q, or less if that does not resolve it) and interpolated in C for every point, so that the number of quadratures does
+not depend on the number of points. The panels of the last 64 activations are kept: layers of a deep network share them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ntkfast.networks.activation import Activation
 from ntkfast.support.errors import PrecisionError
 
 POINTS = 18  # Chebyshev points of a panel
-MOST_PER_UNIT = 16  # panels a factor 4, if they must be so small
-N_TERMS = 256  # coefficients at most
+MOST_PER_UNIT = 16  # panels per factor of 4, if they must be so small
+N_TERMS = 256  # at most so many coefficients
 TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
     (np.dtype(np.float64), False): 2e-11,
     (np.dtype(np.float64), True): 1e-10,
@@ -34,11 +34,11 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
 }
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
-NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series reaches further
+NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series converges beyond it
 NEAR_POINTS = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
 NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
 MOST_NEAR_PANELS = 40  # of θ, where φ is steep
-MAX_TOGETHER = 8  # panels whose tables are made at once
+MAX_TOGETHER = 8  # panels whose tables are computed at once
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
 
@@ -55,20 +55,20 @@ class _Panel:
     coefficients: np.ndarray  # (POINTS, terms) values at the Chebyshev points
     moments: np.ndarray  # (2, POINTS): E φ², E φ'²
     weight: np.ndarray  # (2, N_TERMS): largest a_k²/E φ², k a_k²/(q E φ'²) on the panel
-    rest: np.ndarray  # (2,): what is left of 1 of their sums
+    rest: np.ndarray  # (2,): 1 minus their sums
     error: float  # of the interpolation in log q, relative to the diagonal
 
 
 def data(activation: Activation, low: float, high: float, dtype: DTypeLike, gradient: bool) -> _core.Series:
-    """The data for variances in [low, high], with all tables near |ρ| = 1 that have been made so far.
+    """The data for variances in [low, high], with all tables near |ρ| = 1 that have been computed so far.
 
-    gradient: as many terms as the derivatives by ρ and q need.
+    gradient: as many terms as the derivatives with respect to ρ and q need.
     """
     return _family(activation).data(low, high, np.dtype(dtype), gradient)
 
 
 def jumping(activation: Activation) -> bool:
-    """Whether the coefficients of φ' stand apart from those of φ, which jumps."""
+    """Whether the coefficients of φ' are kept separately from those of φ, which jumps."""
     return activation.instruction.is_series and _family(activation).slopes
 
 
@@ -81,20 +81,20 @@ def make_tables(
     pairs: Iterable[tuple[int, int]],
     n_threads: int,
 ) -> None:
-    """Make the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them with what `data` gave."""
+    """Compute the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them for the result of `data`."""
     _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A program, and the arguments of `data` that each of its series is bound with: instruction -> arguments."""
+    """A program, and the arguments of `data` with which each of its series is bound: instruction -> arguments."""
 
     program: _core.Program
     bound: dict[int, tuple]
 
 
 def until_complete(prepare: Callable, run: Callable, n_threads: int):
-    """prepared = prepare() and run(prepared), again and again until no pair lacks a table near |ρ| = 1: they are made
+    """prepared = prepare() and run(prepared), repeated until no pair lacks a table near |ρ| = 1: tables are computed
     when a pair needs them. prepared is a `Prepared`. Returns the last two.
     """
     while True:
@@ -111,7 +111,7 @@ _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(acti
 
 
 def _family(activation: Activation) -> Family:
-    with _families_lock:  # two threads shall not make the same tables twice
+    with _families_lock:  # two threads must not compute the same tables twice
         return _families(activation)
 
 
@@ -123,11 +123,11 @@ class Family:
         self.kinked = bool(activation.kinks)
         self.gaussian = quadrature.gaussian(activation)
         self.mesh = self.gaussian.mesh
-        self.per_unit = 4 if any(activation.kinks) else 1  # panels a factor 4
+        self.per_unit = 4 if any(activation.kinks) else 1  # panels per factor of 4
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
-        self._data = {}  # what `data` gave, while the tables are what they were
+        self._data = {}  # results of `data`, valid until the tables change
 
     def data(self, low, high, dtype, gradient):
         instruction = self.activation.instruction
@@ -148,7 +148,7 @@ class Family:
             to_chebyshev = quadrature.chebyshev_matrix(POINTS)
             coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
             moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
-            sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both counts
+            sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both sides counts
             values = self.gaussian.function(sides)
             value = values.mean() if self.slopes else self.gaussian.function(np.zeros(1))[0]
             jumps_at_zero = abs(values[1] - values[0]) > 1e-9 * max(1.0, np.abs(values).max())
@@ -170,8 +170,8 @@ class Family:
                 rest = max(panel.rest.max() for panel in panels)
                 raise PrecisionError(
                     f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it "
-                    f"is not piecewise linear; pairs with |ρ| > {reach:.3f} are only known to {rest:.1e} of the "
-                    f"diagonal, {PROMISED[True]:.0e} are promised"
+                    f"is not piecewise linear; pairs with |ρ| > {reach:.3f} are accurate only to {rest:.1e} relative "
+                    f"to the diagonal, {PROMISED[True]:.0e} is promised"
                 )
             pairs = [pair for pair in pairs if (0, *pair) not in self._near]
             numbers = sorted({number for pair in pairs for number in pair})
@@ -204,12 +204,13 @@ class Family:
         lost = np.finfo(np.longdouble).eps * high * steepest**2 / max(panel.moments[0].max(), 1e-300)
         if lost > PROMISED[True]:
             raise PrecisionError(
-                f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is only "
-                f"known to {lost:.1e} of the diagonal, {PROMISED[True]:.0e} are promised; scale the data"
+                f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is "
+                f"accurate only to {lost:.1e} relative to the diagonal, {PROMISED[True]:.0e} is promised; scale the "
+                "data"
             )
 
     def _resolved(self, low, high):
-        """Numbers of the first and last panel, and all of them, fine enough for the coefficients."""
+        """Numbers of the first and last panel and of all between them, fine enough for the coefficients."""
         while True:
             first, last = (self._panel_number(q) for q in (low, high))
             numbers = range(last, first - 1, -1)  # the hardest one first
@@ -218,7 +219,7 @@ class Family:
             self._refine()
 
     def _is_resolved(self, number):
-        """Whether interpolation on this panel serves; raise if no smaller one would."""
+        """Whether interpolation on this panel is accurate enough; raise if it would not be on any smaller one."""
         panel, high = self._panel(number), 4.0 ** ((number + 1) / self.per_unit)
         reach = quadrature.LIMITS[0] * math.sqrt(high)
         for place, _ in self.mesh.found:
@@ -231,14 +232,14 @@ class Family:
         rounding = self.mesh.error(reach)
         if rounding > required or (panel.error > required and self.per_unit == MOST_PER_UNIT):
             raise PrecisionError(
-                f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is only known to "
-                f"{max(rounding, panel.error):.1e} of the diagonal, {required:.0e} are required; φ oscillates too "
-                "fast, is too narrow or too coarsely rounded"
+                f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is accurate only to "
+                f"{max(rounding, panel.error):.1e} relative to the diagonal, {required:.0e} is required; φ oscillates "
+                "too fast, is too narrow or too coarsely rounded"
             )
         return panel.error <= required
 
     def _refine(self):
-        """Half as large panels, all of them to be computed again."""
+        """Halve the panels and discard what was computed on them."""
         self.per_unit *= 2
         self._panels, self._near, self._data = {}, {}, {}
 
@@ -321,8 +322,8 @@ class Family:
 
     def _give_up(self, q, reached, required):
         raise PrecisionError(
-            f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is only "
-            f"known to {reached:.1e} of the diagonal, {required:.0e} are required"
+            f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is "
+            f"accurate only to {reached:.1e} relative to the diagonal, {required:.0e} is required"
         )
 
     def _rule(self, numbers, functions):
@@ -356,8 +357,8 @@ def _shares(parts, whole):
 
 
 def _terms(weight, rest, tolerance):
-    """How far the series reaches in |ρ|, and how many even and odd terms leave less than the tolerance of each series,
-    of the value, the slope (and its derivative), up to the end of each bin of |ρ|. weight, rest: as in _Panel.
+    """Up to which |ρ| the series converges, and for each bin of |ρ| how many even and odd terms of each series (value,
+    slope, and its derivative) leave a remainder below the tolerance up to the end of the bin. weight, rest: see _Panel.
     """
     tolerance = np.broadcast_to(tolerance, len(weight))
     powers = np.maximum(np.arange(N_TERMS) - np.arange(len(weight))[:, None], 0)

@@ -1,4 +1,4 @@
-"""Threads: how many, who holds BLAS back meanwhile, and what a fork does to them."""
+"""Threads: how many, holding BLAS to one meanwhile, and what a fork does to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ntkfast.support.scalars import positive_integer
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-# More than any machine has use for; OpenMP ends the process when the system refuses it a thread.
+# More than any machine can use; OpenMP ends the process when the system refuses it a thread.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 
 
@@ -26,11 +26,11 @@ class _State:
 
     def __init__(self, pool_is_lost: bool = False) -> None:
         self.lock = threading.Lock()
-        self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent had used its threads
+        self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent used its threads
         self.pool_was_used = False
         self.controller: ThreadpoolController | None = None
         self.callers: set[object] = set()
-        self.limits: Any = None  # what holds BLAS back, threadpoolctl's
+        self.limits: Any = None  # threadpoolctl's limits on BLAS
 
 
 _state = _State()
@@ -66,8 +66,8 @@ def cgroup_cpus() -> int | None:
 def resolve(n_threads: int | None) -> int:
     """The number of threads for one call.
 
-    None: OpenMP's own limit (OMP_NUM_THREADS, CPU affinity, threadpoolctl), lowered to the cgroup's quota. One in a
-    child that was forked after the parent had used several: GNU OpenMP would hang.
+    None: OpenMP's own limit (OMP_NUM_THREADS, CPU affinity, threadpoolctl), lowered to the cgroup's quota. In a child
+    forked after the parent used several threads it is one: GNU OpenMP would hang.
     """
     if n_threads is not None:
         n_threads = positive_integer(n_threads, "n_threads")
@@ -85,7 +85,7 @@ def resolve(n_threads: int | None) -> int:
 
 
 def blas_controller() -> ThreadpoolController:
-    """threadpoolctl's view of the BLAS libraries, SciPy's among them, which may not have been loaded before."""
+    """threadpoolctl's view of the BLAS libraries, including SciPy's, which may not have been loaded before."""
     import scipy.linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
@@ -94,10 +94,10 @@ def blas_controller() -> ThreadpoolController:
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would fight.
+    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would compete.
 
-    Every caller has its own token, and who finds no token left restores the limits: whatever an interrupt skips, the
-    next call mends.
+    Every caller has its own token, and the caller that finds no token left restores the limits, so that the next call
+    repairs whatever an interrupt skipped.
     """
     state, token = _state, object()
     try:

@@ -3,7 +3,7 @@
 Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
 dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
 `proposition1`, `proposition2`, `random_features`, `early_stopping`. `paper` runs them all into a folder and writes the
-report; `mnist` is exact regression on all of MNIST. Each module is imported when it is first used.
+report; `mnist` is exact regression on all of MNIST. Each module is imported on first use.
 
 >>> import ntkfast as nf
 >>> nf.experiments.theorem1.run(widths=(10, 20), n_seeds=2, n=4).errors.shape
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-# Imported when they are first asked for (PEP 562), as are the lazy modules of ntkfast itself.
+# Imported on first use (PEP 562), like the lazy modules of ntkfast itself.
 def __getattr__(name: str) -> object:
     if name in __all__:
         return _import_module(f"ntkfast.experiments.{name}")

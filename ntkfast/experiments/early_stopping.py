@@ -30,7 +30,7 @@ PAPER = relu_network(4)
 
 @dataclass(frozen=True)
 class Stopping(EarlyStopping):
-    """The result of `run`: the attributes of `EarlyStopping`, and these, for N eigenvalues.
+    """The result of `run`: the attributes of `EarlyStopping`, and the following, for N eigenvalues.
 
     Attributes
     ----------

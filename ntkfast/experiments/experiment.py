@@ -1,4 +1,4 @@
-"""An experiment as a value: what it is called, how it is run, and what is made of its result."""
+"""An experiment as a value: its name, how it is run, and how its result is presented."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Experiment(Generic[Data]):
     Attributes
     ----------
     name : str
-        Of its module, and of its files in a folder of results.
+        The name of its module, and of its files in a folder of results.
     figure : str
         The figure of the paper to which it belongs, or "theory".
     title : str
@@ -67,18 +67,18 @@ class Experiment(Generic[Data]):
     resumable: bool = False
 
     def sizes(self, full: bool) -> dict[str, object]:
-        """The arguments of `run`, defaults included, on which the result depends besides the seed and MNIST."""
+        """The arguments of `run`, including defaults, on which the result depends, apart from the seed and MNIST."""
         call = inspect.signature(self.run).bind_partial(**(self.full if full else {}))
         call.apply_defaults()
         return {name: value for name, value in call.arguments.items() if name not in ("seed", "parts", "progress")}
 
     def compute(self, *, digits: MNIST | None, full: bool, seed: int, parts: Parts, progress: Progress) -> Data:
-        """Call `run` with what it takes of these.
+        """Call `run` with those of these arguments that it takes.
 
         Raises
         ------
         ValueError
-            digits are needed and None.
+            digits are needed but None.
         """
         if self.needs_mnist and digits is None:
             raise ValueError(f"digits: {self.name} expected MNIST's training set, got None")
@@ -88,7 +88,7 @@ class Experiment(Generic[Data]):
 
     @property
     def stored(self) -> set[str]:
-        """The fields of the result that are on disk: all but the network."""
+        """The fields of the result that are on disk: all except the network."""
         return {field.name for field in fields(self.result)} - {"net"}
 
     def restore(self, values: Values) -> Data:

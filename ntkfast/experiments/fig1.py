@@ -51,7 +51,7 @@ class Figure1:
     kernels : ndarray, shape (W, S, 2, G)
         Θ̂(x0, x) at t = 0 and t = T.
     initial : ndarray, shape (W, I, G)
-        Θ̂(x0, x) at t = 0 of more networks, for the variance: 10 say little about it.
+        Θ̂(x0, x) at t = 0 of more networks, for the variance, about which 10 say little.
     traces : ndarray, shape (W, S, 2)
         Mean of Θ̂(x, x) over the circle.
     n_train : int
@@ -77,7 +77,7 @@ class Figure1:
 
     @property
     def variance(self) -> np.ndarray:
-        """Each network's share of the variance of Θ̂(x0, ·) at t = 0, averaged over the circle, shape (W, I)."""
+        """Each network's contribution to the variance of Θ̂(x0, ·) at t = 0, averaged over the circle, shape (W, I)."""
         n = self.initial.shape[1]
         squares = np.square(self.initial - self.initial.mean(axis=1, keepdims=True)).mean(axis=2)
         return np.asarray(squares * n / (n - 1))
@@ -103,13 +103,13 @@ def run(
     n_seeds : int
         Trained networks of each width, at least 2.
     n_initial : int
-        Networks of each width that are observed at initialisation, at least 2.
+        Networks of each width observed at initialisation, at least 2.
     n_train : int
         Number of training inputs; the paper does not give it.
     steps : int
         Number of training steps; 200 in the paper.
     net : Network, optional
-        From which networks are drawn. Default: the paper's, L = 4, ReLU, β = 0.1.
+        The network whose finite versions are drawn. Default: the paper's, L = 4, ReLU, β = 0.1.
     seed : int
     parts : Parts, optional
         Where to keep finished networks, for this seed and these arguments only.
@@ -183,7 +183,7 @@ def plot(data: Figure1) -> Figure:
 
 
 def findings(data: Figure1) -> list[Finding]:
-    """The numbers of the figure beside the theory's."""
+    """The numbers of the figure compared with theory."""
     middle, T = len(data.gamma) // 2, data.steps
     exact = data.limit[middle]
     what = "Θ(x0, x0), limit kernel at γ = 0"
@@ -196,7 +196,7 @@ def findings(data: Figure1) -> list[Finding]:
         many, few = f"n = {width}, {len(at_start)} networks at t = 0", f"n = {width}, {len(kernels)} trained networks"
         lines += [
             near(f"{many}: mean of Θ̂(x0, x0)", exact, mean[middle], 3 * tolerance[middle]),
-            # exceeded by chance once in 20000 times by 48 networks at one angle; few of the 101 angles are independent
+            # 48 networks exceed it by chance once in 20000 times at one angle; few of the 101 angles are independent
             below(
                 f"{many}: mean of Θ̂(x0, ·) minus Θ, largest over the circle, in standard errors",
                 4.5,
@@ -215,7 +215,7 @@ def findings(data: Figure1) -> list[Finding]:
                 "> 1, more for narrow networks",
             )
         )
-    # all of order 1/n: variances of averages over n units, and a drift that Theorem 2 only bounds by 1/√n
+    # all of order 1/n: variances of averages over n units, and a drift for which Theorem 2 proves only O(1/√n)
     roughness = np.square(np.diff(data.initial - data.limit, 2, axis=2)).mean(axis=2)  # wider is smoother
     for what, samples in (
         ("variance of Θ̂(x0, ·) at t = 0", data.variance),

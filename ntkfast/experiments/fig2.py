@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: trained networks on the circle beside the limit Gaussian at t = ∞."""
+"""Figure 2 of the paper: trained networks on the circle and the limit Gaussian at t = ∞."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def run(
     def observe(f: FiniteNetwork) -> Values:
         return {"f": f(points)[:, 0], "error": f(X)[:, 0] - y}
 
-    # a step of a small network costs as much as its calls
+    # the cost of a step of a small network is mostly call overhead
     costs = [n_seeds * steps * (width**2 + 10000) for width in widths]
     with working(progress, "figure 2", sum(costs) + 40 * wide**2) as work:
         for i, (width, cost) in enumerate(zip(widths, costs, strict=True)):

@@ -102,7 +102,7 @@ def run(
     narrow, n_networks : int
         Width and number of the networks that measure the fluctuation of the eigenvalues.
     n_batches : int
-        Number of other batches, to see what depends on the digits drawn.
+        Number of other batches, to see how much depends on the digits drawn.
     net : Network, optional
         Default: L = 5, ReLU, β = 0.1.
     seed, parts, progress
@@ -175,11 +175,11 @@ def plot(data: Figure3a) -> Figure:
 
 
 def findings(data: Figure3a) -> list[Finding]:
-    """The published eigenvalues beside ours, and the remark on β."""
+    """The published eigenvalues compared with ours, and the remark on β."""
     lines = []
     published = PUBLISHED if data.net == PAPER and len(data.digits) == POINTS else None
     spread = data.batches.std(axis=0, ddof=1)
-    # the published ones differ from ours through the digits drawn, there and here, and the network of width 10000
+    # the published ones differ from ours because of the digits drawn, there and here, and their network of width 10000
     of_paper = np.hypot(np.sqrt(2) * spread, data.fluctuation / np.sqrt(10000) * data.eigenvalues)
     of_network = np.hypot(of_paper, data.fluctuation / np.sqrt(data.wide) * data.eigenvalues)
     for name, eigenvalues, tolerance in (

@@ -89,7 +89,7 @@ def run(
         Ascending.
     learning_rates : sequence of float
         One for each width, a divisor of time/n_times; 1 in the paper. Gradient descent follows the flow at rates well
-        below 2/λ1, which is 44 at first and falls as the kernel inflates: wide networks need fewer steps.
+        below 2/λ1, which is 44 at first and falls as the kernel inflates, so that wide networks need fewer steps.
     n : int
         Number of digits.
     n_trials : int

@@ -1,4 +1,4 @@
-"""How the figures of the experiments look."""
+"""The appearance of the experiments' figures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ __all__ = ["COLOURS", "legend_above", "name_widths", "new_figure"]
 
 
 def legend_above(figure: Figure, ax: Axes, n_columns: int) -> None:
-    """One legend for all axes, of the labels in `ax`, above them, where it covers no data."""
+    """One legend for all axes, with the labels of `ax`, above them, where it covers no data."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", frameon=False, ncols=n_columns)

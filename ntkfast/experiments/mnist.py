@@ -82,7 +82,7 @@ def run(
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
     say : callable, optional
-        Called with a line of text, which has its time, when a step is done.
+        Called with a line of text, including the time taken, when a step is done.
 
     Returns
     -------

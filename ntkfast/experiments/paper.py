@@ -1,4 +1,4 @@
-"""Runs experiments into a folder: their data, their figures, and one report of everything that is there."""
+"""Runs experiments into a folder: their data, their figures, and one report on everything in the folder."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def run_all(
     Returns
     -------
     list of (title, Finding)
-        Of these experiments; the report covers all whose data are in the folder.
+        Of these experiments; the report covers all experiments whose data are in the folder.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def run_all(
     OSError
         The folder cannot be written to, or holds the data of a full run that this one would replace.
     ntkfast.datasets.DataError
-        MNIST is needed, and missing or damaged.
+        MNIST is needed but missing or damaged.
     """
     chosen = select(figure)
     with exclusive(out) as out, threadpool_limits(n_threads):
@@ -139,7 +139,7 @@ def run(
 ) -> None:
     """Run an experiment, or find its data in the folder, and write its data and figure there.
 
-    Data of the same sizes, seed and version are reused; an interrupted run continues.
+    Data of the same sizes, seed and version are reused; an interrupted run resumes.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def run(
     ImportError
         matplotlib is not installed.
     """
-    new_figure(1, 1)  # a missing matplotlib is noticed before the work, not after it
+    new_figure(1, 1)  # a missing matplotlib is detected before the work, not after it
     wanted = settings(experiment, full=full, seed=seed)
     keep_full(out, experiment, wanted)
     path = data_path(out, experiment)
@@ -189,7 +189,7 @@ def run(
 
 
 def _draw(experiment: Experiment[Any], values: Values, path: Path) -> None:
-    """The figure of stored data, beside them, as PNG and PDF."""
+    """The figure of stored data, next to them, as PNG and PDF."""
     from matplotlib import style
 
     with style.context("default"):  # whatever the user's matplotlibrc says
@@ -200,7 +200,7 @@ def _draw(experiment: Experiment[Any], values: Values, path: Path) -> None:
 
 
 def report(out: PathLike) -> list[tuple[str, Finding]]:
-    """Write report.md, on every experiment whose data from this version are in the folder.
+    """Write report.md on every experiment whose data from this version are in the folder.
 
     Parameters
     ----------

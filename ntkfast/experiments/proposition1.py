@@ -166,7 +166,7 @@ def findings(data: Proposition1) -> list[Finding]:
         what = f"n = {width}: excess kurtosis E f⁴/(E f²)² - 3, mean over the points"
         if exact is not None and wide:
             lines.append(near(what, exact, kurtosis, 3 * fourth_error))
-        else:  # the tails of narrow networks are too long for a sample to show their fourth moment
+        else:  # the tails of narrow networks are too heavy to estimate their fourth moment from a sample
             lines.append(reported(what, kurtosis, "→ 0 like 1/n" if exact is None else f"{exact:.4g}"))
         p = min(4 * min(stats.kstest(column, "norm").pvalue for column in z.T), 1)
         what = f"n = {width}: Kolmogorov-Smirnov test of Gaussianity, p (smallest of 4, Bonferroni)"

@@ -147,7 +147,7 @@ def findings(data: Proposition2) -> list[Finding]:
         )
         for depth, value, error in zip(data.depths, values, errors, strict=True):
             what = f"{name}, L = {depth}: λ_min over the mean eigenvalue"
-            bound = f"known to {error:.1g}"
+            bound = f"accurate to {error:.1g}"
             if name != "quadratic":
                 lines.append(Finding(what, "> 0", f"{value:.2g}", bound, bool(value > error)))
             elif rank_bound(depth, data.n_inputs) < data.n:

@@ -62,7 +62,7 @@ def run(
 
 
 def plot(data: FeatureConvergence) -> Figure:
-    """The errors against P, beside their root mean square in theory."""
+    """The errors against P, with their theoretical root mean square."""
     figure = new_figure(6, 4.5)
     ax = figure.subplots()
     for k, errors in enumerate(data.errors.T):

@@ -1,4 +1,4 @@
-"""A folder of results: kept to one process, its data read and checked against the settings of a run."""
+"""A folder of results: reserved for one process, its data read and checked against the settings of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Settings = dict[str, Any]
 
 @contextlib.contextmanager
 def exclusive(out: PathLike) -> Iterator[Path]:
-    """Create the folder of the results if need be, and reserve it for this process: two would mix up their results.
+    """Create the folder of the results if needed, and reserve it for this process: two would mix up their results.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def data_path(out: PathLike, experiment: Experiment[Any]) -> Path:
 
 
 def settings(experiment: Experiment[Any], *, full: bool, seed: int) -> Settings:
-    """Everything that the data depend on, as `settings_of` reads it back from the data."""
+    """Everything that the data depend on, in the form in which `settings_of` reads it back from the data."""
     values = {**experiment.sizes(full), "version": version("ntkfast"), "seed": seed, "full": full}
     return dict(json.loads(json.dumps(values, default=repr)))
 
@@ -95,7 +95,7 @@ def settings_of(values: Values | None) -> Settings:
 
 
 def stored(out: PathLike, experiment: Experiment[Any]) -> Values | None:
-    """The stored data of an experiment; None if there are none, or of another version, which may mean other things."""
+    """The stored data of an experiment; None if there are none, or if they are from another version and may differ."""
     values = load(data_path(out, experiment))
     found = settings_of(values)
     if values is None or found.get("version") != version("ntkfast") or not {"seed", "full"} <= set(found):

@@ -1,4 +1,4 @@
-"""Results on disk: `.npz` files, and the finished parts from which an interrupted run continues."""
+"""Results on disk: `.npz` files, and the finished parts from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.er
 
 
 def save(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-    """Write arrays, numbers and strings to an .npz file: the whole of it, or nothing."""
+    """Write arrays, numbers and strings to an .npz file, atomically."""
     with replacing(path) as file:
         np.savez(file, **values)
 
@@ -40,13 +40,13 @@ def load(path: str | os.PathLike[str]) -> Values | None:
 
 
 def as_dict(data: Any) -> Values:
-    """The fields of a result, without its network, which is not an array: the `Experiment` knows it."""
+    """The fields of a result, without its network, which is not an array: the `Experiment` has it."""
     values = {field.name: getattr(data, field.name) for field in fields(data)}
     return {name: value for name, value in values.items() if not isinstance(value, Network)}
 
 
 class Parts:
-    """The finished parts of a run, one file each, so that an interrupted run continues. Without a folder, none is kept.
+    """The finished parts of a run, one file each, so that an interrupted run can resume. No folder: none is kept.
 
     Parameters
     ----------

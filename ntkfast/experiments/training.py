@@ -1,4 +1,4 @@
-"""Training in parts: a network is observed at chosen steps, and one whose training was interrupted continues."""
+"""Training in parts: a network is observed at chosen steps, and interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ntkfast.finite.training import train
 __all__ = ["trained"]
 
 SAVE_EVERY = 300  # seconds between saves of a network in training
-SEGMENT = 50  # steps between looks at the clock
+SEGMENT = 50  # steps between checks of the clock
 
 Observe = Callable[[FiniteNetwork], Values]
 
@@ -109,7 +109,7 @@ def _stacked(seen: list[Values]) -> Values:
 
 
 def _save_state(folder: Path, name: str, step: int, seen: list[Values], f: FiniteNetwork) -> None:
-    """The network first, under a new name: whenever this is interrupted, the state names a network that exists."""
+    """The network first, under a new name: whenever this is interrupted, the state refers to a network that exists."""
     path = folder / f"{name}.at-{step}"
     older = [other for other in folder.glob(f"{name}.at-*") if other != path]
     f.save(path)
@@ -119,14 +119,14 @@ def _save_state(folder: Path, name: str, step: int, seen: list[Values], f: Finit
 
 
 def _drop_state(folder: Path, name: str) -> None:
-    """The state first: at no time does it name a network that is gone."""
+    """The state first, so that it never refers to a network that is gone."""
     (folder / f"{name}.state.npz").unlink(missing_ok=True)
     for path in folder.glob(f"{name}.at-*"):
         path.unlink()
 
 
 def _state(folder: Path, name: str, f: FiniteNetwork) -> tuple[int, list[Values], FiniteNetwork]:
-    """What `_save_state` left; the start of training if there is nothing, or nothing that can be read."""
+    """What `_save_state` wrote; the start of training if there is nothing, or nothing readable."""
     state = load(folder / f"{name}.state.npz")
     if state is None:
         return 0, [], f

@@ -1,4 +1,4 @@
-"""Findings: numbers of the paper or the theory beside ours, and whether ours are within tolerance."""
+"""Findings: numbers of the paper or the theory compared with ours, and whether ours are within tolerance."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def power_law(widths: ArrayLike, samples: ArrayLike) -> PowerLaw:
 
 
 def _reach(error: float, freedom: int, level: float) -> float:
-    """What a number with this standard error exceeds by chance with this probability, on either side."""
+    """The deviation that a number with this standard error exceeds by chance with this probability, on either side."""
     return float(stats.t.ppf(1 - level, freedom) * error if error < np.inf else error)
 
 
@@ -121,8 +121,8 @@ def _relative(samples: np.ndarray) -> float:
 def exponent(what: str, expected: float, law: PowerLaw, slower: float = 0.1, faster: float = 0.1) -> Finding:
     """Whether a power law has the expected exponent, up to chance and terms of higher order.
 
-    Of correct exponents, 1 in 200 is out by chance, by Student's distribution (a few more where the relative spread
-    differs a lot between widths). Where the tolerance would reach from the exponent to 0, nothing is claimed.
+    Of correct exponents, 1 in 200 is out of tolerance by chance, by Student's distribution (a few more if the relative
+    spread differs a lot between widths). If the tolerance would extend from the exponent to 0, nothing is claimed.
 
     Parameters
     ----------

@@ -1,21 +1,21 @@
-"""Matrix products in place. All of SciPy's BLAS: NumPy's has threads of its own, and two pools wait for each other."""
+"""Matrix products in place, all with SciPy's BLAS: NumPy's has its own threads, and two pools wait for each other."""
 
 import numpy as np
 import scipy
 
 _LETTER = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
 
-LONGEST = 2**30  # vectors that BLAS takes: it counts in 32 bits
+LONGEST = 2**30  # the longest vectors that BLAS takes: it counts in 32 bits
 
 
 def product(a, b, alpha=1.0, beta=0.0, out=None):
-    """out ← alpha a b + beta out, nothing copied; a new array if out is None.
+    """out ← alpha a b + beta out, without copies; a new array if out is None.
 
-    a (m, k) and b (k, n) are C-contiguous or transposes of such, out (m, n) is C-contiguous; one dtype.
+    a (m, k) and b (k, n) are C-contiguous or transposes of such arrays, out (m, n) is C-contiguous; all of one dtype.
     """
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    # BLAS counts columns first: outᵀ ← alpha bᵀ aᵀ + beta outᵀ
+    # BLAS is column-major: outᵀ ← alpha bᵀ aᵀ + beta outᵀ
     (left, trans_left), (right, trans_right) = _as_columns(b), _as_columns(a)
     _routine("gemm", out.dtype)(alpha, left, right, beta, out.T, trans_left, trans_right, overwrite_c=1)
     return out

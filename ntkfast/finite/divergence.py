@@ -1,4 +1,4 @@
-"""What stops gradient descent that grows beyond all bounds."""
+"""Stopping gradient descent when it diverges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ntkfast.finite.products import ntk_vector_product
 from ntkfast.support.errors import ActivationError, DivergenceError
 
 GROWTH = 1e8  # a loss that has grown by this factor does not come back
-HINT_POINTS = 200  # of which the largest eigenvalue is estimated when a run diverges
+HINT_POINTS = 200  # from which the largest eigenvalue is estimated when a run diverges
 
 
 class _DivergedError(Exception):
@@ -29,7 +29,7 @@ class Watch:
     def __init__(self, f, X, rate, cost=None, momentum=0.0):
         self.f, self.X, self.rate, self.momentum = f, X, rate, momentum
         self.usual = math.inf
-        if cost is not None:  # the first loss alone may be 0, after an exact fit or by a dropout mask
+        if cost is not None:  # the first loss alone may be 0, after an exact fit or through a dropout mask
             with np.errstate(over="ignore", invalid="ignore"):
                 outputs = f(X)
                 self.usual = max(cost(outputs)[0], cost(np.zeros_like(outputs))[0])
@@ -47,7 +47,7 @@ class Watch:
 
     @contextlib.contextmanager
     def step(self, step):
-        """Turn what goes wrong when numbers grow beyond all bounds into a DivergenceError with a hint."""
+        """Turn the errors of a step whose numbers overflow into a DivergenceError with a hint."""
         try:
             yield
         except (_DivergedError, ActivationError) as error:

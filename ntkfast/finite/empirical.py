@@ -103,7 +103,7 @@ def _sum_up(terms, out, symmetric, n_threads, report):
 def _by_blocks(X, Y, factors, size, fill, out, report):
     """fill every rectangle of out from the factors of blocks of X and Y (None: of X again), each block `size` points.
 
-    Rows of blocks outside, so that the factors of two blocks are held at most.
+    The outer loop is over rows of blocks, so that the factors of at most two blocks are held.
     """
     columns = X if Y is None else Y
     rectangles = [
@@ -119,7 +119,7 @@ def _by_blocks(X, Y, factors, size, fill, out, report):
             right = left if symmetric else factors(columns[j])
             fill(left, right, symmetric, out[i, j], report.part(i, j))
             report.finish_part()
-            right = None  # before the factors of the next block are made
+            right = None  # before the factors of the next block are computed
             if Y is None and i != j:
                 out[j, i] = _swapped(out[i, j])
         left = None
@@ -132,7 +132,7 @@ def _swapped(block):
 
 
 class _Report:
-    """Entries of the matrix that are done, from the tiles that are done of one rectangle."""
+    """Finished entries of the whole matrix, from the finished tiles of one rectangle."""
 
     def __init__(self, report, symmetric, shape):
         self.report, self.done, self.total = report, 0, math.prod(shape)
@@ -170,7 +170,7 @@ def empirical_ntk(
 
         Θ̂_kk'(x, x') = Σ_l (w² α^l(x)·α^l(x')/n_l + β²) (B^l_k(x)·B^l_k'(x')),
 
-    two Gram matrices a layer; no Jacobian is formed.
+    two Gram matrices per layer; no Jacobian is formed.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ def empirical_ntk(
     progress : bool or callable, optional
         As in `ntk`.
     memory : int, optional
-        Bytes that the layer factors may take (default: 2 GiB). More points than that are treated in blocks, and the
-        passes through the network are repeated.
+        Bytes that the layer factors may take (default: 2 GiB). If all points need more, they are processed in blocks,
+        and the passes through the network are repeated.
 
     Returns
     -------
@@ -232,9 +232,9 @@ def empirical_ntk(
 def kernel_of_factors(
     X, Y, factors, per_point, k, outputs, dtype, *, out=None, n_threads=None, progress=None, memory=None
 ):
-    """The kernel of k outputs from a function that gives the layer factors of a block of points.
+    """The kernel of k outputs from a function that returns the layer factors of a block of points.
 
-    X, Y: points that suit the function `factors`, checked; Y None: X again. per_point: numbers that the factors of a
+    X, Y: checked points that suit the function `factors`; Y None: X again. per_point: how many numbers the factors of a
     point take. The rest as in `empirical_ntk`.
     """
     check_progress(progress)
@@ -288,8 +288,9 @@ def empirical_nngp(
 
         Σ̂(x, x') = w² α(x)·α(x')/n + β²
 
-    with the n units α of the last hidden layer; it converges to the kernel Σ^L of `nngp`. Where the network ends with
-    branches, the last `Dense` of the last one is meant; what they add to its outputs counts by its mean over these.
+    with the n units α of the last hidden layer; it converges to the kernel Σ^L of `nngp`. If the network ends with
+    branches, the parameters are those of the last `Dense` of the last branch; what the branches add to its outputs
+    enters as its mean over the outputs.
 
     Parameters
     ----------
@@ -334,7 +335,7 @@ def gram_from_jacobian(
     *,
     n_threads: int | None = None,
 ) -> NDArray[np.floating]:
-    """J Jᵀ from blocks of columns of a Jacobian that any other program has computed.
+    """J Jᵀ from blocks of columns of a Jacobian computed by any other program.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The factors of which the empirical kernels are Gram matrices."""
+"""The factors whose Gram matrices are the empirical kernels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerFactors:
         α, the inputs of the layer.
     sensitivities : ndarray, shape (k, N, n_out), or None
         B_k(x) = ∂f_k/∂(pre-activation). None where the pre-activations are the outputs themselves, so that
-        B_k(x)·B_k'(x') is 1 for k = k' and 0 else.
+        B_k(x)·B_k'(x') is 1 for k = k' and 0 otherwise.
     weight, bias : float
         weight_lr w²/n_in and bias_lr β² in NTK parametrisation; weight_lr and bias_lr (0 without bias) in standard
         parametrisation.
@@ -42,8 +42,8 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
 
         Θ̂_kk'(x, x') = Σ_l (weight_l α^l(x)·α^l(x') + bias_l) (B^l_k(x)·B^l_k'(x'))
 
-    so that the kernel is made of Gram matrices, and no Jacobian is (Jacot, Gabriel and Hongler 2018, section 4). As in
-    all derivatives outside of training, `Dropout` is left out.
+    so that the kernel is a sum of products of Gram matrices, and no Jacobian is formed (Jacot, Gabriel and Hongler
+    2018, section 4). As in all derivatives outside of training, `Dropout` is left out.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     Returns
     -------
     list of LayerFactors, from the last layer to the first
-        Frozen layers are left out. The arrays are C-contiguous, and not to be written to.
+        Frozen layers are left out. The arrays are C-contiguous and must not be written to.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
 
 def covariance_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     """Factors of the second moment of an output over the parameters of the last Dense; what branches add to its outputs
-    is given, and counts by its mean over the outputs.
+    is fixed, and enters as its mean over the outputs.
     """
     X = f.points(X)
     tape, last = [], len(f.weights) - 1

@@ -57,7 +57,7 @@ class LinearizedNetwork:
     def train(
         self, X: ArrayLike, y: ArrayLike, *, steps: int = 1000, learning_rate: float = 1.0, loss: Loss = "mse"
     ) -> LinearizedNetwork:
-        """Full-batch gradient descent on the parameters, as `ntkfast.train` does it for networks.
+        """Full-batch gradient descent on the parameters, as in `ntkfast.train`.
 
         On least squares, with Π = Θ̂/N on the data, the outputs after m steps are y + (1 - ηΠ)^m (f - y).
 
@@ -68,7 +68,7 @@ class LinearizedNetwork:
             Targets, as the loss takes them.
         steps : int
         learning_rate : float
-            η: the outputs move by -η (1/N) Θ̂ d in a step.
+            η: in a step the outputs change by -η (1/N) Θ̂ d.
         loss : {"mse", "logistic", "softmax", "huber"} or callable
             As in `ntkfast.train`.
 

@@ -36,7 +36,7 @@ class FiniteNetwork:
         z = (w/√n) W x + β b,   entries of W and b from N(0, 1);
         z = W x + b,            entries of W from N(0, w²/n), of b from N(0, β²).
 
-    The function at initialisation is the same; gradient descent is not. With β = 0 there is no b at all. `LayerNorm`
+    The function at initialisation is the same; gradient descent is not. With β = 0 there is no b. `LayerNorm`
     subtracts the mean over the features and divides by the standard deviation; `Dropout` acts in training only.
 
     Parameters
@@ -44,7 +44,7 @@ class FiniteNetwork:
     net : Network
     weights : list of ndarray, shapes (n_out, n_in)
         One for each `Dense` in order of appearance, those in branches included. C-contiguous float32 or float64,
-        all finite; used as they are, not copied.
+        all finite; used directly, not copied.
     biases : list of ndarray, shapes (n_out,), or None
         None where bias_std is 0.
     parametrization : {"ntk", "standard"}
@@ -114,10 +114,10 @@ class FiniteNetwork:
         net : Network
         n_inputs : int
         widths : int or sequence of int
-            Number of units of the hidden layers: one for all, or one for each `Dense` but the last, in order of
-            appearance, those in branches included. What is added or multiplied has one width; where it makes the
-            outputs, that is n_outputs. Of what is concatenated each branch has its share, and all of them together
-            have the one width for all. May be left out if no width is free.
+            Number of units of the hidden layers: one number for all, or one for each `Dense` except the last, in order
+            of appearance, those in branches included. Branches that are added or multiplied have the same width, which
+            is n_outputs if they form the outputs. Of a concatenation each branch has its share; with one number for all
+            layers, that is the width of the whole concatenation. May be left out if no width is free.
         n_outputs : int
             Of the last `Dense`.
         rng : None, int or numpy.random.Generator
@@ -188,7 +188,7 @@ class FiniteNetwork:
         return outputs
 
     def jacobian(self, X: ArrayLike) -> NDArray[np.floating]:
-        """∂f_k(x_i)/∂θ_p, for small networks: tangent kernels and products with the Jacobian do without it.
+        """∂f_k(x_i)/∂θ_p, for small networks: tangent kernels and products with the Jacobian do not need it.
 
         The parameters are in the order weights (by rows), biases of each `Dense` in turn. It is the plain derivative:
         the tangent kernel is Θ̂_kk'(x_i, x_j) = Σ_p lr_p J[i, k, p] J[j, k', p], where lr_p is the weight_lr or bias_lr
@@ -228,18 +228,18 @@ class FiniteNetwork:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one .npz file; `load` reads it.
 
-        The file is complete or not there at all: it is written beside `path` as .ntkfast-….tmp and renamed. A file that
-        it replaces keeps its permissions; of a link the target is replaced.
+        The file is either complete or absent: it is written next to `path` as .ntkfast-….tmp and then renamed. A file
+        that is replaced keeps its permissions; if `path` is a link, its target is replaced.
 
         Parameters
         ----------
         path : str or path-like
-            As it is, no suffix is added.
+            Used unchanged; no suffix is added.
 
         Raises
         ------
         TypeError, ValueError
-            path is no path, or stands for something else than a file.
+            path is not a path, or names something other than a regular file.
         OSError
             The file cannot be written.
         """
@@ -262,7 +262,7 @@ class FiniteNetwork:
         Raises
         ------
         ValueError
-            The file was not written by `save` or is damaged, or net is needed, or is not that network.
+            The file was not written by `save` or is damaged, or net is needed but missing, or is a different network.
         MemoryError
             The arrays do not fit.
         OSError
@@ -345,7 +345,7 @@ def _check_shapes(weights, shapes):
 
 
 def require_derivatives(f: FiniteNetwork) -> None:
-    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+    """Raise unless f is a FiniteNetwork whose activations all have derivatives."""
     if not isinstance(f, FiniteNetwork):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
     for layer in f.net.walk():

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy
 
-DENSE = 500  # up to this size LAPACK is as fast as Lanczos, and needs no luck
+DENSE = 500  # up to this size LAPACK is as fast as Lanczos, and always converges
 
 
 def largest_eigenvalue(matrix) -> float:

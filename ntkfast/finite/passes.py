@@ -1,7 +1,7 @@
 """Forward and backward passes of networks of finite width.
 
-A network's layers become steps once (steps.py). `forward` walks them and may keep a tape, `backward` walks the tape in
-reverse, for any number of outputs at once; Jacobian products, tangent kernels and training are all made of these two.
+A network's layers are compiled to steps once (steps.py). `forward` walks them and may keep a tape, `backward` walks the
+tape in reverse, for any number of outputs at once; Jacobian products, tangent kernels and training all use these two.
 `tangent` is the forward derivative.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from ntkfast.finite import steps
 from ntkfast.support import arrays
 
-PASS_BYTES = 2**27  # what the activations of one block of points may take where points are treated in blocks
+PASS_BYTES = 2**27  # for the activations of one block of points, where points are processed in blocks
 
 
 def forward(f, X, tape=None, rng=None):
@@ -27,9 +27,9 @@ def forward(f, X, tape=None, rng=None):
 def backward(f, tape, g, wanted):
     """Walk back from g = ∂(something)/∂f; yield (layer, its inputs, its g) for every Dense with wanted[layer].
 
-    g, of shape (m, N, k), or (m, 1, k) if it is the same at all points, are m derivatives at once; so are those that
-    are yielded, (m, N, n_out) or (m, 1, n_out): derivatives with respect to the pre-activations s W x + β b. A layer's
-    weights are not needed any more once it is yielded: training changes them there. The tape is used up, which frees
+    g, of shape (m, N, k), or (m, 1, k) if it is the same at all points, holds m derivatives at once; so do the yielded
+    arrays, (m, N, n_out) or (m, 1, n_out): derivatives with respect to the pre-activations s W x + β b. Once a layer
+    has been yielded, its weights are no longer needed: training changes them there. The tape is consumed, which frees
     its arrays.
     """
     yield from steps.run_back(f.steps, f, tape, g, wanted, below=False)
@@ -43,16 +43,16 @@ def tangent(f, tape, weights, biases):
     return steps.run_tangent(f.steps, f, tape, None, weights, biases)
 
 
-# ---- what is made of them ------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------------------
 
 
 def trained(f):
-    """For each Dense whether gradient descent moves any of its parameters."""
+    """For each Dense, whether gradient descent moves any of its parameters."""
     return [weight_lr > 0 or bias_lr > 0 for weight_lr, bias_lr in zip(f.weight_lrs, f.bias_lrs, strict=True)]
 
 
 def identity(f):
-    """What `backward` starts from to get the derivatives of each output."""
+    """The g from which `backward` computes the derivatives of each output."""
     return np.eye(f.n_outputs, dtype=f.dtype)[:, None]
 
 

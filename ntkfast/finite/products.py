@@ -93,7 +93,7 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
 
 
 def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[np.floating]:
-    """Θ̂ v, the empirical tangent kernel of X times a vector, by Jᵀ and then J: neither Θ̂ nor J is formed.
+    """Θ̂ v, the empirical tangent kernel of X times a vector, as J (Jᵀ v): neither Θ̂ nor J is formed.
 
         (Θ̂ v)_k(x_i) = Σ_jk' Θ̂_kk'(x_i, x_j) v_jk',    Θ̂ = J diag(lr) Jᵀ
 

@@ -20,7 +20,7 @@ def write(f, path) -> None:
         raise ValueError("path: expected the name of a file, got an empty one")
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not target.is_file():
-        what = "a directory" if target.is_dir() else "no regular file"
+        what = "a directory" if target.is_dir() else "not a regular file"
         raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}, which is {what}")
     arrays = {f"weight_{k}": weight for k, weight in enumerate(f.weights)}
     arrays |= {f"bias_{k}": bias for k, bias in enumerate(f.biases) if bias is not None}
@@ -49,7 +49,7 @@ def read(path, net, make):
             raise ValueError(error) from None
         except MemoryError as error:
             raise MemoryError(f"path: the arrays of {path} do not fit ({error})") from None
-        except Exception as error:  # what a damaged file makes zipfile, NumPy, json and the constructors raise
+        except Exception as error:  # a damaged file can make zipfile, NumPy, json and the constructors raise anything
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"path: expected a file that FiniteNetwork.save wrote, got {path} ({reason})") from None
 
@@ -59,7 +59,7 @@ class _NetError(ValueError):
 
 
 def _parameters(arrays, net):
-    """The weights and biases of net by the names that they have in a file."""
+    """The weights and biases of net from the arrays of a file, found by name."""
     denses = net.dense_layers
     weights = [f"weight_{k}" for k in range(len(denses))]
     biases = [f"bias_{k}" if dense.bias_std else None for k, dense in enumerate(denses)]
@@ -71,7 +71,7 @@ def _parameters(arrays, net):
 
 
 def _described(value):
-    """A layer, or part of one, as JSON has it: layers as lists [name, {field: value}], tuples as {"tuple": list}."""
+    """A layer, or part of one, for JSON: layers as lists [name, {field: value}], tuples as {"tuple": list}."""
     if isinstance(value, Layer):
         return [type(value).__name__, {name: _described(part) for name, part in value.described().items()}]
     if isinstance(value, tuple):

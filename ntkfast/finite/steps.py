@@ -1,7 +1,7 @@
 """What a network of finite width does with each layer: one step class per layer, forwards, backwards, and its width.
 
-`steps_of` makes the steps of a sequence of layers; passes.py runs them. A step is an immutable value that knows no
-arrays: f, the FiniteNetwork, has the weights, and what a step must keep for the way back goes to the tape.
+`steps_of` makes the steps of a sequence of layers; passes.py runs them. A step is an immutable value that holds no
+arrays: f, the FiniteNetwork, has the weights, and what a step must keep for the backward pass goes on the tape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from ntkfast.finite import blas
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Parallel, Residual, Scale
 
-BLOCK = 2**16  # entries that an activation sees at once, so that its temporaries stay in cache
+BLOCK = 2**16  # entries passed to an activation at once, so that its temporaries stay in cache
 
 _MAKERS = {}  # layer class -> a function (layer, numbers of the Dense layers) ↦ step
 
@@ -50,7 +50,7 @@ class Step:
         return cls()
 
     def width(self, current, widths):
-        """The place behind the step, from the one before it; see `Widths` in widths.py, which `widths` is one of."""
+        """The place after the step, from the one before it; `widths` is a `Widths` of widths.py."""
         return current
 
     def trains(self, wanted) -> bool:
@@ -58,25 +58,25 @@ class Step:
         return False
 
     def forward(self, f, x, rng):
-        """What the step makes of x (N, n), and what it must keep. rng: draws dropout masks; None leaves dropout out."""
+        """The step's outputs for x (N, n), and what it must keep. rng: draws dropout masks; None leaves dropout out."""
         raise NotImplementedError
 
     def backward(self, f, kept, g, wanted, below):
         """Generator: yield (number, inputs, g) of each Dense with wanted[number]; return the derivatives with respect
-        to the step's inputs, or None unless those are asked for (below).
+        to the step's inputs if `below`, else None.
 
-        g (m, N, n), or (m, 1, n) if it is the same at all points: m derivatives with respect to what came out.
+        g (m, N, n), or (m, 1, n) if it is the same at all points: m derivatives with respect to the step's outputs.
         """
         yield from ()
         return self.pull(kept, g) if below else None
 
     def pull(self, kept, g):
-        """The derivatives with respect to the inputs, of a step without parameters."""
+        """The derivatives with respect to the inputs, for a step without parameters."""
         raise NotImplementedError
 
     def tangent(self, f, kept, t, weights, biases):
-        """How what comes out moves, (N, n), as the inputs move along t (None: they do not) and the parameters along
-        weights and biases, lists like f's with None for zero.
+        """How the outputs move, (N, n), as the inputs move along t (None: they do not) and the parameters along weights
+        and biases, lists like f's with None for zero.
         """
         return None if t is None else self.push(kept, t)
 
@@ -130,7 +130,7 @@ class DenseStep(Step):
 def affine(f, number, x):
     """The pre-activations s W x + β b of a Dense."""
     z, bias = blas.product(x, f.weights[number].T, f.weight_scales[number]), f.biases[number]
-    if bias is not None:  # afterwards: BLAS would take longer to add to what is there
+    if bias is not None:  # afterwards: BLAS would take longer to accumulate
         z += x.dtype.type(f.bias_scales[number]) * bias
     return z
 
@@ -184,11 +184,11 @@ class ScaleStep(Step):
 @step_of(LayerNorm)
 @dataclass(frozen=True)
 class LayerNormStep(Step):
-    """scale (x - mean)/std over the features; keeps (x - mean)/std and scale/std. A point that is constant to rounding
-    becomes 0.
+    """scale (x - mean)/std over the features; keeps (x - mean)/std and scale/std. A point whose features are constant
+    to rounding becomes 0.
 
-    The largest feature is made 1 first: no square leaves the range of the dtype, constant features become exactly 0. So
-    do those whose std is below the smallest normal number: 1/std is finite.
+    The features are first scaled so that the largest is 1: no square leaves the range of the dtype, and constant
+    features become exactly 0. So do those whose std is below the smallest normal number, so that 1/std is finite.
     """
 
     scale: float
@@ -231,7 +231,7 @@ class DropoutStep(Step):
     """x times a mask, which it keeps: None where dropout is left out."""
 
     rate: float
-    overwrites = True  # without a mask it hands on what it is given, to a step that may
+    overwrites = True  # without a mask it passes on the array it is given, to a step that may
 
     @classmethod
     def make(cls, layer, numbers):
@@ -298,7 +298,7 @@ class ParallelStep(Step):
 
 @step_of(Residual)
 class ResidualStep(ParallelStep):
-    """As the Parallel that the block is."""
+    """The step of the Parallel that the block is."""
 
     @classmethod
     def make(cls, layer, numbers):
@@ -340,7 +340,7 @@ class Product(Join):
 
 
 class Concat(Join):
-    """Keeps the features where a branch begins, but for the first."""
+    """Keeps the features at which the branches begin, except the first."""
 
     def width(self, widths_of_branches, widths):
         return widths.concatenated(widths_of_branches, self.shares)
@@ -380,7 +380,7 @@ def _others(parts, k):
 
 
 def run(steps, f, x, tape, rng):
-    """x through the steps; tape: None, or a list that gets what each keeps."""
+    """Run x through the steps; tape: None, or a list that gets what each step keeps."""
     for step in steps:
         x, kept = step.forward(f, x, rng)
         if tape is not None:
@@ -389,7 +389,7 @@ def run(steps, f, x, tape, rng):
 
 
 def run_back(steps, f, tape, g, wanted, below):
-    """Generator, as `Step.backward` for all steps. The tape is used up, which frees its arrays."""
+    """Generator, as `Step.backward` for all steps. The tape is consumed, which frees its arrays."""
     needed = [below]  # whether derivatives with respect to the inputs of each step are
     for step in steps:
         needed.append(needed[-1] or step.trains(wanted))
@@ -403,7 +403,7 @@ def run_back(steps, f, tape, g, wanted, below):
 
 
 def run_tangent(steps, f, tape, t, weights, biases):
-    """t through the steps, as `Step.tangent`."""
+    """Push t through the steps, as `Step.tangent`."""
     for step, kept in zip(steps, tape, strict=True):
         t = step.tangent(f, kept, t, weights, biases)
     return t

@@ -38,7 +38,7 @@ SYMMETRY_ROWS = 64  # compared at once: nothing of size N×N
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What `train` records on its way.
+    """What `train` records during training.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Run:
-    """What `train` returns, with R recorded steps; without a record only the last.
+    """What `train` returns, with R recorded steps (only the last if there is no `record`).
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def train(
 
         f(x) ← f(x) - η (1/N) Σ_j Θ̂(x, x_j) d_j,    d_j = N ∂C/∂f(x_j)
 
-    and a step with η takes a time η.
+    and a step with learning rate η advances time by η.
 
     Parameters
     ----------
@@ -151,30 +151,30 @@ def train(
     loss : {"mse", "logistic", "softmax", "huber"} or callable
         "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs), and returns (C, N ∂C/∂f).
     direction : callable, optional
-        The paper's training direction in place of the loss: a function (t, outputs) that returns d, as in
+        The paper's training direction instead of a loss: a function (t, outputs) that returns d, as in
         `kernel_flow`; t is the number of steps so far times η, outputs and d have shape (N, n_outputs). The loss is
         then recorded if y is given, but not followed.
     momentum : float
         μ in [0, 1): v ← μ v + gradient, and the step is along v.
     record : Record, optional
-        What to record on the way.
+        What to record during training.
     rng : None, int or numpy.random.Generator
         Draws the masks of `Dropout`, new ones in each step.
     n_threads : int, optional
-        Threads of the matrix products, a limit on BLAS for the whole process while the call runs. Default: BLAS's own.
+        Threads of the matrix products: limits BLAS for the whole process while the call runs. Default: BLAS's own.
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
 
     Returns
     -------
     Run
-        The trained network, the losses, and what was recorded on the way.
+        The trained network, the losses, and what was recorded.
 
     Raises
     ------
     DivergenceError
-        The loss is not finite, or 1e8 times both its value at the start and that of outputs 0. The message has the step
-        and an estimate of the largest stable learning rate.
+        The loss is not finite, or 1e8 times both its value at the start and that of zero outputs. The message gives the
+        step and an estimate of the largest stable learning rate.
     TypeError, ValueError
         An argument is not as described, or an activation has no derivative.
     MemoryError
@@ -224,7 +224,7 @@ def train(
             tape: list[Any] = []
             with watch.step(step):
                 outputs = passes.forward(now, points, tape, rng)
-                value, d = (0.0, outputs) if cost is None else cost(outputs)  # without a cost d is the direction's
+                value, d = (0.0, outputs) if cost is None else cost(outputs)  # without a cost, direction sets d
                 if direction is not None and step < steps:
                     d = _checked(direction(step * rate, outputs), shape, f.dtype)
                 history.append(value)
@@ -257,7 +257,7 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     Raises
     ------
     TypeError, ValueError
-        K_xx is not as described. Negative eigenvalues, along which no learning rate converges, are noticed only if all
+        K_xx is not as described. Negative eigenvalues, along which no learning rate converges, are detected only if all
         are negative.
     MemoryError
         A copy of K does not fit.
@@ -285,14 +285,14 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     largest = largest_eigenvalue(K)
     if largest <= 0:
         raise ValueError(
-            f"K_xx: expected a positive semi-definite matrix, its largest eigenvalue is {size * largest:.3g}: "
+            f"K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is {size * largest:.3g}: "
             "no learning rate converges"
         )
     return 2 * n_points / largest / size
 
 
 def _require_symmetric(K: Array, size: float) -> None:
-    """Raise unless K, whose largest entry is ±1, is symmetric up to √eps; the matrix that was given is size K."""
+    """Raise unless K, whose largest entry is ±1, is symmetric up to √eps; the given matrix is size K."""
     for first in range(0, len(K), SYMMETRY_ROWS):
         rows = slice(first, first + SYMMETRY_ROWS)
         gap = np.abs(K[rows] - K[:, rows].T)
@@ -306,7 +306,7 @@ def _require_symmetric(K: Array, size: float) -> None:
 
 
 def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
-    """Holds BLAS to this number of threads, unless it is None."""
+    """Limits BLAS to this number of threads, unless it is None."""
     if n_threads is None:
         return contextlib.nullcontext()
     from threadpoolctl import threadpool_limits  # takes a while to import
@@ -316,7 +316,7 @@ def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[ob
 
 
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:
-    """What a direction returned."""
+    """The checked result of a direction."""
     array = arrays.real(d, "direction: d")
     if array.shape != shape:
         raise ValueError(f"direction: expected the function to return shape {shape}, got {array.shape}")
@@ -353,7 +353,7 @@ class Descent:
 
 
 class _Recorder:
-    """Collects what a Record asks for."""
+    """Collects what a Record requests."""
 
     def __init__(self, f: FiniteNetwork, record: Record, steps: int, n_threads: int | None) -> None:
         self.start, self.at, self.n_threads = f, record.up_to(steps), n_threads

@@ -1,8 +1,7 @@
 """How many units each Dense has, and the shapes of its weights.
 
-Branches that are added or multiplied have one width, those that are concatenated have their shares of it. So the
-places of a network fall into groups in which all widths are given multiples of one another: each group has one free
-number.
+Branches that are added or multiplied have the same width; those that are concatenated have shares of one. So the places
+of a network fall into groups in which all widths are fixed multiples of one another: each group has one free number.
 """
 
 from __future__ import annotations
@@ -20,39 +19,39 @@ LARGEST_DENOMINATOR = 10**6  # of a share, which is a float
 class Widths:
     """The places of a network, as its steps find them; see `Step.width`. A place is a number; 0 is the inputs.
 
-    Each place knows another one of its group, and its width relative to that; the group's root is its own.
+    Each place refers to another one of its group, and has its width relative to that; the root refers to itself.
     """
 
     def __init__(self, steps):
         self._link = [(0, Fraction(1))]
-        self.denses, self.inputs, self.norms = [], [], []  # places behind and before each Dense, before each LayerNorm
+        self.denses, self.inputs, self.norms = [], [], []  # places after and before each Dense, before each LayerNorm
         self.outputs = self.through(steps, 0)
 
     def through(self, steps, place):
-        """The place behind a sequence of steps."""
+        """The place after a sequence of steps."""
         for step in steps:
             place = step.width(place, self)
         return place
 
     def dense(self, place):
-        """The place behind the next Dense."""
+        """The place after the next Dense."""
         self.inputs.append(place)
         self.denses.append(self._new())
         return self.denses[-1]
 
     def normed(self, place):
-        """The place behind a LayerNorm."""
+        """The place after a LayerNorm."""
         self.norms.append(place)
         return place
 
     def same(self, places):
-        """The place behind branches that have one width."""
+        """The place after branches of equal width."""
         for place in places[1:]:
             self._tie(place, places[0], Fraction(1))
         return places[0]
 
     def concatenated(self, places, shares):
-        """The place behind branches that have these shares of its width."""
+        """The place after branches that have these shares of its width."""
         shares = [Fraction(share).limit_denominator(LARGEST_DENOMINATOR) for share in shares]
         total = self._new()
         for place, share in zip(places, shares, strict=True):
@@ -122,7 +121,7 @@ def shapes_of(steps, n_inputs, widths, n_outputs):
 
 
 def _listed(widths, depth):
-    """One number for each Dense but the last."""
+    """One number for each Dense except the last."""
     if isinstance(widths, str | set | frozenset | dict) or not np.iterable(widths):
         raise TypeError(f"widths: expected a number, or one per hidden Dense, got {type(widths).__name__}")
     widths = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
@@ -132,7 +131,7 @@ def _listed(widths, depth):
 
 
 def _take(widths, groups, units, out, n_outputs):
-    """Put what the widths make of the groups' roots into units, or raise if two of them do not go together."""
+    """Put the widths of the groups' roots that follow from `widths` into units; raise if two of them contradict."""
     first = {out: f"n_outputs={n_outputs}"}  # what fixed each group
     for k, (width, (root, ratio)) in enumerate(zip(widths, groups, strict=False)):
         expected = ratio * units.setdefault(root, width / ratio)

@@ -26,7 +26,7 @@ def kernel_vjp(
 
     The vector-Jacobian product of the kernel: the gradient of any function of the matrix K whose derivative with
     respect to its entries is `weights`. Each pair goes forwards and backwards through the layers once, whatever the
-    number of hyperparameters is; beside `weights` nothing of size n×m is read or kept.
+    number of hyperparameters; apart from `weights`, nothing of size n×m is read or kept.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def kernel_vjp(
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described; an activation known by its Hermite series only jumps.
+        An argument is not as described, or an activation that jumps has only its Hermite series.
     PrecisionError
         As in `ntk`.
 
     Notes
     -----
-    At ρ = ±1 the derivative with respect to ρ of a kinked activation's Σ̇ is infinite, and multiplies a change of ρ that
-    is 0. Pairs near it (1 - |ρ| = δ) are accurate to about ε/√δ; those that rounding cannot tell from it count as being
+    At ρ = ±1 the derivative with respect to ρ of a kinked activation's Σ̇ is infinite, but multiplies a change of ρ that
+    is 0. Pairs near it (1 - |ρ| = δ) are accurate to about ε/√δ; those with |ρ| = 1 to within rounding count as being
     there. Kernels are even in bias_std: where it is 0, so is that derivative.
 
     Examples

@@ -28,7 +28,7 @@ def dual(activation: str | Activation, q1: ArrayLike, q2: ArrayLike, c: ArrayLik
     Raises
     ------
     ValueError
-        A variance is negative, a covariance too large, a number not finite, or the result not within float64.
+        A variance is negative, a covariance too large, a number not finite, or the result out of float64's range.
     PrecisionError
         See `Activation.from_function`.
 
@@ -46,7 +46,7 @@ def dual_derivative(
 ) -> NDArray[np.float64] | float:
     """E[φ'(u)φ'(v)], the derivative of `dual` with respect to c; arguments, result and errors as there.
 
-    Where φ jumps, its derivative counts without the delta there.
+    Where φ jumps, its derivative is taken without the delta function there.
 
     Examples
     --------

@@ -21,7 +21,7 @@ Names: TypeAlias = tuple[Name, ...] | list[Name]
 
 
 class Kernels(tuple[Array, ...]):
-    """The named tuple of kernels, or of diagonals, that were asked for, with those fields and no others."""
+    """A named tuple of the requested kernels or diagonals, with those fields only."""
 
     nngp: Array
     ntk: Array
@@ -87,9 +87,9 @@ def ntk(
     ----------
     net : Network
     X : array_like, shape (n, d)
-        Points, one a row. float32 gives float32 results, everything else float64.
+        Points, one per row. float32 gives float32 results, everything else float64.
     Y : array_like, shape (m, d), optional
-        The points on the other side. Left out (or X itself), the matrix is that of X with itself: each pair is
+        The points on the other side. If left out (or X itself), the matrix is that of X with itself: each pair is
         computed once, the result is exactly symmetric, and its diagonal comes from the recursion at x = y.
     out : ndarray, shape (n, m), optional
         Where to write: an array of the result's dtype with any strides, a `numpy.memmap` included.
@@ -112,12 +112,12 @@ def ntk(
     MemoryError
         The result is larger than the memory that is available. Nothing has been allocated then.
     KeyboardInterrupt
-        Ctrl-C; what was written to `out` so far stays there.
+        Ctrl-C; what has been written to `out` remains there.
 
     Notes
     -----
-    Off the diagonal the correlation ρ of two points is known to about ε (1e-16 in float64), and Θ has a cusp at ρ = 1
-    for kinked activations: near-duplicates are accurate to about √(2ε)/π of √(Θ(x,x)Θ(y,y)).
+    Off the diagonal the correlation ρ of two points is accurate to about ε (1e-16 in float64), and Θ has a cusp at
+    ρ = 1 for kinked activations: near-duplicates are accurate to about √(2ε)/π relative to √(Θ(x,x)Θ(y,y)).
 
     Examples
     --------
@@ -236,9 +236,9 @@ def kernels(
     out : sequence of ndarray or None, optional
         One entry per output, in the order of `get`; a single array if `get` is a string.
     gradient : bool
-        Also return ∂K/∂p for each of the 2L hyperparameters p ("nngp" and "ntk" only). These are 2L matrices an output:
-        where only Σ_ij W_ij ∂K_ij/∂p is wanted, as in the gradient of a likelihood, `kernel_vjp` is far cheaper; which
-        activations have derivatives, and how accurate they are, is written there.
+        Also return ∂K/∂p for each of the 2L hyperparameters p ("nngp" and "ntk" only). These are 2L matrices per
+        output: where only Σ_ij W_ij ∂K_ij/∂p is needed, as in the gradient of a likelihood, `kernel_vjp` is far
+        cheaper. Its documentation says which activations have derivatives, and how accurate they are.
 
     Returns
     -------

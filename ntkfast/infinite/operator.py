@@ -21,11 +21,11 @@ __all__ = ["KernelOperator"]
 class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     """The matrix K(x_i, y_j) of a limit kernel as a `scipy.sparse.linalg.LinearOperator`.
 
-    A product makes the entries of K tile by tile, as `ntk` does, and multiplies them with all vectors at once while
-    they are in cache: apart from the points and a table of a few numbers for each point nothing is kept. One pass
+    A product computes the entries of K tile by tile, as `ntk` does, and multiplies them with all vectors at once while
+    they are in cache: apart from the points and a table of a few numbers for each point, nothing is kept. One pass
     serves a block of vectors, so `K @ V` is far cheaper than its columns one by one. Each pair of a symmetric K is
-    computed once and used twice. Sums are made in float64 whatever the dtype of K, in an order that does not depend on
-    the number of threads.
+    computed once and used twice. Sums are accumulated in float64 whatever the dtype of K, in an order that does not
+    depend on the number of threads.
 
     Parameters
     ----------

@@ -21,9 +21,9 @@ from ntkfast.networks.network import check_network
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
-CRITICAL = 1e-6  # |χ₁ - 1| up to which a network counts as critical
-TINY = 1e-20  # a variance that stands for the limit q → 0
-SCAN = 10.0 ** (np.arange(-100, 101) / 10)  # where fixed points are looked for; the middle one is exactly 1
+CRITICAL = 1e-6  # a network counts as critical up to this |χ₁ - 1|
+TINY = 1e-20  # a variance that represents the limit q → 0
+SCAN = 10.0 ** (np.arange(-100, 101) / 10)  # where fixed points are searched for; the middle one is exactly 1
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Phase:
     phase : str
         "ordered", "critical" or "chaotic"; "divergent" if the variance diverges and χ₁ has no meaning.
     correlation_depth : float
-        ξ_c = -1/log R'(c*), the number of layers in which c - c* shrinks e-fold; inf if it does not do so
-        exponentially.
+        ξ_c = -1/log R'(c*), the number of layers in which c - c* shrinks e-fold; inf if the decay is not exponential.
     """
 
     activation: Activation
@@ -89,7 +88,7 @@ class Phase:
     def correlation_map(self, c: ArrayLike) -> NDArray[np.float64] | float:
         """R(c) = (w² E[φ(u)φ(v)] + β²)/q*, u and v of variance q* and covariance c q*: the correlation one layer later.
 
-        At q* = 0 it is the limit β → 0. If the variance of a positively homogeneous φ diverges, it is the limit q → ∞,
+        At q* = 0, R is the limit β → 0. If the variance of a positively homogeneous φ diverges, R is the limit q → ∞,
         E[φ(u)φ(v)]/E[φ(u)²].
 
         Parameters
@@ -104,7 +103,7 @@ class Phase:
         Raises
         ------
         ValueError
-            A correlation is not in [-1, 1], or the network has no such map as its variance diverges.
+            A correlation is not in [-1, 1], or the network has no such map because its variance diverges.
 
         Examples
         --------
@@ -125,7 +124,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class PhaseDiagram:
-    """What `phase_diagram` finds; `c_star` is computed when it is asked for.
+    """What `phase_diagram` finds; `c_star` is computed on first use.
 
     Attributes
     ----------
@@ -133,7 +132,7 @@ class PhaseDiagram:
     weight_stds : ndarray, shape (n,)
     bias_stds : ndarray, shape (m,)
     q_star, chi_1, c_star : ndarray, shape (m, n)
-        As in `Phase`, a row for each bias_std.
+        As in `Phase`, one row per bias_std.
     """
 
     activation: Activation
@@ -152,7 +151,7 @@ class PhaseDiagram:
 def phase(net: Network) -> Phase:
     """Whether a deep wide network of equal layers is ordered, critical or chaotic.
 
-    A layer, φ and then Dense(w, β), maps variances and, once the variance is at its fixed point q*, correlations by
+    A layer, φ and then Dense(w, β), maps variances and, once the variance is at its fixed point q*, correlations:
 
         V(q) = w² E[φ(√q z)²] + β²,    R(c) = (w² E[φ(u)φ(v)] + β²)/q*,    χ₁ = w² E[φ'(√q* z)²] = R'(1)
 
@@ -163,8 +162,8 @@ def phase(net: Network) -> Phase:
     Parameters
     ----------
     net : Network
-        A `Dense`, then one or more times the same activation and `Dense`, as `MLP` makes them. The first `Dense` may be
-        any.
+        A `Dense`, then one or more times the same activation and `Dense`, as in an `MLP`. The first `Dense` is
+        arbitrary.
 
     Returns
     -------
@@ -173,7 +172,7 @@ def phase(net: Network) -> Phase:
     Raises
     ------
     TypeError
-        net is no Network.
+        net is not a Network.
     ValueError
         net has other layers, its layers differ, or its activation jumps (where R'(1) is infinite).
     PrecisionError
@@ -181,14 +180,14 @@ def phase(net: Network) -> Phase:
 
     Notes
     -----
-    q* is the fixed point that V leads to from q = 1 if it increases; if all q are fixed points, it is 1. Fixed points
-    above 1e10 count as inf.
+    q* is the fixed point to which iterating an increasing V from q = 1 leads; if all q are fixed points, it is 1. Fixed
+    points above 1e10 count as inf.
 
     A positively homogeneous φ (relu, leaky_relu, abs, identity) has χ₁ independent of q. Where its variance diverges,
     R is the map at q → ∞ with R'(1) = 1, c* is 1 and `correlation_depth` inf, though χ₁ > 1. For other φ whose
     variance diverges χ₁, c* and `correlation_depth` are nan.
 
-    At q* = 0 all of it is the limit β → 0.
+    At q* = 0 all of these are limits β → 0.
 
     Examples
     --------
@@ -279,7 +278,7 @@ def _repeated(net):
     """The activation and the Dense that the network repeats."""
     for k, layer in enumerate(net.layers):
         if not isinstance(layer, (Dense, Activation)[k % 2]):
-            raise ValueError(f"net: expected Dense layers and activations in turn, layer {k} is {layer!r}")
+            raise ValueError(f"net: expected Dense layers and activations in turn, but layer {k} is {layer!r}")
     if len(net.layers) < 3:
         raise ValueError("net: expected at least one activation, got none")
     activation, dense = net.layers[1:3]
@@ -336,7 +335,7 @@ def _fixed_variances(activation, w2, b2):
 def _brackets(activation, w2, b2):
     """low, high with V(low) > low, V(high) <= high around the first fixed point from q = 1 in the direction of V(1).
 
-    Both are 0 or inf if that is the fixed point. No iteration of V: near criticality it hardly moves.
+    Both are 0 or inf if that is the fixed point. V is not iterated: near criticality q would hardly move.
     """
     square = _scanned(activation)
     q = SCAN[: len(square)]
@@ -356,7 +355,7 @@ def _brackets(activation, w2, b2):
 
 @lru_cache(maxsize=64)
 def _scanned(activation):
-    """E[φ²] at the variances SCAN, up to the first that overflow: a variance that has come there diverges."""
+    """E[φ²] at the variances SCAN, up to the first that overflow: a variance that gets there diverges."""
     squares = []
     for q in np.array_split(SCAN, 20):
         try:
@@ -369,7 +368,7 @@ def _scanned(activation):
 
 
 def _correlation_map(activation, w2, q, c):
-    """R at fixed points q of V: there β² = q - w² E[φ²], with which R(1) = 1 exactly and q → 0 is no 0/0."""
+    """R at fixed points q of V. There β² = q - w² E[φ²], so that R(1) = 1 exactly and q → 0 is not 0/0."""
     q = np.maximum(q, TINY)
     c = np.broadcast_to(c, np.broadcast_shapes(np.shape(q), np.shape(c)))
     square = _moments(activation, np.atleast_1d(q))[0].reshape(np.shape(q))
@@ -386,7 +385,7 @@ def _fixed_correlations(activation, w2, q, chi):
     """
     c = np.where(np.isnan(chi), np.nan, 1.0)
     chaotic = np.flatnonzero((chi > 1 + CRITICAL) & (q > 0) & np.isfinite(q))
-    # one octave pair of variances at a time: the engine's tables near |ρ| = 1 are for pairs of them
+    # one panel of variances (a factor of 4) at a time: the engine's tables near |ρ| = 1 are for pairs of panels
     panels = np.floor(np.log2(q[chaotic]) / 2)
     for panel in np.unique(panels):
         k = chaotic[panels == panel]

@@ -1,4 +1,4 @@
-"""Checks of kernel matrices, targets and times. Every message names the argument, what was expected and what came."""
+"""Checks of kernel matrices, targets and times. Messages name the argument, what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ntkfast.support.typing import Array, DType
 
 
 def largest(dtype: DType) -> float:
-    """The size up to which numbers are accepted: the squares of a million of them add up to what fits dtype."""
+    """The size up to which numbers are accepted: the sum of the squares of a million of them fits dtype."""
     return float(np.sqrt(np.finfo(dtype).max) / 2**10)
 
 
 def smallest(dtype: DType) -> float:
-    """The size from which on the largest entry of a kernel is accepted: its square is a normal number."""
+    """The smallest accepted size of a kernel's largest entry: its square is a normal number."""
     return float(np.sqrt(np.finfo(dtype).tiny))
 
 
@@ -35,7 +35,7 @@ def bounded(array: Array, name: str) -> Array:
 
 @contextlib.contextmanager
 def overflow(what: str) -> Iterator[Callable[[Any], Any]]:
-    """Gives a function that returns its argument, or raises if that is not finite; silences all other warnings."""
+    """Yields a function that returns its argument, or raises if that is not finite; silences all other warnings."""
 
     def fits(result: Any) -> Any:
         if not np.isfinite(result).all():
@@ -66,8 +66,8 @@ def _real(K: object, name: str) -> NDArray[Any]:
 def symmetric(K: ArrayLike, name: str, n: int | None = None) -> Array:
     """K as a symmetric float32 or float64 array (n, n), not copied if it is one.
 
-    Entries may differ from their mirror images by √eps of the largest, as those of kernels do that a library computes
-    twice; only one triangle counts then.
+    Entries may differ from their mirror images by √eps of the largest, as in kernels whose entries a library computes
+    twice; then only one triangle is used.
     """
     given = _real(K, name)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
@@ -111,7 +111,7 @@ def in_place(K: object, name: str) -> None:
 
 
 def matrix(K: object, name: str, shape: tuple[int | None, int | None], dtype: DTypeLike) -> Array:
-    """K as a finite matrix of this dtype; None in the shape stands for any size."""
+    """K as a finite matrix of this dtype; None in the shape means any size."""
     given = _real(K, name)
     if given.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, given.shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
@@ -121,12 +121,12 @@ def matrix(K: object, name: str, shape: tuple[int | None, int | None], dtype: DT
 
 
 def columns(values: ArrayLike, n: int, name: str, dtype: DTypeLike, n_columns: int | None = None) -> tuple[Array, bool]:
-    """values, shape (n,) or (n, k), as (n, k), and whether they came as (n,)."""
+    """values, shape (n,) or (n, k), as (n, k), and whether they were given as (n,)."""
     given = arrays.real(values, name)
     if given.ndim not in (1, 2) or len(given) != n or not given.size:
         raise ValueError(f"{name}: expected shape ({n},) or ({n}, outputs), got {given.shape}")
     with np.errstate(over="ignore"):
-        array: Array = np.array(given, dtype=dtype)  # a copy: the caller may change what is his
+        array: Array = np.array(given, dtype=dtype)  # a copy: the caller may change the original
     array = bounded(array, name).reshape(n, -1)
     if n_columns is not None and array.shape[1] != n_columns:
         raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {given.shape}")
@@ -142,7 +142,7 @@ def variances(values: ArrayLike, name: str, n: int) -> Array:
 
 
 def times(t: ArrayLike, name: str = "t", infinite: bool = True) -> tuple[Array, bool]:
-    """t as a 1-D float64 array of numbers >= 0, and whether it came as one number."""
+    """t as a 1-D float64 array of numbers >= 0, and whether it was given as one number."""
     given = arrays.real(t, name)
     if given.dtype.kind == "b":
         raise TypeError(f"{name}: expected real numbers, got dtype bool")

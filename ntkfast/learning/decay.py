@@ -56,7 +56,7 @@ def given(
     learning_rate: float | None,
     max_learning_rate: Callable[[], float],
 ) -> tuple[Time, bool]:
-    """The times that were asked for, as t or as steps, and whether they came as one number."""
+    """The requested times, as t or as steps, and whether they were given as one number."""
     if (t is None) == (steps is None):
         raise TypeError(f"t: expected either t or steps, got {'neither' if t is None else 'both'}")
     if t is not None:
@@ -67,7 +67,7 @@ def given(
     m = arrays.real(steps, "steps")
     if m.dtype.kind not in "iu":
         raise TypeError(f"steps: expected integers, got dtype {m.dtype}")
-    scalar = checks.times(m, "steps")[1]  # not its float64, in which large odd numbers become even
+    scalar = checks.times(m, "steps")[1]  # not the float64 values, in which large odd numbers become even
     if learning_rate is None:
         raise TypeError("learning_rate: expected a number together with steps, got None")
     rate = positive_number(learning_rate, "learning_rate")

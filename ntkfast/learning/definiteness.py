@@ -1,4 +1,4 @@
-"""What rounding does to matrices that are positive semi-definite, and how much of it is accepted."""
+"""What rounding does to positive semi-definite matrices, and how much of it is accepted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def semi_definite(eigenvalues: Array, name: str) -> tuple[Array, float, float]:
     """Eigenvalues (ascending) with those up to a floor set to 0, that floor, and the error of K itself.
 
     Raise if an eigenvalue is below -√eps λ_1. The floor is N eps λ_1, the backward error of the decomposition. Kernel
-    entries may be known less well, to half of their digits for near duplicates, which makes some eigenvalues negative
-    and others positive that should be 0. So the error of K is taken to be twice the most negative one in absolute
-    value, which is the floor if it is larger.
+    entries may be less accurate, to half of their digits for near duplicates, so that eigenvalues that should be 0
+    become negative or positive. So the error of K is taken to be twice the most negative eigenvalue in absolute value,
+    and the floor is at least this error.
     """
     largest = max(float(eigenvalues[-1]), 0.0)
     eps = float(np.finfo(eigenvalues.dtype).eps)
@@ -28,15 +28,15 @@ def semi_definite(eigenvalues: Array, name: str) -> tuple[Array, float, float]:
 def not_definite(name: str, smallest: float, what: str, rounding: float = 0.0) -> str:
     """The message for a matrix with this smallest eigenvalue."""
     return (
-        f"{name}: expected a positive {what} matrix, its smallest eigenvalue is {smallest:.3g}; a ridge on the "
+        f"{name}: expected a positive {what} matrix, but its smallest eigenvalue is {smallest:.3g}; a ridge on the "
         f"diagonal larger than {max(0, -smallest, rounding):.2g} makes it so"
     )
 
 
 def unexplained(prior: Array, W: Array, name: str, seen: str) -> Array:
-    """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: the (co)variance that the data leave.
+    """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: the (co)variance given the data.
 
-    Raise where they explain more than there is, far beyond rounding: the kernels do not belong together then.
+    Raise if the data explain more than the prior variance, far beyond rounding: the kernels do not belong together.
     """
     total = prior.diagonal() if prior.ndim == 2 else prior
     with np.errstate(over="ignore"):

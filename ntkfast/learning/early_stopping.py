@@ -24,9 +24,9 @@ class EarlyStopping:
     ----------
     t, loss : float
         The time of the smallest validation loss, and that loss. If the loss at t = 0 equals the smallest to rounding, t
-        is 0; else, if the loss at t = inf does, inf: a loss that falls to the end gives inf.
+        is 0; otherwise, if the loss at t = inf does, t is inf, as for a loss that keeps falling.
     times : ndarray, shape (T,)
-        The times that were looked at, ascending.
+        The times examined, ascending.
     training_loss, validation_loss : ndarray, shape (T,)
         At these times.
     """
@@ -41,7 +41,7 @@ class EarlyStopping:
 
 
 def grid(rates: Array) -> Array:
-    """0, inf and times in geometric progression from 0.01/λ_1 to 100/λ_n, for λ of any order, those > 0."""
+    """0, inf and times in geometric progression from 0.01/λ_1 to 100/λ_n, for the positive λ, in any order."""
     positive = rates[rates > 0]
     span = np.geomspace(0.01 / positive.max(), 100 / positive.min(), N_TIMES) if len(positive) else np.empty(0)
     return np.concatenate([[0.0], span, [np.inf]])
@@ -66,7 +66,7 @@ def best(
     low, high = times[max(k - 1, 0)], min(times[k + 1], 100 * times[-2])
 
     def at(s: float) -> float:
-        """Between low and high, for s from 0 to 1: geometric as the grid is; from 0 on linear."""
+        """A time between low and high, for s from 0 to 1: geometric like the grid, or linear if low is 0."""
         return float(low * (high / low) ** s if low > 0 else high * s)
 
     found = scipy.optimize.minimize_scalar(

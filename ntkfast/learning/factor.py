@@ -1,4 +1,4 @@
-"""Factors of a positive semi-definite matrix K: Cholesky's, in place if asked for, or the eigendecomposition."""
+"""Factors of a positive semi-definite matrix K: Cholesky's, in place on request, or the eigendecomposition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILE = 2048
 
 
 class Factor(Protocol):
-    """What both kinds of factor can do."""
+    """The interface of both kinds of factor."""
 
     @property
     def half(self) -> Array:
@@ -70,7 +70,7 @@ class Cholesky:
         return inverse
 
     def matrix(self) -> Array:
-        """K again, from the triangle that was not written to; the factor is lost."""
+        """K, restored from the triangle that was not written to; the factor is lost."""
         K = self.half
         arrays.mirror(K.T)
         np.fill_diagonal(K, self._diagonal)
@@ -80,11 +80,11 @@ class Cholesky:
 def cholesky(
     K: Array, *, overwrite: bool = False, rcond: float | None = None, progress: Progress = None
 ) -> Cholesky | None:
-    """The Cholesky factor, or None (and K as it was) if K is not positive definite beyond rounding.
+    """The Cholesky factor, or None (and K unchanged) if K is not positive definite beyond rounding.
 
     Beyond rounding means that its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default
-    N eps. That is safe: the condition number in the 1-norm is at least the ratio of the eigenvalues. An interrupt, too,
-    leaves K as it was.
+    N eps. That is safe: the condition number in the 1-norm is at least the ratio of the eigenvalues. After an interrupt
+    K is unchanged, too.
     """
     A = fortran(K, overwrite, "a Cholesky factor")
     pocon, lange = scipy.linalg.get_lapack_funcs(("pocon", "lange"), (A,))
@@ -104,10 +104,10 @@ def cholesky(
 
 
 def _factor_in_place(A: Array, progress: Progress) -> bool:
-    """Write the Cholesky factor over A's lower triangle (Fortran order); whether A was positive definite.
+    """Write the Cholesky factor over A's lower triangle (Fortran order); return whether A was positive definite.
 
-    By LAPACK's potrf; a large A is factored tile by tile, each computed from those to its left, so that it shows its
-    progress and can be interrupted. That takes a tenth longer (N = 30000, two threads).
+    Uses LAPACK's potrf. A large A is factored tile by tile, each computed from those to its left, so that progress is
+    shown and the call can be interrupted. That takes a tenth longer (N = 30000, two threads).
     """
     potrf = scipy.linalg.get_lapack_funcs("potrf", (A,))
     trsm, gemm, syrk = scipy.linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,))
@@ -149,7 +149,7 @@ class Eigen:
     values: Array  # (n,)
     vectors: Array  # (n, n)
     floor: float  # eigenvalues up to here count as 0
-    error: float  # 2-norm of what seems to be wrong in K; 0 if no eigenvalue is negative
+    error: float  # estimated 2-norm of the error of K; 0 if no eigenvalue is negative
 
     def solve(self, B: Array) -> Array:
         inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)
@@ -168,8 +168,8 @@ class Eigen:
 def eigen(K: Array, name: str, *, overwrite: bool = False) -> Eigen:
     """The eigendecomposition of K.
 
-    By syevr: in addition to K it needs memory for the eigenvectors only, where syevd wants 2 N² numbers more, a count
-    that overflows LAPACK's integers from N = 32767 on.
+    Uses syevr, which in addition to K needs memory for the eigenvectors only; syevd needs 2 N² more numbers, a count
+    that overflows LAPACK's integers from N = 32767.
     """
     A = fortran(K, overwrite, "an eigendecomposition")
     memory.require(K.nbytes, "the eigenvectors")

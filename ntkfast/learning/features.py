@@ -1,4 +1,4 @@
-"""The linear model of random features that the paper takes as its first step (section 3.1)."""
+"""The linear model of random features with which the paper begins (section 3.1)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RandomFeatureModel:
         return values
 
     def kernel(self) -> Array:
-        """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, (N, N): it does not depend on θ."""
+        """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, (N, N), which does not depend on θ."""
         kernel: Array = self.features @ self.features.T / self.features.shape[1]
         return kernel
 
@@ -72,7 +72,7 @@ def random_feature_model(
     """A linear model of P random functions whose tangent kernel is close to K.
 
     The f^(p) are independent with covariance K, here Gaussian, so that (1/P) Σ f^(p) ⊗ f^(p) tends to K by the law of
-    large numbers, with an error like P^{-1/2} (Jacot, Gabriel and Hongler 2018, section 3.1).
+    large numbers, with an error of order P^{-1/2} (Jacot, Gabriel and Hongler 2018, section 3.1).
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class FeatureConvergence:
     rate : float
         Slope of log(root mean square error) over log P; -1/2 in expectation.
     expected : ndarray, shape (n,)
-        The root mean square that Gaussian features have: √((‖K‖² + (tr K)²)/P)/‖K‖.
+        The root mean square for Gaussian features: √((‖K‖² + (tr K)²)/P)/‖K‖.
     """
 
     P: NDArray[np.int_]
@@ -194,7 +194,7 @@ def random_feature_convergence(
     size = np.abs(K).max()
     if size == 0:
         raise ValueError("K_xx: expected a kernel that is not 0 everywhere, got zeros")
-    K = K / size  # all that is measured is relative
+    K = K / size  # everything measured is relative
     n_seeds, rng, root = checks.count(n_seeds, "n_seeds"), generator(rng), factor(K, "K_xx")
     norm, trace = np.linalg.norm(K), np.trace(K)
     memory.require(8 * len(P) * n_seeds, "errors")

@@ -1,6 +1,6 @@
 """Gradient descent of wide networks on the least-squares cost, in closed form.
 
-Jacot, Gabriel and Hongler (2018), section 5. The linear algebra is in propagator.py and initial.py; here are the
+Jacot, Gabriel and Hongler (2018), section 5. The linear algebra is in propagator.py and initial.py; this module has the
 functions that users call.
 """
 
@@ -39,7 +39,7 @@ def _squares(coefficients: Array) -> Array:
 def _public(
     method: Callable[Concatenate[LeastSquaresFlow, P], R],
 ) -> Callable[Concatenate[LeastSquaresFlow, P], R]:
-    """Decorator: one call at a time, as a decomposition takes away what another call reads; overflow is an error."""
+    """Decorator: one call at a time, as a decomposition overwrites what another call reads; overflow is an error."""
 
     @functools.wraps(method)
     def call(self: LeastSquaresFlow, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -73,13 +73,13 @@ class LeastSquaresFlow:
     nngp_xx : array_like, shape (N, N), optional
         Σ on the data, for random f_0. Kept like ntk_xx.
     overwrite : bool
-        Work in the memory of ntk_xx: its contents are lost, and at t = inf nothing else of its size is needed.
+        Work in the memory of ntk_xx: its contents are lost, and at t = inf no other matrix of its size is needed.
 
     Attributes
     ----------
     eigenvalues : ndarray, shape (N,)
         λ_i of K/N, largest first. An eigenvalue counts as 0, and is returned as 0, up to N eps of the largest one or up
-        to twice the most negative one in absolute value, which tells how accurate K is.
+        to twice the most negative one in absolute value, which indicates the accuracy of K.
     max_learning_rate : float
         2/λ_1, beyond which gradient descent in discrete steps diverges.
 
@@ -87,28 +87,29 @@ class LeastSquaresFlow:
     ------
     TypeError, ValueError
         An argument is not as described; the message names it. A matrix that is not positive semi-definite (an
-        eigenvalue is below -√eps of the largest) is found when it is first decomposed.
+        eigenvalue is below -√eps of the largest) is detected when it is first decomposed.
     MemoryError
         A copy or the eigenvectors do not fit into memory.
 
     Notes
     -----
-    Which kernels: for a network with all layers trained, K is its NTK (ntk_xx, ntk_tx: `ntkfast.ntk`), along which it
-    learns, and Σ its NNGP kernel (nngp_xx, nngp_tx, nngp_tt: `ntkfast.nngp`), the covariance that it starts from.
-    `ntkfast.kernels` computes both in one pass, as in the example.
+    Which kernels: for a network with all layers trained, K is its NTK (ntk_xx, ntk_tx: `ntkfast.ntk`), which governs
+    its training, and Σ its NNGP kernel (nngp_xx, nngp_tx, nngp_tt: `ntkfast.nngp`), the covariance of its initial
+    functions. `ntkfast.kernels` computes both in one pass, as in the example.
 
-    One eigendecomposition, made when it is first needed, serves all times. t = inf alone takes a Cholesky factor
-    instead if K is positive definite beyond rounding. Calls from several threads wait for one another.
+    One eigendecomposition, computed when it is first needed, serves all times. If only t = inf is needed and K is
+    positive definite beyond rounding, a Cholesky factor is used instead. Calls from several threads wait for one
+    another.
 
-    Numbers are accepted as far as sums of their squares fit the dtype, up to 1e151 in float64 and 2e16 in float32, and
-    kernels from 2e-154 and 1e-19 on: beyond, and where a result overflows, a ValueError says so.
+    Numbers are accepted if sums of their squares fit the dtype, up to 1e151 in float64 and 2e16 in float32, and kernels
+    from 2e-154 and 1e-19; otherwise, and if a result overflows, a ValueError says so.
 
-    The null space (eigenvalues that count as 0) never moves on the data. At a new point its weight is t/N, the limit of
-    (1 - e^{-tλ})/(Nλ), until t √eps λ_1 reaches 1: entries of near duplicates are known to half of their digits, which
-    may hide an eigenvalue of this size, so that from there on nothing is known of it, and it is left out. At t = inf
-    that is the solution of least norm. The part of κ in the null space counts as 0 if it is at most N eps ‖κ‖, or at
-    most what the error E of K explains, ‖E‖ (1 + ‖κ K⁻¹‖), where ‖E‖ is taken to be twice the most negative eigenvalue:
-    an exact kernel function has no such part.
+    The component in the null space (eigenvalues that count as 0) never changes on the data. At a new point its weight
+    is t/N, the limit of (1 - e^{-tλ})/(Nλ), until t √eps λ_1 reaches 1. Entries of near duplicates are accurate to half
+    of their digits, which may hide an eigenvalue of this size; beyond that time the component is therefore unknown and
+    left out. At t = inf that gives the solution of least norm. The part of κ in the null space counts as 0 if it is at
+    most N eps ‖κ‖, or at most what the error E of K explains, ‖E‖ (1 + ‖κ K⁻¹‖), where ‖E‖ is taken to be twice the
+    most negative eigenvalue: an exact kernel function has no such part.
 
     Examples
     --------
@@ -221,7 +222,7 @@ class LeastSquaresFlow:
         Returns
         -------
         ndarray, shape (m,), (T, m), (m, outputs) or (T, m, outputs)
-            With the axis T if t (or steps) is an array, and that of outputs if y has it.
+            With the axis T if t (or steps) is an array, and an axis of outputs if y has one.
 
         Raises
         ------
@@ -279,7 +280,7 @@ class LeastSquaresFlow:
     def _deviations(self, time: Time, new: tuple[Array, Array, Array] | None) -> Iterator[Array]:
         """For each t the matrix M with f_t - mean_t = M z + r (`InitialFunctions`): e^{-tΠ} F, or W - A_t F.
 
-        Products M Mᵀ keep covariances positive in spite of rounding, however large A_t is.
+        Products M Mᵀ keep covariances positive despite rounding, however large A_t is.
         """
         F = self._random().root.half
         if new is None:
@@ -548,7 +549,7 @@ class LeastSquaresFlow:
         t, f0, steps, learning_rate
             As in `mean`.
         n_components : int, optional
-            How many, of the largest eigenvalues; default all.
+            How many, starting from the largest eigenvalue; default all.
 
         Returns
         -------

@@ -63,9 +63,10 @@ class GaussianProcess:
     Σ_i (f(x_i) - y_i)² + σ² ‖f‖²_K.
 
     Which kernel: the NNGP kernel Σ (`ntkfast.nngp`), the prior of an infinitely wide network, for Bayesian inference
-    with it; at σ² = 0, training its last layer alone from random parameters draws samples from that posterior. With the
-    NTK Θ (`ntkfast.ntk`) the mean is that of training all layers, with early stopping replaced by the ridge, but the
-    variance is not: for that `LeastSquaresFlow` pairs Θ with Σ. K_xx, K_tx, K_tt and K_t must be of one kernel.
+    with that network; at σ² = 0, training its last layer alone from random parameters draws samples from the posterior.
+    With the NTK Θ (`ntkfast.ntk`) the mean is that of training all layers, with the ridge in place of early stopping,
+    but the variance is not: for that, `LeastSquaresFlow` combines Θ with Σ. K_xx, K_tx, K_tt and K_t must all be of the
+    same kernel.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ class GaussianProcess:
         with np.errstate(over="ignore"):
             diagonal = K.diagonal() + np.array(self._noise, K.dtype)
         np.fill_diagonal(K, checks.bounded(diagonal, "K_xx + noise I"))
-        # noise is there to make an ill-conditioned K harmless: only what rounding cannot tell from singular is refused
+        # the purpose of noise is to make an ill-conditioned K harmless: only matrices singular to rounding are refused
         eps = float(np.finfo(K.dtype).eps)
         found = cholesky(K, overwrite=True, rcond=eps)
         if found is None:
@@ -206,7 +207,7 @@ class GaussianProcess:
         Returns
         -------
         ndarray, shape (levels, m) or (levels, m, outputs)
-            For one output it is what `ntkfast.plotting.plot_percentiles` draws.
+            For one output, `ntkfast.plotting.plot_percentiles` draws it.
 
         Examples
         --------
@@ -248,8 +249,8 @@ class GaussianProcess:
     def likelihood_gradient(self) -> Array:
         """∂ log p(y)/∂K = ½ (a aᵀ - K_σ⁻¹), summed over outputs.
 
-        The derivative with respect to any parameter p is the sum over all entries of this times ∂K/∂p; that with
-        respect to the noise variance is its trace.
+        The derivative with respect to any parameter p is the sum over all entries of this times ∂K/∂p; the derivative
+        with respect to the noise variance is its trace.
 
         Returns
         -------

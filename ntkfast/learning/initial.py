@@ -1,4 +1,4 @@
-"""Random initial functions: f_0 Gaussian of mean 0 and covariance Σ, seen on the data and at new points."""
+"""Random initial functions: f_0 Gaussian of mean 0 and covariance Σ, on the data and at new points."""
 
 from __future__ import annotations
 

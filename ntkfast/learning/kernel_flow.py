@@ -22,7 +22,7 @@ __all__ = ["KernelFlow", "kernel_flow"]
 
 Stop: TypeAlias = Callable[[float, Array], float]
 
-# Not DOP853: where K makes the equation stiff it is far less accurate between its steps than at them.
+# Not DOP853: where K makes the equation stiff, it is far less accurate between its steps than at them.
 METHODS = ("RK45", "RK23", "Radau", "BDF", "LSODA")
 STIFF_SIZE = 4000  # unknowns up to which a solver may factor their Jacobian
 INFINITE = (
@@ -30,17 +30,17 @@ INFINITE = (
 )
 SMALL = "its steps no longer change the time, as when a flow diverges or jumps, or at a tiny t, rtol or atol"
 PATIENCE = 100_000  # evaluations within a thousandth of the time, beyond which the flow counts as stuck
-STILL = 100  # at one time; LSODA goes on forever once its steps get too small to change it
+STILL = 100  # at one time; LSODA never stops once its steps get too small to change it
 
 
 @dataclass(frozen=True)
 class KernelFlow:
-    """What `kernel_flow` finds: the path of the function, on the data and anywhere else.
+    """What `kernel_flow` finds: the path of the function, on the data and elsewhere.
 
     Attributes
     ----------
     t : ndarray, shape (T,)
-        The times that were asked for; if the flow was stopped, those before, and then the time of the stop.
+        The requested times; if the flow was stopped, those before the stop, then the time of the stop.
     f : ndarray, shape (T, N) or (T, N, outputs)
         The function on the data.
     dual_coefficients : ndarray, the shape of f
@@ -114,7 +114,7 @@ def kernel_flow(
         ∂_t f_t(x) = -(1/N) Σ_j K(x, x_j) d_j,    d = N ∂C/∂f
 
     (Jacot, Gabriel and Hongler 2018, section 3), along which ∂_t C = -‖d‖²_K <= 0. A given training direction, as in
-    their section 4.2, takes the place of d: the d_t of that section, which points where f is to go, is -d.
+    their section 4.2, replaces d: the d_t of that section, which points in the direction in which f moves, is -d.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def kernel_flow(
     y : array_like, shape (N,) or (N, outputs), optional
         Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
     f0 : array_like, shape (N,) or (N, outputs), optional
-        Default 0. Needed with softmax labels and without y, as it tells the number of outputs.
+        Default 0. Needed with softmax labels and without y, as it gives the number of outputs.
     t : float or array_like, shape (T,)
         Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
@@ -154,7 +154,7 @@ def kernel_flow(
     TypeError, ValueError
         An argument is not as described; the message names it.
     DivergenceError
-        The solver gave up; the message says why: its numbers are not finite, as when a flow diverges, or its steps no
+        The solver gave up; the message says why. Its numbers are not finite, as when a flow diverges, or its steps no
         longer change the time, as at a jump of the cost or direction or when tolerances are too small.
 
     Examples
@@ -192,7 +192,7 @@ def kernel_flow(
 
     def velocity(time: float, f: Array) -> Array:
         if direction is None:
-            assert cost is not None  # `_start` asks for one of the two
+            assert cost is not None  # `_start` requires one of the two
             return -cost(f)[1] / n
         d = arrays.real(direction(time, f), "direction")
         if d.shape != shape:
@@ -211,7 +211,7 @@ def kernel_flow(
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
 
-    separable = direction is None and isinstance(loss, str)  # else the solver takes differences of its own
+    separable = direction is None and isinstance(loss, str)  # else the solver uses finite differences
     events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))
@@ -234,7 +234,7 @@ def kernel_flow(
                     dense_output=True,
                     events=events,
                     rtol=rtol,
-                    atol=atol / norm if norm > 0 else atol,  # of a: K takes it to at most atol of f
+                    atol=atol / norm if norm > 0 else atol,  # for a: multiplied by K it is at most atol for f
                     **implicit,
                 )
             except ValueError as error:
@@ -269,7 +269,7 @@ def _start(
         k = checks.columns(y, n, "y", np.float64)[0].shape[1] if shaped and y is not None else None
         start, flat = checks.columns(f0, n, "f0", np.float64, k)
     elif y is None or (isinstance(loss, str) and loss == "softmax" and np.ndim(y) == 1):
-        raise TypeError("f0: expected the initial function, which tells the number of outputs, got None")
+        raise TypeError("f0: expected the initial function, which gives the number of outputs, got None")
     else:
         targets, flat = checks.columns(y, n, "y", np.float64)
         start = np.zeros_like(targets)
@@ -289,7 +289,7 @@ def _curvature(cost: Cost, f: Array) -> Array:
 
 
 def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Array], Array]) -> list[Stop]:
-    """The event of solve_ivp that ends the flow, in a list, which is empty without one."""
+    """A list with the event of solve_ivp that ends the flow, empty if there is none."""
     if stop is None:
         return []
     if callable(stop):
@@ -299,7 +299,7 @@ def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Arr
             value: Any = crosses(time, function(state))
             if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not np.isfinite(value):
                 raise TypeError(f"stop: expected a function to a finite number that changes its sign, got {value!r}")
-            return value  # type: ignore[return-value]  # np.isscalar narrows it to anything that is one
+            return value  # type: ignore[return-value]  # np.isscalar narrows it to any scalar type
     else:
         level, followed = finite_number(stop, "stop"), cost
         if followed is None:
@@ -316,7 +316,7 @@ def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Arr
 class _Path:
     """a at any time, from the solver's interpolation; a class, as closures cannot be pickled."""
 
-    solution: Callable[[float], NDArray[np.float64]] | None  # None: it stays 0
+    solution: Callable[[float], NDArray[np.float64]] | None  # None: a stays 0
     shape: tuple[int, int]
 
     def __call__(self, time: float) -> Array:

@@ -22,7 +22,7 @@ from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
-RANGE = 1e4  # how far a hyperparameter may go from where it starts, up or down
+RANGE = 1e4  # the factor by which a hyperparameter may change from its start, up or down
 FAR = 1e3  # above the cost at the start: where K + σ² I is singular to rounding
 
 Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "noise"
@@ -36,7 +36,7 @@ class FittedHyperparameters(NamedTuple):
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
     converged : bool, whether that is a maximum within the ranges
-    message : str, why it ended, and what is at an end of its range (noise or biases that tend to 0, for example)
+    message : str, why the search ended, and what is at an end of its range (such as noise or biases that tend to 0)
     """
 
     network: Network
@@ -66,7 +66,7 @@ def network_likelihood(
         ∂ log p(y)/∂p = Σ_ij W_ij ∂K_ij/∂p,    W = ½ (a aᵀ - (K + σ² I)⁻¹),    a = (K + σ² I)⁻¹ y
 
     (Rasmussen and Williams 2006, equation 5.9). The sum is accumulated while the layers run backwards (`kernel_vjp`):
-    no matrix ∂K/∂p is ever formed, and the cost hardly depends on how many hyperparameters there are.
+    no matrix ∂K/∂p is ever formed, and the cost hardly depends on the number of hyperparameters.
 
     Parameters
     ----------
@@ -134,15 +134,15 @@ def fit_hyperparameters(
     net : Network
         Where to start.
     X, y, kernel, dtype, n_threads
-        As in `network_likelihood`. float64 is worth its time here: in float32 the search ends once its steps are lost
-        in rounding.
+        As in `network_likelihood`. float64 is worth its cost here: in float32 the search ends once its steps are lost
+        to rounding.
     noise : float
         σ² > 0, the noise variance to start from.
     fixed : str or sequence
         What is not fitted: names from "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
         as (0, "bias_std").
     max_iterations : int
-        Of L-BFGS-B, each of which evaluates the likelihood about once.
+        Iterations of L-BFGS-B, each of which evaluates the likelihood about once.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts the iterations.
 
@@ -153,12 +153,12 @@ def fit_hyperparameters(
     Raises
     ------
     TypeError, ValueError, PrecisionError
-        As in `network_likelihood`, or nothing is left to fit.
+        As in `network_likelihood`, or there is nothing to fit.
 
     Notes
     -----
-    For a homogeneous activation (relu) and no biases only the product of all weight_std enters the NNGP: the maximum is
-    then a surface, and which point of it is found depends on the start.
+    For a homogeneous activation (relu) without biases, the NNGP depends only on the product of all weight_std: the
+    maximum is then a surface, and the point of it that is found depends on the start.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def fit_hyperparameters(
         except np.linalg.LinAlgError:
             if not path:
                 raise
-            return FAR - path[0] / n_points, np.zeros(len(free))  # a wall for the line search
+            return FAR - path[0] / n_points, np.zeros(len(free))  # a barrier for the line search
         rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
         gradient = np.array([values[key] * rates[key] for key in free], dtype=float)
         if not path:
@@ -225,7 +225,7 @@ def fit_hyperparameters(
 
 
 def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:
-    """The keys of those that are fitted."""
+    """The keys of the hyperparameters that are fitted."""
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     names = {"weight_std", "bias_std", "noise"}
     for key in fixed:

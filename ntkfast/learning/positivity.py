@@ -1,4 +1,4 @@
-"""Whether the kernels are positive definite: the criterion by Hermite coefficients, and the smallest eigenvalue.
+"""Whether the kernels are positive definite: the criterion on Hermite coefficients, and the smallest eigenvalue.
 
 Jacot, Gabriel and Hongler (2018), Proposition 2 and its proof in their appendix A.4.
 """
@@ -26,10 +26,10 @@ __all__ = ["HermiteCertificate", "SmallestEigenvalue", "hermite_certificate", "s
 
 FLOOR = 1e-12  # a coefficient counts as 0 up to here, relative to √E φ²: quadrature leaves about 1e-16
 PARALLEL = 1e-12  # two features count as parallel up to this 1 - |cos|
-DIRECTION = 2e-8  # two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
-MOST_TERMS = 2048  # that `Activation.hermite_coefficients` computes
-TERMS = 64  # coefficients that decide on the pattern, at least
-FEW = 8  # fewer coefficients than this make no pattern
+DIRECTION = 2e-8  # likewise two points, up to this distance of their directions: √eps, where 1 - cos rounds to 0
+MOST_TERMS = 2048  # as many as `Activation.hermite_coefficients` computes
+TERMS = 64  # the least number of coefficients that decide on the pattern
+FEW = 8  # fewer coefficients than this are not a pattern
 KINDS = ("duplicates", "antipodes", "proportional")
 
 Pairs: TypeAlias = dict[str, list[tuple[int, int]]]  # by kind
@@ -42,16 +42,16 @@ class HermiteCertificate:
     Attributes
     ----------
     certifies : bool
-        Whether φ is not a polynomial and β > 0, or else the coefficients show the pattern of a positive definite
-        kernel. Also False where nothing can be concluded.
+        Whether φ is not a polynomial and β > 0, or the coefficients show the pattern of a positive definite kernel.
+        False also if nothing can be concluded.
     reason : str
-        What was found, in words; no more than can be known: a coefficient below the floor may be 0 or not.
+        What was found, in words, and no more than can be known: a coefficient below the floor may or may not be 0.
     coefficients : ndarray, shape (n_terms,)
         b_k of Σ²(x, x') = β² + Σ_k b_k ρ^k, ρ the cosine of the angle between x and x'.
     floor : float
         b_k up to here count as 0.
     n_even, n_odd : int
-        How many of these b_k of each parity are above the floor.
+        How many b_k of each parity are above the floor.
     degree : int or None
         Of φ if it is a polynomial, else None.
     """
@@ -79,7 +79,7 @@ def hermite_certificate(
 
     (Lemma 2 of the paper). It is positive definite on spheres of every dimension if and only if b_k > 0 for infinitely
     many even and infinitely many odd k (Theorem 3). With β > 0 every φ that is not a polynomial passes (Proposition 2);
-    with β = 0 an odd or even φ fails, and so does one that is odd or even up to a polynomial, as relu is: |x|/2 + x/2.
+    with β = 0 an odd or even φ fails, and so does one that is odd or even up to a polynomial, like relu, |x|/2 + x/2.
 
     Parameters
     ----------
@@ -90,10 +90,10 @@ def hermite_certificate(
         w² |x|²/n_0 > 0, the contribution of the weights to the first layer's variance on the sphere; 1 for inputs of
         norm √n_0 and w = 1.
     n_terms : int
-        Coefficients to return, at most 2048; at least 64 are looked at. They are computed from a_j up to j = 2048, so
-        that those of k beyond about 2048 variance/q come out too small. Finitely many can show a pattern, not prove it:
-        a parity counts as infinite if it still has coefficients above the floor in the second half of those that any
-        parity has.
+        Coefficients to return, at most 2048; at least 64 are examined. They are computed from a_j up to j = 2048, so
+        that those for k beyond about 2048 variance/q come out too small. Finitely many can show a pattern, not prove
+        it: a parity counts as infinite if it has coefficients above the floor in the second half of the range in which
+        either parity has them.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def hermite_certificate(
         raise ValueError(f"bias_std: expected variance + bias_std² within float64, got {variance:.6g} and {beta:.6g}")
     n_looked, share = max(n_terms, TERMS), variance / q
     n_summed = int(min(MOST_TERMS, (n_looked + 10 * np.sqrt(n_looked)) / share)) if beta > 0 else n_looked
-    with np.errstate(over="ignore"):  # of φ far out: found and named, if it matters
+    with np.errstate(over="ignore"):  # of φ at large arguments: detected and reported if it matters
         summed = phi.hermite_coefficients(q, n_summed)
         scale = float(np.sqrt(dual(phi, q, q, q)))
     a = summed[:n_looked]
@@ -165,7 +165,7 @@ def hermite_certificate(
 
 
 def _by_definition(activation: Activation) -> tuple[bool, int | None]:
-    """Whether its parameters tell if φ is a polynomial; if it is, its degree, else None."""
+    """Whether its parameters determine if φ is a polynomial; if it is, its degree, else None."""
     instruction, values = activation.instruction, activation.instruction.parameters
     if instruction.is_polynomial:
         return True, int(max(np.flatnonzero(values), default=0))
@@ -174,7 +174,7 @@ def _by_definition(activation: Activation) -> tuple[bool, int | None]:
     if instruction.is_piecewise_linear:
         _, slope, kinks = values
         return True, None if any(jump for _, jump in kinks) else int(slope != 0)
-    # none of the library's others is one, unless amplitude or frequency is 0
+    # none of the library's other activations is one, unless its amplitude or frequency is 0
     numbers: Any = values[:2] if instruction.has_offset else [value for _, value in activation.parameters]
     return activation.source is None and bool(np.all(numbers)), None
 
@@ -182,10 +182,10 @@ def _by_definition(activation: Activation) -> tuple[bool, int | None]:
 def _degree(activation: Activation, a: Array, above: NDArray[np.intp], q: float, scale: float) -> int | None:
     """The degree of φ if it is a polynomial: the series that ends there then equals φ, also far out; else None.
 
-    Far out is meant in standard deviations and, as these may be small, in x itself. The coefficients are known to a few
-    times the floor only, so that the last of those above it need not be the degree.
+    "Far out" is measured in standard deviations and, as these may be small, in x itself. The coefficients are accurate
+    only to a few times the floor, so that the last one above it need not be the degree.
     """
-    if len(above) and above[-1] >= len(a) - 2:  # the coefficients do not end
+    if len(above) and above[-1] >= len(a) - 2:  # the series does not end
         return None
     x = np.array([1.0, 10.0, 100.0])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -223,7 +223,7 @@ class SmallestEigenvalue:
     error : float
         Bound on its error, from rounding and from the accuracy of the duals.
     positive_definite : bool
-        value > error. If not, the matrix is singular as far as can be known.
+        value > error. If not, the matrix is singular as far as can be determined.
     duplicates, antipodes, proportional : list of (int, int)
         If the matrix is singular, pairs i < j of points that are parallel to √eps and whose features are parallel to
         rounding, each of which makes it singular: x_i = x_j, x_i = -x_j (only where the kernel is even or odd), or x_i
@@ -231,7 +231,7 @@ class SmallestEigenvalue:
     zero : list of int
         Points whose kernel with themselves is 0.
     cause : str
-        In words; empty if the matrix is positive definite.
+        The cause of the singularity in words; empty if the matrix is positive definite.
     """
 
     value: float
@@ -254,7 +254,7 @@ def smallest_eigenvalue(
     n_threads: int | None = None,
     progress: Progress = None,
 ) -> SmallestEigenvalue:
-    """The smallest eigenvalue of the kernel on given points, an error bound, and what makes it 0 if it is.
+    """The smallest eigenvalue of the kernel on given points, an error bound, and the cause if it is 0.
 
     Proposition 2 of the paper says that on a sphere it is positive for depth >= 2 if all points differ, unless φ is a
     polynomial.

@@ -1,7 +1,7 @@
-"""What time does to columns: e^{-tΠ} B on the data and A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
+"""The action of time on columns: e^{-tΠ} B on the data and A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
 
 With K = V diag(Nλ) Vᵀ every function of time is a weight per eigenvalue: e^{-tλ}, or (1-ηλ)^m after m steps, is what
-remains, and one minus that over Nλ is what a new point learns.
+remains of the error, and 1 minus that, divided by Nλ, is what a new point learns.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ CHUNK = 2**22  # numbers of the scratch that holds several times at once
 
 
 class Propagator:
-    """e^{-tΠ} and A_t for a symmetric kernel K, (N, N), which is factored when that is first needed.
+    """e^{-tΠ} and A_t for a symmetric kernel K, (N, N), which is factored when a factor is first needed.
 
-    One eigendecomposition serves all times. t = inf alone takes a Cholesky factor instead, if K is positive definite
-    beyond rounding. With overwrite=True either works in the memory of K. Calls must come one at a time, as a
-    decomposition may take away what another call reads.
+    One eigendecomposition serves all times. If only t = inf is needed and K is positive definite beyond rounding, a
+    Cholesky factor is used instead. With overwrite=True either works in the memory of K. Calls must be made one at a
+    time, as a decomposition may overwrite what another call reads.
     """
 
     def __init__(self, K: Array, name: str, overwrite: bool) -> None:
@@ -130,7 +130,7 @@ class Propagator:
         return K_tx @ self.spread(e.vectors, weights, coefficients)
 
     def one_by_one(self, time: Time, B: Array, K_tx: Array | None) -> Iterator[Array]:
-        """e^{-tΠ} B, or A_t B if K_tx is given, for one t after the other: where all at once would not fit."""
+        """e^{-tΠ} B, or A_t B if K_tx is given, for one t after the other, where all at once would not fit."""
         found = self.cholesky(time)
         if found:
             yield from [np.zeros_like(B) if K_tx is None else K_tx @ found.solve(B)] * len(time.t)

@@ -1,9 +1,9 @@
-"""How accurate the entries of a limit kernel are in float64: a bound that runs through the kernel's program beside it.
+"""How accurate the entries of a limit kernel are in float64: a bound carried through the program alongside the kernel.
 
-For two points whose correlation before an activation is known to s, |ρ| being at most r, its dual V(ρ) = Σ_k a_k² ρ^k
-(the same variance q for both) is known to V(r) - V(r - s), as no power ρ^k changes by more; so is that of φ', D. For
-variances q1 and q2, by Cauchy and Schwarz, that holds relative to √(V(1) V(1)) of both, with the worse of the two. A
-kink of φ makes D(1) - D(1 - s) proportional to √s: the √(2 eps)/π of a relu.
+If the correlation of two points before an activation is accurate to s, and |ρ| is at most r, the error of the dual
+V(ρ) = Σ_k a_k² ρ^k (the same variance q for both) is at most V(r) - V(r - s), as no power ρ^k changes by more; likewise
+for the dual D of φ'. For variances q1 and q2, by the Cauchy-Schwarz inequality, that holds relative to √(V(1) V(1)) of
+both, with the worse of the two. A kink of φ makes D(1) - D(1 - s) proportional to √s: the √(2 eps)/π of a relu.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ntkfast.support.errors import PrecisionError
 from ntkfast.support.typing import Array
 
 EPS = np.finfo(np.float64).eps
-CLOSED = 16 * EPS  # of a closed form at the ρ that it is given, relative to the diagonal
+CLOSED = 16 * EPS  # error of a closed form at the given ρ, relative to the diagonal
 POLYNOMIAL = 1e-12  # of any degree
 
 
 @dataclass(frozen=True)
 class Known:
-    """Of all pairs of points, in one layer: |δΣ_ij| <= nngp √(Σ_ii Σ_jj) and |δΘ_ij| <= ntk √(Θ_ii Θ_jj)."""
+    """Bounds for all pairs of points, in one layer: |δΣ_ij| <= nngp √(Σ_ii Σ_jj) and |δΘ_ij| <= ntk √(Θ_ii Θ_jj)."""
 
     q: Array  # (N,) Σ_ii
     rho: float  # |ρ_ij| is at most this for i ≠ j
@@ -37,7 +37,7 @@ class Known:
 
 
 def known(net: Network, X: ArrayLike) -> Known:
-    """What is known of the kernels of this network on these points, (N, d)."""
+    """The bounds for the kernels of this network on these points, (N, d)."""
     X = np.asarray(X, dtype=np.float64)
     length = np.linalg.norm(X, axis=1)
     U = X / np.where(length > 0, length, 1)[:, None]
@@ -85,7 +85,7 @@ def _swap(now, stack):
 
 
 def _add(now, stack, weight):
-    """A sum is known to the worse of both, by Cauchy and Schwarz; where it cancels, relative to what is left."""
+    """A sum is as accurate as the worse term, by Cauchy-Schwarz; where it cancels, relative to what remains."""
     top = stack.pop()
     q = now.q + weight * top.q
     some = q > 0
@@ -109,7 +109,7 @@ def _dropout(now, stack, factor):
     return replace(now, q=factor * now.q)  # of the diagonal alone
 
 
-OTHERS = {  # the instructions that are no activation's
+OTHERS = {  # the instructions that do not belong to an activation
     "affine": _unchanged,
     "push": _push,
     "swap": _swap,
@@ -121,11 +121,11 @@ OTHERS = {  # the instructions that are no activation's
 
 
 def _activation(phi, now):
-    s = now.nngp + 4 * EPS  # the roundings in ρ, and that 1 - 2 eps counts as 1
+    s = now.nngp + 4 * EPS  # the rounding errors of ρ, and 1 - 2 eps counting as 1
     top = min(1.0, now.rho + s)
     try:
         values = duals(phi, now.q, now.q, now.q * np.array([[1.0], [top], [top - s]]))
-    except PrecisionError:  # nothing can be told of pairs so near, if there are any
+    except PrecisionError:  # nothing is known about pairs so near, if there are any
         values = duals(phi, now.q, now.q, now.q * np.array([[1.0], [1.0], [0.0]]))
     (q, at_top, _), _ = values
     some = q > 0
@@ -136,9 +136,9 @@ def _activation(phi, now):
 
 
 def _promise(phi, q):
-    """Of a dual at the ρ that it is given, relative to the diagonal, for variances up to q."""
+    """The promised error of a dual at the given ρ, relative to the diagonal, for variances up to q."""
     if not phi.instruction.varies:
         return CLOSED
     if phi.instruction.is_polynomial:
         return POLYNOMIAL
-    return series.PROMISED[bool(phi.kinks)] * (1 if q <= 101 else 1e4)  # as the engine asks of its tables
+    return series.PROMISED[bool(phi.kinks)] * (1 if q <= 101 else 1e4)  # as the engine requires of its tables

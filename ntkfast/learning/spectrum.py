@@ -44,7 +44,7 @@ class KernelPCA:
         tr K/N, the total variance; None for an operator without a method `diagonal`, unless it was given.
     centered : bool
     method : str
-        The one that was used.
+        The method used.
     """
 
     eigenvalues: Array
@@ -87,7 +87,7 @@ class KernelPCA:
         if len(zero):
             raise ValueError(
                 f"component {zero[0] + 1} of {k}: its eigenvalue {self.eigenvalues[zero[0]]:.3g} is 0 to rounding, so "
-                "that it has no extension; ask for fewer components"
+                "that it has no extension; request fewer components"
             )
         values: Array = (cross @ self.eigenfunctions - self._means) / (n * self.eigenvalues)
         return values
@@ -112,13 +112,13 @@ def kernel_pca(
     Parameters
     ----------
     K_xx : array_like or scipy.sparse.linalg.LinearOperator, shape (N, N)
-        K on the data, symmetric and positive semi-definite. Only the components that are asked for are checked, so that
-        a negative eigenvalue is certain to be found only if all N are. float32 gives float32 results, everything else
-        float64.
+        K on the data, symmetric and positive semi-definite. Only the requested components are checked, so that a
+        negative eigenvalue is certain to be found only if all N are requested. float32 gives float32 results,
+        everything else float64.
     n_components : int
         k <= N; below N for an operator.
     method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
-        "lapack" decomposes the matrix (syevr, safe for any N). The others need products only: "lanczos" with one vector
+        "lapack" decomposes the matrix (syevr, safe for any N). The others need only products: "lanczos" with one vector
         at a time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more
         than one component) with blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a
         matrix of N <= 500 or k > N/10, else lanczos.
@@ -141,7 +141,7 @@ def kernel_pca(
     TypeError, ValueError
         An argument is not as described; the message names it.
     numpy.linalg.LinAlgError
-        The iteration did not converge; the message says how far it got.
+        The iteration did not converge; the message reports its progress.
 
     Examples
     --------
@@ -170,10 +170,10 @@ def kernel_pca(
         small = not is_operator and (n <= SMALL or k > n / 10)
         method = "lapack" if small else "lanczos"
     if method == "lapack" and is_operator:
-        raise ValueError("method: expected one that needs products only for an operator, got 'lapack'")
+        raise ValueError("method: expected one that needs only products for an operator, got 'lapack'")
     if method != "lapack" and k == n:
         raise ValueError(f"n_components: expected fewer than {n} for method {method!r}, got {k}")
-    if method == "lobpcg" and n < 5 * k:  # where SciPy's would turn to a dense solver
+    if method == "lobpcg" and n < 5 * k:  # where SciPy would switch to a dense solver
         method = "power"
     product = _product(K, centered)
     if method == "lapack":
@@ -218,18 +218,18 @@ def _product(K: Any, centered: bool) -> Product:
 def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> float | None:
     n = K.shape[0]
     if trace is not None and not is_operator:
-        raise TypeError("trace: expected it with an operator only, got it with a matrix")
+        raise TypeError("trace: expected only with an operator, got it with a matrix")
     if trace is not None:
         total = positive_number(trace, "trace")
     else:
         try:
             total = float(K.diagonal().sum(dtype=np.float64))
-        except (AttributeError, ValueError):  # an operator that does not know its diagonal
+        except (AttributeError, ValueError):  # an operator without a diagonal
             return None
     if centered:
         mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
         eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps
-        total = total - mean if total - mean > n * eps * total else 0.0  # no variance but rounding
+        total = total - mean if total - mean > n * eps * total else 0.0  # no variance beyond rounding
     return float(total / n)
 
 
@@ -262,13 +262,13 @@ def _lanczos(product: Product, start: Array, k: int, tol: float, max_iterations:
 
 
 def _lobpcg(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
-    n, start = len(start), start[:, :k]  # SciPy goes on until the whole block has converged
+    n, start = len(start), start[:, :k]  # SciPy iterates until the whole block has converged
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: product(v.reshape(n, 1))[:, 0], matmat=product, dtype=start.dtype
     )
     largest = _rayleigh_ritz(product, np.linalg.qr(product(start))[0])[0][0]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it did not converge: checked below
+        warnings.simplefilter("ignore", UserWarning)  # that it did not converge, which is checked below
         _, vectors = scipy.sparse.linalg.lobpcg(
             operator, start, largest=True, tol=tol * abs(largest) / 2, maxiter=max_iterations
         )

@@ -63,18 +63,19 @@ class Activation(Layer):
         """An activation from a function of your own, whose dual comes from its Hermite expansion.
 
         With a_k(q) = E[φ(√q z) h_k(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_k,
-        E[φ(u)φ(v)] = Σ_k a_k(q1) a_k(q2) ρ^k, and E[φ'(u)φ'(v)] is its derivative by the covariance (Price's theorem).
-        Where that converges slowly (kinks, large variances, |ρ| near 1) tables and closed forms take over.
+        E[φ(u)φ(v)] = Σ_k a_k(q1) a_k(q2) ρ^k, and E[φ'(u)φ'(v)] is its derivative with respect to the covariance
+        (Price's theorem). Where the series converges slowly (kinks, large variances, |ρ| near 1), tables and closed
+        forms replace it.
 
         Parameters
         ----------
         phi : callable
-            A Lipschitz (or piecewise Lipschitz) function of a float64 array, or of one float: then numba compiles it. A
-            function that numba has jitted is used as it is.
+            A Lipschitz (or piecewise Lipschitz) function of a float64 array, or of one float, which numba then
+            compiles. A function already jitted by numba is used directly.
         name : str, optional
             Default: the function's own.
         derivative : callable, optional
-            φ', checked against φ. Default: it comes from φ.
+            φ', checked against φ. Default: computed from φ.
         kinks : sequence of float, optional
             Where φ, φ' or a higher derivative jumps. Kinks that are not given are searched for.
 
@@ -85,15 +86,16 @@ class Activation(Layer):
         Raises
         ------
         ActivationError
-            φ returns NaN, another shape or no numbers, or `derivative` is not its derivative; names the point.
+            φ returns NaN, another shape or something other than numbers, or `derivative` is not its derivative; the
+            message names the point.
         TypeError, ValueError
             An argument is not as described.
 
         Notes
         -----
-        Relative to √(E φ(u)² E φ(v)²) the dual is within 1e-10 for smooth φ and 1e-8 with kinks, for variances in
-        [0.01, 100]. When a pair cannot be computed to that, the call raises `PrecisionError` and says what was reached:
-        |ρ| near 1 for a φ with kinks away from 0 that is not piecewise linear.
+        The dual is accurate to 1e-10 for smooth φ and 1e-8 with kinks, relative to √(E φ(u)² E φ(v)²), for variances
+        in [0.01, 100]. If a pair cannot be computed to that accuracy, the call raises `PrecisionError`, which reports
+        the accuracy reached; this happens for |ρ| near 1 if φ has kinks away from 0 and is not piecewise linear.
 
         Examples
         --------
@@ -118,7 +120,7 @@ class Activation(Layer):
         if isinstance(kinks, str) or not np.iterable(kinks):
             raise TypeError(f"kinks: expected a sequence of numbers, got {type(kinks).__name__}")
         kinks = tuple(sorted({finite_number(t, f"kinks[{k}]") for k, t in enumerate(kinks)}))
-        from ntkfast.networks import functions  # which makes values of this class
+        from ntkfast.networks import functions  # which builds values of this class
 
         return functions.activation_of(phi, name, derivative, kinks)
 
@@ -183,7 +185,7 @@ _Factory = TypeVar("_Factory", bound=Callable[..., Activation])
 
 
 def registered(factory: _Factory) -> _Factory:
-    """Decorator: the activation can be had by the name of its factory if all of its parameters have defaults."""
+    """Decorator: makes the activation available under its factory's name if all of its parameters have defaults."""
     FACTORIES[factory.__name__] = factory
     return factory
 

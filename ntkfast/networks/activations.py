@@ -1,7 +1,7 @@
 """The catalogue of activations.
 
-Adding one is one function here, decorated with `registered`: with a closed form of its dual it names the instruction,
-one C function in src_c/duals.h; without, the instruction is "series", and φ and φ' are all there is to it. See
+To add one, write one function here, decorated with `registered`. If its dual has a closed form, the function names the
+instruction, one C function in src_c/duals.h; otherwise the instruction is "series", which needs only φ and φ'. See
 docs/adding.md.
 """
 
@@ -73,7 +73,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(activation: str | Activation) -> Activation:
-    """The activation of this name, with its default parameters; an `Activation` is returned as it is.
+    """The activation of this name, with its default parameters; an `Activation` is returned unchanged.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def _numbers(**parameters):
 
 
 def _two_slopes(name, parameters, below, above):
-    def function(x):  # with as few passes over x as these numbers allow: networks of finite width live on it
+    def function(x):  # with as few passes over x as possible: networks of finite width depend on its speed
         value = np.maximum(x, 0.0)
         if above != 1:
             value *= above
@@ -396,7 +396,7 @@ def relu6() -> Activation:
     return _clipped("relu6", (), 0.0, 6.0, 1.0, 0.0)
 
 
-# ---- by their Hermite series ---------------------------------------------------------------------------------
+# ---- with a Hermite series -----------------------------------------------------------------------------------
 
 
 def _series(name, function, derivative, kinks=(), parameters=()):
@@ -443,7 +443,7 @@ def silu() -> Activation:
 
 @registered
 def swish() -> Activation:
-    """x/(1 + exp(-x)): another name of silu."""
+    """x/(1 + exp(-x)): another name for silu."""
     return _series("swish", lambda x: x * scipy.special.expit(x), _silu_slope)
 
 

@@ -1,4 +1,4 @@
-"""Activations from functions: made to work on arrays, checked, their kinks found."""
+"""Activations from functions: made to work on arrays, checked, and searched for kinks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ntkfast.networks.instruction import Instruction
 from ntkfast.networks.quadrature import Array, Function
 from ntkfast.support.errors import ActivationError
 
-REACH = 16.0  # φ is looked at on [-REACH, REACH] when the activation is made
+REACH = 16.0  # φ is examined on [-REACH, REACH] when the activation is created
 _compiled: dict[
     Function, Function
 ] = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
 
 
 def _on_arrays(phi: Function, name: str, what: str) -> Function:
-    """A function of float64 arrays: phi itself if it works on arrays, else what numba makes of it."""
+    """A function of float64 arrays: phi itself if it works on arrays, else phi compiled by numba."""
     from numba.core.dispatcher import Dispatcher
 
     x = np.array([-1.5, 2.0, 0.25])
@@ -57,7 +57,7 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
 
 
 def _check_elementwise(phi: Function, x: Array, values: Array, name: str, what: str) -> None:
-    """Raise if φ mixes the entries of its argument, or does not return the same twice."""
+    """Raise if φ mixes the entries of its argument, or returns different values for the same argument."""
     for order, expected in (
         (slice(None), "the same values for the same argument"),
         (slice(None, None, -1), "one that acts on each entry alone"),
@@ -70,7 +70,7 @@ def _check_elementwise(phi: Function, x: Array, values: Array, name: str, what: 
 
 
 def _checked(function: Function, name: str, what: str) -> Function:
-    """The function, with every result looked at: real numbers, of the shape of its argument, finite."""
+    """The function, with every result checked: real numbers, of the shape of its argument, finite."""
 
     def evaluate(x: ArrayLike) -> Array:
         x = np.asarray(x, dtype=float)
@@ -188,7 +188,7 @@ def activation_of(phi: Function, name: str, derivative: Function | None, kinks: 
     """See `Activation.from_function`; the arguments are of the right types."""
     source = phi, derivative
     function = _checked(_on_arrays(phi, name, "φ"), name, "φ")
-    function(np.linspace(-REACH, REACH, 4001))  # before anything looks deeper
+    function(np.linspace(-REACH, REACH, 4001))  # before any closer examination
     kinks = _find_kinks(function, kinks, name)
     if derivative is not None:
         derivative = _checked(_on_arrays(derivative, name, "derivative"), name, "derivative")

@@ -15,8 +15,8 @@ NAMES = ("weight_std", "bias_std")  # of every Dense
 def hyperparameters(net: Network) -> dict:
     """weight_std and bias_std of every `Dense`: (number of the Dense, name) -> value.
 
-    Every place in the network counts, also where one `Dense` value stands in several. The derivatives of kernels are in
-    this order.
+    Every place in the network counts separately, even if the same `Dense` value is used in several. The derivatives of
+    kernels are in this order.
 
     Examples
     --------

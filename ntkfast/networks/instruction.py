@@ -16,7 +16,7 @@ class Instruction:
     name : str
         As in the registry.
     parameters : tuple
-        Numbers for the closed forms. Where the instruction `varies`, what its data are made of.
+        Numbers for the closed forms. If the instruction `varies`, what its data are computed from.
     """
 
     name: str
@@ -24,12 +24,12 @@ class Instruction:
 
     @property
     def varies(self) -> bool:
-        """Whether it sums a Hermite series, whose data depend on the variances that the program meets."""
+        """Whether it sums a Hermite series, whose data depend on the variances that occur in the program."""
         return self.is_polynomial or self.is_piecewise_linear or self.is_series
 
     @property
     def is_polynomial(self) -> bool:
-        """Whether the series ends by itself; the parameters are the coefficients of φ."""
+        """Whether the series is finite; the parameters are the coefficients of φ."""
         return self.name == "polynomial"
 
     @property
@@ -44,10 +44,10 @@ class Instruction:
 
     @property
     def has_offset(self) -> bool:
-        """Whether the parameters are an amplitude, a frequency, and a number that may be 0 without further ado."""
+        """Whether the parameters are an amplitude, a frequency, and an offset, which may be 0."""
         return self.name in ("sine", "erf")
 
     @property
     def is_series(self) -> bool:
-        """Whether all that is known are φ and φ' as functions: their coefficients come from quadrature."""
+        """Whether φ and φ' are given only as functions: their coefficients come from quadrature."""
         return self.name == "series"

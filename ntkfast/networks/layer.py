@@ -27,7 +27,7 @@ class Flow:
     shifted : bool
         In a branch: whether the branch's input has a mean.
     outputs : bool
-        Whether it can be the outputs of a network: sums over weights of their own, whatever their number is.
+        Whether it can be the outputs of a network: each a sum over weights of its own, so that any number is possible.
     """
 
     kind: str = INPUTS
@@ -42,7 +42,7 @@ class NotDescribedError(LookupError):
 
 
 class Layer:
-    """Base class of the layers, which are immutable values: dataclasses that are compared by their fields.
+    """Base class of the layers, which are immutable values: dataclasses compared by their fields.
 
     A new layer is a subclass with `after`, `share` and `emit`, and a step class in ntkfast/finite/steps.py for networks
     of finite width. Everything else (nesting, hyperparameters, files, derivatives) follows from its fields.
@@ -55,15 +55,15 @@ class Layer:
 
     @property
     def branches(self) -> tuple[tuple[Layer, ...], ...]:
-        """The layers that this layer is made of, sequence by sequence."""
+        """The layers that this layer contains, sequence by sequence."""
         return ()
 
     def with_branches(self, branches) -> Layer:
-        """The same layer made of other layers."""
+        """The same layer containing other layers."""
         return self
 
     def after(self, flow: Flow, place: str) -> Flow:
-        """What flows out when `flow` flows in; raises ValueError, naming the place, where the layer cannot stand."""
+        """What flows out when `flow` flows in; raises ValueError, naming the place, if the layer cannot be there."""
         raise NotImplementedError
 
     def share(self, share: float | None) -> float | None:
@@ -77,7 +77,7 @@ class Layer:
         raise NotImplementedError
 
     def described(self) -> dict:
-        """Numbers, strings, tuples and layers that `rebuilt` makes the layer from again."""
+        """Numbers, strings, tuples and layers from which `rebuilt` restores the layer."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -86,7 +86,7 @@ class Layer:
 
 
 def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """Every layer in order of appearance, followed by those that it is made of."""
+    """Every layer in order of appearance, followed by those that it contains."""
     for layer in layers:
         yield layer
         for branch in layer.branches:
@@ -94,7 +94,7 @@ def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def mapped(layers: Iterable[Layer], function) -> list[Layer]:
-    """function(layer) in place of every layer; those that it is made of have been replaced before."""
+    """Every layer replaced by function(layer), the layers that it contains first."""
     return [function(layer.with_branches([mapped(branch, function) for branch in layer.branches])) for layer in layers]
 
 
@@ -106,7 +106,7 @@ def flow_through(layers: Iterable[Layer], flow: Flow, place: str) -> Flow:
 
 
 def share_through(layers: Iterable[Layer], share: float | None = 1.0) -> float | None:
-    """The multiple of its input that a sequence of layers hands on; see `Layer.share`."""
+    """The multiple of its input that a sequence of layers passes on; see `Layer.share`."""
     for layer in layers:
         share = layer.share(share)
     return share

@@ -1,6 +1,6 @@
 """The layers, one class each: their fields, what may flow into them, and the instructions that they are lowered to.
 
-Activations are layers too; they stand in activation.py. What a network of finite width does with a layer is its step in
+Activations are layers too; they are in activation.py. What a network of finite width does with a layer is its step in
 ntkfast/finite/steps.py.
 """
 
@@ -67,7 +67,7 @@ class Dense(Layer):
         return Flow(GAUSSIAN, outputs=True)
 
     def share(self, share):
-        return 0.0  # whatever flows in, weights of its own make what flows out independent of it
+        return 0.0  # its own weights make the outputs independent of the inputs
 
     def emit(self, code):
         w, beta = np.longdouble(self.weight_std), np.longdouble(self.bias_std)
@@ -113,7 +113,7 @@ class Scale(Layer):
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """Division by the standard deviation over the features of a layer, once their mean is subtracted, times `scale`.
+    """Subtracts the mean over the features of a layer, divides by their standard deviation and multiplies by `scale`.
 
     Before an activation the features have mean 0 in the limit, so that with q = Σ(x, x)
 
@@ -122,7 +122,7 @@ class LayerNorm(Layer):
     Parameters
     ----------
     scale : float
-        The standard deviation of what comes out, > 0.
+        The standard deviation of the outputs, > 0.
 
     Examples
     --------
@@ -148,11 +148,11 @@ class LayerNorm(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Dropout in training: every feature is 0 with probability `rate`, else divided by 1 - rate.
+    """Dropout in training: every feature is set to 0 with probability `rate`, else divided by 1 - rate.
 
-    The masks of two inputs are independent: Σ(x, x) and Θ(x, x) grow by 1/(1 - rate), nothing else changes. Points that
-    occur in both X and Y of a rectangular kernel count as different inputs. Masked features are not Gaussian: a `Dense`
-    comes before the next activation.
+    The masks of two inputs are independent: Σ(x, x) and Θ(x, x) grow by a factor 1/(1 - rate), and nothing else
+    changes. Points that occur in both X and Y of a rectangular kernel count as different inputs. Masked features are
+    not Gaussian: a `Dense` must come before the next activation.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Parallel(Layer):
-    """Branches that are applied to the same input; what they make of it is added, multiplied or concatenated.
+    """Branches that are applied to the same input; their outputs are added, multiplied or concatenated.
 
     With Σ_i and Θ_i of the branches, whose outputs are independent,
 
@@ -191,24 +191,24 @@ class Parallel(Layer):
         "product"  Σ = Π_i Σ_i,             Θ = Σ_i Θ_i Π_{j≠i} Σ_j       (elementwise)
         "concat"   Σ = Σ_i share_i Σ_i,     Θ = Σ_i share_i Θ_i           (along the features)
 
-    Branches are independent if all but one of them contain a `Dense`. More than one branch of a sum may also hand on a
+    Branches are independent if all but one of them contain a `Dense`. In a sum, more than one branch may also pass on a
     multiple of its input, a_i x (an empty branch, `Scale`, `Residual`): then (Σ_i a_i)² - Σ_i a_i² times the Σ and Θ of
     the input is added.
 
     Parameters
     ----------
     *branches : list of layers, or a single layer
-        Two or more. [] hands on its input.
+        Two or more. [] passes on its input.
     how : {"sum", "product", "concat"}
-        A product and a concatenation are no Gaussian fields: a `Dense` comes before the next activation.
+        Products and concatenations are not Gaussian fields: a `Dense` must come before the next activation.
     shares : sequence of float, optional
-        Of "concat": what part of the features each branch has. They are divided by their sum; default: equal shares.
-        The widths of a network of finite width must match them.
+        For "concat": the share of the features that each branch has. They are divided by their sum; default: equal
+        shares. The widths of a network of finite width must match them.
 
     Raises
     ------
     TypeError, ValueError
-        The branches are no layers; or, when a network is made of it, not independent of one another.
+        The branches are not layers; or, when a network is built with it, they are not independent of one another.
 
     Examples
     --------
@@ -361,7 +361,7 @@ class Residual(Layer):
     """A residual block x ↦ x + scale · body(x): `Parallel` with an empty branch. Blocks may be nested.
 
     Where body(x) is independent of x with mean 0, since its last layer is a `Dense`, Σ ↦ Σ + scale² Σ_body, and Θ
-    likewise. Where the body ends in another block, it hands on a multiple of x, which counts as in `Parallel`.
+    likewise. If the body ends in another block, it passes on a multiple of x, which counts as in `Parallel`.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ class Network:
     ----------
     layers : iterable of Dense, Activation, str, Dropout, LayerNorm, Parallel, Residual and Scale
         Starts with a `Dense` (or a `Dropout` or `Scale` of the inputs, or branches that do) and ends with a `Dense`, a
-        multiple of its outputs, or a sum of branches that do; an activation follows a `Dense`, or what leaves its
+        multiple of its outputs, or a sum of branches that do. An activation follows a `Dense`, or layers that leave its
         outputs Gaussian: `LayerNorm`, `Scale`, `Residual` and sums of Gaussian branches. An activation may be given by
         its name.
 
@@ -56,7 +56,7 @@ class Network:
         object.__setattr__(self, "layers", layers)
 
     def walk(self) -> Iterator[Layer]:
-        """Every layer in order of appearance, followed by those that it is made of.
+        """Every layer in order of appearance, followed by those that it contains.
 
         Examples
         --------
@@ -128,6 +128,6 @@ def check_network(net):
 
 
 def refuse_dropout(net):
-    """For comparisons with the limit kernel, which knows of Dropout; networks have it in training only."""
+    """For comparisons with the limit kernel, which includes Dropout; finite networks apply it in training only."""
     if any(isinstance(layer, Dropout) and layer.rate > 0 for layer in check_network(net).walk()):
         raise ValueError(f"net: expected a network without Dropout, as the empirical kernel leaves it out, got {net!r}")

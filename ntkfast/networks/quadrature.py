@@ -22,12 +22,12 @@ from ntkfast.support.errors import ActivationError
 Array: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[Any], Any]  # elementwise on arrays
 
-DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation that says whether φ is resolved there
+DEGREE = 20  # of the Gauss-Legendre rule on a panel, and of the interpolation that tests whether φ is resolved there
 RESOLVED = 1e-13  # of the largest value on a panel
 MAX_PANELS = 4000
 FINEST = 2.0**-40  # relative width of a panel that is not halved again
-LIMITS = (14.0, 20.0, 28.0, 38.0)  # of the integrals over z: the first at which φ² times the density is nothing
-NOISE = 1e-6  # relative; what is larger is taken for structure
+LIMITS = (14.0, 20.0, 28.0, 38.0)  # of the integrals over z: the first at which φ² times the density is negligible
+NOISE = 1e-6  # relative; anything larger counts as structure
 
 
 def chebyshev_points(n: int) -> Array:
@@ -99,7 +99,7 @@ class Mesh:
         while todo:
             a, b, before = todo.pop()
             tail = unresolved(self.evaluate, a, b)
-            # At a kink halving a panel halves the error, elsewhere it does far better; what stays is noise.
+            # Halving a panel halves the error at a kink, and reduces it far more elsewhere; what remains is noise.
             noise = tail < NOISE and tail > before[0] / 4
             if tail <= RESOLVED:
                 continue
@@ -114,7 +114,7 @@ class Mesh:
         self.breaks = np.union1d(self.breaks, ends)
 
     def _is_at_kink(self, low: float, high: float) -> bool:
-        """Whether a known kink, which may be off by rounding, explains that this tiny interval is not resolved: φ jumps
+        """Whether a known kink, which may be off by rounding, explains why this tiny interval is not resolved: φ jumps
         or is Lipschitz there."""
         kink = next((t for t in self.kinks if abs(t - low) < 1e-9 * max(1.0, abs(low))), None)
         if kink is None:
@@ -166,7 +166,7 @@ def _corner(evaluate: Function, low: float, high: float) -> tuple[float, float]:
 
 
 class InterpolatedDerivative:
-    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink that of the panel to its right."""
+    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink, from the panel to its right."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.panels = mesh, None
@@ -176,7 +176,7 @@ class InterpolatedDerivative:
 
         x = np.asarray(x, dtype=float)
         breaks = self.mesh.upto(float(np.abs(x).max(initial=0)))
-        panels = self.panels  # of one thread: another may set it meanwhile
+        panels = self.panels  # this thread's own reference: another may set it meanwhile
         if panels is None or panels[0] is not breaks:
             half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
             values = self.mesh.evaluate(middle[:, None] + half[:, None] * chebyshev_points(DEGREE + 1))
@@ -251,7 +251,7 @@ RADII = np.array([0, 0.01, 0.04, 0.15, 0.5, 1.2, 2.2, 3.4, 4.8, 6.5, 9.0, 12.0])
 
 
 def _without_dust(values: Array) -> Array:
-    """Subnormal products would take hundreds of cycles each."""
+    """Without tiny values: subnormal products would take hundreds of cycles each."""
     values[np.abs(values) < 1e-40 * np.abs(values).max()] = 0
     return values
 

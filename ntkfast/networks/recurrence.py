@@ -1,4 +1,4 @@
-"""Loops that numba compiles, once: they are cached beside this file (or in numba's cache directory)."""
+"""Loops that numba compiles once: they are cached next to this file (or in numba's cache directory)."""
 
 import numpy as np
 from numba import njit
@@ -23,11 +23,11 @@ def hermite_sums(z, weighted, n):
 
 @njit(cache=True, nogil=True)
 def piecewise_chebyshev(x, breaks, coefficients):
-    """Σ_k coefficients[p, k] T_k(ξ), ξ in [-1, 1] the place of x on the panel p of breaks that x lies on."""
+    """Σ_k coefficients[p, k] T_k(ξ), with ξ in [-1, 1] the position of x on the panel p of breaks that contains it."""
     out = np.empty_like(x)
     panel, last = 0, len(breaks) - 2
     for i in range(len(x)):
-        if not (breaks[panel] <= x[i] < breaks[panel + 1]):  # neighbours are often on one panel
+        if not (breaks[panel] <= x[i] < breaks[panel + 1]):  # neighbours are often on the same panel
             panel = min(max(np.searchsorted(breaks, x[i], side="right") - 1, 0), last)
         low, high = breaks[panel], breaks[panel + 1]
         place = (2 * x[i] - low - high) / (high - low)

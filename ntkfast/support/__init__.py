@@ -1,1 +1,1 @@
-"""Plumbing that knows no network: arrays, scalars, losses, memory, progress, files, reprs."""
+"""Utilities that do not depend on networks: arrays, scalars, losses, memory, progress, files, reprs."""

@@ -1,4 +1,4 @@
-"""Checks and conversions of array arguments. Every message names the argument, what was expected and what came."""
+"""Checks and conversions of array arguments. Every message names the argument, what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DTYPES: tuple[DType, DType] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def real(values: object, name: str, what: str = "an array of numbers") -> NDArray[Any]:
-    """values as an array of real numbers, its dtype and layout as they came."""
+    """values as an array of real numbers, with dtype and layout unchanged."""
     if np.ma.isMaskedArray(values):
         raise TypeError(f"{name}: expected an array without mask, got a masked array")
     try:
@@ -46,7 +46,7 @@ def blocks(n: int, size: int = 256) -> list[slice]:
 
 
 def mirror(A: Array) -> None:
-    """Copy what is below the diagonal to above it."""
+    """Copy the entries below the diagonal to above it."""
     parts = blocks(len(A))
     for k, rows in enumerate(parts):
         for columns in parts[:k]:
@@ -56,7 +56,7 @@ def mirror(A: Array) -> None:
 
 
 def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[Any]:
-    """X as an array (n, d) with n, d >= 1 of real numbers, its dtype and layout as they came."""
+    """X as an array (n, d) with n, d >= 1 of real numbers, with dtype and layout unchanged."""
     array = real(X, name, "a 2-D array")
     if array.ndim != 2:
         hint = f"; one point is {name}.reshape(1, -1)" if array.ndim == 1 else ""
@@ -84,7 +84,7 @@ def working_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any]) -> DType:
 
 
 def for_blas(array: NDArray[Any], name: str, dtype: DType) -> Array:
-    """The array itself if its rows are contiguous and apart by a BLAS leading dimension, else a copy that is."""
+    """The array itself if its rows are contiguous with a leading dimension that BLAS accepts, else such a copy."""
     n, d = array.shape
     size = dtype.itemsize
     if array.dtype == dtype and array.flags.aligned and (d == 1 or array.strides[1] == size):
@@ -159,7 +159,7 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
 
 def _share_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=1000)  # type: ignore[arg-type]  # NumPy's stubs know two values only
+        return np.shares_memory(a, b, max_work=1000)  # type: ignore[arg-type]  # NumPy's stubs allow two values only
     except np.exceptions.TooHardError:  # interleaved in a way that is costly to decide
         return True
 

@@ -1,4 +1,4 @@
-"""The project's own errors: all of them are `Error`, so that one `except` takes them."""
+"""The project's own errors: all derive from `Error`, so that one `except` catches them."""
 
 __all__ = ["ActivationError", "DivergenceError", "Error", "PrecisionError"]
 
@@ -8,12 +8,12 @@ class Error(Exception):
 
 
 class ActivationError(Error, ValueError):
-    """A function cannot serve as an activation: what it returned, where, and what was expected."""
+    """A function cannot serve as an activation. The message says what it returned, where, and what was expected."""
 
 
 class PrecisionError(Error, ArithmeticError):
-    """A dual activation cannot be computed to the promised accuracy; says what was reached."""
+    """A dual activation cannot be computed to the promised accuracy. The message reports the accuracy reached."""
 
 
 class DivergenceError(Error, ArithmeticError):
-    """Training, or a flow, grew beyond all bounds. The message says when."""
+    """Training or a flow diverged. The message says when."""

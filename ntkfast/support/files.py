@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written beside their place and renamed."""
+"""Files that are either complete or absent: written next to their final place and renamed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import BinaryIO
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and leaves no trace if it does not.
 
-    It is written beside `path` as .ntkfast-….tmp. A file that it replaces keeps its permissions; of a link the target
-    is replaced. An OSError of the block names `path`.
+    It is written next to `path` as .ntkfast-….tmp. A file that is replaced keeps its permissions; if `path` is a link,
+    its target is replaced. An OSError in the block names `path`.
     """
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".ntkfast-{secrets.token_hex(6)}.tmp")

@@ -17,8 +17,8 @@ __all__ = ["NAMES", "Cost", "Direction", "Loss", "get"]
 
 NAMES = ("mse", "logistic", "softmax", "huber")
 
-Loss: TypeAlias = str | Callable[[Array, Any], tuple[Any, ArrayLike]]  # what users give: a name, or (f, y) ↦ (C, d)
-Cost: TypeAlias = Callable[[Array], tuple[float, Array]]  # what `get` makes of it: f ↦ (C, d)
+Loss: TypeAlias = str | Callable[[Array, Any], tuple[Any, ArrayLike]]  # the user's: a name, or (f, y) ↦ (C, d)
+Cost: TypeAlias = Callable[[Array], tuple[float, Array]]  # the result of `get`: f ↦ (C, d)
 Direction: TypeAlias = Callable[[float, Array], ArrayLike]  # (t, f) ↦ d, in place of a cost
 
 
@@ -36,7 +36,7 @@ def get(loss: Loss, y: ArrayLike | None, shape: tuple[int, int], dtype: DTypeLik
     Parameters
     ----------
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        A callable gets (f, y), y as it was given here, and returns (C, d): a number and an array (N, k).
+        A callable gets (f, y), y as given here, and returns (C, d): a number and an array (N, k).
     y : array_like, shape (N, k); (N,) if k = 1
         Targets. For "softmax" integer class labels from 0 to k-1 of shape (N,), or the probabilities of the classes.
     shape : (N, k)
@@ -97,7 +97,7 @@ def _logistic(y: Array) -> Cost:
 def _softmax(y: Array) -> Cost:
     def cost(f: Array) -> tuple[float, Array]:
         log_p = scipy.special.log_softmax(f, axis=1)
-        # xlogy's convention, 0 · -inf = 0: a class of probability 0 costs nothing however sure the network is
+        # xlogy's convention, 0 · -inf = 0: a class of probability 0 costs nothing however certain the network is
         return _mean(np.where(y > 0, -y * log_p, 0)), np.exp(log_p) - y
 
     return cost

@@ -1,4 +1,4 @@
-"""Memory: how much there is, and a refusal before the allocation rather than a killed process after it."""
+"""Memory: how much is available, and an error before the allocation rather than a killed process after it."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def _number(path: Path) -> int | None:
 
 
 def _statistic(path: Path, name: str) -> int:
-    """One line of memory.stat: cached files count as used, but give way."""
+    """One line of memory.stat, for cached files: they count as used, but are evicted on demand."""
     try:
         return next((int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name + " ")), 0)
     except OSError:
@@ -42,7 +42,7 @@ def available() -> int | None:
 
 
 def require(n_bytes: int, what: str, hint: str = "") -> None:
-    """Raise MemoryError if n_bytes are not there. A small request is not worth the question."""
+    """Raise MemoryError if n_bytes are not available. Small requests are not checked."""
     if n_bytes < SMALL:
         return
     there = available()

@@ -1,4 +1,4 @@
-"""Progress of long calls: a tqdm bar, or whatever the caller gave."""
+"""Progress of long calls: a tqdm bar, or the caller's own function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ntkfast.support.typing import Progress
 
 
 def check(progress: Progress) -> None:
-    """Raise if this is nothing that `reporter` takes."""
+    """Raise unless `reporter` accepts this."""
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise TypeError(f"progress: expected None, True, False or a callable, got {type(progress).__name__}")
 
@@ -20,18 +20,22 @@ def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, in
     """A callable (done, total), or None.
 
     progress: None shows a bar on a terminal once a call has taken a second; True always, False never; a callable
-    (done, total) is called as it is.
+    (done, total) is called directly.
     """
     if progress is False:
         yield None
     elif callable(progress):
         yield progress
     else:
+<<<<<<< HEAD
         # Takes longer to import than many a call. Not tqdm.auto, which imports asyncio: an interrupt there would break
         # that module for the rest of the process.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in notebooks it says that it is experimental
             from tqdm.autonotebook import tqdm
+=======
+        from tqdm.auto import tqdm  # takes longer to import than many calls
+>>>>>>> wt-english
 
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
         with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:

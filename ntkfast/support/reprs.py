@@ -1,4 +1,4 @@
-"""Short reprs: what holds arrays shows their shapes, not pages of numbers."""
+"""Short reprs: objects that hold arrays show their shapes, not pages of numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def short(self: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}"
-    if hasattr(value, "_brief"):  # values that have a short form of their own
+    if hasattr(value, "_brief"):  # values with a short form of their own
         return str(value._brief())
     if isinstance(value, list) and len(value) > 3:
         return f"list of {len(value)}"

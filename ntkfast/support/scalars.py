@@ -11,7 +11,7 @@ from ntkfast.support.typing import Seed
 
 
 def finite_number(value: object, name: str) -> float:
-    """value as a float; TypeError or ValueError name the argument."""
+    """value as a float; errors name the argument."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     try:
@@ -61,7 +61,7 @@ def rate_below_one(value: object, name: str) -> float:
 
 
 def generator(rng: Seed) -> np.random.Generator:
-    """A numpy.random.Generator of an argument rng."""
+    """The numpy.random.Generator for an argument rng."""
     if not (rng is None or isinstance(rng, numbers.Integral | np.random.Generator)) or isinstance(rng, bool):
         raise TypeError(f"rng: expected None, an integer or a numpy.random.Generator, got {type(rng).__name__}")
     if isinstance(rng, numbers.Integral) and rng < 0:

@@ -19,22 +19,22 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, n_threads=None, progress
     the module: torch.nn.Linear has none of the factors 1/√n of NTK parametrisation, so that the kernel grows with
     the width.
 
-    For a torch.nn.Linear z = W α + b that sees one row a point, the sum over its parameters is
+    For a torch.nn.Linear z = W α + b that sees one row per point, the sum over its parameters is
 
         (α(x)·α(x') + 1) (B_k(x)·B_k'(x')),    B_k(x) = ∂f_k(x)/∂z,
 
-    and no derivative by W is formed; for all other parameters (convolutions, norms, embeddings, weights that are
-    shared, layers that act along a sequence) J Jᵀ is summed up over blocks of columns of the Jacobian. A multilayer
-    perceptron, residual or not, however its forward is written, is all of the first kind. Modules that torch.func
-    cannot differentiate, as when forward branches on values, take one pass a point and output.
+    and no derivative with respect to W is formed; for all other parameters (convolutions, norms, embeddings, shared
+    weights, layers that act along a sequence) J Jᵀ is summed over blocks of columns of the Jacobian. In a multilayer
+    perceptron, residual or not, however its forward is written, all layers are of the first kind. Modules that
+    torch.func cannot differentiate, as when forward branches on values, take one pass per point and output.
 
     Parameters
     ----------
     module : torch.nn.Module
         Takes a batch of points and returns shape (N, k), or (N,). Its parameters are on the CPU, those that require
-        gradients all float32 or all float64. Each point is taken for itself, as a batch of one, so that what depends on
-        the batch or on chance has no kernel: BatchNorm and Dropout in training mode are refused, after module.eval()
-        they are not. The module is left as it was; meanwhile, no other thread may call it.
+        gradients all float32 or all float64. Each point is evaluated on its own, as a batch of one, so that modules
+        that depend on the batch or on chance have no kernel: BatchNorm and Dropout are refused in training mode, but
+        not after module.eval(). The module is left unchanged; no other thread may call it meanwhile.
     X : torch.Tensor or array_like, shape (N, …)
         Converted to the dtype of the parameters. Integers are for modules with an embedding.
     Y : torch.Tensor or array_like, shape (M, …), optional
@@ -42,8 +42,8 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, n_threads=None, progress
     outputs : {"mean", "diagonal", "full"}
         "mean": Σ_k Θ̂_kk/k; "diagonal": all Θ̂_kk; "full": all Θ̂_kk'.
     memory : int, optional
-        Bytes that the layer factors, and then the blocks of the Jacobian, may take (default: 2 GiB); beside them is
-        what PyTorch needs to make them. With less memory, the passes through the module are repeated more often.
+        Bytes that the layer factors, and then the blocks of the Jacobian, may take (default: 2 GiB); what PyTorch needs
+        to compute them comes on top. With less memory, the passes through the module are repeated more often.
     n_threads : int, optional
         Of the Gram matrices; PyTorch has threads of its own.
     progress : bool or callable, optional
@@ -85,7 +85,7 @@ def empirical_ntk(module, X, Y=None, outputs="mean", *, n_threads=None, progress
         shapes = [tuple(tensor.shape[1:]) for tensor in points]
         if shapes[0] != shapes[1]:
             raise ValueError(f"Y: expected points of shape {shapes[0]} as in X, got {shapes[1]}")
-    # torch.func keeps what it needs; autograd around it would keep more
+    # torch.func keeps what it needs; with autograd enabled around it, more would be kept
     with torch.no_grad(), progress_bar.reporter(progress, "empirical kernel") as report:
         k, linears = _examined(f, points[0])
         treated = linear.parameters(linears)
@@ -110,7 +110,7 @@ def _torch():
 
 
 def _examined(f, X):
-    """The number of outputs, and the layers whose factors will do."""
+    """The number of outputs, and the layers for which factors suffice."""
     import torch
 
     chance = torch.get_rng_state()
@@ -157,7 +157,7 @@ def _of_jacobian(f, names, points, k, outputs, budget, n_threads, progress):
 
 
 def _share(report, part, parts, ticks=1000):
-    """progress= of one of the parts of a call: False, or a callable that reports in the whole call's ticks."""
+    """progress= for one of the parts of a call: False, or a callable that reports in ticks of the whole call."""
     if report is None:
         return False
     return lambda done, total: report(ticks * (part * total + done) // (parts * total), ticks)

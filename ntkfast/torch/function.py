@@ -10,7 +10,7 @@ NO_FUNCTION = "module: expected one whose outputs are a function of the point, g
 
 
 class Function:
-    """f(θ, x), with the parameters and buffers of a module where θ does not say otherwise.
+    """f(θ, x), with the module's own parameters and buffers where θ does not replace them.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Function:
         """The outputs at a batch of points, as the module returns them."""
         import torch
 
-        # a forward may write to its input and to buffers: not to those of the caller
+        # a forward may write to its input and to buffers, but must not change those of the caller
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         state = {**buffers, **self._frozen, **self.trained, **parameters}
         return torch.func.functional_call(self.module, state, (points.clone(),))
@@ -67,10 +67,10 @@ class Function:
 
         if self._vectorised:
             try:
-                # an output at a time: vmap in vmap has the derivative of PReLU wrong without a word if n = k
+                # one output at a time: vmap in vmap silently gets the derivative of PReLU wrong if n = k
                 derivative = torch.func.jacrev(function, has_aux=True, chunk_size=1)
                 return torch.func.vmap(derivative, in_dims=(None, 0))(parameters, points)
-            except RuntimeError:  # forward branches on values, or has an operation that torch.func does not know
+            except RuntimeError:  # forward branches on values, or has an operation that torch.func does not support
                 self._vectorised = False
         jacobians, more = zip(*(_jacobian(function, parameters, point) for point in points), strict=True)
         return _stacked(jacobians), _stacked(more)
@@ -107,7 +107,7 @@ class Function:
 
 
 def _jacobian(function, parameters, point):
-    """The derivatives at one point by autograd alone, an output at a time."""
+    """The derivatives at one point by autograd alone, one output at a time."""
     import torch
 
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
@@ -130,7 +130,7 @@ def _stacked(dicts):
 
 
 def _tensor(X, name):
-    """An array-like as a tensor of its own."""
+    """An array-like as a tensor with its own memory."""
     import torch
 
     array = arrays.real(X, name)
@@ -140,7 +140,7 @@ def _tensor(X, name):
 
 
 def _check_parts(module):
-    """Raise for parameters that are not there yet or not on the CPU, and for batch statistics."""
+    """Raise for parameters that do not exist yet or are not on the CPU, and for batch statistics."""
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.nn.parameter import is_lazy
 

@@ -1,4 +1,4 @@
-"""The Jacobian of a module by some of its parameters, a block of columns at a time."""
+"""The Jacobian of a module with respect to some of its parameters, one block of columns at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 def blocks(f, names, sets, k, budget, report):
     """Yield tuples of arrays (n, k, p), one for each set of points: ∂f_k(x_i)/∂θ_p for the next p columns.
 
-    names: of the parameters that are the columns, in this order. budget: bytes; half of them for the arrays, which are
-    used again for each block, the rest for the gradients that they are cut from. report: None, or called with the
-    number of entries that are done and of all.
+    names: the parameters that form the columns, in this order. budget: bytes; half of them for the arrays, which are
+    reused for each block, the rest for the gradients from which they are cut. report: None, or called with the numbers
+    of finished entries and of all entries.
     """
     size = f.numpy_dtype.itemsize
     rows = k * sum(map(len, sets))
@@ -24,7 +24,7 @@ def blocks(f, names, sets, k, budget, report):
             store[: len(points) * k * columns].reshape(len(points), k, columns)
             for store, points in zip(stores, sets, strict=True)
         )
-        # a gradient is whole, and may be copied once
+        # a gradient comes whole, and may be copied once
         at_once = max(1, budget // (4 * size * sum(f.trained[name].numel() for name, _, _ in block)))
         for points, array in zip(sets, arrays, strict=True):
             for count in _fill(f, block, points, array, at_once):
@@ -35,7 +35,7 @@ def blocks(f, names, sets, k, budget, report):
 
 
 def _pieces(f, names, width):
-    """Lists of (name, first column, end) that cover all parameters, `width` columns a list."""
+    """Lists of (name, first column, end) that cover all parameters, `width` columns per list."""
     block, room = [], width
     for name in names:
         start, n = 0, f.trained[name].numel()

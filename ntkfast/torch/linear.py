@@ -1,4 +1,4 @@
-"""Linear layers of a module whose part of the tangent kernel is made of Gram matrices, as that of `nf.Dense` is."""
+"""Linear layers of a module whose part of the tangent kernel comes from Gram matrices, as for `nf.Dense`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def hooked(layers, hook):
             def call(layer, args, kwargs, output, name=name):
                 return hook(name, (*args, *kwargs.values())[0], output)
 
-            # before the hooks that the layer has: it is W x + b itself that counts
+            # before the layer's own hooks, to see W x + b itself
             handle = layer.register_forward_hook(call, prepend=True, with_kwargs=True)
             stack.callback(handle.remove)
         yield
 
 
 def probe(f, point):
-    """{name: Linear} of the layers that `factors` can treat, from a pass of one point (1, …).
+    """{name: Linear} of the layers that `factors` can handle, from a pass of one point (1, …).
 
-    Such a layer is called once, with one row, and the outputs depend on what it returned. Such a parameter is used
-    once, in this layer: in the graph that autograd keeps, one edge leads to it.
+    Such a layer is called once, with one row, and the outputs depend on its result. Its parameters count if they are
+    used once, in this layer: in autograd's graph, one edge leads to them.
     """
     import torch
 
@@ -65,7 +65,7 @@ def probe(f, point):
 
 
 def _graph(outputs):
-    """The nodes of the graph that made the outputs, and {id of a leaf: number of edges that lead to it}."""
+    """The nodes of the graph behind the outputs, and {id of a leaf: number of edges that lead to it}."""
     nodes, uses, todo = set(), Counter(), [outputs.grad_fn]
     while todo:
         node = todo.pop()
@@ -80,7 +80,7 @@ def _graph(outputs):
 
 
 def parameters(linears):
-    """The parameters whose derivatives the factors of these layers stand for, by identity."""
+    """The parameters whose derivatives the factors of these layers represent, by identity."""
     return {
         id(parameter)
         for layer, weight, bias in linears.values()
@@ -90,14 +90,14 @@ def parameters(linears):
 
 
 def numbers_per_point(linears, k):
-    """How many numbers the factors of one point take: the inputs, the pre-activations, the sensitivities."""
+    """How many numbers the factors of one point take: inputs, pre-activations, sensitivities."""
     return sum(layer.in_features + layer.out_features * (2 + k) for layer, _, _ in linears.values())
 
 
 def factors(f, linears, points):
     """The LayerFactors of these layers at the points.
 
-    Something that is 0 is added to each layer's outputs: the derivatives by it are the sensitivities.
+    A zero is added to each layer's outputs: the derivatives with respect to it are the sensitivities.
     """
     layers = {name: linear.layer for name, linear in linears.items()}
     zeros = {name: points.new_zeros(layer.out_features, dtype=f.dtype) for name, layer in layers.items()}

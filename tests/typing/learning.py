@@ -1,4 +1,4 @@
-"""As user.py: training networks, and learning with kernels."""
+"""Like user.py: training networks, and learning with kernels."""
 
 from typing import Any, assert_type
 

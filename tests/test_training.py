@@ -1,6 +1,9 @@
 """Losses, gradient descent against an explicit loop, what it records, how it fails; convergence in width."""
 
 import math
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -227,6 +230,28 @@ def test_threads_change_rounding_only():
     one = train(f, X, steps=5, n_threads=1, direction=lambda t, d: calls.append(blas_threads()) or d - REAL)
     assert set(calls) == {1}
     assert_allclose(one.network(X), train(f, X, REAL, steps=5).network(X), rtol=1e-10)
+
+
+FIRST_CALL = """
+import ntkfast as nf
+from threadpoolctl import threadpool_info
+seen = []
+def direction(t, outputs):
+    seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+    return outputs
+f = nf.FiniteNetwork.init(nf.MLP(2), n_inputs=1, widths=4, rng=0)
+nf.train(f, [[1.0]], steps=1, n_threads=1, direction=direction)
+print(max(seen))
+"""
+
+
+def test_the_first_call_of_a_process_holds_blas():
+    """SciPy loads its BLAS when it is first used, which must not be after the limit is set."""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FIRST_CALL], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "1", done.stdout + done.stderr
 
 
 def blas_threads():

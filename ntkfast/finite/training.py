@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engine import threads
 from ntkfast.finite import blas, passes
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
@@ -204,22 +204,22 @@ def train(
     if not (direction is None or callable(direction)):
         raise TypeError(f"direction: expected a function (t, outputs), got {type(direction).__name__}")
     cost = None if y is None and direction is not None else losses.get(loss, y, shape, f.dtype)
-    recorder = _Recorder(f, Record(steps=(steps,)) if record is None else record, steps, n_threads)
     rng = generator(rng)
     units = sum(map(len, f.weights))
     memory.require(
         f.dtype.itemsize * (f.n_parameters * (2 if momentum else 1) + 4 * len(points) * units),
         f"training a network of {f.n_parameters} parameters on {len(points)} points",
     )
-    watch = Watch(f, points, rate, cost if direction is None and isinstance(loss, str) else None, momentum)
     now = f.copy()
     descent = Descent(now, rate / len(points), momentum)
     history = []
     with (
-        _blas_threads(n_threads),
+        threads.limited_blas(n_threads),
         reporter(progress, "train") as report,
         np.errstate(over="ignore", invalid="ignore"),
     ):
+        recorder = _Recorder(f, Record(steps=(steps,)) if record is None else record, steps, n_threads)
+        watch = Watch(f, points, rate, cost if direction is None and isinstance(loss, str) else None, momentum)
         for step in range(steps + 1):
             tape: list[Any] = []
             with watch.step(step):
@@ -303,16 +303,6 @@ def _require_symmetric(K: Array, size: float) -> None:
                 f"K_xx: expected a symmetric matrix, got {size * K[i, j]:.6g} in row {i}, column {j} and "
                 f"{size * K[j, i]:.6g} in row {j}, column {i}"
             )
-
-
-def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
-    """Holds BLAS to this number of threads, unless it is None."""
-    if n_threads is None:
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits  # takes a while to import
-
-    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, "blas")
-    return limits
 
 
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
-from ntkfast.finite.norms import operator_norm
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.networks.network import refuse_dropout
 from ntkfast.support import arrays, reprs
+from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import generator, positive_integer

@@ -65,8 +65,7 @@ class FiniteNetwork:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> f = FiniteNetwork(nf.MLP(depth=1), weights=[np.array([[1.0, 3.0]])], biases=[None])
+    >>> f = nf.FiniteNetwork(nf.MLP(depth=1), weights=[np.array([[1.0, 3.0]])], biases=[None])
     >>> f([[2.0, 0.0]]).round(6)
     array([[1.414214]])
     """
@@ -140,9 +139,8 @@ class FiniteNetwork:
         Examples
         --------
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
         >>> net = nf.MLP(depth=3, activation="relu", bias_std=0.1)
-        >>> f = FiniteNetwork.init(net, n_inputs=2, widths=[64, 32], rng=0)
+        >>> f = nf.FiniteNetwork.init(net, n_inputs=2, widths=[64, 32], rng=0)
         >>> [weight.shape for weight in f.weights]
         [(64, 2), (32, 64), (1, 32)]
         >>> f([[1.0, 0.0], [0.0, 1.0]]).shape
@@ -212,8 +210,7 @@ class FiniteNetwork:
         Examples
         --------
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
-        >>> f = FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.1), n_inputs=1, rng=0)
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.1), n_inputs=1, rng=0)
         >>> f.jacobian([[3.0]])
         array([[[3. , 0.1]]])
         """
@@ -272,11 +269,10 @@ class FiniteNetwork:
         --------
         >>> import tempfile, pathlib
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
-        >>> f = FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     f.save(pathlib.Path(folder) / "f.npz")
-        ...     again = FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
+        ...     again = nf.FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
         >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
         True
         """
@@ -344,10 +340,15 @@ def _check_shapes(weights, shapes):
             raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
 
 
-def require_derivatives(f: FiniteNetwork) -> None:
-    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+def check_finite_network(f: FiniteNetwork) -> None:
+    """Raise unless f is a FiniteNetwork."""
     if not isinstance(f, FiniteNetwork):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
+
+
+def require_derivatives(f: FiniteNetwork) -> None:
+    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+    check_finite_network(f)
     for layer in f.net.walk():
         if isinstance(layer, Activation) and layer.derivative is None:
             raise ValueError(

@@ -45,7 +45,7 @@ BLOCKS = nf.Network(
 
 
 def finite(net=RELU, n_outputs=2, parametrization="ntk", widths=7, rng=0, dtype=np.float64):
-    return FiniteNetwork.init(net, 3, widths, n_outputs, rng, dtype, parametrization)
+    return FiniteNetwork.init(net, 3, widths, n_outputs, rng=rng, dtype=dtype, parametrization=parametrization)
 
 
 def parameters(f):
@@ -447,7 +447,9 @@ def test_the_hint_of_many_points_is_an_estimate():
 
 
 def test_divergence_beyond_the_numbers():
-    own = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, "snake", lambda x: 1 + np.sin(2 * x))
+    own = nf.Activation.from_function(
+        lambda x: x + np.sin(x) ** 2, name="snake", derivative=lambda x: 1 + np.sin(2 * x)
+    )
     for net in (RELU, nf.MLP(4, "softplus"), nf.MLP(3, own)):
         for dtype in (np.float32, np.float64):
             with pytest.raises(DivergenceError, match="diverged at step"):
@@ -632,7 +634,7 @@ def test_bad_arguments(changes, error, words):
 
 
 def test_an_activation_without_derivative():
-    f = finite(nf.Network([nf.Dense(), nf.Activation.from_function(np.tanh, "mine"), nf.Dense()]))
+    f = finite(nf.Network([nf.Dense(), nf.Activation.from_function(np.tanh, name="mine"), nf.Dense()]))
     with pytest.raises(ValueError, match=r"f: the activation 'mine' has no derivative.*derivative="):
         train(f, X, REAL)
 
@@ -654,7 +656,7 @@ def test_a_wide_trained_network_stays_in_the_band_of_the_limit(depth):
     spread = np.sqrt(flow.variance(nngp_tx=nngp[:, :8], nngp_t=nngp.diagonal(), **path))
     scores = np.empty((20, *mean.shape))
     for seed in range(20):
-        f = FiniteNetwork.init(net, 2, 4096, 1, seed, np.float32)
+        f = FiniteNetwork.init(net, 2, 4096, 1, rng=seed, dtype=np.float32)
         for k, n_steps in enumerate(np.diff(steps, prepend=0)):
             f = train(f, data, y, steps=n_steps, learning_rate=eta, progress=False).network
             scores[seed, k] = (f(points)[:, 0] - mean[k]) / spread[k]

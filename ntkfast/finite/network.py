@@ -75,6 +75,7 @@ class FiniteNetwork:
         net: Network,
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike | None],
+        *,
         parametrization: Parametrization = "ntk",
     ) -> None:
         self.steps, denses = _compiled(net)
@@ -102,9 +103,10 @@ class FiniteNetwork:
         n_inputs: int,
         widths: int | Sequence[int] | None = None,
         n_outputs: int = 1,
+        *,
+        parametrization: Parametrization = "ntk",
         rng: Seed = None,
         dtype: DTypeLike | None = None,
-        parametrization: Parametrization = "ntk",
     ) -> FiniteNetwork:
         """A network with random parameters.
 
@@ -119,11 +121,11 @@ class FiniteNetwork:
             have the one width for all. May be left out if no width is free.
         n_outputs : int
             Of the last `Dense`.
+        parametrization : {"ntk", "standard"}
         rng : None, int or numpy.random.Generator
             A number makes it reproducible.
         dtype : {float32, float64}
             Default: float64.
-        parametrization : {"ntk", "standard"}
 
         Returns
         -------
@@ -162,7 +164,7 @@ class FiniteNetwork:
                 weights[-1] *= dense.weight_std / math.sqrt(n_in)
                 if dense.bias_std:
                     biases[-1] *= dense.bias_std
-        return cls(net, weights, biases, parametrization)
+        return cls(net, weights, biases, parametrization=parametrization)
 
     @property
     def n_parameters(self) -> int:
@@ -220,7 +222,8 @@ class FiniteNetwork:
     def copy(self) -> FiniteNetwork:
         """A network with parameters of its own."""
         biases = [None if bias is None else bias.copy() for bias in self.biases]
-        return FiniteNetwork(self.net, [weight.copy() for weight in self.weights], biases, self.parametrization)
+        weights = [weight.copy() for weight in self.weights]
+        return FiniteNetwork(self.net, weights, biases, parametrization=self.parametrization)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one .npz file; `load` reads it.

@@ -14,7 +14,7 @@ from ntkfast.finite.empirical import empirical_nngp, empirical_ntk, gram_from_ja
 from ntkfast.finite.linearized import LinearizedNetwork, linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
-from ntkfast.finite.training import Record, Run, max_learning_rate, train
+from ntkfast.finite.training import Record, Run, train
 from ntkfast.infinite.derivatives import kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
@@ -30,6 +30,7 @@ from ntkfast.learning.features import (
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.gaussian import GaussianProcess, LeaveOneOut, MarginalLikelihood, log_marginal_likelihood
 from ntkfast.learning.kernel_flow import KernelFlow, kernel_flow
+from ntkfast.learning.learning_rate import max_learning_rate
 from ntkfast.learning.likelihood import FittedHyperparameters, fit_hyperparameters, network_likelihood
 from ntkfast.learning.positivity import (
     HermiteCertificate,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.networks import Activation, activations
 
 VARIANCES = (0.01, 0.0147, 1.1, 3.7, 70.0, 100.0)
@@ -71,19 +72,16 @@ def measure(activation: Activation, n_pairs: int = 40, seed: int = 0) -> Row:
     c = rho * np.sqrt(q[:, 0]) * np.sqrt(q[:, 1])
     ends = np.array(variances)
     errors, on_diagonal = [], []
-    for function, dual in (
-        (activation.function, activation.dual),
-        (activation.derivative, activation.dual_derivative),
-    ):
+    for function, expectation in ((activation.function, dual), (activation.derivative, dual_derivative)):
         exact = {value: pair_expectation(function, value, value, 1, activation.kinks) for value in variances}
         worst = 0.0
-        for (q1, q2), r, got in zip(q, rho, dual(*q.T, c), strict=True):
+        for (q1, q2), r, got in zip(q, rho, expectation(activation, *q.T, c), strict=True):
             error = abs(got - pair_expectation(function, q1, q2, r, activation.kinks))
             worst = max(worst, error / (math.sqrt(exact[q1] * exact[q2]) or 1))
         errors.append(worst)
         on_diagonal += [
             abs(got - exact[value]) / (exact[value] or 1)
-            for value, got in zip(variances, dual(ends, ends, ends), strict=True)
+            for value, got in zip(variances, expectation(activation, ends, ends, ends), strict=True)
         ]
     return Row(repr(activation), _method(activation.instruction), *errors, max(on_diagonal))
 

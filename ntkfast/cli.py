@@ -275,15 +275,15 @@ def mnist(
 ) -> None:
     """Exact NTK regression on all of MNIST: one float32 Gram matrix (14.4 GB for all), factored in place."""
     from ntkfast import datasets
+    from ntkfast.engine.threads import limited
     from ntkfast.experiments import mnist as module
-    from ntkfast.experiments.blas import threadpool_limits
     from ntkfast.experiments.results import exclusive
     from ntkfast.experiments.storage import as_dict, save
 
     with one_line("nothing was saved"), exclusive(out) as folder:
         source = datasets.download_mnist(data) if download else data
         train, test = datasets.mnist("train", source), datasets.mnist("test", source)
-        with threadpool_limits(n_threads):
+        with limited(n_threads):
             result = module.run(train, test, n, depth, ridge, say=say)
         save(folder / "mnist.npz", as_dict(result) | {"accuracy": result.accuracy})
     click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")

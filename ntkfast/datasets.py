@@ -84,8 +84,8 @@ def mnist(part: str = "train", folder: PathLike | None = None) -> MNIST:
 
     Examples
     --------
-    >>> from ntkfast.datasets import mnist
-    >>> digits = mnist("train", folder="mnist")  # doctest: +SKIP
+    >>> import ntkfast as nf
+    >>> digits = nf.datasets.mnist("train", folder="mnist")  # doctest: +SKIP
     >>> digits.images.shape  # doctest: +SKIP
     (60000, 784)
     """

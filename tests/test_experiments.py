@@ -50,7 +50,7 @@ TINY = {
     "theorem2": {"widths": (16, 64), "n_seeds": 2, "n": 6, "time": 16},
     "proposition1": {"widths": (8, 64), "n_seeds": 50},
     "proposition2": {"names": ("relu", "quadratic"), "depths": (2, 3), "n": 30},
-    "random_features": {"P": (10, 100), "repeats": 5, "n": 6},
+    "random_features": {"n_features": (10, 100), "n_seeds": 5, "n": 6},
     "early_stopping": {"n": 40, "n_validation": 60},
 }
 
@@ -223,7 +223,7 @@ def test_proposition_2_and_its_counterexample():
 
 
 def test_random_features_have_the_error_of_theory():
-    data = random_features.run(P=(10, 1000), repeats=50, n=6)
+    data = random_features.run(n_features=(10, 1000), n_seeds=50, n=6)
     assert all(finding.ok is not False for finding in random_features.findings(data))
 
 

@@ -47,7 +47,9 @@ def test_every_activation_against_the_twin(activation):
 
 
 def test_activation_from_a_function_against_differences():
-    act = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, "snake", derivative=lambda x: 1 + np.sin(2 * x))
+    act = nf.Activation.from_function(
+        lambda x: x + np.sin(x) ** 2, name="snake", derivative=lambda x: 1 + np.sin(2 * x)
+    )
     f = finite(nf.Network([nf.Dense(), act, nf.Dense(1.0, 0.1), act, nf.Dense()]))
     jacobian, h = f.jacobian(X), 1e-3
     weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
@@ -498,7 +500,7 @@ def test_bad_vectors():
 
 
 def test_an_activation_without_derivative_has_outputs_and_no_gradients():
-    act = nf.Activation.from_function(np.tanh, "mine")
+    act = nf.Activation.from_function(np.tanh, name="mine")
     f = finite(nf.Network([nf.Dense(), act, nf.Dense()]))
     assert_allclose(f(X), finite(nf.MLP(2, "tanh"))(X))
     for call in (f.jacobian, lambda X: factors.layer_factors(f, X), lambda X: linearize(f)):

@@ -406,7 +406,6 @@ def test_bad_orders(layers, words):
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1,)), ValueError, "shares: expected 2, .*got 1"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=(1, 0)), ValueError, r"shares\[1\]: .* > 0"),
         (lambda: nf.Parallel([], nf.Dense(), how="concat", shares=1), TypeError, "shares: expected a sequence"),
-<<<<<<< HEAD
         (
             lambda: nf.Network([nf.Dense(), "relu", nf.Residual(nf.Dense(), "relu"), nf.Dense()]),
             ValueError,
@@ -418,9 +417,6 @@ def test_bad_orders(layers, words):
             "the Residual hands on a multiple of its input, whose mean is not 0",
         ),
         (lambda: nf.ntk(nf.Network([nf.Dense(), nested(25)]), [[1.0]]), ValueError, "at most 24 branches"),
-=======
-        (lambda: nf.ntk(nf.Network([nf.Dense(), nested(9)]), [[1.0]]), ValueError, "nested at most 8 deep"),
->>>>>>> wt-english
         (lambda: nf.MLP(2, "relu", 1.0, 0.1, 2.0), TypeError, "positional"),
     ],
 )

@@ -39,7 +39,7 @@ def test_every_activation_comes_back_from_a_file(activation, tmp_path):
 
 def test_own_activations_are_given_when_loading(tmp_path):
     def net(name="mine", w=1.0):
-        return nf.Network([nf.Dense(w), nf.Activation.from_function(np.tanh, name), nf.Dense()])
+        return nf.Network([nf.Dense(w), nf.Activation.from_function(np.tanh, name=name), nf.Dense()])
 
     f = finite(net())
     f.save(tmp_path / "f.npz")

@@ -343,11 +343,7 @@ cdef class Program:
             depth += nf_stacks(op)
             self.program.nesting = max(self.program.nesting, depth)
             if depth > NF_MAX_NESTING:
-<<<<<<< HEAD
                 raise ValueError(f"net: expected at most {NF_MAX_NESTING} branches, side by side or nested")
-=======
-                raise ValueError(f"net: expected branches nested at most {NF_MAX_NESTING} deep")
->>>>>>> wt-english
         self.place_rows()
 
     def __dealloc__(self):

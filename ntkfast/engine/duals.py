@@ -7,16 +7,9 @@ from ntkfast.networks.activation import Activation
 from ntkfast.support import arrays
 
 
-def _finite(values, name):
-    array = arrays.real(values, name).astype(float)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)].flat[0]}")
-    return array
-
-
 def duals(act: Activation, q1, q2, c):
     """E[φ(u)φ(v)] and E[φ'(u)φ'(v)]; see `ntkfast.dual`."""
-    q1, q2, c = _finite(q1, "q1"), _finite(q2, "q2"), _finite(c, "c")
+    q1, q2, c = (arrays.finite_array(*given, float) for given in ((q1, "q1"), (q2, "q2"), (c, "c")))
     for name, q in (("q1", q1), ("q2", q2)):
         if (q < 0).any():
             raise ValueError(f"{name}: expected variances >= 0, got {q.min()}")

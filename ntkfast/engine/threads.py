@@ -92,6 +92,26 @@ def blas_controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def limited(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
+    """Holds OpenMP and BLAS to this number of threads in the whole process, unless it is None."""
+    return _limited(n_threads, None)
+
+
+def limited_blas(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
+    """Holds BLAS to this number of threads in the whole process, unless it is None."""
+    return _limited(n_threads, "blas")
+
+
+def _limited(n_threads: int | None, user_api: str | None) -> contextlib.AbstractContextManager[object]:
+    if n_threads is None:
+        return contextlib.nullcontext()
+    import scipy.linalg  # noqa: F401  threadpoolctl finds only the libraries that are loaded
+    from threadpoolctl import threadpool_limits  # takes a while to import
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, user_api)
+    return limits
+
+
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would compete.

@@ -38,13 +38,13 @@ class Stopping(EarlyStopping):
         λ_i of K/N.
     remaining : ndarray, shape (N,)
         |⟨f_t - y, f^(i)⟩| / |⟨f_0 - y, f^(i)⟩| at the best time.
-    noise : float
+    noise_std : float
         Standard deviation of the noise on the labels.
     """
 
     eigenvalues: np.ndarray
     remaining: np.ndarray
-    noise: float
+    noise_std: float
 
     __repr__ = short
 
@@ -53,7 +53,7 @@ def run(
     n: int = 300,
     n_validation: int = 1000,
     n_inputs: int = 5,
-    noise: float = 0.5,
+    noise_std: float = 0.5,
     *,
     net: Network = PAPER,
     seed: int = 0,
@@ -65,7 +65,7 @@ def run(
     ----------
     n, n_validation, n_inputs : int
         Numbers of training points, of validation points (whose labels have no noise), and of coordinates, at least 3.
-    noise : float
+    noise_std : float
         Standard deviation of the noise on the labels.
     net, seed, progress
         As in `ntkfast.experiments.fig1.run`.
@@ -83,7 +83,7 @@ def run(
     """
     rng = np.random.default_rng([seed, 3])
     X, V = rng.standard_normal((n, n_inputs)), rng.standard_normal((n_validation, n_inputs))
-    y = X[:, 0] + X[:, 1] * X[:, 2] + noise * rng.standard_normal(n)
+    y = X[:, 0] + X[:, 1] * X[:, 2] + noise_std * rng.standard_normal(n)
     with working(progress, "early stopping", n**2 + n_validation * n) as work:
         K = ntk(net, X, progress=work.part(n**2))
         K_vx = ntk(net, V, X, progress=work.part(n_validation * n))
@@ -92,7 +92,7 @@ def run(
     # computed independently of the flow: along NumPy's eigenvectors
     values, vectors = np.linalg.eigh(K / n)
     remaining = np.abs(vectors.T @ (flow.mean(found.t) - y)) / np.abs(vectors.T @ y)
-    return Stopping(**as_dict(found), eigenvalues=values[::-1], remaining=remaining[::-1], noise=noise)
+    return Stopping(**as_dict(found), eigenvalues=values[::-1], remaining=remaining[::-1], noise_std=noise_std)
 
 
 def plot(data: Stopping) -> Figure:
@@ -136,7 +136,7 @@ def findings(data: Stopping) -> list[Finding]:
 def caption(data: Stopping) -> str:
     return (
         f"Training of an infinitely wide network on {len(data.eigenvalues)} labels of f*(x) = x1 + x2 x3, x from "
-        f"N(0, 1), with noise of standard deviation {data.noise:g}. Left: the losses (validation labels have no "
+        f"N(0, 1), with noise of standard deviation {data.noise_std:g}. Left: the losses (validation labels have no "
         "noise). Right: how much of each component is learned at the best time to stop."
     )
 

@@ -140,7 +140,8 @@ def run(
 
     def initially(width: int, k: int) -> Values:
         with blas_threads(width, GRID):
-            return {"kernel": empirical_ntk(network(net, 2, width, seed, k), points[middle : middle + 1], points)[0]}
+            f = network(net, 2, width, seed, k)
+            return {"kernel": empirical_ntk(f, points[middle : middle + 1], points, progress=False)[0]}
 
     kernels = np.empty((len(widths), n_seeds, 2, GRID))
     initial = np.empty((len(widths), n_initial, GRID))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ntkfast.datasets import MNIST, mnist
+from ntkfast.engine.threads import limited
 from ntkfast.experiments import (
     early_stopping,
     fig1,
@@ -25,7 +26,6 @@ from ntkfast.experiments import (
     theorem1,
     theorem2,
 )
-from ntkfast.experiments.blas import threadpool_limits
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.results import PathLike, data_path, exclusive, keep_full, read, settings, settings_of, stored
@@ -117,7 +117,7 @@ def run_all(
         MNIST is needed but missing or damaged.
     """
     chosen = select(figure)
-    with exclusive(out) as out, threadpool_limits(n_threads):
+    with exclusive(out) as out, limited(n_threads):
         for experiment in chosen:  # before any work, like the reading of MNIST
             keep_full(out, experiment, settings(experiment, full=full, seed=seed))
         digits = mnist("train", data) if any(experiment.needs_mnist for experiment in chosen) else None

@@ -26,8 +26,8 @@ PAPER = relu_network(4)
 
 
 def run(
-    P: Sequence[int] = (10, 30, 100, 300, 1000, 3000, 10000),
-    repeats: int = 30,
+    n_features: Sequence[int] = (10, 30, 100, 300, 1000, 3000, 10000),
+    n_seeds: int = 30,
     n: int = 30,
     *,
     net: Network = PAPER,
@@ -38,9 +38,9 @@ def run(
 
     Parameters
     ----------
-    P : sequence of int
+    n_features : sequence of int
         Numbers of functions.
-    repeats : int
+    n_seeds : int
         Models for each number.
     n : int
         Number of points.
@@ -54,11 +54,11 @@ def run(
     Examples
     --------
     >>> from ntkfast.experiments import random_features
-    >>> random_features.run(P=(10, 100), repeats=2, n=5).errors.shape
+    >>> random_features.run(n_features=(10, 100), n_seeds=2, n=5).errors.shape
     (2, 2)
     """
     K = ntk(net, circle(2 * np.pi * np.arange(n) / n), progress=False)
-    return random_feature_convergence(K, n_features=P, n_seeds=repeats, rng=seed, progress=progress)
+    return random_feature_convergence(K, n_features=n_features, n_seeds=n_seeds, rng=seed, progress=progress)
 
 
 def plot(data: FeatureConvergence) -> Figure:
@@ -77,9 +77,9 @@ def plot(data: FeatureConvergence) -> Figure:
 
 def findings(data: FeatureConvergence) -> list[Finding]:
     """The exponent, and the size of the error."""
-    n, repeats = data.errors.shape
+    n, n_seeds = data.errors.shape
     squares = data.errors**2
-    relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(repeats)  # of a root mean square
+    relative = squares.std(axis=1, ddof=1) / squares.mean(axis=1) / 2 / np.sqrt(n_seeds)  # of a root mean square
     ratio = np.sqrt(squares.mean(axis=1)) / data.expected
     lines = [exponent("E ‖K̃ - K‖² ∝ P^s: s", -1, power_law(data.P, squares), 0, 0)]
     for P, value, tolerance in zip(data.P, ratio, relative, strict=True):
@@ -108,6 +108,6 @@ EXPERIMENT = Experiment(
     plot=plot,
     findings=findings,
     caption=caption,
-    full={"P": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "repeats": 100},
+    full={"n_features": (10, 30, 100, 300, 1000, 3000, 10000, 100000), "n_seeds": 100},
     network=PAPER,
 )

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import scipy
 
-from ntkfast.finite.norms import largest_eigenvalue
 from ntkfast.finite.products import ntk_vector_product
 from ntkfast.support.errors import ActivationError, DivergenceError
+from ntkfast.support.norms import largest_eigenvalue
 
 GROWTH = 1e8  # a loss that has grown by this factor does not come back
 HINT_POINTS = 200  # from which the largest eigenvalue is estimated when a run diverges

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import tangent, threads
 from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
-from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network, require_derivatives
 from ntkfast.support import arrays, memory
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
@@ -24,11 +24,6 @@ __all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_f
 OUTPUTS = ("mean", "diagonal", "full")
 Outputs: TypeAlias = Literal["mean", "diagonal", "full"]
 BUDGET = 2**31  # bytes of layer factors, or of a Jacobian, that are held at once, unless memory= says otherwise
-
-
-def _check_network(f):
-    if not isinstance(f, FiniteNetwork):
-        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
 
 
 def _check_apart(out, f):
@@ -210,7 +205,7 @@ def empirical_ntk(
     >>> bool(abs(nf.empirical_ntk(f, X) - nf.ntk(net, X)).max() < 0.03)
     True
     """
-    _check_network(f)
+    check_finite_network(f)
     _check_apart(out, f)
     check_outputs(outputs)
     require_derivatives(f)
@@ -313,7 +308,7 @@ def empirical_nngp(
     >>> nf.empirical_nngp(f, [[1.0, 1.0]])
     array([[1.25]])
     """
-    _check_network(f)
+    check_finite_network(f)
     _check_apart(out, f)
     return kernel_of_factors(
         *_points(f, X, Y),

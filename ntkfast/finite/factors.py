@@ -65,9 +65,8 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
     >>> from ntkfast.finite.factors import layer_factors
-    >>> f = FiniteNetwork.init(nf.MLP(depth=3), n_inputs=2, widths=8, rng=0)
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=3), n_inputs=2, widths=8, rng=0)
     >>> [factors.inputs.shape for factors in layer_factors(f, [[1.0, 0.0]])]
     [(1, 8), (1, 8), (1, 2)]
     """

@@ -48,9 +48,8 @@ class LinearizedNetwork:
         f, points = self.network, self.network.points(X)
         weights, biases = split(f, self.displacement)
         result = np.empty((len(points), f.n_outputs), f.dtype)
-        for rows in passes.blocks(f, len(points)):
-            tape: list[Any] = []
-            result[rows] = passes.forward(f, points[rows], tape)
+        for rows, outputs, tape in passes.taped(f, points):
+            result[rows] = outputs
             result[rows] += passes.tangent(f, tape, weights, biases)
         return result
 

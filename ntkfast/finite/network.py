@@ -65,8 +65,7 @@ class FiniteNetwork:
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> f = FiniteNetwork(nf.MLP(depth=1), weights=[np.array([[1.0, 3.0]])], biases=[None])
+    >>> f = nf.FiniteNetwork(nf.MLP(depth=1), weights=[np.array([[1.0, 3.0]])], biases=[None])
     >>> f([[2.0, 0.0]]).round(6)
     array([[1.414214]])
     """
@@ -76,6 +75,7 @@ class FiniteNetwork:
         net: Network,
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike | None],
+        *,
         parametrization: Parametrization = "ntk",
     ) -> None:
         self.steps, denses = _compiled(net)
@@ -103,9 +103,10 @@ class FiniteNetwork:
         n_inputs: int,
         widths: int | Sequence[int] | None = None,
         n_outputs: int = 1,
+        *,
+        parametrization: Parametrization = "ntk",
         rng: Seed = None,
         dtype: DTypeLike | None = None,
-        parametrization: Parametrization = "ntk",
     ) -> FiniteNetwork:
         """A network with random parameters.
 
@@ -120,11 +121,11 @@ class FiniteNetwork:
             layers, that is the width of the whole concatenation. May be left out if no width is free.
         n_outputs : int
             Of the last `Dense`.
+        parametrization : {"ntk", "standard"}
         rng : None, int or numpy.random.Generator
             A number makes it reproducible.
         dtype : {float32, float64}
             Default: float64.
-        parametrization : {"ntk", "standard"}
 
         Returns
         -------
@@ -140,9 +141,8 @@ class FiniteNetwork:
         Examples
         --------
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
         >>> net = nf.MLP(depth=3, activation="relu", bias_std=0.1)
-        >>> f = FiniteNetwork.init(net, n_inputs=2, widths=[64, 32], rng=0)
+        >>> f = nf.FiniteNetwork.init(net, n_inputs=2, widths=[64, 32], rng=0)
         >>> [weight.shape for weight in f.weights]
         [(64, 2), (32, 64), (1, 32)]
         >>> f([[1.0, 0.0], [0.0, 1.0]]).shape
@@ -164,7 +164,7 @@ class FiniteNetwork:
                 weights[-1] *= dense.weight_std / math.sqrt(n_in)
                 if dense.bias_std:
                     biases[-1] *= dense.bias_std
-        return cls(net, weights, biases, parametrization)
+        return cls(net, weights, biases, parametrization=parametrization)
 
     @property
     def n_parameters(self) -> int:
@@ -212,8 +212,7 @@ class FiniteNetwork:
         Examples
         --------
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
-        >>> f = FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.1), n_inputs=1, rng=0)
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1, bias_std=0.1), n_inputs=1, rng=0)
         >>> f.jacobian([[3.0]])
         array([[[3. , 0.1]]])
         """
@@ -223,7 +222,8 @@ class FiniteNetwork:
     def copy(self) -> FiniteNetwork:
         """A network with parameters of its own."""
         biases = [None if bias is None else bias.copy() for bias in self.biases]
-        return FiniteNetwork(self.net, [weight.copy() for weight in self.weights], biases, self.parametrization)
+        weights = [weight.copy() for weight in self.weights]
+        return FiniteNetwork(self.net, weights, biases, parametrization=self.parametrization)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one .npz file; `load` reads it.
@@ -272,11 +272,10 @@ class FiniteNetwork:
         --------
         >>> import tempfile, pathlib
         >>> import ntkfast as nf
-        >>> from ntkfast.finite.network import FiniteNetwork
-        >>> f = FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     f.save(pathlib.Path(folder) / "f.npz")
-        ...     again = FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
+        ...     again = nf.FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
         >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
         True
         """
@@ -344,10 +343,15 @@ def _check_shapes(weights, shapes):
             raise ValueError(f"weights[{k}]: expected shape {shape}, got {weight.shape}")
 
 
-def require_derivatives(f: FiniteNetwork) -> None:
-    """Raise unless f is a FiniteNetwork whose activations all have derivatives."""
+def check_finite_network(f: FiniteNetwork) -> None:
+    """Raise unless f is a FiniteNetwork."""
     if not isinstance(f, FiniteNetwork):
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
+
+
+def require_derivatives(f: FiniteNetwork) -> None:
+    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
+    check_finite_network(f)
     for layer in f.net.walk():
         if isinstance(layer, Activation) and layer.derivative is None:
             raise ValueError(

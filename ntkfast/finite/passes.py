@@ -43,6 +43,17 @@ def tangent(f, tape, weights, biases):
     return steps.run_tangent(f.steps, f, tape, None, weights, biases)
 
 
+def taped(f, X):
+    """Yield (rows, outputs, tape) of forward passes that keep their tapes, for blocks of the points X.
+
+    A tape is emptied before the next one is made.
+    """
+    for rows in blocks(f, len(X)):
+        tape = []
+        yield rows, forward(f, X[rows], tape), tape
+        tape.clear()
+
+
 # ---- helpers -------------------------------------------------------------------------------------------------
 
 

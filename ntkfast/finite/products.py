@@ -35,19 +35,15 @@ def jvp(f: FiniteNetwork, X: ArrayLike, tangent: ArrayLike) -> NDArray[np.floati
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> from ntkfast.finite.products import jvp
-    >>> f = FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
-    >>> jvp(f, [[3.0]], [10.0])
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
+    >>> nf.jvp(f, [[3.0]], [10.0])
     array([[30.]])
     """
     require_derivatives(f)
     X = f.points(X)
     weights, biases = split(f, vector(tangent, "tangent", (f.n_parameters,), f.dtype))
     result = np.empty((len(X), f.n_outputs), f.dtype)
-    for rows in passes.blocks(f, len(X)):
-        tape = []
-        passes.forward(f, X[rows], tape)
+    for rows, _, tape in passes.taped(f, X):
         result[rows] = passes.tangent(f, tape, weights, biases)
     return result
 
@@ -75,19 +71,15 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> from ntkfast.finite.products import vjp
-    >>> f = FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
-    >>> vjp(f, [[3.0], [4.0]], [1.0, 10.0])
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
+    >>> nf.vjp(f, [[3.0], [4.0]], [1.0, 10.0])
     array([43.])
     """
     require_derivatives(f)
     X = f.points(X)
     cotangent = _per_output(f, X, cotangent, "cotangent")
     result = np.zeros(f.n_parameters, f.dtype)
-    for rows in passes.blocks(f, len(X)):
-        tape = []
-        passes.forward(f, X[rows], tape)
+    for rows, _, tape in passes.taped(f, X):
         pull_back(f, tape, cotangent[rows], *split(f, result), with_rates=False)
     return result
 
@@ -117,26 +109,21 @@ def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[
     Examples
     --------
     >>> import ntkfast as nf
-    >>> from ntkfast.finite.network import FiniteNetwork
-    >>> from ntkfast.finite.products import ntk_vector_product
-    >>> f = FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
-    >>> ntk_vector_product(f, [[3.0], [1.0]], [1.0, 0.0])
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1), n_inputs=1, rng=0)
+    >>> nf.ntk_vector_product(f, [[3.0], [1.0]], [1.0, 0.0])
     array([9., 3.])
     """
     require_derivatives(f)
     X = f.points(X)
     cotangent = _per_output(f, X, v, "v")
-    rows_of_blocks = passes.blocks(f, len(X))
     weights, biases = split(f, np.zeros(f.n_parameters, f.dtype))
-    for rows in rows_of_blocks:
-        tape = []
-        passes.forward(f, X[rows], tape)
-        pull_back(f, list(tape), cotangent[rows], weights, biases)
+    kept = []  # where one block is all of X, so that its pass serves twice
+    for rows, outputs, tape in passes.taped(f, X):
+        if len(outputs) == len(X):
+            kept = [(rows, outputs, list(tape))]
+        pull_back(f, tape, cotangent[rows], weights, biases)
     result = np.empty((len(X), f.n_outputs), f.dtype)
-    for rows in rows_of_blocks:
-        if len(rows_of_blocks) > 1:  # else the tape is still there
-            tape = []
-            passes.forward(f, X[rows], tape)
+    for rows, _, tape in kept or passes.taped(f, X):
         result[rows] = passes.tangent(f, tape, weights, biases)
     return result.reshape(np.shape(v))
 

@@ -30,7 +30,7 @@ def write(f, path) -> None:
 
 
 def read(path, net, make):
-    """make(net, weights, biases, parametrization) of what is in the file; see `FiniteNetwork.load`."""
+    """make(net, weights, biases, parametrization=…) of what is in the file; see `FiniteNetwork.load`."""
     described = None if net is None else [*map(_described, check_network(net).layers)]
     with open(os.fspath(path), "rb") as file:
         try:
@@ -42,7 +42,7 @@ def read(path, net, make):
                 net = Network([_rebuilt(layer) for layer in layers])
             elif described != layers:
                 raise _NetError(f"net: expected the network of {path}, {json.dumps(layers)}, got {net!r}")
-            return make(net, *_parameters(arrays, net), description["parametrization"])
+            return make(net, *_parameters(arrays, net), parametrization=description["parametrization"])
         except NotDescribedError as error:
             raise ValueError(f"net: {error} and is not in the file; load(path, net=…) takes the network") from None
         except _NetError as error:

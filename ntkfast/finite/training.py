@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engine import threads
 from ntkfast.finite import blas, passes
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork, require_derivatives
-from ntkfast.finite.norms import largest_eigenvalue, operator_norm
 from ntkfast.finite.steps import BLOCK
 from ntkfast.support import arrays, losses, memory, reprs
-from ntkfast.support.arrays import finite_array
 from ntkfast.support.losses import Direction, Loss
+from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import (
@@ -31,9 +30,7 @@ from ntkfast.support.scalars import (
 )
 from ntkfast.support.typing import Array, DType, Progress, Seed
 
-__all__ = ["Record", "Run", "max_learning_rate", "train"]
-
-SYMMETRY_ROWS = 64  # compared at once: nothing of size N×N
+__all__ = ["Record", "Run", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,22 +201,22 @@ def train(
     if not (direction is None or callable(direction)):
         raise TypeError(f"direction: expected a function (t, outputs), got {type(direction).__name__}")
     cost = None if y is None and direction is not None else losses.get(loss, y, shape, f.dtype)
-    recorder = _Recorder(f, Record(steps=(steps,)) if record is None else record, steps, n_threads)
     rng = generator(rng)
     units = sum(map(len, f.weights))
     memory.require(
         f.dtype.itemsize * (f.n_parameters * (2 if momentum else 1) + 4 * len(points) * units),
         f"training a network of {f.n_parameters} parameters on {len(points)} points",
     )
-    watch = Watch(f, points, rate, cost if direction is None and isinstance(loss, str) else None, momentum)
     now = f.copy()
     descent = Descent(now, rate / len(points), momentum)
     history = []
     with (
-        _blas_threads(n_threads),
+        threads.limited_blas(n_threads),
         reporter(progress, "train") as report,
         np.errstate(over="ignore", invalid="ignore"),
     ):
+        recorder = _Recorder(f, Record(steps=(steps,)) if record is None else record, steps, n_threads)
+        watch = Watch(f, points, rate, cost if direction is None and isinstance(loss, str) else None, momentum)
         for step in range(steps + 1):
             tape: list[Any] = []
             with watch.step(step):
@@ -235,84 +232,6 @@ def train(
             if report is not None:
                 report(step, steps)
     return Run(now, None if cost is None else np.array(history), **recorder.results())
-
-
-def max_learning_rate(K_xx: ArrayLike) -> float:
-    """2N/λ_max(K): with a smaller learning rate gradient descent on least squares along the kernel K converges.
-
-    A step multiplies the component of the error along an eigenvector of K/N of eigenvalue λ by 1 - ηλ.
-
-    Parameters
-    ----------
-    K_xx : array_like, shape (N, N) or (N, N, k, k)
-        The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semi-definite.
-        For k outputs all kernels Θ̂_kk' matter, as returned by `empirical_ntk` with outputs="full": only in the limit of
-        wide networks is their mean the kernel of each output.
-
-    Returns
-    -------
-    float
-        inf if K is 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        K_xx is not as described. Negative eigenvalues, along which no learning rate converges, are detected only if all
-        are negative.
-    MemoryError
-        A copy of K does not fit.
-
-    Examples
-    --------
-    >>> import ntkfast as nf
-    >>> nf.max_learning_rate([[2.0, 0.0], [0.0, 1.0]])
-    2.0
-    """
-    given = arrays.real(K_xx, "K_xx")
-    shape = given.shape
-    if given.ndim not in (2, 4) or shape[0] != shape[1] or shape[-2] != shape[-1] or not given.size:
-        raise ValueError(f"K_xx: expected shape (N, N) or (N, N, k, k), got {shape}")
-    n_points = len(given)
-    if given.ndim == 4:
-        given = np.swapaxes(given, 1, 2).reshape(2 * [n_points * shape[-1]])
-    K = finite_array(given, "K_xx", arrays.working_dtype(None, given))
-    size = float(max(K.max(), -K.min()))
-    if size == 0:
-        return math.inf
-    memory.require(K.nbytes, "K_xx: a copy")
-    K = K / K.dtype.type(size)  # no eigenvalue overflows then
-    _require_symmetric(K, size)
-    largest = largest_eigenvalue(K)
-    if largest <= 0:
-        raise ValueError(
-            f"K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is {size * largest:.3g}: "
-            "no learning rate converges"
-        )
-    return 2 * n_points / largest / size
-
-
-def _require_symmetric(K: Array, size: float) -> None:
-    """Raise unless K, whose largest entry is ±1, is symmetric up to √eps; the given matrix is size K."""
-    for first in range(0, len(K), SYMMETRY_ROWS):
-        rows = slice(first, first + SYMMETRY_ROWS)
-        gap = np.abs(K[rows] - K[:, rows].T)
-        i, j = np.unravel_index(gap.argmax(), gap.shape)
-        if gap[i, j] > math.sqrt(np.finfo(K.dtype).eps):
-            i += first
-            raise ValueError(
-                f"K_xx: expected a symmetric matrix, got {size * K[i, j]:.6g} in row {i}, column {j} and "
-                f"{size * K[j, i]:.6g} in row {j}, column {i}"
-            )
-
-
-def _blas_threads(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
-    """Limits BLAS to this number of threads, unless it is None."""
-    if n_threads is None:
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits  # takes a while to import
-
-    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, "blas")
-    return limits
 
 
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:

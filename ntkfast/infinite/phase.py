@@ -18,6 +18,7 @@ from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import diagonal
 from ntkfast.networks import Activation, Dense, Network, activations
 from ntkfast.networks.network import check_network
+from ntkfast.support import arrays
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
@@ -79,7 +80,7 @@ class Phase:
         >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=1.0, bias_std=0.1)).variance_map([0.0, 1.0])
         array([0.01, 0.51])
         """
-        q = _real(q, "q")
+        q = arrays.real(q, "q").astype(float)
         if not (np.isfinite(q) & (q >= 0)).all():
             raise ValueError(f"q: expected finite variances >= 0, got {q[~(np.isfinite(q) & (q >= 0))].flat[0]}")
         square, _ = _moments(self.activation, q.ravel())
@@ -111,7 +112,7 @@ class Phase:
         >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=1.0, bias_std=0.1)).correlation_map(1.0)
         1.0
         """
-        c = _real(c, "c")
+        c = arrays.real(c, "c").astype(float)
         if not (np.abs(c) <= 1).all():
             raise ValueError(f"c: expected correlations in [-1, 1], got {c[~(np.abs(c) <= 1)].flat[0]}")
         if math.isnan(self.chi_1):
@@ -237,8 +238,8 @@ def phase_diagram(activation: str | Activation, weight_stds: ArrayLike, bias_std
 
     Examples
     --------
-    >>> from ntkfast.infinite.phase import phase_diagram
-    >>> phase_diagram("relu", [1.0, 2.0], [0.1, 0.2]).chi_1
+    >>> import ntkfast as nf
+    >>> nf.phase_diagram("relu", [1.0, 2.0], [0.1, 0.2]).chi_1
     array([[0.5, 2. ],
            [0.5, 2. ]])
     """
@@ -254,23 +255,14 @@ def phase_diagram(activation: str | Activation, weight_stds: ArrayLike, bias_std
     return PhaseDiagram(activation, w, b, q.reshape(w2.shape), chi.reshape(w2.shape))
 
 
-def _real(values, name):
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return array.astype(float)
-
-
 def _as_given(array):
     return float(array) if array.ndim == 0 else array
 
 
 def _list(values, name):
-    array = _real(values, name)
+    array = arrays.finite_array(values, name, float)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name}: expected a list of numbers, got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
     return array
 
 

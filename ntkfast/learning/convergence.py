@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
-from ntkfast.finite.norms import operator_norm
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.networks.network import refuse_dropout
 from ntkfast.support import arrays, reprs
+from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import generator, positive_integer
@@ -134,7 +134,7 @@ def convergence(
     n_seeds = positive_integer(n_seeds, "n_seeds")
     check_progress(progress)
     rng = generator(rng)
-    limit = ntk(net, points, dtype=np.float64, n_threads=n_threads)
+    limit = ntk(net, points, dtype=np.float64, n_threads=n_threads, progress=False)
     size = operator_norm(limit)
     if size == 0:
         raise ValueError("X: expected points whose limit kernel is not 0")
@@ -142,7 +142,8 @@ def convergence(
     with reporter(progress, "convergence") as report:
         for done, (row, seed) in enumerate(np.ndindex(errors.shape)):
             f = FiniteNetwork.init(net, points.shape[1], widths[row], rng=rng, dtype=dtype)
-            errors[row, seed] = operator_norm(empirical_ntk(f, points, n_threads=n_threads) - limit) / size
+            kernel = empirical_ntk(f, points, n_threads=n_threads, progress=False)
+            errors[row, seed] = operator_norm(kernel - limit) / size
             if report is not None:
                 report(done + 1, errors.size)
     return Convergence(net, np.array(widths), errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,15 +50,20 @@ class Activation(Layer):
 
     name: str
     parameters: tuple[tuple[str, object], ...]
-    function: Callable = field(compare=False, repr=False)
-    derivative: Callable | None = field(compare=False, repr=False)
+    function: Callable[..., Any] = field(compare=False, repr=False)
+    derivative: Callable[..., Any] | None = field(compare=False, repr=False)
     instruction: Instruction = field(repr=False)
     kinks: tuple[float, ...] = field(default=(), repr=False)
-    source: tuple[Callable | None, ...] | None = field(default=None, repr=False)  # of from_function: φ and φ' as given
+    source: tuple[Callable[..., Any] | None, ...] | None = field(default=None, repr=False)  # φ and φ' as given
 
     @classmethod
     def from_function(
-        cls, phi: Callable, name: str | None = None, derivative: Callable | None = None, kinks: Sequence[float] = ()
+        cls,
+        phi: Callable[..., Any],
+        *,
+        name: str | None = None,
+        derivative: Callable[..., Any] | None = None,
+        kinks: Sequence[float] = (),
     ) -> Activation:
         """An activation from a function of your own, whose dual comes from its Hermite expansion.
 
@@ -201,4 +206,4 @@ def _build(name, parameters):
 
 def _from_source(source, name, kinks):
     phi, derivative = source
-    return Activation.from_function(phi, name, derivative, kinks)
+    return Activation.from_function(phi, name=name, derivative=derivative, kinks=kinks)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -370,9 +371,9 @@ def piecewise(name, parameters, offset, slope, kinks, source=None):
 def _clipped(name, parameters, low, high, slope, at_zero):
     """at_zero + slope x, held between low and high."""
     kinks = ((low - at_zero) / slope, slope), ((high - at_zero) / slope, -slope)
-    activation = piecewise(name, parameters, low, 0.0, kinks)
-    object.__setattr__(activation, "function", lambda x: np.clip(slope * x + at_zero, low, high))
-    return activation
+    return replace(
+        piecewise(name, parameters, low, 0.0, kinks), function=lambda x: np.clip(slope * x + at_zero, low, high)
+    )
 
 
 @registered

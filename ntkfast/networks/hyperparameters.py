@@ -1,6 +1,6 @@
 """The hyperparameters of a network as numbers: weight_std and bias_std of every Dense layer, in order of appearance."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ntkfast.networks.layer import mapped
@@ -12,7 +12,7 @@ __all__ = ["hyperparameters", "with_hyperparameters"]
 NAMES = ("weight_std", "bias_std")  # of every Dense
 
 
-def hyperparameters(net: Network) -> dict:
+def hyperparameters(net: Network) -> dict[tuple[int, str], float]:
     """weight_std and bias_std of every `Dense`: (number of the Dense, name) -> value.
 
     Every place in the network counts separately, even if the same `Dense` value is used in several. The derivatives of
@@ -28,7 +28,7 @@ def hyperparameters(net: Network) -> dict:
     return {(k, name): getattr(dense, name) for k, dense in enumerate(net.dense_layers) for name in NAMES}
 
 
-def with_hyperparameters(net: Network, values) -> Network:
+def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[int, str], float]) -> Network:
     """The network with other values, given in the order of `hyperparameters`.
 
     Parameters

@@ -226,7 +226,9 @@ class Parallel(Layer):
     how: str
     shares: tuple[float, ...] | None
 
-    def __init__(self, *branches, how: str = "sum", shares: Sequence[float] | None = None):
+    def __init__(
+        self, *branches: str | Layer | Sequence[str | Layer], how: str = "sum", shares: Sequence[float] | None = None
+    ) -> None:
         if not isinstance(how, str) or how not in _HOW:
             raise ValueError(f"how: expected one of {', '.join(map(repr, _HOW))}, got {how!r}")
         if len(branches) < 2:
@@ -382,7 +384,7 @@ class Residual(Layer):
     layers: tuple[Layer, ...]
     scale: float
 
-    def __init__(self, *layers, scale: float = 1.0):
+    def __init__(self, *layers: str | Layer | Sequence[str | Layer], scale: float = 1.0) -> None:
         layers = layers[0] if len(layers) == 1 and isinstance(layers[0], list | tuple) else layers
         object.__setattr__(self, "layers", as_layers(layers))
         object.__setattr__(self, "scale", positive_number(scale, "scale"))

@@ -180,4 +180,4 @@ def require(good: NDArray[np.bool_], array: NDArray[Any], name: str, what: str) 
     bad = np.argwhere(~good)
     if len(bad):
         place = ", ".join(f"{axis} {k}" for axis, k in zip(("row", "column"), bad[0], strict=False))
-        raise ValueError(f"{name}: expected {what}, got {array[tuple(bad[0])]} in {place}")
+        raise ValueError(f"{name}: expected {what}, got {array[tuple(bad[0])]}{f' in {place}' if place else ''}")

@@ -27,15 +27,11 @@ def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, in
     elif callable(progress):
         yield progress
     else:
-<<<<<<< HEAD
         # Takes longer to import than many a call. Not tqdm.auto, which imports asyncio: an interrupt there would break
         # that module for the rest of the process.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in notebooks it says that it is experimental
             from tqdm.autonotebook import tqdm
-=======
-        from tqdm.auto import tqdm  # takes longer to import than many calls
->>>>>>> wt-english
 
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
         with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:

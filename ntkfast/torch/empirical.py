@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from ntkfast.finite.empirical import bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast.finite.empirical import Outputs, bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
 from ntkfast.support import progress as progress_bar
+from ntkfast.support.typing import Progress
 from ntkfast.torch import jacobian, linear
 from ntkfast.torch.function import NO_FUNCTION, Function
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 __all__ = ["empirical_ntk"]
 
 
-def empirical_ntk(module, X, Y=None, outputs="mean", *, n_threads=None, progress=None, memory=None):
+def empirical_ntk(
+    module: Module,
+    X: Tensor | ArrayLike,
+    Y: Tensor | ArrayLike | None = None,
+    outputs: Outputs = "mean",
+    *,
+    n_threads: int | None = None,
+    progress: Progress = None,
+    memory: int | None = None,
+) -> Tensor | NDArray[np.floating]:
     """The tangent kernel of a torch.nn.Module at its present parameters, Θ̂(x_i, y_j).
 
         Θ̂_kk'(x, x') = Σ_p ∂f_k(x)/∂θ_p ∂f_k'(x')/∂θ_p

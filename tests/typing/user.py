@@ -30,8 +30,8 @@ def values_of_networks() -> None:
     sums = nf.Parallel([nf.Dense(), "relu", nf.Dense()], [nf.Dense(), nf.Scale(0.5)])
     assert_type(nf.Network([nf.Dense(), nf.LayerNorm(scale=2.0), sums, "erf", nf.Dense()]), nf.Network)
     assert_type(nf.MLP(depth=3, activation=relu, weight_std=2**0.5, bias_std=0.1), nf.Network)
-    values = nf.hyperparameters(net)
-    assert_type(nf.with_hyperparameters(net, values), nf.Network)
+    values = assert_type(nf.hyperparameters(net), dict[tuple[int, str], float])
+    assert_type(nf.with_hyperparameters(net, values.values()), nf.Network)
 
 
 def limit_kernels(net: nf.Network) -> None:

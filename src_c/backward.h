@@ -131,28 +131,24 @@ static double NF_(sum_of)(NF_T *x, int count)
     return sum[0];
 }
 
-/* Adds the weighted derivatives of row i, columns j ... of the matrix to the sums. */
-static void NF_(add_up)(const nf_gradient *map, const nf_grid *grid, NF_(tape) *tape, int64_t i, int64_t j, int count)
+/* Adds the weighted derivatives of row i, columns j ... of a tile to its part of the sums. */
+static void NF_(add_up)(const nf_program *program, int tile, NF_(tape) *tape, int i, int j, int count, double *part)
 {
-    const nf_program *program = map->limit.program;
-    const int tile = grid->tile;
-    const int64_t row = i / tile, column = j / tile, n_columns = (grid->m + tile - 1) / tile;
-    for (int k = 0; k < program->n; k++) {
+    for (int k = 0; k < program->n; k++, part += NF_SUMS_HEAD + 2 * tile) {
         NF_(step) *step = &tape->step[k];
-        double *layer = map->layers + ((row * n_columns + column) * program->n + k) * 4;
-        for (int p = 0; p < 4; p++)
-            layer[p] += NF_(sum_of)(step->by.layer[p], count);
+        for (int p = 0; p < NF_SUMS_HEAD; p++)
+            part[p] += NF_(sum_of)(step->by.layer[p], count);
         if (program->code[k].n_rows == 0)
             continue;
-        double *restrict by_column = map->by_column + (row * program->n + k) * grid->m + j;
-        map->by_row[(column * program->n + k) * grid->n + i] += NF_(sum_of)(step->by.row, count);
+        double *by_row = part + NF_SUMS_HEAD, *restrict by_column = by_row + tile + j;
+        by_row[i] += NF_(sum_of)(step->by.row, count);
         NF_SIMD
         for (int l = 0; l < count; l++)
             by_column[l] += (double)step->by.column[l];
     }
 }
 
-/* Writes the same place of the matrices of derivatives. */
+/* Writes row i, columns j ... of the matrices of derivatives. */
 static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF_(tape) *tape, int64_t i, int64_t j,
                            int count)
 {
@@ -184,6 +180,7 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
     const nf_limit *limit = &map->limit;
     const int diagonal = nf_on_diagonal(tile), symmetric = tile->grid->symmetric;
     NF_(tape) *tape = tile->work;
+    double *part = map->weights ? nf_queue_slot(map->sums->queue, tile) : NULL;
     for (int i = first; i < last; i++) {
         const NF_T *row = (const NF_T *)limit->rows.table + nf_table_at(limit->program, tile->i0 + i);
         for (int j = diagonal ? i / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
@@ -220,7 +217,7 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
             }
             NF_(go_back)(limit->program, tape);
             if (map->weights)
-                NF_(add_up)(map, tile->grid, tape, tile->i0 + i, tile->j0 + j, count);
+                NF_(add_up)(limit->program, tile->grid->tile, tape, i, j, count, part);
             else
                 NF_(write_out)(map, tile->grid, tape, tile->i0 + i, tile->j0 + j, count);
         }

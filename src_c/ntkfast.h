@@ -11,6 +11,7 @@
  *     nf_limit   the map of the limit kernels: GEMM, then the program over the rectangle
  *     nf_tangent the map of the empirical kernels: two GEMMs per term, their Hadamard product
  *     nf_gradient the map of their derivatives: backwards through the program
+ *     nf_sums    the sink that adds these up over the matrix
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
  *     nf_vectors the sink that multiplies with vectors and keeps no matrix
  *
@@ -253,6 +254,22 @@ int64_t nf_grid_tiles(const nf_grid *grid);
 nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, int64_t last, const nf_watch *watch,
                  int n_threads);
 
+/* ---- tiles in their order --------------------------------------------------------------------------------- */
+
+/* Slots for what tiles leave behind, handed on in the order of the tiles from number `first` on, whatever the order in
+ * which they are finished.  NULL: no memory. */
+typedef struct nf_queue nf_queue;
+nf_queue *nf_queue_new(int n_threads, int64_t first, size_t slot_bytes);
+void nf_queue_free(nf_queue *queue);
+/* The slot of this tile, zeroed; waits until it is free.  NULL: the run was stopped meanwhile. */
+void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
+void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
+/* This tile is done: take(self, tile, slot) for all tiles that are next, one after the other. */
+void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
+                    void (*take)(void *self, const nf_tile *tile, const void *slot), void *self);
+/* to <- to + from, n numbers: what takers do with a slot. */
+void nf_add(double *restrict to, const double *restrict from, int64_t n);
+
 /* ---- inner products ------------------------------------------------------------------------------------- */
 
 /* Fortran dgemm/sgemm, every argument by reference; cast to the type of the data. */
@@ -304,18 +321,33 @@ typedef struct {
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 
+/* ---- the sink of weighted derivatives ---------------------------------------------------------------------- */
+
+/* Adds up the weighted derivatives of nf_gradient:
+ *     layers     [program->n][4]    with respect to (a, b, c, d)
+ *     by_row     [program->n][n]    with respect to log q of each row's point
+ *     by_column  [program->n][m]    with respect to log q of each column's point
+ * Results are added to all of them, in tile order.  The part of a tile has NF_SUMS_HEAD + 2 tile numbers for each
+ * instruction: the first four, then by_row and by_column of the tile's points. */
+enum { NF_SUMS_HEAD = 4 };
+typedef struct {
+    const nf_program *program;
+    double *layers, *by_row, *by_column;
+    nf_queue *queue;
+} nf_sums;
+
+int nf_sums_begin(void *self, const nf_tile *tile);
+int nf_sums_end(void *self, const nf_tile *tile);
+size_t nf_sums_bytes(const nf_sums *sink, const nf_grid *grid); /* of the part of one tile */
+
 /* ---- derivatives with respect to the layers' numbers ------------------------------------------------------ */
 
 /* For each pair the program runs forwards and then backwards (backward.h), from the derivative of a number with respect
  * to the output to those with respect to the four numbers of every layer, and to log q of both points before every
- * dual.  It is a map whose rows are opened like those of nf_limit; nothing goes to the sink.
+ * dual.  It is a map whose rows are opened like those of nf_limit.
  *
- * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric, in
- * parts that are added up in a fixed order afterwards, T the tiles of a side:
- *     layers   [T rows][T columns][program->n][4]    with respect to (a, b, c, d)
- *     by_row   [T columns][program->n][n]            with respect to log q of each row's point
- *     by_column  [T rows][program->n][m]             with respect to log q of each column's point
- * Results are added to all of them.
+ * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric; the
+ * sink of the run must be `sums`.
  *
  * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, whose numbers at instruction
  * at[p] change at the rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j]
@@ -325,7 +357,7 @@ typedef struct {
     int output; /* NF_NNGP or NF_NTK */
     const void *weights;
     int64_t ld_weights;
-    double *layers, *by_row, *by_column;
+    const nf_sums *sums;
     int n_parameters;
     const int *at;
     const double *layer, *of_row, *of_column;
@@ -378,7 +410,6 @@ int nf_array_end(void *self, const nf_tile *tile);
  * Nothing of the size of the matrix is kept: each tile leaves its part in a slot, and the parts are added in tile
  * order, so that the bits do not depend on threads.  plane: which output. */
 enum { NF_PANEL = 8 };
-typedef struct nf_queue nf_queue;
 typedef struct {
     int plane, width, n_panels;
     const double *v;
@@ -390,19 +421,6 @@ int nf_vectors_begin(void *self, const nf_tile *tile);
 int nf_vectors_put(void *self, const nf_tile *tile, int first, int last);
 int nf_vectors_end(void *self, const nf_tile *tile);
 size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* for the part of one tile */
-
-/* ---- tiles in order --------------------------------------------------------------------------------------- */
-
-/* Slots for partial results of tiles, passed on in tile order from number `first`, in whatever order the tiles are
- * finished.  NULL: no memory. */
-nf_queue *nf_queue_new(int n_threads, int64_t first, size_t slot_bytes);
-void nf_queue_free(nf_queue *queue);
-/* The slot of this tile, zeroed; waits until it is free.  NULL: the run was stopped meanwhile. */
-void *nf_queue_enter(nf_queue *queue, const nf_tile *tile);
-void *nf_queue_slot(const nf_queue *queue, const nf_tile *tile); /* the same, after nf_queue_enter */
-/* This tile is done: take(self, tile, slot) for all finished tiles that are next in order, one after the other. */
-void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
-                    void (*take)(void *self, const nf_tile *tile, const void *slot), void *self);
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 

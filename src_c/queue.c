@@ -90,3 +90,9 @@ void nf_queue_leave(nf_queue *queue, const nf_tile *tile,
         atomic_flag_clear(&queue->taking);
     }
 }
+
+void nf_add(double *restrict to, const double *restrict from, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++)
+        to[k] += from[k];
+}

@@ -482,10 +482,10 @@ static void along(nf_dtype dtype, const nf_program *program, const side *s, int 
     free(q), free(numbers);
 }
 
-static void go_back(const nf_grid *grid, nf_gradient *map, int threads)
+static void go_back(const nf_grid *grid, nf_gradient *map, nf_sink sink, int threads)
 {
     const nf_map back = {nf_limit_open, nf_gradient_rows, map, 1u << NF_NNGP, 0, nf_gradient_bytes(map->limit.program)};
-    const nf_status status = nf_run(grid, back, (nf_sink){0}, 0, nf_grid_tiles(grid), NULL, threads);
+    const nf_status status = nf_run(grid, back, sink, 0, nf_grid_tiles(grid), NULL, threads);
     check(status == NF_OK, "status", "gradient", grid->n, grid->m, threads);
 }
 
@@ -496,8 +496,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     const nf_program program = make_program(code, dual, DIMENSION);
     side x = make_side(dtype, &program, n, DIMENSION, 1, 1), other = {0};
     side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
-    const int64_t size = n * y->n, tiles_n = padded(n) / NF_LANES, tiles_m = padded(y->n) / NF_LANES;
-    const int64_t sizes[3] = {tiles_n * tiles_m * DEPTH * 4, tiles_m * DEPTH * n, tiles_n * DEPTH * y->n};
+    const int64_t size = n * y->n, sizes[3] = {DEPTH * NF_SUMS_HEAD, DEPTH * n, DEPTH * y->n};
     double *of_row = array(N_PARAMETERS * DEPTH * n), *of_column = array(N_PARAMETERS * DEPTH * y->n);
     double *last = array(N_PARAMETERS * n), *unused = array(N_PARAMETERS * y->n), layer[N_PARAMETERS][4] = {{0}};
     void *matrices = array(N_PARAMETERS * size), *weights = random_array(dtype, size, 7);
@@ -521,7 +520,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
                        .of_column = of_column,
                        .matrices = matrices};
     const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
-    go_back(&grid, &map, 2);
+    go_back(&grid, &map, (nf_sink){0}, 2);
 
     const long double h = 1e-5L;
     long double error = 0, scale = 1, total[N_PARAMETERS] = {0}, size_of[N_PARAMETERS] = {0};
@@ -559,19 +558,22 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     for (int t = 0; t < 2; t++) {
         for (int k = 0; k < 3; k++)
             sums[t][k] = array(sizes[k]);
-        map.layers = sums[t][0], map.by_row = sums[t][1], map.by_column = sums[t][2];
-        go_back(&grid, &map, t ? 3 : 1);
+        nf_sums sink = {&program, sums[t][0], sums[t][1], sums[t][2], NULL};
+        sink.queue = nf_queue_new(t ? 3 : 1, 0, nf_sums_bytes(&sink, &grid));
+        map.sums = &sink;
+        go_back(&grid, &map, (nf_sink){nf_sums_begin, NULL, nf_sums_end, &sink}, t ? 3 : 1);
+        nf_queue_free(sink.queue);
     }
     for (int k = 0; k < 3; k++)
         check(!memcmp(sums[0][k], sums[1][k], (size_t)sizes[k] * sizeof(double)), "bits", "gradient", n, m, 3);
     for (int p = 0; p < N_PARAMETERS; p++) {
         long double sum = 0;
         for (int64_t k = 0; k < sizes[0]; k++)
-            sum += k / 4 % DEPTH == at[p] ? layer[p][k % 4] * sums[0][0][k] : 0;
+            sum += k / 4 == at[p] ? layer[p][k % 4] * sums[0][0][k] : 0;
         for (int64_t k = 0; k < sizes[1]; k++)
-            sum += sums[0][1][k] * of_row[p * DEPTH * n + k % (DEPTH * n)];
+            sum += sums[0][1][k] * of_row[p * DEPTH * n + k];
         for (int64_t k = 0; k < sizes[2]; k++)
-            sum += sums[0][2][k] * of_column[p * DEPTH * y->n + k % (DEPTH * y->n)];
+            sum += sums[0][2][k] * of_column[p * DEPTH * y->n + k];
         for (int64_t i = 0; !m && i < n; i++)
             sum += get(dtype, weights, i * n + i) * last[p * n + i];
         check(fabsl(sum - total[p]) <= (dtype == NF_FLOAT32 ? 1e-3L : 1e-7L) * (size_of[p] + 1e-9L), "sum",

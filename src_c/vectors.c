@@ -36,12 +36,6 @@ int nf_vectors_put(void *self, const nf_tile *tile, int first, int last)
     return 0;
 }
 
-static void add(double *restrict to, const double *restrict from, int64_t n)
-{
-    for (int64_t k = 0; k < n; k++)
-        to[k] += from[k];
-}
-
 static void take(void *self, const nf_tile *tile, const void *slot)
 {
     const nf_vectors *sink = self;
@@ -50,9 +44,9 @@ static void take(void *self, const nf_tile *tile, const void *slot)
     for (int p = 0; p < sink->n_panels; p++) {
         double *sum = sink->sum + p * grid->n * width;
         const double *part = (const double *)slot + 2 * p * size;
-        add(sum + tile->i0 * width, part, tile->ni * width);
+        nf_add(sum + tile->i0 * width, part, tile->ni * width);
         if (grid->symmetric && tile->i0 != tile->j0)
-            add(sum + tile->j0 * width, part + size, tile->nj * width);
+            nf_add(sum + tile->j0 * width, part + size, tile->nj * width);
     }
 }
 

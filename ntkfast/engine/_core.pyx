@@ -95,14 +95,20 @@ cdef extern from "ntkfast.h" nogil:
         nf_side rows, columns
         nf_blas blas
         const void *diagonal[3]
+    ctypedef struct nf_queue:
+        pass
+    ctypedef struct nf_sums:
+        const nf_program *program
+        double *layers
+        double *by_row
+        double *by_column
+        nf_queue *queue
     ctypedef struct nf_gradient:
         nf_limit limit
         int output
         const void *weights
         int64_t ld_weights
-        double *layers
-        double *by_row
-        double *by_column
+        const nf_sums *sums
         int n_parameters
         const int *at
         const double *layer
@@ -122,8 +128,6 @@ cdef extern from "ntkfast.h" nogil:
         void *base[3]
         int64_t row_stride[3]
         int64_t column_stride[3]
-    ctypedef struct nf_queue:
-        pass
     ctypedef struct nf_vectors:
         int plane, width, n_panels
         const double *v
@@ -143,6 +147,9 @@ cdef extern from "ntkfast.h" nogil:
     void nf_rates(const nf_program *, int64_t, const double *, long double *, int)
     size_t nf_gradient_bytes(const nf_program *)
     void nf_gradient_rows(const void *, nf_tile *, int, int)
+    int nf_sums_begin(void *, const nf_tile *)
+    int nf_sums_end(void *, const nf_tile *)
+    size_t nf_sums_bytes(const nf_sums *, const nf_grid *)
     int nf_tangent_open(const void *, nf_tile *, int)
     void nf_tangent_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
@@ -553,14 +560,13 @@ cdef set_limit(nf_limit *limit, Program program, x, x_table, y, y_table):
 
 
 cdef class GradientMap(Map):
-    """Derivatives of one output; they go to arrays of this map, and nothing goes to a sink.
+    """Derivatives of one output.
 
-    Derivatives of Σ_ij weights[i, j] output[i, j], without the diagonal of a symmetric matrix (`weighted`), or of every
-    entry with respect to every parameter (`matrices`).
+    Derivatives of Σ_ij weights[i, j] output[i, j], without the diagonal of a symmetric matrix (`weighted`, for a
+    GradientSink), or of every entry with respect to every parameter, written into an array (`matrices`).
     """
 
     cdef nf_gradient gradient
-    cdef object layers, by_row, by_column
 
     def __init__(self, Program program, x, x_table, y, y_table, str output):
         set_limit(&self.gradient.limit, program, x, x_table, y, y_table)
@@ -570,24 +576,12 @@ cdef class GradientMap(Map):
         self.c.planes = 1 << NF_NNGP
         self.c.work_bytes = nf_gradient_bytes(&program.program)
 
-    def weighted(self, Grid grid, weights):
-        """weights (n, m): of the dtype of the grid, rows contiguous."""
-        n, m = grid.shape
-        length = self.gradient.limit.program.n
-        rows, columns = -(-n // grid.tile), -(-m // grid.tile)
-        self.layers = np.zeros((rows, columns, length, 4))
-        self.by_row, self.by_column = np.zeros((columns, length, n)), np.zeros((rows, length, m))
+    def weighted(self, weights, GradientSink sink):
+        """weights (n, m): of the dtype of the grid, rows contiguous.  sink: the one that this map is run with."""
         self.gradient.weights, self.gradient.ld_weights = address(weights), weights.strides[0] // weights.itemsize
-        self.gradient.layers = <double *>address(self.layers)
-        self.gradient.by_row, self.gradient.by_column = <double *>address(self.by_row), <double *>address(self.by_column)
-        self.keep.append(weights)
+        self.gradient.sums = &sink.sums
+        self.keep += [weights, sink]
         return self
-
-    def sums(self):
-        """For `weighted`: the derivatives with respect to the four numbers of each layer (instructions, 4), and to log q
-        of the points of x (instructions, n) and of y (instructions, m) before each instruction.
-        """
-        return np.sum(self.layers, axis=(0, 1)), np.sum(self.by_row, axis=0), np.sum(self.by_column, axis=0)
 
     def matrices(self, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
                  const double[:, :, ::1] of_column, out):
@@ -706,6 +700,36 @@ cdef class VectorSink(Sink):
 
     def result(self):
         return self.sum.swapaxes(0, 1).reshape(self.sum.shape[1], -1)[:, : self.n_vectors]
+
+
+cdef class GradientSink(Sink):
+    """Adds up the derivatives of a GradientMap that is `weighted`.
+
+    `layers` (instructions, 4): with respect to the four numbers of each layer.  `by_row` (instructions, n), `by_column`
+    (instructions, m): to log q of the points of x and of y before each instruction.
+    """
+
+    cdef nf_sums sums
+    cdef readonly object layers, by_row, by_column
+
+    def __init__(self, Program program):
+        self.sums.program, self.keep = &program.program, program
+        self.c.begin, self.c.end, self.c.self = nf_sums_begin, nf_sums_end, &self.sums
+
+    cdef open(self, Grid grid, int64_t first, int n_threads):
+        n, m = grid.shape
+        length = self.sums.program.n
+        self.layers, self.by_row, self.by_column = np.zeros((length, 4)), np.zeros((length, n)), np.zeros((length, m))
+        self.sums.layers = <double *>address(self.layers, True)
+        self.sums.by_row = <double *>address(self.by_row, True)
+        self.sums.by_column = <double *>address(self.by_column, True)
+        self.sums.queue = nf_queue_new(n_threads, first, nf_sums_bytes(&self.sums, &grid.c))
+        if self.sums.queue == NULL:
+            raise MemoryError("no memory for the sums of the tiles")
+
+    cdef close(self):
+        nf_queue_free(self.sums.queue)
+        self.sums.queue = NULL
 
 
 def run(Map map, Sink sink, Grid grid, int64_t first, int64_t last, int n_threads, progress):

@@ -319,9 +319,10 @@ class Problem:
         def run(ready):
             self._require_fitting(ready.sides, (kernel,))
             grid = self.grid(1, gradient.FLOPS_PER_LAYER)
-            derivatives = _core.GradientMap(*ready.arguments, kernel).weighted(grid, weights)
-            _core.run(derivatives, _core.Sink(), grid, 0, grid.tiles, self.n_threads, report)
-            return ready.program, *derivatives.sums()
+            sink = _core.GradientSink(ready.program)
+            derivatives = _core.GradientMap(*ready.arguments, kernel).weighted(weights, sink)
+            _core.run(derivatives, sink, grid, 0, grid.tiles, self.n_threads, report)
+            return ready.program, sink.layers, sink.by_row, sink.by_column
 
         with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {kernel}") as report:
             program, layers, *by_points = self._with_derivatives()._until_complete(run)

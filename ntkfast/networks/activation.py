@@ -80,7 +80,8 @@ class Activation(Layer):
         name : str, optional
             Default: the function's own.
         derivative : callable, optional
-            φ', checked against φ. Default: computed from φ.
+            φ', checked against φ. Limit kernels compute it from φ where it is not given; the gradients of networks of
+            finite width need it.
         kinks : sequence of float, optional
             Where φ, φ' or a higher derivative jumps. Kinks that are not given are searched for.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import disjoint_base
 
-Array = NDArray[np.floating[Any]]
+_Array = NDArray[np.floating[Any]]
 
 LANES: int
 OUTPUTS: tuple[str, str, str]
@@ -76,6 +76,7 @@ def dual(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def rates(program: Program, squared_norms: NDArray[np.float64], n_threads: int) -> NDArray[np.longdouble]: ...
 
+@disjoint_base
 class Grid:
     dtype: np.dtype[Any]
     def __init__(self, n: int, m: int, tile: int, symmetric: bool, dtype: DTypeLike) -> None: ...
@@ -88,44 +89,54 @@ class Grid:
     @property
     def symmetric(self) -> bool: ...
 
+@disjoint_base
 class Map: ...
 
+@disjoint_base
 class LimitMap(Map):
     def __init__(
         self,
         program: Program,
-        x: Array,
-        x_table: Array,
-        y: Array,
-        y_table: Array,
-        diagonals: Array | None,
+        x: _Array,
+        x_table: _Array,
+        y: _Array,
+        y_table: _Array,
+        diagonals: _Array | None,
         get: Sequence[str],
     ) -> None: ...
 
+@disjoint_base
 class GradientMap(Map):
-    def __init__(self, program: Program, x: Array, x_table: Array, y: Array, y_table: Array, output: str) -> None: ...
-    def weighted(self, weights: Array, sink: GradientSink) -> GradientMap: ...
+    def __init__(
+        self, program: Program, x: _Array, x_table: _Array, y: _Array, y_table: _Array, output: str
+    ) -> None: ...
+    def weighted(self, weights: _Array, sink: GradientSink) -> GradientMap: ...
     def matrices(
-        self, at: NDArray[np.intc], layer: Array, of_row: Array, of_column: Array, out: Array
+        self, at: NDArray[np.intc], layer: _Array, of_row: _Array, of_column: _Array, out: _Array
     ) -> GradientMap: ...
 
+@disjoint_base
 class TangentMap(Map):
     def __init__(
         self,
-        terms: Sequence[tuple[Array | None, Array | None, Array | None, Array | None, float, float]],
+        terms: Sequence[tuple[_Array | None, _Array | None, _Array | None, _Array | None, float, float]],
         single: bool,
     ) -> None: ...
 
+@disjoint_base
 class Sink: ...
 
+@disjoint_base
 class ArraySink(Sink):
-    def __init__(self, outs: Sequence[Array | None]) -> None: ...
+    def __init__(self, outs: Sequence[_Array | None]) -> None: ...
 
+@disjoint_base
 class VectorSink(Sink):
     n_vectors: int
-    def __init__(self, output: str, n: int, v: Array) -> None: ...
-    def result(self) -> Array: ...
+    def __init__(self, output: str, n: int, v: _Array) -> None: ...
+    def result(self) -> _Array: ...
 
+@disjoint_base
 class GradientSink(Sink):
     layers: NDArray[np.float64]
     by_row: NDArray[np.float64]

@@ -380,7 +380,7 @@ typedef struct {
     double weight, bias;
 } nf_term;
 
-/* plane 0 = the sum of the terms, MATH.md section 5:  sum_l (weight_l alpha.alpha' + bias_l) (B . B') */
+/* plane 0 = the sum of the terms (section 4 of the paper):  sum_l (weight_l alpha.alpha' + bias_l) (B . B') */
 typedef struct {
     int n_terms;
     const nf_term *terms;

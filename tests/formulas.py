@@ -113,7 +113,7 @@ PHI = {
 
 
 # ---- duals ---------------------------------------------------------------------------------------------------
-# E[φ(u)φ(v)] and E[φ'(u)φ'(v)] for variances q1, q2 and covariance c (MATH section 4), in the arithmetic m.
+# E[φ(u)φ(v)] and E[φ'(u)φ'(v)] for variances q1, q2 and covariance c, in the arithmetic m.
 
 
 def dual(activation, q1, q2, c, m=DIGITS):

@@ -109,7 +109,7 @@ def cusp_bound(net, n_inputs, u):
 
 
 def exact_enough(name):
-    """Working digits: erf adds 1+2q to q² up to 1e600, as in D of MATH section 4, which takes more than 300."""
+    """Working digits: erf adds 1+2q to q² up to 1e600, as in D of the closed form of gelu, which takes more than 300."""
     return reference.mp.workdps(350 if "erf" in name else 50)
 
 
@@ -294,7 +294,7 @@ def test_the_table_of_measured_errors(name):
 
 
 def random_network_kernels(net, X, width, rng):
-    """Σ̂ from the last hidden layer and Θ̂ layer by layer (MATH section 5) of one network with one output."""
+    """Σ̂ from the last hidden layer and Θ̂ layer by layer of one network with one output."""
     steps, hidden, slopes = [], X.T, None  # a step: slopes at the layer's inputs, layer, its inputs, its matrix
     for layer in net.layers:
         if isinstance(layer, nf.Activation):

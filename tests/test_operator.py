@@ -59,6 +59,15 @@ def test_of_any_network(name):
     check_product(nf.KernelOperator(NETWORKS[name], X) @ V, nf.ntk(NETWORKS[name], X), V)
 
 
+def test_a_run_that_is_repeated_counts_once():
+    """Near |ρ| = 1 the tables of φ are filled when a pair is met, and the run is made again."""
+    phi = nf.Activation.from_function(lambda x: np.tanh(3 * x) + x, name="new")
+    net, X, V = nf.MLP(3, phi, 1.5, 0.1), points(40, 3), points(80, 2, seed=1)
+    X = np.vstack([X, X * (1 + 1e-6)])
+    product = nf.KernelOperator(net, X) @ V
+    check_product(product, nf.ntk(net, X), V)
+
+
 def test_bits_do_not_depend_on_threads():
     X, V = points(900, dtype=np.float32), points(900, 9, seed=1)
     one = nf.KernelOperator(NET, X, n_threads=1)

@@ -109,7 +109,7 @@ def cusp_bound(net, n_inputs, u):
 
 
 def exact_enough(name):
-    """Working digits: erf adds 1+2q to q² up to 1e600, as in D of the closed form of gelu, which takes more than 300."""
+    """Working digits: erf adds 1+2q to q² up to 1e600, as in the closed form of gelu, which takes more than 300."""
     return reference.mp.workdps(350 if "erf" in name else 50)
 
 

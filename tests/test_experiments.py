@@ -102,7 +102,7 @@ assert [name for name in sys.modules if name.startswith("ntkfast.experiments.")]
 assert nf.experiments.fig1.run is sys.modules["ntkfast.experiments.fig1"].run
 assert "ntkfast.experiments.fig2" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fig9'"):
         nf.experiments.fig9  # noqa: B018
 

@@ -50,7 +50,7 @@ def module_name(path):
 
 def is_module(name):
     path = PACKAGE.joinpath(*name.split(".")[1:])
-    return path.is_dir() or path.with_suffix(".py").exists() or path.with_suffix(".pyx").exists()
+    return path.is_dir() or path.with_suffix(".py").exists() or path.with_suffix(".pyi").exists()
 
 
 def imported(path):

@@ -58,7 +58,7 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     largest = largest_eigenvalue(K)
     if largest <= 0:
         raise ValueError(
-            f"K_xx: expected a positive semi-definite matrix, its largest eigenvalue is {largest:.3g}: "
+            f"K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is {largest:.3g}: "
             "no learning rate converges"
         )
     return 2 * shape[0] / largest

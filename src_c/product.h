@@ -58,32 +58,38 @@ static void NF_(product_of_one)(const NF_T *rows, int64_t ld, int ni, int nj, co
 static void NF_(product_of_panel)(const NF_T *rows, int64_t ld, int ni, int nj, const double *v, double *row_sums,
                                   const double *u, double *column_sums)
 {
-    enum { ROWS = 4, W = NF_PANEL };
+    enum { ROWS = 4, W = NF_PANEL, COLUMNS = 256 };
+    double k[ROWS][COLUMNS]; /* converted once for both loops, a vector at a time */
     for (int i = 0; i < ni; i += ROWS) {
-        const NF_T *k[ROWS];
         double sum[ROWS][W] = {{0}}, factor[ROWS][W] = {{0}};
-        for (int r = 0; r < ROWS; r++) {
-            k[r] = rows + (int64_t)(i + r < ni ? i + r : ni - 1) * ld;
-            for (int w = 0; u && i + r < ni && w < W; w++)
-                factor[r][w] = u[(i + r) * W + w];
-        }
-        for (int j = 0; j < nj; j++) {
-            const double a = (double)k[0][j], b = (double)k[1][j], c = (double)k[2][j], d = (double)k[3][j];
-            const double *restrict right = v + (int64_t)j * W;
-            NF_SIMD
-            for (int w = 0; w < W; w++) {
-                sum[0][w] += a * right[w];
-                sum[1][w] += b * right[w];
-                sum[2][w] += c * right[w];
-                sum[3][w] += d * right[w];
-            }
-        }
-        for (int j = 0; u && j < nj; j++) {
-            const double a = (double)k[0][j], b = (double)k[1][j], c = (double)k[2][j], d = (double)k[3][j];
-            double *restrict down = column_sums + (int64_t)j * W;
-            NF_SIMD
+        for (int r = 0; u && r < ROWS && i + r < ni; r++)
             for (int w = 0; w < W; w++)
-                down[w] += a * factor[0][w] + b * factor[1][w] + (c * factor[2][w] + d * factor[3][w]);
+                factor[r][w] = u[(i + r) * W + w];
+        for (int j0 = 0; j0 < nj; j0 += COLUMNS) {
+            const int n = nj - j0 < COLUMNS ? nj - j0 : COLUMNS;
+            for (int r = 0; r < ROWS; r++) {
+                const NF_T *from = rows + (int64_t)(i + r < ni ? i + r : ni - 1) * ld + j0;
+                NF_SIMD
+                for (int j = 0; j < n; j++)
+                    k[r][j] = (double)from[j];
+            }
+            for (int j = 0; j < n; j++) {
+                const double *restrict right = v + (int64_t)(j0 + j) * W;
+                NF_SIMD
+                for (int w = 0; w < W; w++) {
+                    sum[0][w] += k[0][j] * right[w];
+                    sum[1][w] += k[1][j] * right[w];
+                    sum[2][w] += k[2][j] * right[w];
+                    sum[3][w] += k[3][j] * right[w];
+                }
+            }
+            for (int j = 0; u && j < n; j++) {
+                double *restrict down = column_sums + (int64_t)(j0 + j) * W;
+                NF_SIMD
+                for (int w = 0; w < W; w++)
+                    down[w] += k[0][j] * factor[0][w] + k[1][j] * factor[1][w] +
+                               (k[2][j] * factor[2][w] + k[3][j] * factor[3][w]);
+            }
         }
         for (int r = 0; r < ROWS && i + r < ni; r++)
             for (int w = 0; w < W; w++)

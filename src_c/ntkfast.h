@@ -192,7 +192,7 @@ void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, 
 /* The outputs a pair has; a plane is one rectangle of one of them. */
 enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
 
-enum { NF_SCRATCH = 2 };
+enum { NF_SCRATCH = 2 }; /* scratch planes of a tile at most */
 
 /* The matrix and its division into tiles.  symmetric: n == m and only tiles on and above the diagonal are computed.
  * The division depends only on the problem, never on threads, so that results do not depend on threads either. */

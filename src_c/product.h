@@ -3,7 +3,7 @@
  * v: [nj][width], u: [ni][width] or NULL;  row_sums[i] += sum_j k_ij v_j,  column_sums[j] += sum_i k_ij u_i
  */
 
-/* One vector: NF_WAYS columns at a time. */
+/* One vector: WAYS columns at a time. */
 static void NF_(product_of_one)(const NF_T *rows, int64_t ld, int ni, int nj, const double *v, double *row_sums,
                                 const double *u, double *column_sums)
 {

@@ -505,27 +505,13 @@ cdef class Grid:
     """
 
     cdef nf_grid c
-    cdef readonly object dtype
 
     def __init__(self, int64_t n, int64_t m, int tile, bint symmetric, dtype):
-        self.dtype = np.dtype(dtype)
-        self.c = nf_grid(n, m, tile, symmetric, NF_FLOAT32 if self.dtype.itemsize == 4 else NF_FLOAT64)
+        self.c = nf_grid(n, m, tile, symmetric, NF_FLOAT32 if np.dtype(dtype).itemsize == 4 else NF_FLOAT64)
 
     @property
     def tiles(self):
         return nf_grid_tiles(&self.c)
-
-    @property
-    def shape(self):
-        return self.c.n, self.c.m
-
-    @property
-    def tile(self):
-        return self.c.tile
-
-    @property
-    def symmetric(self):
-        return bool(self.c.symmetric)
 
 
 cdef class Map:
@@ -672,7 +658,7 @@ cdef class VectorSink(Sink):
 
     cdef nf_vectors vectors
     cdef object v, sum
-    cdef readonly int n_vectors
+    cdef int n_vectors
 
     def __init__(self, str output, int64_t n, v):
         m, self.n_vectors = v.shape
@@ -717,9 +703,9 @@ cdef class GradientSink(Sink):
         self.c.begin, self.c.end, self.c.self = nf_sums_begin, nf_sums_end, &self.sums
 
     cdef open(self, Grid grid, int64_t first, int n_threads):
-        n, m = grid.shape
         length = self.sums.program.n
-        self.layers, self.by_row, self.by_column = np.zeros((length, 4)), np.zeros((length, n)), np.zeros((length, m))
+        self.layers = np.zeros((length, 4))
+        self.by_row, self.by_column = np.zeros((length, grid.c.n)), np.zeros((length, grid.c.m))
         self.sums.layers = <double *>address(self.layers, True)
         self.sums.by_row = <double *>address(self.by_row, True)
         self.sums.by_column = <double *>address(self.by_column, True)

@@ -135,7 +135,7 @@ class Family:
             return _polynomial(instruction.parameters)
         with self._lock:
             key = self._panel_number(low), self._panel_number(high), dtype, gradient
-            if key in self._data and instruction.is_series:
+            if key in self._data:  # of a Hermite series; the others are made again
                 return self._data[key]
             first, last, panels = self._resolved(low, high)
             reach, terms = self._reach_and_terms(panels, dtype, gradient)

@@ -84,32 +84,27 @@ def resolve(n_threads: int | None) -> int:
     return n_threads
 
 
-def blas_controller() -> ThreadpoolController:
-    """threadpoolctl's view of the BLAS libraries, including SciPy's, which may not have been loaded before."""
+def _controller() -> ThreadpoolController:
+    """threadpoolctl's view of the libraries, including SciPy's, which it finds only once they are loaded."""
     import scipy.linalg  # noqa: F401
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController  # takes a while to import
 
-    return ThreadpoolController().select(user_api="blas")
+    return ThreadpoolController()
+
+
+def blas_controller() -> ThreadpoolController:
+    """The BLAS libraries alone."""
+    return _controller().select(user_api="blas")
 
 
 def limited(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
     """Holds OpenMP and BLAS to this number of threads in the whole process, unless it is None."""
-    return _limited(n_threads, None)
+    return contextlib.nullcontext() if n_threads is None else _controller().limit(limits=n_threads)
 
 
 def limited_blas(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
     """Holds BLAS to this number of threads in the whole process, unless it is None."""
-    return _limited(n_threads, "blas")
-
-
-def _limited(n_threads: int | None, user_api: str | None) -> contextlib.AbstractContextManager[object]:
-    if n_threads is None:
-        return contextlib.nullcontext()
-    import scipy.linalg  # noqa: F401  threadpoolctl finds only the libraries that are loaded
-    from threadpoolctl import threadpool_limits  # takes a while to import
-
-    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, user_api)
-    return limits
+    return contextlib.nullcontext() if n_threads is None else blas_controller().limit(limits=n_threads)
 
 
 @contextlib.contextmanager

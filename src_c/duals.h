@@ -98,7 +98,7 @@ NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
 {
     const long double plus = in->param[0] + in->param[1], minus = in->param[0] - in->param[1];
     const NF_T even = (NF_T)(plus * plus / 4), odd = (NF_T)(minus * minus / (2 * NF_PI));
-    const NF_T row_std = row[NF_NEXT], *col_std = col + NF_NEXT;
+    const NF_T odd_row = odd * row[NF_NEXT], *col_std = col + NF_NEXT;
     NF_T r[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH];
     NF_LAYER
     NF_SIMD
@@ -109,10 +109,10 @@ NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
     NF_(angles)(r, square, cosine, angle, 0);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T rho = copysign(r[i], sigma[i]), slope = even + odd * copysign(angle[i], sigma[i]);
-        const NF_T std = row_std * col_std[i], inverse = cosine[i] > 0 ? 1 / cosine[i] : 0;
-        const NF_T value_part = NF_C(0.5) * odd * cosine[i] * std, slope_part = -NF_C(0.5) * odd * inverse * rho;
-        NF_SET(i, (odd * cosine[i] + rho * slope) * std, slope);
+        const NF_T slope = even + odd * copysign(angle[i], sigma[i]), value = odd_row * col_std[i] * cosine[i];
+        const NF_T inverse = cosine[i] > 0 ? 1 / cosine[i] : 0, rho = copysign(r[i], sigma[i]);
+        const NF_T value_part = NF_C(0.5) * value, slope_part = -NF_C(0.5) * odd * inverse * rho;
+        NF_SET(i, value + sigma[i] * slope, slope);
         NF_RATES(i, slope, odd * inverse * row[0] * col[i], value_part, value_part, slope_part, slope_part);
     }
 }

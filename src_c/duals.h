@@ -33,15 +33,30 @@ typedef struct {
 
 /* |rho|; its sign is that of sigma.  Rounding may push a correlation past 1, which later layers would amplify: it then
  * counts as 1, and so does one that equals 1 to within its four roundings, so that pairs that are exactly there are
- * treated as such.  Multiplied in this order nothing overflows, however small the variances are. */
+ * treated as such.  Here and below both points enter by products of their numbers, so that both orders of a pair give
+ * the same bits.
+ * NF_SQUARE: 1 - rho^2;  NF_APART: E[(u-v)^2].
+ * Pairwise (pair.c), the row's numbers come after what is known of the pair: 1 - |rho| and E[(u-v)^2]. */
+#ifdef NF_PAIRWISE
+#define NF_ABS_RHO(i) (1 - row[-1])
+#define NF_SQUARE(r) (row[-1] * (2 - row[-1]))
+#define NF_APART(i) (row[-2])
+#else
 #if NF_PRECISION == 80 /* the diagonal: a point has correlation 1 with itself, exactly */
 #define NF_ABS_RHO(i) ((NF_T)(row[0] > 0))
 #else
-#define NF_ABS_RHO(i) NF_(at_most_one)(fabs(sigma[i]) * row[0] * col[i])
+#define NF_ABS_RHO(i) NF_(at_most_one)(fabs(sigma[i]) * NF_(finite)(row[0] * col[i]))
+#endif
+#define NF_SQUARE(r) ((1 - (r)) * (1 + (r)))
+#define NF_APART(i) ((q1 - sigma[i]) + (q2[i] - sigma[i]))
 #endif
 static inline NF_T NF_(at_most_one)(NF_T r)
 {
     return r >= 1 - 2 * NF_EPSILON ? 1 : r;
+}
+static inline NF_T NF_(finite)(NF_T x) /* x >= 0 may overflow where sigma has underflowed to 0: their product is 0 */
+{
+    return x < NF_LARGE ? x : NF_LARGE;
 }
 
 /* The affine layer that every instruction ends with, and its application to lane i */
@@ -98,18 +113,18 @@ NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
 {
     const long double plus = in->param[0] + in->param[1], minus = in->param[0] - in->param[1];
     const NF_T even = (NF_T)(plus * plus / 4), odd = (NF_T)(minus * minus / (2 * NF_PI));
-    const NF_T odd_row = odd * row[NF_NEXT], *col_std = col + NF_NEXT;
+    const NF_T row_std = row[NF_NEXT], *col_std = col + NF_NEXT;
     NF_T r[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         r[i] = NF_ABS_RHO(i);
-        square[i] = (1 - r[i]) * (1 + r[i]);
+        square[i] = NF_SQUARE(r[i]);
     }
     NF_(angles)(r, square, cosine, angle, 0);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T slope = even + odd * copysign(angle[i], sigma[i]), value = odd_row * col_std[i] * cosine[i];
+        const NF_T slope = even + odd * copysign(angle[i], sigma[i]), value = odd * cosine[i] * (row_std * col_std[i]);
         const NF_T inverse = cosine[i] > 0 ? 1 / cosine[i] : 0, rho = copysign(r[i], sigma[i]);
         const NF_T value_part = NF_C(0.5) * value, slope_part = -NF_C(0.5) * odd * inverse * rho;
         NF_SET(i, value + sigma[i] * slope, slope);
@@ -117,37 +132,39 @@ NF_INLINE void NF_(piecewise_linear)(NF_ARGS)
     }
 }
 
-/* 1 - s^2 for s = rho e1 e2 and e^2 + g^2 = 1: a sum of positive terms, so that nothing cancels at large q */
-NF_INLINE NF_T NF_(one_minus_square)(NF_T r, NF_T e1, NF_T g1, NF_T e2, NF_T g2)
+/* 1 - s^2 for s = rho e, e = e1 e2, e1^2 + g1^2 = e2^2 + g2^2 = 1, g = g1 g2, sum = g1^2 + g2^2, square = 1 - rho^2.
+ * Nothing cancels at large q: 1 - e^2 is written as sum - g^2, which is at least sum/2.  The squares of g1 and g2 are
+ * numbers of the points: of products a b + c d, compilers round only one, and not the same one for both orders. */
+NF_INLINE NF_T NF_(one_minus_square)(NF_T square, NF_T e, NF_T g, NF_T sum)
 {
-    return g1 * g1 + e1 * e1 * (g2 * g2 + e2 * e2 * ((1 - r) * (1 + r))) + NF_TINY;
+    return (sum - g * g) + e * e * square + NF_TINY;
 }
 
 /* phi(x) = a erf(b x) + offset.  With g = 1/sqrt(1+2b^2 q), e = |b| sqrt(2q) g (so that e^2 + g^2 = 1), s = rho e1 e2:
  *     E[phi phi]   = 2 a^2/pi asin(s) + offset^2
- *     E[phi' phi'] = 4 a^2 b^2/pi g1 g2/k,   k^2 = 1-s^2 = g1^2 + e1^2 (g2^2 + e2^2 (1-rho^2))
+ *     E[phi' phi'] = 4 a^2 b^2/pi g1 g2/k,   k^2 = 1-s^2 = g1^2 + g2^2 - (g1 g2)^2 + (e1 e2)^2 (1-rho^2)
  * Williams (1997).  Rates, with K and K' for the two:
  *     q1 dK/dq1 = -e1^2 c K'/2,   q1 dK'/dq1 = -e1^2 K'/2 k^2,   dK'/dc = 4 b^4 (g1 g2)^2 c K'/k^2
- * numbers: 1/sqrt(q), e, g */
+ * numbers: 1/sqrt(q), e, g, g^2 */
 NF_INLINE void NF_(erf)(NF_ARGS)
 {
     const long double a = in->param[0], b = in->param[1], k = in->param[2];
     const NF_T scale = (NF_T)(2 * a * a / NF_PI), offset = (NF_T)(k * k), b4 = (NF_T)(4 * b * b * b * b);
-    const NF_T e1 = row[NF_NEXT], g1 = row[2 * NF_NEXT], slope_scale = (NF_T)(4 * a * a * b * b / NF_PI * g1);
-    const NF_T *e2 = col + NF_NEXT, *g2 = col + 2 * NF_NEXT;
+    const NF_T e1 = row[NF_NEXT], g1 = row[2 * NF_NEXT], slope_scale = (NF_T)(4 * a * a * b * b / NF_PI);
+    const NF_T *e2 = col + NF_NEXT, *g2 = col + 2 * NF_NEXT, g1_2 = row[3 * NF_NEXT], *g2_2 = col + 3 * NF_NEXT;
     NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T r = NF_ABS_RHO(i);
         sine[i] = r * (e1 * e2[i]);
-        square[i] = NF_(one_minus_square)(r, e1, g1, e2[i], g2[i]);
+        square[i] = NF_(one_minus_square)(NF_SQUARE(r), e1 * e2[i], g1 * g2[i], g1_2 + g2_2[i]);
     }
     NF_(angles)(sine, square, cosine, angle, 1);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T c = sigma[i], inverse = 1 / cosine[i], slope = slope_scale * g2[i] * inverse;
-        const NF_T g = g1 * g2[i] * inverse, half = -NF_C(0.5) * slope, half_inverse2 = half * inverse * inverse;
+        const NF_T c = sigma[i], inverse = 1 / cosine[i], g = g1 * g2[i] * inverse, slope = slope_scale * g;
+        const NF_T half = -NF_C(0.5) * slope, half_inverse2 = half * inverse * inverse;
         const NF_T e1_2 = e1 * e1, e2_2 = e2[i] * e2[i];
         NF_SET(i, scale * copysign(angle[i], c) + offset, slope);
         NF_RATES(i, slope, b4 * g * g * c * slope, e1_2 * half * c, e2_2 * half * c, e1_2 * half_inverse2,
@@ -158,30 +175,31 @@ NF_INLINE void NF_(erf)(NF_ARGS)
 /* phi(x) = x Phi(x), Phi the normal distribution function.  With e^2 = q/(1+q), g^2 = 1/(1+q), f = q/sqrt(1+q),
  * s = rho e1 e2, k^2 = 1-s^2 as in erf with 2b^2 = 1:
  *     E[phi phi]   = c/4 + (c asin(s) + g1 g2 s^2/k + f1 f2 k) / 2 pi
- *     E[phi' phi'] = 1/4 + (asin(s) + s/k W) / 2 pi,   W = g^2 (1 + 1/k^2) + g1^2 + e1^2 g2^2,   g = g1 g2
+ *     E[phi' phi'] = 1/4 + (asin(s) + s/k W) / 2 pi,   W = g1^2 + g2^2 + g^2/k^2,   g = g1 g2
  * Rates, all over 2 pi:
  *     q1 dK/dq1 = e1^2 (f2 g1 k + f1 f2 (1-rho^2)/2k - g s^2/k (1 + 1/2k^2))
  *     q1 dK'/dq1 = -e1^2 s/k (1/2 + W/2k^2 + g1^2 (1 + g2^2/k^4)),   dK'/dc = g/k (1 + W/k^2 + 2 g^2 s^2/k^4)
- * numbers: 1/sqrt(q), e, g, f */
+ * numbers: 1/sqrt(q), e, g, f, g^2 */
 NF_INLINE void NF_(gelu)(NF_ARGS)
 {
     const NF_T e1 = row[NF_NEXT], g1 = row[2 * NF_NEXT], f1 = row[3 * NF_NEXT], turn = (NF_T)(1 / (2 * NF_PI));
     const NF_T *e2 = col + NF_NEXT, *g2 = col + 2 * NF_NEXT, *f2 = col + 3 * NF_NEXT;
+    const NF_T g1_2 = row[4 * NF_NEXT], *g2_2 = col + 4 * NF_NEXT;
     NF_T sine[NF_WIDTH], square[NF_WIDTH], cosine[NF_WIDTH], angle[NF_WIDTH], rest[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T r = NF_ABS_RHO(i);
-        rest[i] = (1 - r) * (1 + r);
+        rest[i] = NF_SQUARE(r);
         sine[i] = r * (e1 * e2[i]);
-        square[i] = NF_(one_minus_square)(r, e1, g1, e2[i], g2[i]);
+        square[i] = NF_(one_minus_square)(NF_SQUARE(r), e1 * e2[i], g1 * g2[i], g1_2 + g2_2[i]);
     }
     NF_(angles)(sine, square, cosine, angle, 1);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T c = sigma[i], s = copysign(sine[i], c), a = copysign(angle[i], c), inverse = 1 / cosine[i];
         const NF_T g = g1 * g2[i], f = f1 * f2[i], inverse2 = inverse * inverse, u = g * inverse, u2 = u * u * inverse2;
-        const NF_T W = g * g * (1 + inverse2) + g1 * g1 + e1 * e1 * (g2[i] * g2[i]);
+        const NF_T W = (g1_2 + g2_2[i]) + g * g * inverse2;
         const NF_T value = NF_C(0.25) * c + turn * (c * a + g * s * s * inverse + f * cosine[i]);
         const NF_T slope = NF_C(0.25) + turn * (a + s * inverse * W);
         const NF_T common = NF_C(0.5) * f * rest[i] * inverse - s * s * u * (1 + NF_C(0.5) * inverse2);
@@ -209,7 +227,7 @@ NF_INLINE void NF_(two_exponentials)(NF_T k, NF_T even, NF_T odd, NF_ARGS)
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
-        minus[i] = NF_(exponential_of)(half * ((q1 - sigma[i]) + (q2[i] - sigma[i])));
+        minus[i] = NF_(exponential_of)(half * NF_APART(i));
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
         plus[i] = NF_(exponential_of)(half * ((q1 + sigma[i]) + (q2[i] + sigma[i])));
@@ -259,19 +277,20 @@ NF_INLINE void NF_(exponential)(NF_ARGS)
 /* phi(x) = a exp(b x^2), b < 0.  With e^2 = -2bq/(1-2bq), g^2 = 1/(1-2bq), s = rho e1 e2, k^2 = 1-s^2 as in erf:
  *     E[phi phi] = a^2 g1 g2/k,   E[phi' phi'] = 2|b| a^2 s (g1 g2)^2/k^3
  *     q1 dK/dq1 = -e1^2 K/2 k^2,   q1 dK'/dq1 = -3 e1^2 K'/2 k^2,   dK'/dc = 4 b^2 (g1 g2)^2 K/k^2 (1 + 3 s^2/k^2)
- * numbers: 1/sqrt(q), e, g */
+ * numbers: 1/sqrt(q), e, g, g^2 */
 NF_INLINE void NF_(gaussian)(NF_ARGS)
 {
     const long double a = in->param[0], b = in->param[1];
     const NF_T scale = (NF_T)(a * a), twice = (NF_T)(2 * fabsl(b));
     const NF_T e1 = row[NF_NEXT], g1 = row[2 * NF_NEXT], *e2 = col + NF_NEXT, *g2 = col + 2 * NF_NEXT;
+    const NF_T g1_2 = row[3 * NF_NEXT], *g2_2 = col + 3 * NF_NEXT;
     NF_T sine[NF_WIDTH], inverse[NF_WIDTH];
     NF_LAYER
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T r = NF_ABS_RHO(i);
         sine[i] = r * (e1 * e2[i]);
-        inverse[i] = 1 / NF_(one_minus_square)(r, e1, g1, e2[i], g2[i]);
+        inverse[i] = 1 / NF_(one_minus_square)(NF_SQUARE(r), e1 * e2[i], g1 * g2[i], g1_2 + g2_2[i]);
     }
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
@@ -326,7 +345,7 @@ NF_INLINE void NF_(arc_cosine_of)(const int n, NF_ARGS)
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         r[i] = NF_ABS_RHO(i);
-        square[i] = (1 - r[i]) * (1 + r[i]);
+        square[i] = NF_SQUARE(r[i]);
     }
     NF_(angles)(r, square, cosine, angle, 0);
     NF_SIMD
@@ -376,7 +395,7 @@ NF_INLINE void NF_(layer_norm)(NF_ARGS)
  * nothing else. */
 NF_INLINE void NF_(dropout)(NF_ARGS)
 {
-    const NF_T scale = NF_PRECISION == 80 ? (NF_T)in->param[0] : 1;
+    const NF_T scale = NF_DIAGONAL ? (NF_T)in->param[0] : 1;
     (void)row, (void)col;
     NF_LAYER
     NF_SIMD
@@ -386,7 +405,7 @@ NF_INLINE void NF_(dropout)(NF_ARGS)
     }
 }
 
-#if NF_PRECISION == 80
+#if NF_PRECISION == 80 && !defined(NF_PAIRWISE)
 
 static void piecewise_linear_point(const nf_instr *in, long double q, int rows, long double *number)
 {
@@ -400,6 +419,7 @@ static void erf_point(const nf_instr *in, long double q, int rows, long double *
     const long double b = in->param[1];
     number[2] = 1 / sqrtl(1 + 2 * b * b * q);
     number[1] = fabsl(b) * sqrtl(2 * q) * number[2];
+    number[3] = number[2] * number[2];
 }
 
 static void gelu_point(const nf_instr *in, long double q, int rows, long double *number)
@@ -408,6 +428,7 @@ static void gelu_point(const nf_instr *in, long double q, int rows, long double 
     number[2] = 1 / sqrtl(1 + q);
     number[1] = sqrtl(q) * number[2];
     number[3] = q * number[2];
+    number[4] = number[2] * number[2];
 }
 
 static void sine_point(const nf_instr *in, long double q, int rows, long double *number)
@@ -432,6 +453,7 @@ static void gaussian_point(const nf_instr *in, long double q, int rows, long dou
     const long double b2 = -2 * in->param[1];
     number[2] = 1 / sqrtl(1 + b2 * q);
     number[1] = sqrtl(b2 * q) * number[2];
+    number[3] = number[2] * number[2];
 }
 
 static void arc_cosine_point(const nf_instr *in, long double q, int rows, long double *number)

@@ -17,6 +17,7 @@
 #endif
 #define NF_WIDTH NF_LANES
 #define NF_NEXT NF_LANES
+#define NF_DIAGONAL 0
 #if defined(__AVX512F__)
 #define NF_VECTOR_BYTES 64
 #elif defined(__AVX2__)
@@ -31,6 +32,7 @@
 #define NF_(name) name##_f32
 #define NF_PRECISION 32
 #define NF_TINY FLT_MIN
+#define NF_LARGE FLT_MAX
 #define NF_EPSILON FLT_EPSILON
 #include "vecmath.h"
 #include "duals.h"
@@ -50,6 +52,8 @@
 #undef NF_PAIR
 #undef NF_ARGS
 #undef NF_ABS_RHO
+#undef NF_SQUARE
+#undef NF_APART
 #undef NF_LAYER
 #undef NF_ADVANCE
 #undef NF_SET
@@ -57,12 +61,14 @@
 #undef NF_EIGEN_RATES
 #undef NF_PRECISION
 #undef NF_TINY
+#undef NF_LARGE
 #undef NF_EPSILON
 
 #define NF_T double
 #define NF_(name) name##_f64
 #define NF_PRECISION 64
 #define NF_TINY DBL_MIN
+#define NF_LARGE DBL_MAX
 #define NF_EPSILON DBL_EPSILON
 #include "vecmath.h"
 #include "duals.h"

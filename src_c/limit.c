@@ -27,6 +27,26 @@ int nf_limit_open(const void *self, nf_tile *tile, int step)
     return rest > NF_FEATURES;
 }
 
+void nf_limit_pair(const nf_limit *map, const nf_tile *tile, int i, int j)
+{
+    const nf_dtype dtype = tile->grid->dtype;
+    const int64_t size = dtype == NF_FLOAT32 ? 4 : 8, row = tile->i0 + i, column = tile->j0 + j;
+    const char *x = (const char *)map->rows.points.x + row * map->rows.points.ld * size;
+    const char *y = (const char *)map->columns.points.x + column * map->columns.points.ld * size;
+    long double out[NF_PLANES] = {0};
+    nf_pair pair;
+    nf_pair_start(dtype, x, y, map->d, map->rows.norms[row], map->columns.norms[column], &pair);
+    nf_pair_run(map->program, &pair, out, NULL);
+    for (int p = 0; p < NF_PLANES; p++) {
+        if (!tile->plane[p])
+            continue;
+        if (dtype == NF_FLOAT32)
+            ((float *)tile->plane[p])[(int64_t)i * tile->ld + j] = (float)out[p];
+        else
+            ((double *)tile->plane[p])[(int64_t)i * tile->ld + j] = (double)out[p];
+    }
+}
+
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_limit *map = self;

@@ -178,7 +178,8 @@ static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, doub
  *     q1 dK/dq1 = q1/2 sum_i c_i p(t_i) E[phi(v) | u = t_i],   dK'/dc = sum_i c_i p(t_i) sum_j c_j p(t_j | u = t_i)
  *     q1 dK'/dq1 = 1/2 sum_i c_i p(t_i) (t_i E[phi'(v) | u = t_i] - c sum_j c_j p(t_j | u = t_i))
  * p the densities of u, and of v given u.  rate: these three, in the order value, slope, dK'/dc. */
-static void kinks_rates(const nf_kinks *phi, double inverse1, double inverse2, double rho, double sine, double *rate)
+static inline void kinks_rates(const nf_kinks *phi, double inverse1, double inverse2, double rho, double sine,
+                               double *rate)
 {
     rate[0] = rate[1] = rate[2] = 0;
     if (!(inverse1 > 0 && inverse2 > 0))

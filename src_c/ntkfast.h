@@ -52,12 +52,12 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
     X(LAYER_NORM, layer_norm, layer_norm, 0, 1)                                                                        \
     X(PIECEWISE_LINEAR, piecewise_linear, piecewise_linear, 2, 2)                                                      \
     X(ARC_COSINE, arc_cosine, arc_cosine, 3, 2)                                                                        \
-    X(ERF, erf, erf, 3, 3)                                                                                             \
-    X(GELU, gelu, gelu, 0, 4)                                                                                          \
+    X(ERF, erf, erf, 3, 4)                                                                                             \
+    X(GELU, gelu, gelu, 0, 5)                                                                                          \
     X(SINE, sine, sine, 3, 2)                                                                                          \
     X(HYPERBOLIC, hyperbolic, hyperbolic, 3, 2)                                                                        \
     X(EXPONENTIAL, exponential, exponential, 2, 2)                                                                     \
-    X(GAUSSIAN, gaussian, gaussian, 2, 3)                                                                              \
+    X(GAUSSIAN, gaussian, gaussian, 2, 4)                                                                              \
     X(POLYNOMIAL, polynomial, series, 0, NF_VARIES)                                                                    \
     X(KINKS, kinks, series, 0, NF_VARIES)                                                                              \
     X(SERIES, series, series, 0, NF_VARIES)
@@ -182,6 +182,24 @@ void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, i
 enum { NF_RATES = 6 };
 void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads);
 
+/* For pair.c.  The numbers of a point of variance q; E[phi^2], E[phi'^2] and the derivative of the former with respect
+ * to log q. */
+void nf_numbers(const nf_instr *in, long double q, long double *number);
+void nf_point_dual(const nf_instr *in, long double q, long double *value, long double *slope, long double *rate);
+
+/* A pair of points to relative precision: its variances, their difference q1 - q2, sqrt(q1 q2) - |c| and the sign of
+ * the covariance c; and Theta. */
+typedef struct {
+    long double q[2], difference, gap, theta;
+    int sign;
+} nf_pair;
+
+/* x.y of two points with d features, and |x|^2, |y|^2 as computed by nf_norms. */
+void nf_pair_start(nf_dtype dtype, const void *x, const void *y, int d, double q1, double q2, nf_pair *pair);
+/* The program.  out[p]: output p.  trace: NULL, or [n + 1][2] for sqrt(q1 q2) and 1 - |rho| before each instruction
+ * and at the end. */
+void nf_pair_run(const nf_program *program, nf_pair *pair, long double *out, double *trace);
+
 /* One dual without its layer at n triples: value = E[phi(u)phi(v)] and slope = E[phi'(u)phi'(v)] for (u, v) Gaussian
  * of variances q1, q2 and covariance c.  The arithmetic is that of the tiles in double. */
 void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, const double *c, double *value,
@@ -304,22 +322,27 @@ void nf_mirror(nf_dtype dtype, void *plane, int64_t ld, int first, int last);
 
 /* ---- the limit kernels' map ----------------------------------------------------------------------------- */
 
-/* One side of the matrix: its points (n x d) and their table. */
+/* One side of the matrix: its points (n x d), their squared norms, their table, and by what the covariance of the first
+ * layer is multiplied to become a correlation (padded to a multiple of NF_LANES; NULL: pair.c is not used). */
 typedef struct {
     nf_points_view points;
-    const void *table;
+    const double *norms;
+    const void *table, *inverse;
 } nf_side;
 
+/* Pairs with |x.y + shift| inverse_i inverse_j > bound are computed anew by pair.c, from their differences. */
 typedef struct {
     const nf_program *program;
     int d;
     nf_side rows, columns;
     nf_blas blas;
+    double shift, bound;
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each requested output */
 } nf_limit;
 
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
+void nf_limit_pair(const nf_limit *map, const nf_tile *tile, int i, int j); /* entry (i, j) of the tile, by pair.c */
 
 /* ---- the sink of weighted derivatives ---------------------------------------------------------------------- */
 

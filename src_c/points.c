@@ -17,6 +17,8 @@
 #define NF_NEXT 1
 #define NF_SIMD
 #define NF_TINY 0
+#define NF_LARGE LDBL_MAX
+#define NF_DIAGONAL 1
 #define NF_EPSILON LDBL_EPSILON
 #include "vecmath.h"
 #include "duals.h"
@@ -40,6 +42,22 @@ static void numbers_of(const nf_instr *in, long double q, int rows, long double 
 {
     number[0] = q > 0 ? 1 / sqrtl(q) : 0;
     point_functions[in->op](in, q, rows, number);
+}
+
+void nf_numbers(const nf_instr *in, long double q, long double *number)
+{
+    numbers_of(in, q, 1, number);
+}
+
+void nf_point_dual(const nf_instr *in, long double q, long double *value, long double *slope, long double *rate)
+{
+    long double number[NF_MAX_ROWS + 2];
+    NF_(partials) p;
+    numbers_of(in, q, 0, number);
+    NF_(partials_of)[in->op](in, number, number, &q, &p);
+    *value = p.value[0];
+    *slope = p.slope[0];
+    *rate = p.value_row[0] + p.value_column[0] + q * p.price[0];
 }
 
 static void store(nf_dtype dtype, void *table, int64_t at, long double value)

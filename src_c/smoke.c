@@ -264,8 +264,8 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
     const int symmetric = x == y;
     const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype};
     nf_limit limit = {.program = program, .d = d, .blas = blas[dtype]};
-    limit.rows = (nf_side){{x->x, x->ld}, x->table};
-    limit.columns = (nf_side){{y->x, y->ld}, y->table};
+    limit.rows = (nf_side){.points = {x->x, x->ld}, .table = x->table};
+    limit.columns = (nf_side){.points = {y->x, y->ld}, .table = y->table};
     nf_array sink = {.stream = stream};
     for (int p = 0; p < NF_PLANES; p++) {
         limit.diagonal[p] = symmetric ? x->diagonal[p] : NULL;
@@ -509,8 +509,8 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     along(dtype, &program, y, DIMENSION, output, of_column, unused);
     nf_gradient map = {.limit = {.program = &program,
                                  .d = DIMENSION,
-                                 .rows = {{x.x, x.ld}, x.table},
-                                 .columns = {{y->x, y->ld}, y->table},
+                                 .rows = {.points = {x.x, x.ld}, .table = x.table},
+                                 .columns = {.points = {y->x, y->ld}, .table = y->table},
                                  .blas = blas[dtype]},
                        .output = output,
                        .n_parameters = N_PARAMETERS,
@@ -601,8 +601,8 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
     nf_limit limit = {.program = &program,
                       .d = DIMENSION,
                       .blas = blas[dtype],
-                      .rows = {{x.x, x.ld}, x.table},
-                      .columns = {{y->x, y->ld}, y->table},
+                      .rows = {.points = {x.x, x.ld}, .table = x.table},
+                      .columns = {.points = {y->x, y->ld}, .table = y->table},
                       .diagonal = {NULL, x.diagonal[NF_NTK], NULL}};
     double *v = random_array(NF_FLOAT64, 2 * y->n * width, 5), *sum[3];
     for (int k = 0; k < 3; k++) {

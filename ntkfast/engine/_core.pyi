@@ -74,6 +74,7 @@ def points(
 def dual(
     program: Program, q1: NDArray[np.float64], q2: NDArray[np.float64], c: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def trace(program: Program, q: float, delta: float) -> NDArray[np.float64]: ...
 def rates(program: Program, squared_norms: NDArray[np.float64], n_threads: int) -> NDArray[np.longdouble]: ...
 
 @disjoint_base
@@ -97,6 +98,15 @@ class LimitMap(Map):
         diagonals: _Array | None,
         get: Sequence[str],
     ) -> None: ...
+    def nearby(
+        self,
+        x_norms: NDArray[np.float64],
+        x_inverse: _Array,
+        y_norms: NDArray[np.float64],
+        y_inverse: _Array,
+        shift: float,
+        bound: float,
+    ) -> LimitMap: ...
 
 @disjoint_base
 class GradientMap(Map):

@@ -88,12 +88,19 @@ cdef extern from "ntkfast.h" nogil:
         int64_t ld
     ctypedef struct nf_side:
         nf_points_view points
+        const double *norms
         const void *table
+        const void *inverse
+    ctypedef struct nf_pair:
+        long double q[2]
+        long double difference, gap, theta
+        int sign
     ctypedef struct nf_limit:
         const nf_program *program
         int d
         nf_side rows, columns
         nf_blas blas
+        double shift, bound
         const void *diagonal[3]
     ctypedef struct nf_queue:
         pass
@@ -139,6 +146,7 @@ cdef extern from "ntkfast.h" nogil:
     int nf_stacks(int)
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
     void nf_points(nf_dtype, const nf_program *, int, int, int64_t, int64_t, long double *, int64_t, void *, int)
+    void nf_pair_run(const nf_program *, nf_pair *, long double *, double *)
     void nf_dual(const nf_instr *, int64_t, const double *, const double *, const double *, double *, double *)
     int64_t nf_grid_tiles(const nf_grid *)
     int nf_run(const nf_grid *, nf_map, nf_sink, int64_t, int64_t, const nf_watch *, int)
@@ -454,6 +462,19 @@ def dual(Program program, const double[::1] q1, const double[::1] q2, const doub
     return np.asarray(value), np.asarray(slope)
 
 
+def trace(Program program, double q, double delta):
+    """Variance and 1 - |ρ| (instructions + 1, 2) before each instruction and at the end, for two points of variance q
+    whose correlation is 1 - delta, to relative precision.  Tables near |ρ| = 1 that the program lacks are not missed.
+    """
+    cdef nf_pair pair = nf_pair([q, q], 0, q * delta, 0, 1)
+    cdef long double outputs[NF_PLANES]
+    cdef double[:, ::1] numbers = np.empty((program.program.n + 1, 2))
+    nf_pair_run(&program.program, &pair, outputs, &numbers[0, 0])
+    for blocks, _ in program.missing_blocks.values():
+        blocks[...] = 0
+    return np.asarray(numbers)
+
+
 cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:
     cdef PyObject *result
     if PyErr_CheckSignals() != 0:
@@ -538,11 +559,21 @@ cdef class LimitMap(Map):
         for name in get:
             self.c.planes |= 1 << OUTPUTS.index(name)
 
+    def nearby(self, x_norms, x_inverse, y_norms, y_inverse, double shift, double bound):
+        """Compute pairs with |x.y + shift| x_inverse y_inverse > bound from their differences (pair.c)."""
+        self.limit.rows.norms = <const double *>address(x_norms)
+        self.limit.rows.inverse = address(x_inverse)
+        self.limit.columns.norms = <const double *>address(y_norms)
+        self.limit.columns.inverse = address(y_inverse)
+        self.limit.shift, self.limit.bound = shift, bound
+        self.keep = self.keep, x_norms, x_inverse, y_norms, y_inverse
+        return self
+
 
 cdef set_limit(nf_limit *limit, Program program, x, x_table, y, y_table):
     limit.program, limit.d, limit.blas = &program.program, x.shape[1], blas_of(x.itemsize == 4)
-    limit.rows = nf_side(points_view(x), address(x_table))
-    limit.columns = nf_side(points_view(y), address(y_table))
+    limit.rows = nf_side(points_view(x), NULL, address(x_table), NULL)
+    limit.columns = nf_side(points_view(y), NULL, address(y_table), NULL)
 
 
 cdef class GradientMap(Map):

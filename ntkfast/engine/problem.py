@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ntkfast.engine import _core, gradient, outputs, series, threads
+from ntkfast.engine import _core, gradient, nearness, outputs, series, threads
 from ntkfast.engine.lower import Code, lower
 from ntkfast.engine.outputs import OUTPUTS
 from ntkfast.networks import Network
@@ -56,6 +56,7 @@ class Side:
     table: np.ndarray
     diagonals: np.ndarray
     peaks: dict[str, np.ndarray]
+    inverse: np.ndarray | None = None  # see `nearness.Search`
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,21 @@ class _Ready(series.Prepared):
     """A program bound to its data, and both sides (the same one twice if symmetric)."""
 
     sides: tuple[Side, Side]
+    search: nearness.Search | None
 
     @property
     def arguments(self):
         """The leading arguments of every map."""
         x, y = self.sides
         return self.program, x.points.x, x.table, y.points.x, y.table
+
+    def limit(self, diagonals, get):
+        """The map of these outputs."""
+        limit = _core.LimitMap(*self.arguments, diagonals, get)
+        if self.search is not None:
+            x, y = self.sides
+            limit.nearby(x.points.norms, x.inverse, y.points.norms, y.inverse, self.search.shift, self.search.bound)
+        return limit
 
 
 class Problem:
@@ -161,7 +171,8 @@ class Problem:
         other._points, other.symmetric = [chosen, right], False
         if self._ready is None:
             self._ready = self._make_ready()
-        other._ready = replace(self._ready, sides=(self._side(self._ready.program, chosen), self._ready.sides[1]))
+        side = self._side(self._ready.program, chosen, search=self._ready.search)
+        other._ready = replace(self._ready, sides=(side, self._ready.sides[1]))
         return other
 
     # ---- preparation ---------------------------------------------------------------------------------------------
@@ -181,15 +192,18 @@ class Problem:
             program.bind(k, series.data(*bound[k]))
         return program, bound
 
-    def _side(self, program, points, with_table=True, report=None):
+    def _side(self, program, points, with_table=True, report=None, search=None):
         state = _core.start(program, points.norms)
         table = _core.points(program, state, 0, len(program), self.dtype, self.n_threads, with_table, report)
-        return Side(points, table, state[:3], {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]})
+        peaks = {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
+        return Side(points, table, state[:3], peaks, search and search.inverse(points.norms, self.dtype))
 
     def _make_ready(self):
         program, bound = self._bind()
-        sides = [self._side(program, points) for points in self.points]
-        return _Ready(program, bound, (sides[0], sides[-1]))
+        norms = np.concatenate([points.norms for points in self.points])
+        search = nearness.search(self.code, program, norms, self.dtype)
+        sides = [self._side(program, points, search=search) for points in self.points]
+        return _Ready(program, bound, (sides[0], sides[-1]), search)
 
     def _require_fitting(self, sides, get):
         for side in sides:
@@ -250,8 +264,7 @@ class Problem:
             if self.symmetric:
                 with np.errstate(over="ignore"):  # of an output that was not requested
                     diagonals = ready.sides[0].diagonals.astype(self.dtype)
-            limit = _core.LimitMap(*ready.arguments, diagonals, get)
-            _core.run(limit, sink or _core.Sink(), grid, first, last, self.n_threads, report)
+            _core.run(ready.limit(diagonals, get), sink or _core.Sink(), grid, first, last, self.n_threads, report)
 
         with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
             self._until_complete(fill)

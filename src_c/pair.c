@@ -1,0 +1,515 @@
+/* pair.c: one pair of points to relative precision, however near they are to each other or to antipodes.
+ *
+ * sigma, rounded, has lost 1 - |rho| of a pair with |rho| near 1.  Here a pair is carried as its two variances, their
+ * difference, and its gap sqrt(q1 q2) - |c|, all from differences of the points and then from layer to layer without
+ * cancellation, in long double.  With V(delta) = K(1) - K(1 - delta) at the variances of the pair, and its radial part
+ * R = sqrt(K11 K22) - K(1), which is 0 for equal variances and for homogeneous phi, the gap after a dual is V + R:
+ *     V = sqrt(q1 q2) int_0^delta K'(1 - t) dt             (Price), by Gauss-Legendre in sqrt(t): no terms cancel, and
+ *                                                          the square root with which kinks begin at rho = 1 is smooth
+ *     R = sqrt(K11 K22) (eta^2 r2 + eta^4 r4 + ...)        eta = log(q1/q2), interpolated from differences that are not
+ *                                                          too small
+ * This costs microseconds a layer, and is meant for few pairs: nf_limit looks for those that need it.
+ */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+#include <tgmath.h>
+
+#include "ntkfast.h"
+
+#define NF_WIDTH 1
+#define NF_NEXT 1
+#define NF_SIMD
+#include "near.h"
+
+#define NF_T long double
+#define NF_(name) name##_pairwise
+#define NF_PRECISION 80
+#define NF_PAIRWISE
+#define NF_DIAGONAL 0
+#define NF_TINY 0
+#define NF_LARGE LDBL_MAX
+#define NF_EPSILON LDBL_EPSILON
+#include "vecmath.h"
+#include "duals.h"
+
+/* The numbers of a point, after what the instructions read of the pair: [1] is 1 - |rho|, [0] is E[(u-v)^2]. */
+enum { HEAD = 2 };
+typedef struct {
+    long double head[HEAD], number[NF_MAX_ROWS + 2];
+} point;
+
+/* E[phi phi] and E[phi' phi'] by Hermite series, or by what there is beyond their reach */
+NF_INLINE void NF_(series)(NF_ARGS)
+{
+    const nf_terms *terms = in->data;
+    const int n[2] = {terms->even, terms->odd}, apart = terms->slopes ? terms->even + terms->odd : 0;
+    const long double r = NF_ABS_RHO(0), rho = copysign(r, sigma[0]), scale = row[1] * col[1];
+    double value = 0, slope = 0;
+    nf_near_row near_row;
+    near_row.n = 0;
+    (void)theta, (void)rates;
+    const nf_near_point x = {(double)row[0], terms->even ? (double)row[2] : 0, 0};
+    const nf_near_point y = {(double)col[0], terms->even ? (double)col[2] : 0, 0};
+    if (r <= terms->reach || !near_field(in, x, y, (double)rho, &near_row, &value, &slope)) {
+        long double sum[2] = {0}, rate[2] = {0}, slopes[2] = {0};
+        for (int odd = 0, at = 2; odd < 2; at += n[odd], odd++)
+            for (int k = n[odd] - 1; k >= 0; k--) {
+                const long double term = row[at + k] * col[at + k];
+                sum[odd] = sum[odd] * rho * rho + term;
+                rate[odd] = rate[odd] * rho * rho + (2 * k + odd) * term;
+                slopes[odd] = slopes[odd] * rho * rho + row[at + apart + k] * col[at + apart + k];
+            }
+        const long double even_rate = rho != 0 ? rate[0] / rho : 0;
+        p->value[0] = sum[0] + rho * sum[1];
+        p->price[0] = (even_rate + rate[1]) * scale;
+        p->slope[0] = apart ? slopes[0] + rho * slopes[1] : p->price[0];
+        return;
+    }
+    p->value[0] = value;
+    p->slope[0] = p->price[0] = slope;
+}
+
+typedef void differentiation(NF_PAIR, NF_(partials) *restrict p);
+#define NF_DIFFERENTIATE(NAME, name, function, params, rows)                                                           \
+    static void differentiate_##name(NF_PAIR, NF_(partials) *restrict p)                                               \
+    {                                                                                                                  \
+        NF_(function)(1, in, row, col, sigma, NULL, p);                                                                \
+    }
+NF_DUALS(NF_DIFFERENTIATE)
+#define NF_POINTER(NAME, name, function, params, rows) [NF_##NAME] = differentiate_##name,
+static differentiation *const partials_of[NF_N_OPS] = {NF_DUALS(NF_POINTER)};
+
+static int is_series(const nf_instr *in)
+{
+    return in->op == NF_SERIES || in->op == NF_KINKS || in->op == NF_POLYNOMIAL;
+}
+
+/* 1 if phi is even, -1 if it is odd, else 0 */
+static int parity(const nf_instr *in)
+{
+    const long double *param = in->param;
+    const nf_terms *terms = in->data;
+    switch (in->op) {
+    case NF_LAYER_NORM:
+        return -1;
+    case NF_PIECEWISE_LINEAR:
+        return (param[0] == -param[1]) - (param[0] == param[1]);
+    case NF_ARC_COSINE: /* the sign function: 4 J_0/2 pi - 1 */
+        return -(param[0] == 0 && param[1] + 4 * param[2] == 0);
+    case NF_ERF:
+        return -(param[2] == 0);
+    case NF_SINE:
+        return (param[2] == -1) - (param[2] == 1);
+    case NF_HYPERBOLIC:
+        return (param[1] == 0) - (param[0] == 0);
+    case NF_GAUSSIAN:
+        return 1;
+    case NF_SERIES:
+    case NF_KINKS:
+    case NF_POLYNOMIAL:
+        return (terms->odd == 0) - (terms->even == 0);
+    }
+    return 0;
+}
+
+/* phi(s x) = s^n phi(x) for s > 0, perhaps after division by the standard deviation */
+static int is_homogeneous(const nf_instr *in)
+{
+    return in->op == NF_LAYER_NORM || in->op == NF_PIECEWISE_LINEAR ||
+           (in->op == NF_ARC_COSINE && (in->param[0] == 0 || in->param[2] == 0));
+}
+
+/* The dual at rho = +-(1 - delta); apart: E[(u-v)^2] */
+static NF_(partials) at(const nf_instr *in, point *x, const point *y, long double std, int sign, long double delta,
+                        long double apart)
+{
+    NF_(partials) p;
+    long double sigma = sign * std * (1 - delta);
+    x->head[1] = delta;
+    x->head[0] = apart;
+    partials_of[in->op](in, x->number, y->number, &sigma, &p);
+    return p;
+}
+
+/* K(q1, q2, rho = 1); the truncated series for all of them, so that their differences are those of one function */
+static long double aligned(const nf_instr *in, point *x, const point *y, long double q1, long double q2)
+{
+    if (!is_series(in)) {
+        const long double d = sqrtl(q1) - sqrtl(q2);
+        return at(in, x, y, sqrtl(q1 * q2), 1, 0, d * d).value[0];
+    }
+    const nf_terms *terms = in->data;
+    long double sum = 0;
+    for (int k = 0; k < terms->even + terms->odd; k++)
+        sum += x->number[2 + k] * y->number[2 + k];
+    return sum;
+}
+
+/* 1 - K(q1, q2, 1)/sqrt(K11 K22) */
+static long double misaligned(const nf_instr *in, long double q1, long double q2)
+{
+    point x, y;
+    nf_numbers(in, q1, x.number);
+    nf_numbers(in, q2, y.number);
+    const long double both = aligned(in, &x, &y, q1, q2);
+    const long double norms = aligned(in, &x, &x, q1, q1) * aligned(in, &y, &y, q2, q2);
+    return norms > 0 ? 1 - both / sqrtl(norms) : 0;
+}
+
+/* R/sqrt(K11 K22), from log(q1/q2) */
+static long double radial(const nf_instr *in, long double q1, long double q2, long double eta)
+{
+    enum { NODES = 4 };
+    const long double step = 0.02L, middle = sqrtl(q1 * q2), square = eta * eta;
+    long double sum = 0;
+    if (is_homogeneous(in) || eta == 0)
+        return 0;
+    if (fabsl(eta) > NODES * step)
+        return misaligned(in, q1, q2);
+    for (int j = 1; j <= NODES; j++) { /* Lagrange's polynomials in eta^2 */
+        const long double node = j * step, factor = expl(node / 2);
+        long double weight = 1;
+        for (int l = 1; l <= NODES; l++)
+            if (l != j)
+                weight *= (square - l * step * (l * step)) / (node * node - l * step * (l * step));
+        sum += weight * misaligned(in, middle * factor, middle / factor) / (node * node);
+    }
+    return sum * square;
+}
+
+enum { GAUSS = 6 }; /* half of the nodes */
+static const long double gauss_x[GAUSS] = {0.125233408511468915472441L, 0.367831498998180193752692L,
+                                           0.587317954286617447296702L, 0.769902674194304687036894L,
+                                           0.904117256370474856678466L, 0.981560634246719250690549L};
+static const long double gauss_w[GAUSS] = {0.249147045813402785000562L, 0.23349253653835480876085L,
+                                           0.203167426723065921749064L, 0.160078328543346226334653L,
+                                           0.106939325995318430960255L, 0.047175336386511827194616L};
+
+/* sin(t) - t cos(t) = sum_k (-1)^(k+1) 2k t^(2k+1)/(2k+1)!, which cancels for small t */
+static double sine_excess(double t)
+{
+    static const double c[] = {1.0 / 3, -1.0 / 30, 1.0 / 840, -1.0 / 45360, 1.0 / 3991680, -1.0 / 518918400};
+    const double s = t * t;
+    if (t > 0.5)
+        return sin(t) - t * cos(t);
+    return t * s * (c[0] + s * (c[1] + s * (c[2] + s * (c[3] + s * (c[4] + s * c[5])))));
+}
+
+/* The pair after phi = min(a x, 0) + max(b x, 0) for rho > 0, in closed form: this one is met by many pairs */
+static long double after_lines(const nf_instr *in, nf_pair *pair, long double std, long double delta)
+{
+    const long double a = in->param[0], b = in->param[1], squares = (a * a + b * b) / 2;
+    const double odd = (double)((a - b) * (a - b) / (2 * NF_PI)), theta = 2 * asin(sqrt(0.5 * (double)delta));
+    pair->q[0] *= squares;
+    pair->q[1] *= squares;
+    pair->difference *= squares;
+    pair->gap = std * (squares * delta - odd * sine_excess(theta));
+    return squares - odd * theta;
+}
+
+/* V(delta) */
+static long double loss(const nf_instr *in, point *x, const point *y, long double std, long double delta,
+                        long double radius)
+{
+    const int series = is_series(in);
+    if (delta > (series ? 1e-2L : 1e-5L)) /* in double, and in long double, this loses nothing that matters */
+        return at(in, x, y, std, 1, 0, radius).value[0] -
+               at(in, x, y, std, 1, delta, radius + 2 * std * delta).value[0];
+    long double sum = 0;
+    for (int k = 0; k < 2 * GAUSS; k++) {
+        const long double s = 0.5L * (1 + (k & 1 ? gauss_x[k / 2] : -gauss_x[k / 2])), part = delta * s * s;
+        sum += gauss_w[k / 2] * s * at(in, x, y, std, 1, part, radius + 2 * std * part).price[0];
+    }
+    return std * delta * sum;
+}
+
+/* For phi'' = k phi the dual is A exp(k E[(u-v)^2]/2) + B exp(k E[(u+v)^2]/2).  0: phi is not one of these */
+static int exponentials(const nf_instr *in, long double *k, long double *A, long double *B)
+{
+    const long double *param = in->param;
+    switch (in->op) {
+    case NF_SINE:
+        *k = -param[1] * param[1];
+        *A = param[0] * param[0] / 2;
+        *B = -*A * param[2];
+        return 1;
+    case NF_HYPERBOLIC:
+        *k = param[2] * param[2];
+        *A = (param[0] * param[0] - param[1] * param[1]) / 2;
+        *B = (param[0] * param[0] + param[1] * param[1]) / 2;
+        return 1;
+    case NF_EXPONENTIAL:
+        *k = param[1] * param[1];
+        *A = 0;
+        *B = param[0] * param[0];
+        return 1;
+    }
+    return 0;
+}
+
+/* exp(2 k q1) - exp(2 k q2), and exp(2 k q1) + exp(2 k q2) - 2 exp(k (q1 + q2 - apart/2)) */
+static long double exponential_difference(long double k, const nf_pair *pair)
+{
+    const long double x = 2 * k * pair->difference;
+    return fabsl(x) < 1 ? expl(2 * k * pair->q[1]) * expm1l(x) : expl(2 * k * pair->q[0]) - expl(2 * k * pair->q[1]);
+}
+
+static long double exponential_distance(long double k, const nf_pair *pair, long double apart)
+{
+    const long double sum = k * (pair->q[0] + pair->q[1]), x = k * pair->difference, y = k * apart / 2;
+    const long double half = sinhl(fminl(fabsl(x), 1) / 2);
+    if (fabsl(x) < 1 && fabsl(y) < 1)
+        return 2 * expl(sum) * (2 * half * half - expm1l(-y));
+    return expl(2 * k * pair->q[0]) + expl(2 * k * pair->q[1]) - 2 * expl(sum - y);
+}
+
+/* log(q1/q2) */
+static long double log_ratio(const nf_pair *pair)
+{
+    return pair->q[0] > pair->q[1] ? log1pl(pair->difference / pair->q[1]) : -log1pl(-pair->difference / pair->q[0]);
+}
+
+/* (sqrt(q1) - sqrt(q2)) */
+static long double root_difference(const nf_pair *pair)
+{
+    const long double sum = sqrtl(pair->q[0]) + sqrtl(pair->q[1]);
+    return sum > 0 ? pair->difference / sum : 0;
+}
+
+/* E[(u - sign v)^2] */
+static long double distance(const nf_pair *pair, int sign)
+{
+    const long double d = root_difference(pair);
+    return sign == pair->sign ? d * d + 2 * pair->gap
+                              : pair->q[0] + pair->q[1] + 2 * (sqrtl(pair->q[0] * pair->q[1]) - pair->gap);
+}
+
+/* K11 - K22 as the integral of dK/dlog q, where the difference would cancel */
+static long double difference_of(const nf_instr *in, const nf_pair *pair, long double eta, const long double *K)
+{
+    if (!(fabsl(eta) < 0.1L)) /* or one of them is 0 */
+        return K[0] - K[1];
+    const long double middle = sqrtl(pair->q[0] * pair->q[1]);
+    long double sum = 0;
+    for (int k = 0; k < 2 * GAUSS && eta != 0; k++) {
+        long double value, slope, rate;
+        nf_point_dual(in, middle * expl(0.5L * eta * (k & 1 ? gauss_x[k / 2] : -gauss_x[k / 2])), &value, &slope,
+                      &rate);
+        sum += 0.5L * gauss_w[k / 2] * rate;
+    }
+    return eta * sum;
+}
+
+/* c = sign (sqrt(q1 q2) - gap) */
+static void set_covariance(nf_pair *pair, long double c)
+{
+    pair->sign = c < 0 ? -1 : 1;
+    pair->gap = sqrtl(pair->q[0] * pair->q[1]) - fabsl(c);
+}
+
+static long double covariance(const nf_pair *pair)
+{
+    return pair->sign * (sqrtl(pair->q[0] * pair->q[1]) - pair->gap);
+}
+
+/* The pair after phi; returns E[phi' phi'] */
+static long double dual(const nf_instr *in, nf_pair *pair)
+{
+    const long double std = sqrtl(pair->q[0] * pair->q[1]), delta = std > 0 ? fminl(pair->gap / std, 1) : 1;
+    const int turns = pair->sign < 0 ? parity(in) : 0, sign = turns ? 1 : pair->sign;
+    if (in->op == NF_PIECEWISE_LINEAR && sign > 0 && std > 0) {
+        const long double slope = after_lines(in, pair, std, delta);
+        pair->sign = turns < 0 ? -1 : 1;
+        return turns > 0 ? -slope : slope;
+    }
+    const long double d = root_difference(pair), radius = d * d;
+    const long double apart = distance(pair, turns ? pair->sign : 1);
+    point x, y;
+    nf_pair next;
+    long double slopes[2], unused, k, A, B;
+    nf_numbers(in, pair->q[0], x.number);
+    nf_numbers(in, pair->q[1], y.number);
+    NF_(partials) here = at(in, &x, &y, std, sign, delta, apart);
+    for (int i = 0; i < 2; i++)
+        nf_point_dual(in, pair->q[i], &next.q[i], &slopes[i], &unused);
+    if (delta == 0 && pair->difference == 0 && sign > 0) /* one point: not the sum of a series that is cut off */
+        here.slope[0] = slopes[0];
+    const long double eta = log_ratio(pair);
+    const int two = exponentials(in, &k, &A, &B);
+    next.theta = pair->theta;
+    next.difference = !two ? difference_of(in, pair, eta, next.q) : B != 0 ? B * exponential_difference(k, pair) : 0;
+    if (!(std > 0) || sign < 0) {
+        set_covariance(&next, here.value[0]);
+        *pair = next;
+        return here.slope[0];
+    }
+    if (two) {
+        const long double roots = root_difference(&next), plus = B != 0 ? B * exponential_distance(k, pair, apart) : 0;
+        next.gap = (plus - 2 * A * expm1l(k * apart / 2) - roots * roots) / 2;
+    } else {
+        next.gap = loss(in, &x, &y, std, delta, radius);
+        next.gap += radial(in, pair->q[0], pair->q[1], eta) * sqrtl(next.q[0] * next.q[1]);
+    }
+    next.sign = turns < 0 ? -1 : 1;
+    const long double next_std = sqrtl(next.q[0] * next.q[1]);
+    if (next.gap > next_std) { /* past 0 */
+        next.sign = -next.sign;
+        next.gap = fmaxl(2 * next_std - next.gap, 0);
+    }
+    *pair = next;
+    return turns > 0 ? -here.slope[0] : here.slope[0];
+}
+
+/* sigma <- sigma + weight s.  For covariances of one sign the gap grows by (sqrt(q1 t2) - sqrt(q2 t1))^2 over a sum. */
+static void add(nf_pair *pair, long double weight, const nf_pair *other)
+{
+    const long double *q = pair->q, *t = other->q;
+    const long double c = covariance(pair) + weight * covariance(other);
+    nf_pair sum = *pair;
+    for (int i = 0; i < 2; i++)
+        sum.q[i] = q[i] + weight * t[i];
+    sum.difference = pair->difference + weight * other->difference;
+    if (pair->sign == other->sign) {
+        const long double roots = sqrtl(q[0] * t[1]) + sqrtl(q[1] * t[0]);
+        const long double d = roots > 0 ? (pair->difference * t[1] - q[1] * other->difference) / roots : 0;
+        const long double all = sqrtl(sum.q[0] * sum.q[1]) + sqrtl(q[0] * q[1]) + weight * sqrtl(t[0] * t[1]);
+        sum.gap = pair->gap + weight * other->gap + (all > 0 ? weight * d * d / all : 0);
+    } else {
+        sum.sign = c < 0 ? -1 : 1;
+        const long double d = root_difference(&sum);
+        sum.gap = (distance(pair, sum.sign) + weight * distance(other, sum.sign) - d * d) / 2;
+    }
+    sum.theta = pair->theta + weight * other->theta;
+    *pair = sum;
+}
+
+static void multiply(nf_pair *pair, const nf_pair *other)
+{
+    const long double std = sqrtl(pair->q[0] * pair->q[1]), other_std = sqrtl(other->q[0] * other->q[1]);
+    pair->theta = pair->theta * covariance(other) + covariance(pair) * other->theta;
+    pair->gap = std * other->gap + other_std * pair->gap - pair->gap * other->gap;
+    pair->difference = pair->difference * other->q[0] + pair->q[1] * other->difference;
+    pair->sign *= other->sign;
+    for (int i = 0; i < 2; i++)
+        pair->q[i] *= other->q[i];
+}
+
+/* Masks that are independent for each point: variances grow, the covariance does not. */
+static void drop(nf_pair *pair, long double scale)
+{
+    pair->gap += (scale - 1) * sqrtl(pair->q[0] * pair->q[1]);
+    pair->difference *= scale;
+    for (int i = 0; i < 2; i++)
+        pair->q[i] *= scale;
+}
+
+static void scale_by(nf_pair *pair, long double a)
+{
+    for (int i = 0; i < 2; i++)
+        pair->q[i] *= a;
+    pair->difference *= a;
+    pair->gap *= a;
+}
+
+static void note(const nf_pair *pair, double *trace)
+{
+    const long double std = sqrtl(pair->q[0] * pair->q[1]);
+    trace[0] = (double)std;
+    trace[1] = std > 0 ? (double)(pair->gap / std) : 1;
+}
+
+void nf_pair_run(const nf_program *program, nf_pair *pair, long double *out, double *trace)
+{
+    nf_pair stack[NF_MAX_NESTING];
+    int height = 0;
+    for (int k = 0; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        long double slope = 1;
+        if (trace)
+            note(pair, trace + 2 * k);
+        if (in->op == NF_PUSH) {
+            stack[height] = *pair;
+        } else if (in->op == NF_SWAP) {
+            const nf_pair top = stack[height - 1];
+            stack[height - 1] = *pair;
+            *pair = top;
+        } else if (in->op == NF_ADD) {
+            add(pair, in->param[0], &stack[height - 1]);
+        } else if (in->op == NF_MULTIPLY) {
+            multiply(pair, &stack[height - 1]);
+        } else if (in->op == NF_DROPOUT) {
+            drop(pair, in->param[0]);
+        } else if (in->op != NF_AFFINE) {
+            slope = dual(in, pair);
+        }
+        height += nf_stacks(in->op);
+        const nf_pair bias = {.q = {in->layer[1], in->layer[1]}, .sign = 1};
+        const long double value = covariance(pair);
+        pair->theta = in->layer[0] * slope * pair->theta + in->layer[2] * value + in->layer[3];
+        scale_by(pair, in->layer[0]);
+        if (in->layer[1] != 0)
+            add(pair, 1, &bias);
+        if (k == program->last_dual)
+            out[NF_DOT] = in->layer[0] * slope;
+    }
+    if (trace)
+        note(pair, trace + 2 * program->n);
+    out[NF_NNGP] = covariance(pair);
+    out[NF_NTK] = pair->theta;
+}
+
+/* x1 y2 - x2 y1 to its last bit */
+static double cross(double x1, double y1, double x2, double y2)
+{
+    const double product = x2 * y1;
+    return fma(x1, y2, -product) + fma(-x2, y1, product);
+}
+
+#define START(T)                                                                                                         \
+    /* sin(theta)^2 of x and y: with w = x_m y - y_m x, of which no component cancels, the part of y orthogonal to x   \
+     * is that of w over x_m, the largest component of x */ \
+    static double sine_square_##T(const T *x, const T *y, int d, const nf_pair *pair)                                    \
+    {                                                                                                                    \
+        const double square_x = (double)pair->q[0], square_y = (double)pair->q[1];                                       \
+        double along = 0, across = 0;                                                                                    \
+        int m = 0;                                                                                                       \
+        for (int k = 1; k < d; k++)                                                                                      \
+            m = fabs((double)x[k]) > fabs((double)x[m]) ? k : m;                                                         \
+        for (int k = 0; k < d; k++)                                                                                      \
+            along += cross(x[m], y[m], x[k], y[k]) * (double)x[k] / square_x;                                            \
+        for (int k = 0; k < d; k++) {                                                                                    \
+            const double w = cross(x[m], y[m], x[k], y[k]) - along * (double)x[k];                                       \
+            across += w / (double)x[m] * (w / (double)x[m]);                                                             \
+        }                                                                                                                \
+        return across / square_y;                                                                                        \
+    }                                                                                                                    \
+    static void start_##T(const T *x, const T *y, int d, nf_pair *pair)                                                  \
+    {                                                                                                                    \
+        double near = 0, far = 0, difference = 0;                                                                        \
+        for (int k = 0; k < d; k++) {                                                                                    \
+            const double minus = (double)x[k] - (double)y[k], plus = (double)x[k] + (double)y[k];                        \
+            near += minus * minus;                                                                                       \
+            far += plus * plus;                                                                                          \
+            difference += minus * plus;                                                                                  \
+        }                                                                                                                \
+        pair->sign = far < near ? -1 : 1;                                                                                \
+        pair->difference = difference;                                                                                   \
+        const long double apart = fmin(near, far), roots = root_difference(pair);                                        \
+        pair->gap = (apart - roots * roots) / 2;                                                                         \
+        if (pair->gap > 1e-3L * apart || !(apart > 0) || !(pair->q[0] > 0) || !(pair->q[1] > 0))                         \
+            return;                                                                                                      \
+        const long double square = sine_square_##T(x, y, d, pair); /* nearly parallel, of different lengths */           \
+        pair->gap = sqrtl(pair->q[0] * pair->q[1]) * square / (1 + sqrtl(1 - fminl(square, 1)));                         \
+    }
+START(float)
+START(double)
+
+void nf_pair_start(nf_dtype dtype, const void *x, const void *y, int d, double q1, double q2, nf_pair *pair)
+{
+    *pair = (nf_pair){.q = {q1, q2}};
+    if (dtype == NF_FLOAT32)
+        start_float(x, y, d, pair);
+    else
+        start_double(x, y, d, pair);
+}

@@ -1,0 +1,134 @@
+"""Pairs that are nearly equal, antipodal or far from the origin keep their digits in any network (src_c/pair.c)."""
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+import catalogue
+import reference
+
+A = nf.activations
+X = np.array([1.0, 2.0, -0.5])
+ASIDE = np.array([1.0, -0.3, 0.2])
+TOLERANCE = {np.float64: 1e-12, np.float32: 2e-6}  # relative to the diagonal
+TAME = [entry for entry in catalogue.CLOSED_ENTRIES if entry.largest_variance > 4]
+TAME = [entry.activation for entry in TAME if entry.activation.name not in ("monomial", "polynomial", "hermite")]
+
+
+def errors(net, x, y):
+    """Errors of Σ and Θ of one pair, relative to the diagonal, as the entry of a rectangle and of a symmetric matrix."""
+    x, y = np.atleast_1d(x), np.atleast_1d(y)
+    right = reference.pair(net, x, y)
+    for K in (nf.kernels(net, x[None], y[None]), nf.kernels(net, np.stack([x, y]))):
+        for value, expected, square in (
+            (K.nngp, right.xy, right.xx * right.yy),
+            (K.ntk, right.ntk_xy, right.ntk_xx * right.ntk_yy),
+        ):
+            if square > 0:
+                yield float((float(value[0, -1]) - expected) / square**0.5)
+
+
+def assert_right(net, x, y, dtype=np.float64, factor=1):
+    x, y = np.asarray(x, dtype), np.asarray(y, dtype)
+    assert max(map(abs, errors(net, x, y))) < factor * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("distance", [0.03, 1e-6, 1e-12])
+@pytest.mark.parametrize(("std", "depth"), [(1.0, 20), (4.0, 6)])
+@pytest.mark.parametrize("activation", TAME, ids=str)
+def test_near_points(activation, std, depth, distance, dtype):
+    if activation.name == "rectified_monomial" and dict(activation.parameters)["order"] > 1:
+        std, depth = 1, 3  # variances grow like their powers
+    assert_right(nf.MLP(depth, activation, weight_std=std, bias_std=0.2), X, X + distance * ASIDE, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("factor", [-1, -1 - 1e-5, -1 + 1e-10, 1 + 1e-3, 1 + 1e-10, 2, -3])
+@pytest.mark.parametrize("bias_std", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["relu", "erf", "gelu", "sin", "gaussian", "abs", "sign"])
+def test_parallel_points_and_antipodes(name, bias_std, factor, dtype):
+    assert_right(nf.MLP(4, name, weight_std=1.5, bias_std=bias_std), X, factor * X, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("x", "y"), [(500.0, 500.1), (1e4, 1e4 + 0.3), (1e4, 1e4 + 3), (1e8, 1e8 + 1)])
+@pytest.mark.parametrize("activation", [A.rbf(0.5), A.sin(), A.cos(1.0, 0.7, 0.2)], ids=str)
+def test_far_from_the_origin(activation, x, y, dtype):
+    assert_right(nf.Network([nf.Dense(), activation, nf.Dense()]), [x], [y], dtype)
+
+
+@pytest.mark.parametrize(("depth", "distance", "right"), [(10, 1e-3, 21.481264155245), (50, 1e-8, 0.106518)])
+def test_chaos(depth, distance, right):
+    net = nf.MLP(depth, "erf", weight_std=5, bias_std=0.1)
+    assert nf.nngp(net, [X], [X + [distance, 0, 0]])[0, 0] == pytest.approx(right, rel=1e-5 if depth == 50 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("depth", [30, 56, 100])
+def test_order(depth, dtype):
+    """Where a network draws all points together, every pair is near."""
+    for name in ("relu", "leaky_relu", "abs", "erf"):
+        net = nf.MLP(depth, name, weight_std=1, bias_std=0.1)
+        assert_right(net, [1.0, 2, -1], [0.5, -1, 1.5], dtype, factor=2)  # of float32, the layers' own rounding adds up
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_large_bias_before_large_weights(dtype):
+    layers = nf.Dense(weight_std=0.009, bias_std=90), "erf", nf.Dense(weight_std=250, bias_std=0.5), "erf"
+    net = nf.Network([*layers, nf.Dense(weight_std=1.4, bias_std=0.7)])
+    assert_right(net, [1.0, 0.0], [-1.0, 0.5], dtype)
+
+
+def test_points_of_a_line_in_float32():
+    x = np.linspace(-10 * np.pi, 10 * np.pi, 15, dtype=np.float32)[:, None]
+    K = nf.ntk(nf.MLP(3, "relu", weight_std=1.5, bias_std=0.05), x)
+    assert np.linalg.eigvalsh(K.astype(float))[0] == pytest.approx(0.01625005781, rel=1e-3)
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-10])
+def test_branches(distance):
+    block = [nf.LayerNorm(), "relu", nf.Dense(weight_std=2), "erf", nf.Dense(weight_std=3, bias_std=0.1)]
+    layers = [nf.Dense(weight_std=1.3, bias_std=0.2), nf.Residual(*block), nf.Residual(*block), "relu", nf.Dense()]
+    assert_right(nf.Network(layers), X, X + distance * ASIDE)
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-10])
+def test_products(distance):
+    """Θ of a product of branches, from the kernels of the branches."""
+    branches = ["erf", nf.Dense(weight_std=3)], ["gelu", nf.Dense(bias_std=0.1)]
+    x, y = [X], [X + distance * ASIDE]
+    whole = nf.kernels(nf.Network([nf.Dense(), nf.Parallel(*branches, how="product"), nf.Dense()]), x, y)
+    first, second = (nf.kernels(nf.Network([nf.Dense(), *branch]), x, y) for branch in branches)
+    product = first.nngp * second.nngp
+    np.testing.assert_allclose(whole.nngp, product, rtol=1e-14)
+    np.testing.assert_allclose(whole.ntk, first.ntk * second.nngp + first.nngp * second.ntk + product, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", [entry.activation for entry in catalogue.ENTRIES], ids=str)
+def test_a_point_meets_itself(activation, dtype):
+    """In blocks of rows and among copies, a pair of equal points has the value of the diagonal, to the last bit."""
+    points = np.random.default_rng(0).standard_normal((9, 5)).astype(dtype) / 2
+    net = nf.MLP(3, activation, weight_std=1.2, bias_std=0.1)
+    points = np.vstack([points, points[2:5]])
+    K, blocks = nf.ntk(net, points), nf.ntk(net, points[2:5], points)
+    np.testing.assert_array_equal(K[[2, 3, 4], [9, 10, 11]], np.diag(K)[2:5])
+    np.testing.assert_array_equal(blocks[[0, 1, 2], [2, 3, 4]], np.diag(K)[2:5])
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "hardtanh", "softsign", "sin"])
+def test_odd_activations_keep_antipodes_apart(name):
+    """Without a bias K(x, -x) = -K(x, x), so that nothing even is learned."""
+    angle = 2 * np.pi * np.arange(16) / 32
+    half = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    K = nf.ntk(nf.MLP(3, name, weight_std=1.5), np.vstack([half, -half]))
+    np.testing.assert_array_equal(np.diag(K[:16, 16:]), -np.diag(K)[:16])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", TAME, ids=str)
+def test_both_orders_give_the_same_bits(activation, dtype):
+    points = np.random.default_rng(1).standard_normal((128, 3)).astype(dtype) / 2
+    K = nf.ntk(nf.MLP(3, activation, weight_std=1.1, bias_std=0.1), points, points.copy())
+    np.testing.assert_array_equal(K, K.T)

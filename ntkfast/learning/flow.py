@@ -170,8 +170,8 @@ class LeastSquaresFlow:
         return decay.given(t, steps, learning_rate, lambda: self.max_learning_rate)
 
     def _start(self, f0: ArrayLike | None) -> Array:
-        """y - f_0 on the data, (N, k)."""
-        return self._y if f0 is None else self._y - self._columns(f0, self._n, "f0")
+        """f_0 on the data, (N, k)."""
+        return np.zeros_like(self._y) if f0 is None else self._columns(f0, self._n, "f0")
 
     def _columns(self, values: ArrayLike, n: int, name: str) -> Array:
         return checks.columns(values, n, name, self._dtype, self._y.shape[1])[0]
@@ -242,14 +242,14 @@ class LeastSquaresFlow:
         array([1.  , 0.75])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        error = self._start(f0)
+        start = self._start(f0)
         if ntk_tx is None:
             if f0_t is not None:
                 raise TypeError("f0_t: expected together with ntk_tx, got it alone")
-            return self._shaped(self._y - self._propagator.on_data(time, error), scalar)
+            return self._shaped(self._propagator.on_data(time, start, self._y), scalar)
         K_tx = self._cross(ntk_tx)
         self._both(f0, f0_t)
-        result = self._propagator.beyond(time, error, K_tx)
+        result = self._propagator.beyond(time, self._y - start, K_tx)
         if f0_t is not None:
             result += self._columns(f0_t, len(K_tx), "f0_t")
         return self._shaped(result, scalar)
@@ -452,7 +452,7 @@ class LeastSquaresFlow:
         z = rng.standard_normal((F.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), F @ z
         if new is None:
-            f = y - self._propagator.on_data(time, y - f0)
+            f = self._propagator.on_data(time, f0, y)
         else:
             K_tx, W, rest = new
             f0_t = W @ z
@@ -484,7 +484,7 @@ class LeastSquaresFlow:
         float, or ndarray, shape (T,)
         """
         time, scalar = self._time(t, steps, learning_rate)
-        error = self._start(f0)
+        error = self._y - self._start(f0)
         if self._propagator.cholesky(time):
             loss: Array = np.zeros(len(time.t))
         else:
@@ -566,7 +566,8 @@ class LeastSquaresFlow:
         time, scalar = self._time(t, steps, learning_rate)
         n = self._n if n_components is None else min(positive_integer(n_components, "n_components"), self._n)
         first = slice(None, -n - 1, -1)
-        coefficients = -(self._propagator.eigen().vectors.T @ self._start(f0))[first] / np.sqrt(self._n)
+        error = self._start(f0) - self._y
+        coefficients = (self._propagator.eigen().vectors.T @ error)[first] / np.sqrt(self._n)
         remains = self._propagator.remaining(time)[:, first]
         return self._shaped((remains[:, :, None] * coefficients).astype(self._dtype), scalar)
 
@@ -589,7 +590,7 @@ class LeastSquaresFlow:
         >>> nf.LeastSquaresFlow([[1.0, 1.0], [1.0, 1.0]], [0.0, 2.0]).null_space_part()
         array([-1.,  1.])
         """
-        e, error = self._propagator.eigen(), self._start(f0)
+        e, error = self._propagator.eigen(), self._y - self._start(f0)
         null = e.vectors[:, : np.count_nonzero(e.values == 0)]
         return self._shaped(null @ (null.T @ error), False)
 
@@ -635,7 +636,8 @@ class LeastSquaresFlow:
         if f0_t is not None:
             target = target - self._columns(f0_t, len(K_tx), "f0_t")
         propagator = self._propagator
-        coefficients, left = propagator.eigen().vectors.T @ self._start(f0), propagator.along(K_tx)
+        coefficients = propagator.eigen().vectors.T @ (self._y - self._start(f0))
+        left = propagator.along(K_tx)
 
         def validation(t: Array) -> Array:
             error = propagator.spread(left, propagator.learned(Continuous(t)), coefficients) - target

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import unexplained
-from ntkfast.learning.factor import Factor, factor
+from ntkfast.learning.factor import Factor, eigenpairs, factor
 from ntkfast.support import memory
 from ntkfast.support.typing import Array, DType
 
@@ -35,7 +34,7 @@ class InitialFunctions:
 def draw(covariance: Array, n: int, rng: np.random.Generator) -> Array:
     """n columns from N(0, covariance), (m, n)."""
     memory.require(2 * covariance.nbytes, "a factor of the covariance at the new points")
-    values, vectors = scipy.linalg.eigh(covariance, driver="evr", check_finite=False)
+    values, vectors = eigenpairs(covariance.copy(order="F"))
     root = vectors * np.sqrt(np.maximum(values, 0))
     columns: Array = root @ rng.standard_normal((len(root), n)).astype(covariance.dtype)
     return columns

@@ -1,4 +1,4 @@
-"""The action of time on columns: e^{-tΠ} B on the data and A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
+"""The action of time on columns: e^{-tΠ} B on the data, A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
 
 With K = V diag(Nλ) Vᵀ every function of time is a weight per eigenvalue: e^{-tλ}, or (1-ηλ)^m after m steps, is what
 remains of the error, and 1 minus that, divided by Nλ, is what a new point learns.
@@ -110,12 +110,23 @@ class Propagator:
             result[start : start + together] = product.reshape(m, len(some), q).transpose(1, 0, 2)
         return result
 
-    def on_data(self, time: Time, B: Array) -> Array:
-        """e^{-tΠ} B, (T, N, q)."""
+    def on_data(self, time: Time, f0: Array, y: Array) -> Array:
+        """f_t from f_0 and the targets y, (N, q) each, (T, N, q).
+
+        It is f_0 plus what was learned, or y minus what remains to be, whichever is less: f_t - f_0 is accurate relative
+        to itself at small t, and y - f_t at large t.
+        """
         if self.cholesky(time):
-            return np.zeros((len(time.t), *B.shape), dtype=self.dtype)
+            return np.broadcast_to(y, (len(time.t), *y.shape)).copy()
         e = self.eigen()
-        return self.spread(e.vectors, self.remaining(time), e.vectors.T @ B)
+        coefficients = e.vectors.T @ (y - f0)
+        gone, left = learned(time, self.rates()), self.remaining(time)
+        squares = np.square(coefficients, dtype=np.float64).sum(axis=1)
+        early = np.square(gone) @ squares < np.square(left) @ squares
+        result = self.spread(e.vectors, np.where(early[:, None], gone, -left), coefficients)
+        for f, is_early in zip(result, early, strict=True):
+            f += f0 if is_early else y
+        return result
 
     def beyond(self, time: Time, B: Array, K_tx: Array) -> Array:
         """A_t B, (T, m, q)."""

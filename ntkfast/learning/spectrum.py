@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import semi_definite
-from ntkfast.learning.factor import fix_signs, fortran
+from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import generator, positive_number
 from ntkfast.support.typing import Array, Seed
@@ -118,7 +118,7 @@ def kernel_pca(
     n_components : int
         k <= N; below N for an operator.
     method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
-        "lapack" decomposes the matrix (syevr, safe for any N). The others need only products: "lanczos" with one vector
+        "lapack" decomposes the matrix (syevd or syevr). The others need only products: "lanczos" with one vector
         at a time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more
         than one component) with blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a
         matrix of N <= 500 or k > N/10, else lanczos.
@@ -234,14 +234,12 @@ def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> fl
 
 
 def _lapack(K: Array, k: int, centered: bool) -> tuple[Array, Array]:
-    n, A = len(K), fortran(K, False, "an eigendecomposition")
+    A = fortran(K, False, "an eigendecomposition")
     if centered:
         mean = A.mean(axis=0)
         A -= mean
         A -= mean[:, None] - mean.mean()
-    values, vectors = scipy.linalg.eigh(
-        A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False
-    )
+    values, vectors = eigenpairs(A, k)
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 

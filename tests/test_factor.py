@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
@@ -46,7 +45,9 @@ def test_half_has_zeros_above_its_diagonal(K):
 def test_an_indefinite_matrix_is_as_it_was(K, where):
     K[where, where] = -1
     given = K.copy()
-    assert factor.cholesky(given, overwrite=True) is None
+    found, direction = factor.attempt(given, overwrite=True)
+    assert found is None
+    assert direction @ K @ direction < 0
     assert_array_equal(given, K)
 
 
@@ -69,7 +70,7 @@ def test_progress_counts_the_products_of_tiles(K):
 
 
 def test_eigenvectors_are_orthonormal(monkeypatch):
-    """By syevd, and by syevr where that does not fit: alone, it is off by 3e-4 in float32."""
+    """By syevd, and by syevr where that does not fit: alone, it is off by up to 3e-4 in float32."""
     X = np.random.default_rng(0).standard_normal((300, 10)).astype("f4")
     K = nf.ntk(nf.MLP(depth=3, bias_std=0.1), X)
 
@@ -81,9 +82,11 @@ def test_eigenvectors_are_orthonormal(monkeypatch):
     def pairs(*n_largest):
         return factor.eigenpairs(K.copy(order="F"), *n_largest)
 
-    by_evr = scipy.linalg.eigh(K, driver="evr")[1]
-    assert np.abs(by_evr.T @ by_evr - np.eye(300)).max() > 5e-5  # otherwise there is nothing to see here
     check(pairs(), 300)
     check(pairs(120), 120)
     monkeypatch.setattr(factor, "MOST_DIVIDED", 0)
-    check(pairs(), 300)
+    values, V = pairs()
+    check((values, V), 300)
+    V = np.asfortranarray(V @ (np.eye(300) + 1e-3 * np.cos(np.arange(300**2)).reshape(300, 300))).astype("f4")
+    factor._orthonormalise(V, np.empty_like(V))
+    assert_allclose(V.T @ V, np.eye(300), atol=5e-6)

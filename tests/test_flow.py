@@ -377,6 +377,25 @@ def test_percentiles(problem):
     assert_allclose(middle - low, high - middle, rtol=1e-12)
 
 
+def test_percentiles_at_any_levels(problem):
+    """In the order of the levels; and what belongs elsewhere is not printed number by number."""
+    p = problem
+    new = p.ntk_tx, p.nngp_tx, np.diagonal(p.nngp_tt)
+    assert_array_equal(p.flow.percentiles(1.0, *new, levels=(90, 10, 50)), p.flow.percentiles(1.0, *new)[[2, 0, 1]])
+    for swapped in (
+        lambda: p.flow.percentiles(p.ntk_tx, 1.0, *new[1:]),
+        lambda: p.flow.percentiles(1.0, *new[::-1]),
+        lambda: p.flow.percentiles(1.0, *new, levels=p.ntk),
+        lambda: p.flow.percentiles(1.0, *new, levels=-p.ntk[0]),
+        lambda: GaussianProcess(p.nngp, p.y, noise=0.1).percentiles(new[2], p.nngp_tx),
+        lambda: nf.ntk(NET, p.ntk, dtype=p.ntk),
+        lambda: kernel_flow(p.ntk, p.y, t=1.0, stop=lambda t, f: f),
+    ):
+        with pytest.raises((TypeError, ValueError)) as error:
+            swapped()
+        assert len(str(error.value)) < 200
+
+
 def test_kernels_that_do_not_belong_together(problem):
     """The covariance of f_0 given as Σ at new points, and as Θ on the data and between them."""
     p = problem
@@ -716,8 +735,8 @@ NOT_DEFINITE = "expected a positive semi-definite matrix, but its smallest eigen
             ValueError,
             r"levels: expected a list of numbers in \(0, 100\)",
         ),
-        (lambda: FLOW.percentiles(1.0, levels=50), ValueError, r"levels: .* in \(0, 100\), got 50"),
-        (lambda: FLOW.percentiles(1.0, levels=[]), ValueError, r"levels: .* in \(0, 100\), got \[\]"),
+        (lambda: FLOW.percentiles(1.0, levels=50), ValueError, r"levels: .* in \(0, 100\), got shape \(\)"),
+        (lambda: FLOW.percentiles(1.0, levels=[]), ValueError, r"levels: .* in \(0, 100\), got shape \(0,\)"),
         (lambda: FLOW.samples(1.0, rng="seed"), TypeError, "rng: expected None, an integer or .*, got str"),
         (
             lambda: FLOW.samples(1.0, n_samples=10**400),

@@ -391,7 +391,7 @@ class LeastSquaresFlow:
         t, ntk_tx, nngp_tx, nngp_t, steps, learning_rate
             As in `variance`.
         levels : sequence of float
-            In (0, 100). The default is that of the paper's figure 2.
+            In (0, 100), in any order, which is that of the result. The default is that of the paper's figure 2.
 
         Returns
         -------

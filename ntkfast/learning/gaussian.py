@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
-from ntkfast.learning.definiteness import not_definite, unexplained
-from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
+from ntkfast.learning.definiteness import inaccurate, singular, unexplained
+from ntkfast.learning.factor import attempt, fortran
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import non_negative_number
@@ -89,7 +89,14 @@ class GaussianProcess:
     TypeError, ValueError
         An argument is not as described.
     numpy.linalg.LinAlgError
-        K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue.
+        K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue, or a
+        bound from a few Lanczos steps above 500 points.
+
+    Warns
+    -----
+    UserWarning
+        K is float32, and its errors (some 2e-6 of the diagonal per entry) are larger than its smallest eigenvalue and
+        the noise: deep kernels are best computed in float64.
 
     Examples
     --------
@@ -120,12 +127,14 @@ class GaussianProcess:
         np.fill_diagonal(K, checks.bounded(diagonal, "K_xx + noise I"))
         # the purpose of noise is to make an ill-conditioned K harmless: only matrices singular to rounding are refused
         eps = float(np.finfo(K.dtype).eps)
-        found = cholesky(K, overwrite=True, rcond=eps)
+        found, direction = attempt(K, overwrite=True, rcond=eps)
         if found is None:
             name = "K_xx + noise I" if self._noise else "K_xx"
-            rounding = self._n * eps * np.abs(K.diagonal()).max()
-            raise np.linalg.LinAlgError(not_definite(name, smallest_eigenvalue(K), "definite", rounding))
+            raise np.linalg.LinAlgError(singular(name, K, direction))
         self._factor = found
+        error = 16 * eps * float(np.sqrt(self._n) * diagonal.max())  # of a kernel, as a matrix
+        if K.dtype == np.float32 and max(self._noise, found.lowest) < error:
+            inaccurate("K_xx", f"noise is {self._noise:.3g}, expected at least {error:.1g}")
         with checks.overflow("dual_coefficients") as fits:
             self._dual: Array = fits(self._factor.solve(self._y))
 
@@ -202,7 +211,7 @@ class GaussianProcess:
         K_t : array_like, shape (m,)
             As in `variance`.
         levels : sequence of float
-            In (0, 100).
+            In (0, 100), in any order, which is that of the result.
 
         Returns
         -------

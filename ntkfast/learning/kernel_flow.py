@@ -298,7 +298,9 @@ def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Arr
         def event(time: float, state: Array) -> float:
             value: Any = crosses(time, function(state))
             if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not np.isfinite(value):
-                raise TypeError(f"stop: expected a function to a finite number that changes its sign, got {value!r}")
+                raise TypeError(
+                    f"stop: expected a function to a finite number that changes its sign, got {reprs.brief(value)}"
+                )
             return value  # type: ignore[return-value]  # np.isscalar narrows it to any scalar type
     else:
         level, followed = finite_number(stop, "stop"), cost

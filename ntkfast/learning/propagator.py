@@ -113,8 +113,8 @@ class Propagator:
     def on_data(self, time: Time, f0: Array, y: Array) -> Array:
         """f_t from f_0 and the targets y, (N, q) each, (T, N, q).
 
-        It is f_0 plus what was learned, or y minus what remains to be, whichever is less: f_t - f_0 is accurate relative
-        to itself at small t, and y - f_t at large t.
+        It is f_0 plus what was learned, or y minus what remains, whichever is less: f_t - f_0 is accurate relative to
+        itself at small t, and y - f_t at large t.
         """
         if self.cholesky(time):
             return np.broadcast_to(y, (len(time.t), *y.shape)).copy()

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast.support import arrays
+from ntkfast.support import arrays, memory
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Array, DType
 
@@ -99,6 +99,17 @@ def symmetric(K: ArrayLike, name: str, n: int | None = None) -> Array:
             f"got {size}; scale the data"
         )
     return A
+
+
+def as_matrix(K: ArrayLike, name: str) -> Array:
+    """A kernel (m, n, k, k) as a matrix (m k, n k): row i k + a is output a of point i."""
+    given = arrays.real(K, name)
+    m, n, k, also = given.shape
+    if k != also:
+        raise ValueError(f"{name}: expected shape (N, N, k, k), got {given.shape}")
+    memory.require(given.nbytes, f"{name}: a copy")
+    matrix: Array = np.swapaxes(given, 1, 2).reshape(m * k, n * k)
+    return matrix
 
 
 def in_place(K: object, name: str) -> None:

@@ -87,8 +87,10 @@ def lanczos_bound(K: Array, start: Array, steps: int = 30) -> float:
     return float(found @ (K @ found) / (found @ found))
 
 
-def unexplained(prior: Array, W: Array, name: str, seen: str) -> Array:
+def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1) -> Array:
     """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: the (co)variance given the data.
+
+    block: how many entries belong to a point.
 
     Raise if the data explain more than the prior variance, far beyond rounding: the kernels do not belong together.
     """
@@ -98,8 +100,8 @@ def unexplained(prior: Array, W: Array, name: str, seen: str) -> Array:
     worst = int(rest.argmin())
     if rest[worst] < -1e-3 * np.abs(total).max():
         raise ValueError(
-            f"{name}: {total[worst]:.6g} of point {worst} is less than what the data explain of it; is it of the same "
-            f"kernel as {seen}?"
+            f"{name}: {total[worst]:.6g} of point {worst // block} is less than what the data explain of it; is it of "
+            f"the same kernel as {seen}?"
         )
     if prior.ndim == 1:
         return np.maximum(rest, 0)

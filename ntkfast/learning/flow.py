@@ -14,10 +14,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks, decay, early_stopping, initial
+from ntkfast.learning import checks, decay, early_stopping, initial, outputs
 from ntkfast.learning.decay import Continuous, Time
 from ntkfast.learning.early_stopping import EarlyStopping
 from ntkfast.learning.initial import InitialFunctions
+from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.learning.propagator import Propagator
 from ntkfast.support import memory
@@ -133,20 +134,22 @@ class LeastSquaresFlow:
     def __init__(
         self, ntk_xx: ArrayLike, y: ArrayLike, nngp_xx: ArrayLike | None = None, *, overwrite: bool = False
     ) -> None:
-        K = checks.symmetric(ntk_xx, "ntk_xx")
-        self._n, self._dtype = len(K), K.dtype
+        K, n = outputs.kernel(ntk_xx, "ntk_xx")
         if overwrite:
             checks.in_place(ntk_xx, "ntk_xx")
             if nngp_xx is not None and np.may_share_memory(K, np.asarray(nngp_xx)):
                 raise ValueError("nngp_xx: expected memory apart from ntk_xx, which is overwritten, got an overlap")
-        self._y, self._flat = checks.columns(y, self._n, "y", self._dtype)
-        self._propagator = Propagator(K, "ntk_xx", bool(overwrite))
-        self._initial = None if nngp_xx is None else InitialFunctions(nngp_xx, self._n, self._dtype)
+        self._outputs = Outputs.of(K, np.shape(y), n)
+        self._n, self._dtype = self._outputs.n, K.dtype
+        self._y = self._outputs.values(y, "y", self._dtype)
+        self._propagator = Propagator(K, "ntk_xx", bool(overwrite), self._n)
+        self._initial = None
+        if nngp_xx is not None:
+            self._initial = InitialFunctions(self._outputs.symmetric(nngp_xx, "nngp_xx"), self._dtype)
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
-        return f"LeastSquaresFlow(N={self._n}{outputs}, {self._dtype})"
+        return f"LeastSquaresFlow(N={self._n}{self._outputs.described()}, {self._dtype})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # a lock cannot be pickled
@@ -171,16 +174,13 @@ class LeastSquaresFlow:
 
     def _start(self, f0: ArrayLike | None) -> Array:
         """f_0 on the data, (N, k)."""
-        return np.zeros_like(self._y) if f0 is None else self._columns(f0, self._n, "f0")
-
-    def _columns(self, values: ArrayLike, n: int, name: str) -> Array:
-        return checks.columns(values, n, name, self._dtype, self._y.shape[1])[0]
+        return np.zeros_like(self._y) if f0 is None else self._outputs.values(f0, "f0", self._dtype)
 
     def _cross(self, ntk_tx: ArrayLike) -> Array:
-        return checks.matrix(ntk_tx, "ntk_tx", (None, self._n), self._dtype)
+        return self._outputs.cross(ntk_tx, "ntk_tx", self._dtype)
 
     def _shaped(self, result: Array, scalar: bool) -> Array:
-        result = result[..., 0] if self._flat else result
+        result = self._outputs.shaped(result)
         return result[0] if scalar else result
 
     def _both(self, f0: ArrayLike | None, f0_t: ArrayLike | None) -> None:
@@ -251,7 +251,7 @@ class LeastSquaresFlow:
         self._both(f0, f0_t)
         result = self._propagator.beyond(time, self._y - start, K_tx)
         if f0_t is not None:
-            result += self._columns(f0_t, len(K_tx), "f0_t")
+            result += self._outputs.values(f0_t, "f0_t", self._dtype, self._outputs.points(K_tx))
         return self._shaped(result, scalar)
 
     # --- random initial functions
@@ -272,10 +272,10 @@ class LeastSquaresFlow:
         if ntk_tx is None or nngp_tx is None or prior is None:
             raise TypeError(f"{missing[0]}: expected a matrix together with the others of the new points, got None")
         K_tx = self._cross(ntk_tx)
-        m = len(K_tx)
-        cross = checks.matrix(nngp_tx, "nngp_tx", (m, self._n), self._dtype)
-        own = checks.symmetric(prior, name, m) if name == "nngp_tt" else checks.variances(prior, name, m)
-        return K_tx, *self._random().beyond(cross, own, name)
+        m = self._outputs.points(K_tx)
+        cross = self._outputs.cross(nngp_tx, "nngp_tx", self._dtype, m)
+        check = self._outputs.symmetric if name == "nngp_tt" else self._outputs.variances
+        return K_tx, *self._random().beyond(cross, check(prior, name, m), name, len(K_tx) // m)
 
     def _deviations(self, time: Time, new: tuple[Array, Array, Array] | None) -> Iterator[Array]:
         """For each t the matrix M with f_t - mean_t = M z + r (`InitialFunctions`): e^{-tΠ} F, or W - A_t F.
@@ -327,12 +327,13 @@ class LeastSquaresFlow:
         """
         time, scalar = self._time(t, steps, learning_rate)
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
-        m, rest = (self._n, 0) if new is None else (len(new[0]), new[2])
+        m, rest = (len(self._y), 0) if new is None else (len(new[0]), new[2])
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "the covariance")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
         for k, M in enumerate(self._deviations(time, new)):
             C = rest + M @ M.T
             result[k] = (C + C.T) / 2
+        result = self._outputs.kernel(result)
         return result[0] if scalar else result
 
     @_public
@@ -370,6 +371,7 @@ class LeastSquaresFlow:
         new = self._beyond(ntk_tx, nngp_tx, nngp_t, "nngp_t")
         rest = 0 if new is None else new[2]
         result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviations(time, new)])
+        result = self._outputs.variance(result)
         return result[0] if scalar else result
 
     @_public
@@ -447,8 +449,8 @@ class LeastSquaresFlow:
         n, rng = checks.count(n_samples, "n_samples"), generator(rng)
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         F, k = self._random().root.half, self._y.shape[1]
-        m = self._n if new is None else len(new[0])
-        memory.require(n * k * (3 * self._n + len(time.t) * m) * self._dtype.itemsize, "the samples")
+        m = len(F) if new is None else len(new[0])
+        memory.require(n * k * (3 * len(F) + len(time.t) * m) * self._dtype.itemsize, "the samples")
         z = rng.standard_normal((F.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), F @ z
         if new is None:
@@ -528,9 +530,9 @@ class LeastSquaresFlow:
         -------
         ndarray, shape (N, n_components)
         """
-        n = min(positive_integer(n_components, "n_components"), self._n)
-        functions: Array = self._propagator.eigen().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
-        return functions
+        n = min(positive_integer(n_components, "n_components"), len(self._y))
+        functions = self._propagator.eigen().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
+        return functions.reshape(self._n, -1, n) if self._outputs.coupled else functions
 
     @_public
     def components(
@@ -564,12 +566,15 @@ class LeastSquaresFlow:
                [-0.26 , -0.429]])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        n = self._n if n_components is None else min(positive_integer(n_components, "n_components"), self._n)
+        most = len(self._y)
+        n = most if n_components is None else min(positive_integer(n_components, "n_components"), most)
         first = slice(None, -n - 1, -1)
         error = self._start(f0) - self._y
         coefficients = (self._propagator.eigen().vectors.T @ error)[first] / np.sqrt(self._n)
         remains = self._propagator.remaining(time)[:, first]
-        return self._shaped((remains[:, :, None] * coefficients).astype(self._dtype), scalar)
+        along = (remains[:, :, None] * coefficients).astype(self._dtype)
+        along = along[..., 0] if self._outputs.flat or self._outputs.coupled else along
+        return along[0] if scalar else along
 
     @_public
     def null_space_part(self, f0: ArrayLike | None = None) -> Array:
@@ -631,17 +636,18 @@ class LeastSquaresFlow:
         1.788
         """
         K_tx = self._cross(ntk_tx)
-        target = self._columns(y_t, len(K_tx), "y_t")
+        m = self._outputs.points(K_tx)
+        target = self._outputs.values(y_t, "y_t", self._dtype, m)
         self._both(f0, f0_t)
         if f0_t is not None:
-            target = target - self._columns(f0_t, len(K_tx), "f0_t")
+            target = target - self._outputs.values(f0_t, "f0_t", self._dtype, m)
         propagator = self._propagator
         coefficients = propagator.eigen().vectors.T @ (self._y - self._start(f0))
         left = propagator.along(K_tx)
 
         def validation(t: Array) -> Array:
             error = propagator.spread(left, propagator.learned(Continuous(t)), coefficients) - target
-            loss: Array = np.square(error, dtype=np.float64).sum(axis=(1, 2)) / (2 * len(target))
+            loss: Array = np.square(error, dtype=np.float64).sum(axis=(1, 2)) / (2 * m)
             return loss
 
         times = early_stopping.grid(propagator.rates()) if t is None else np.sort(checks.times(t)[0])

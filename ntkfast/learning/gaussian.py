@@ -11,9 +11,10 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks
+from ntkfast.learning import checks, outputs
 from ntkfast.learning.definiteness import inaccurate, singular, unexplained
 from ntkfast.learning.factor import attempt, fortran
+from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import non_negative_number
@@ -26,7 +27,7 @@ class LeaveOneOut(NamedTuple):
     """Each target predicted from all others.
 
     mean : ndarray, the shape of y
-    variance : ndarray, shape (N,), with the variance of the noise included
+    variance : ndarray, shape (N,), or (N, k) for coupled outputs, with the variance of the noise included
     """
 
     mean: Array
@@ -70,10 +71,12 @@ class GaussianProcess:
 
     Parameters
     ----------
-    K_xx : array_like, shape (N, N)
+    K_xx : array_like, shape (N, N) or (N, N, k, k)
         Only its Cholesky factor is kept. float32 gives float32 results, everything else float64.
     y : array_like, shape (N,) or (N, outputs)
-        Outputs are independent and share the kernel.
+        Outputs are independent and share the kernel (N, N). A kernel (N, N, k, k), which may be given as a matrix
+        (N k, N k) with output a of point i in row i k + a, couples the k outputs: other kernels then have two axes of
+        outputs more, too, variances one (and K_t is (m, k)).
     noise : float
         σ² >= 0, the noise variance, which is the ridge.
     overwrite : bool
@@ -115,12 +118,13 @@ class GaussianProcess:
     """
 
     def __init__(self, K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, overwrite: bool = False) -> None:
-        K = checks.symmetric(K_xx, "K_xx")
+        K, n = outputs.kernel(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
         K = fortran(K, overwrite, "a Cholesky factor")
-        self._n = len(K)
-        self._y, self._flat = checks.columns(y, self._n, "y", K.dtype)
+        self._outputs = Outputs.of(K, np.shape(y), n)
+        self._n = len(K)  # rows
+        self._y = self._outputs.values(y, "y", K.dtype)
         self._noise = non_negative_number(noise, "noise")
         with np.errstate(over="ignore"):
             diagonal = K.diagonal() + np.array(self._noise, K.dtype)
@@ -139,18 +143,15 @@ class GaussianProcess:
             self._dual: Array = fits(self._factor.solve(self._y))
 
     def __repr__(self) -> str:
-        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
-        return f"GaussianProcess(N={self._n}{outputs}, noise={self._noise:.6g}, {self._y.dtype})"
+        described = self._outputs.described()
+        return f"GaussianProcess(N={self._outputs.n}{described}, noise={self._noise:.6g}, {self._y.dtype})"
 
     @property
     def dual_coefficients(self) -> Array:
-        return self._shaped(self._dual)
-
-    def _shaped(self, columns: Array) -> Array:
-        return columns[:, 0] if self._flat else columns
+        return self._outputs.shaped(self._dual)
 
     def _cross(self, K_tx: ArrayLike) -> Array:
-        return checks.matrix(K_tx, "K_tx", (None, self._n), self._y.dtype)
+        return self._outputs.cross(K_tx, "K_tx", self._y.dtype)
 
     def mean(self, K_tx: ArrayLike) -> Array:
         """The posterior mean at new points.
@@ -166,7 +167,7 @@ class GaussianProcess:
         """
         cross = self._cross(K_tx)
         with checks.overflow("mean") as fits:
-            return self._shaped(fits(cross @ self._dual))
+            return self._outputs.shaped(fits(cross @ self._dual))
 
     def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike) -> Array:
         """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
@@ -180,9 +181,7 @@ class GaussianProcess:
         -------
         ndarray, shape (m, m), symmetric
         """
-        W = self._factor.half_solve(self._cross(K_tx).T)
-        prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        return unexplained(prior, W, "K_tt", "K_xx")
+        return self._outputs.kernel(self._unexplained(K_tx, K_tt, "K_tt"))
 
     def variance(self, K_tx: ArrayLike, K_t: ArrayLike) -> Array:
         """The diagonal of `covariance`.
@@ -198,9 +197,14 @@ class GaussianProcess:
         -------
         ndarray, shape (m,)
         """
+        return self._outputs.variance(self._unexplained(K_tx, K_t, "K_t"))
+
+    def _unexplained(self, K_tx: ArrayLike, prior: ArrayLike, name: str) -> Array:
+        """The covariance or the variances given the data, from K_tt or K_t."""
         W = self._factor.half_solve(self._cross(K_tx).T)
-        prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
-        return unexplained(prior, W, "K_t", "K_xx")
+        m = self._outputs.points(W.T)
+        check = self._outputs.symmetric if name == "K_tt" else self._outputs.variances
+        return unexplained(check(prior, name, m).astype(W.dtype, copy=False), W, name, "K_xx", W.shape[1] // m)
 
     def percentiles(self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90)) -> Array:
         """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
@@ -232,6 +236,8 @@ class GaussianProcess:
     def leave_one_out(self) -> LeaveOneOut:
         """Each target predicted from the N - 1 others, without a loop: mean y - a/d and variance 1/d, d = diag K_σ⁻¹.
 
+        Coupled outputs are left out together: d are then the blocks (k, k) on the diagonal.
+
         (Rasmussen and Williams 2006, equation 5.12.)
 
         Returns
@@ -245,8 +251,13 @@ class GaussianProcess:
         array([1. , 0.5])
         """
         with checks.overflow("leave_one_out") as fits:
-            d = fits(self._factor.inverse().diagonal())
-            return LeaveOneOut(self._shaped(fits(self._y - self._dual / d[:, None])), 1 / d)
+            n, inverse = self._outputs.n, self._factor.inverse()
+            block = self._n // n  # rows of a point
+            own = np.stack([inverse[rows, rows] for rows in arrays.blocks(self._n, block)])  # (N, block, block)
+            covariance = fits(np.linalg.inv(fits(own)))
+            shift = (covariance @ self._dual.reshape(n, block, -1)).reshape(self._y.shape)
+            variance = np.diagonal(covariance, axis1=1, axis2=2).reshape(-1)
+            return LeaveOneOut(self._outputs.shaped(fits(self._y - shift)), self._outputs.variance(variance))
 
     def log_marginal_likelihood(self) -> float:
         """log p(y) = -½ yᵀa - ½ log det K_σ - N/2 log 2π, summed over outputs."""
@@ -263,7 +274,7 @@ class GaussianProcess:
 
         Returns
         -------
-        ndarray, shape (N, N)
+        ndarray, shape (N, N), or (N, N, k, k) for coupled outputs
             Symmetric.
 
         Examples
@@ -273,6 +284,10 @@ class GaussianProcess:
         array([[0.  , 0.5 ],
                [0.5 , 0.25]])
         """
+        return self._outputs.kernel(self._likelihood_gradient())
+
+    def _likelihood_gradient(self) -> Array:
+        """As a matrix."""
         W = self._factor.inverse()
         with checks.overflow("likelihood_gradient") as fits:
             W *= -0.5 * self._y.shape[1]
@@ -282,9 +297,9 @@ class GaussianProcess:
         return W
 
     def _gradient(self, derivatives: Iterable[ArrayLike]) -> tuple[Array, float]:
-        W, result = self.likelihood_gradient(), []
+        W, result = self._likelihood_gradient(), []
         for p, given in enumerate(derivatives):
-            dK = checks.symmetric(given, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
+            dK = self._outputs.symmetric(given, f"gradients[{p}]").astype(W.dtype, copy=False)
             with checks.overflow(f"gradient[{p}]") as fits:
                 parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in arrays.blocks(self._n)]
                 result.append(fits(sum(parts)))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks
 from ntkfast.learning.definiteness import unexplained
 from ntkfast.learning.factor import Factor, eigenpairs, factor
 from ntkfast.support import memory
@@ -17,18 +15,18 @@ from ntkfast.support.typing import Array, DType
 class InitialFunctions:
     """f_0 = F z on the data, z ~ N(0, I) and F Fᵀ = Σ(X, X); at new points f_0 = W z + r, r independent of the data."""
 
-    def __init__(self, nngp_xx: ArrayLike, n: int, dtype: DType) -> None:
-        self._nngp_xx, self._dtype = checks.symmetric(nngp_xx, "nngp_xx", n), dtype
+    def __init__(self, nngp_xx: Array, dtype: DType) -> None:
+        self._nngp_xx, self._dtype = nngp_xx, dtype
 
     @cached_property
     def root(self) -> Factor:
         """The factor F."""
         return factor(self._nngp_xx.astype(self._dtype, copy=False), "nngp_xx")
 
-    def beyond(self, nngp_tx: Array, prior: Array, name: str) -> tuple[Array, Array]:
+    def beyond(self, nngp_tx: Array, prior: Array, name: str, block: int) -> tuple[Array, Array]:
         """W = Σ(x, X) F⁻ᵀ, (m, rank), and the covariance of r, or its variances if the prior is (m,)."""
         W = self.root.half_solve(nngp_tx.T)
-        return W.T, unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx")
+        return W.T, unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx", block)
 
 
 def draw(covariance: Array, n: int, rng: np.random.Generator) -> Array:

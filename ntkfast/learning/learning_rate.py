@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.learning import checks
-from ntkfast.support import arrays, memory
+from ntkfast.support import arrays
 from ntkfast.support.norms import largest_eigenvalue
 
 __all__ = ["max_learning_rate"]
@@ -49,10 +48,7 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     shape = given.shape
     if given.ndim not in (2, 4) or shape[0] != shape[1] or shape[-2] != shape[-1] or not given.size:
         raise ValueError(f"K_xx: expected shape (N, N) or (N, N, k, k), got {shape}")
-    if given.ndim == 4:
-        memory.require(given.nbytes, "K_xx: a copy")
-        given = np.swapaxes(given, 1, 2).reshape(2 * [shape[0] * shape[-1]])
-    K = checks.symmetric(given, "K_xx")
+    K = checks.symmetric(checks.as_matrix(given, "K_xx") if given.ndim == 4 else given, "K_xx")
     if not K.any():
         return math.inf
     largest = largest_eigenvalue(K)

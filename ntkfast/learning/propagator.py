@@ -19,15 +19,17 @@ CHUNK = 2**22  # numbers of the scratch that holds several times at once
 
 
 class Propagator:
-    """e^{-tΠ} and A_t for a symmetric kernel K, (N, N), which is factored when a factor is first needed.
+    """e^{-tΠ} and A_t for a symmetric kernel K, (n, n), which is factored when a factor is first needed.
+
+    Π = K/N with N = n_points, fewer than n if points have several coupled outputs.
 
     One eigendecomposition serves all times. If only t = inf is needed and K is positive definite beyond rounding, a
     Cholesky factor is used instead. With overwrite=True either works in the memory of K. Calls must be made one at a
     time, as a decomposition may overwrite what another call reads.
     """
 
-    def __init__(self, K: Array, name: str, overwrite: bool) -> None:
-        self.n, self.dtype = len(K), K.dtype
+    def __init__(self, K: Array, name: str, overwrite: bool, n_points: int) -> None:
+        self.n, self.n_points, self.dtype = len(K), n_points, K.dtype
         self._K: Array | None = K
         self._name, self._overwrite = name, overwrite
         self._cholesky: Cholesky | None = None
@@ -67,7 +69,7 @@ class Propagator:
 
     def rates(self) -> Array:
         """λ, the eigenvalues of K/N, (n,)."""
-        return self.eigen().values / self.n
+        return self.eigen().values / self.n_points
 
     def remaining(self, time: Time) -> Array:
         """e^{-tλ}, (T, n)."""
@@ -79,7 +81,7 @@ class Propagator:
         moves = e.values > 0
         hidden = max(e.floor, np.sqrt(np.finfo(self.dtype).eps) * e.values[-1])
         with np.errstate(invalid="ignore"):  # inf · 0
-            null = np.where(time.t * hidden < self.n, time.t / self.n, 0)[:, None]
+            null = np.where(time.t * hidden < self.n_points, time.t / self.n_points, 0)[:, None]
         return np.where(moves, learned(time, self.rates()) / np.where(moves, e.values, 1), null)
 
     # --- products

@@ -897,7 +897,7 @@ def flow_of(**arguments):
         (flow_of(y=[1.0]), ValueError, r"y: expected shape \(2,\)"),
         (flow_of(y=None), TypeError, "y: expected targets, or a direction"),
         (flow_of(loss="hinge"), ValueError, "loss: 'hinge' is unknown"),
-        (flow_of(loss="softmax", y=[0, 1]), TypeError, "f0: expected the initial function, which gives"),
+        (flow_of(loss="softmax", y=[0, 0]), ValueError, "loss: expected at least 2 outputs for softmax, got 1"),
         (flow_of(f0=np.zeros((2, 3))), ValueError, r"f0: expected 1 outputs as in y, got shape \(2, 3\)"),
         (flow_of(f0=[0.0, 0.0], y=K), ValueError, r"f0: expected 2 outputs as in y, got shape \(2,\)"),
         (flow_of(progress="yes"), TypeError, "progress: expected None, True, False or a callable, got str"),

@@ -101,6 +101,80 @@ def test_labels_are_one_hot_vectors():
         assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [str, object])
+def test_labels_may_be_names(dtype):
+    """Outputs in sorted order: bus, car, tram."""
+    names = np.array(["car", "bus", "tram"], dtype)[LABELS]
+    f = RNG.normal(size=(8, 3))
+    (value, d), (same, other) = (
+        losses.get("softmax", *given)(g) for given, g in (((names, f.shape), f), ((LABELS, f.shape), f[:, [1, 0, 2]]))
+    )
+    assert value == same
+    assert_array_equal(d[:, [1, 0, 2]], other)
+
+
+# --- costs without derivatives
+
+
+def complex_cost(f, y):  # a cost for each point that complex numbers pass through
+    return np.log1p(np.exp(-y * f)).sum(axis=1) + 0.1 * (f**4).sum(axis=1)
+
+
+def kinked(f, y):  # np.abs drops imaginary parts: differences
+    return np.abs(f - y).sum(axis=1) ** 1.5
+
+
+def refusing(f, y):
+    return sum(math.cosh(x) for x in (f - y).ravel()) / 8
+
+
+def joint(f, y):  # no sum over points
+    return np.log(((f - y) ** 2).sum()) + f[0, 0] * f[-1, 1] ** 3
+
+
+def in_one_branch(f, y):  # right for one sign of f, silently 0 for the other
+    return np.where(f.real > 0, f**3, np.abs(f) ** 3).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "exact"), [(complex_cost, True), (kinked, False), (refusing, False), (joint, True), (in_one_branch, False)]
+)
+def test_costs_without_derivatives(cost, exact):
+    """By complex steps to rounding, by differences to 1e-10; where imaginary parts get lost, that is noticed."""
+    f = np.random.default_rng(3).normal(size=(8, 2))
+    value, d = losses.get(cost, SIGNS, f.shape)(f)
+    assert value == pytest.approx(float(np.mean(cost(f, SIGNS))), rel=1e-15)
+    right = 8 * by_hand(cost, f, SIGNS)
+    assert_allclose(d, right, rtol=0, atol=(1e-14 if exact else 1e-10) * np.abs(right).max())
+    d32 = losses.get(cost, SIGNS, f.shape, np.float32)(f.astype("f4"))[1]
+    assert d32.dtype == np.float32
+    assert_allclose(d32, right, atol=1e-5 * np.abs(right).max())
+
+
+def by_hand(cost, f, y):
+    """∂C/∂f on paper."""
+    r = f - y
+    if cost is complex_cost:
+        return (-y / (1 + np.exp(y * f)) + 0.4 * f**3) / 8
+    if cost is kinked:
+        return 1.5 * np.sqrt(np.abs(r).sum(axis=1, keepdims=True)) * np.sign(r) / 8
+    if cost is refusing:
+        return np.sinh(r) / 8
+    if cost is in_one_branch:
+        return 3 * np.sign(f) * f**2 / 8
+    d = 2 * r / (r**2).sum()
+    d[0, 0] += f[-1, 1] ** 3
+    d[-1, 1] += 3 * f[0, 0] * f[-1, 1] ** 2
+    return d
+
+
+def test_training_with_a_cost_alone():
+    plain = train(finite(), X, REAL, steps=20, learning_rate=0.3)
+    for own in (lambda f, y: 0.5 * ((f - y) ** 2).sum() / 8, lambda f, y: 0.5 * ((f - y) ** 2).sum(axis=1)):
+        run = train(finite(), X, REAL, steps=20, learning_rate=0.3, loss=own)
+        assert_allclose(run.losses, plain.losses, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "shape", "error", "words"),
     [
@@ -118,7 +192,15 @@ def test_labels_are_one_hot_vectors():
         ("logistic", [0, 1], (2, 1), ValueError, r"y: expected -1 or \+1 for the logistic loss, got 0.* in row 0"),
         ("softmax", [0, 3], (2, 3), ValueError, "y: expected class labels from 0 to 2, got 3 in row 1"),
         ("softmax", [0, -1], (2, 3), ValueError, "y: expected class labels from 0 to 2, got -1 in row 1"),
-        ("softmax", [0.0, 1.0], (2, 3), TypeError, "y: expected integers as class labels, got dtype float64"),
+        (
+            "softmax",
+            [0.0, 1.0],
+            (2, 3),
+            TypeError,
+            "y: expected integers or strings as class labels, got dtype float64",
+        ),
+        ("softmax", ["b", "a"], (2, 3), ValueError, "y: expected 3 different names, one for each output, got 2"),
+        ("softmax", np.array(["b", 1], object), (2, 2), TypeError, "y: expected real numbers, got dtype object"),
         ("softmax", [0], (2, 3), ValueError, r"y: expected 2 class labels, or shape \(2, 3\), got shape \(1,\)"),
         ("softmax", [[0.5, 0.4]], (1, 2), ValueError, "y: expected probabilities that add to 1, got 0.9 in row 0"),
         ("softmax", [[1.5, -0.5]], (1, 2), ValueError, "y: expected probabilities >= 0, got -0.5 in row 0, column 1"),
@@ -133,7 +215,9 @@ def test_bad_losses_and_targets(loss, y, shape, error, words):
 @pytest.mark.parametrize(
     ("own", "error", "words"),
     [
-        (lambda f, y: 1.0, TypeError, r"loss: expected the function to return \(C, d\), got float"),
+        (lambda f, y: None, TypeError, r"loss: expected the function to return C or \(C, d\), got NoneType"),
+        (lambda f, y: f[0], ValueError, r"loss: .* a number or the 8 costs of the points, got shape \(2,\)"),
+        (lambda f, y: ((f - f.mean(0)) ** 2).sum(1), ValueError, "loss: .* at its own point only, got ones that"),
         (lambda f, y: (1.0, f[:1]), ValueError, r"loss: .*array of shape \(8, 2\), got shapes \(\) and \(1, 2\)"),
         (lambda f, y: (f, f), ValueError, r"loss: .*a number and an array .*got shapes \(8, 2\) and \(8, 2\)"),
         (lambda f, y: ("1", f), TypeError, "loss: C: expected real numbers, got dtype <U1"),

@@ -140,7 +140,8 @@ def columns(values: ArrayLike, n: int, name: str, dtype: DTypeLike, n_columns: i
         array: Array = np.array(given, dtype=dtype)  # a copy: the caller may change the original
     array = bounded(array, name).reshape(n, -1)
     if n_columns is not None and array.shape[1] != n_columns:
-        raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {given.shape}")
+        source = "the kernel" if name == "y" else "y"
+        raise ValueError(f"{name}: expected {n_columns} outputs as in {source}, got shape {given.shape}")
     return array, given.ndim == 1
 
 

@@ -55,30 +55,38 @@ def _public(
 class LeastSquaresFlow:
     """Kernel gradient descent on C = ½‖f - y‖²_pin, the training of an infinitely wide network, at any time t.
 
+    Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs: m steps
+    of `train` with learning rate η take t = η m. neural-tangents divides by y.size = N k: its time T is t = T/k here.
+
     On the N data, with Π = K/N, and at any x, with κ = K(x, X),
 
         f_t = y + e^{-tΠ}(f_0 - y),    f_t(x) = f_0(x) + A_t (y - f_0),    A_t = κ K⁻¹ (I - e^{-tΠ})
 
-    (Jacot, Gabriel and Hongler 2018, section 5). Outputs are independent of one another. For random f_0 of
+    (Jacot, Gabriel and Hongler 2018, section 5). Outputs are independent of one another, unless kernels are given with
+    axes of outputs, (N, N, k, k): then all of this holds for the N k numbers f_a(x_i), Π = K/N. For random f_0 of
     covariance Σ, as a wide network has, f_t is Gaussian with mean A_t y and
 
         cov_t(x, x') = Σ(x, x') + A_t Σ(X, X) A_tᵀ - A_t Σ(X, x') - Σ(x, X) A_tᵀ
 
     Parameters
     ----------
-    ntk_xx : array_like, shape (N, N)
+    ntk_xx : array_like, shape (N, N) or (N, N, k, k)
         The kernel K on the data, positive semi-definite. Kept, not copied: do not change it afterwards. float32 gives
-        float32 results, everything else float64.
+        float32 results, everything else float64. (N, N, k, k), as `empirical_ntk` returns it with outputs="full",
+        couples the k outputs; it is copied as the matrix (N k, N k) whose row i k + a is output a of point i, which may
+        be given instead.
     y : array_like, shape (N,) or (N, outputs)
         Targets. Results have an axis of outputs if y has one.
     nngp_xx : array_like, shape (N, N), optional
-        Σ on the data, for random f_0. Kept like ntk_xx.
+        Σ on the data, for random f_0. Kept like ntk_xx. If outputs are coupled, this and all other kernels have two more
+        axes of outputs, or are matrices as above; nngp_t is (m, k), covariances are (m, m, k, k), variances (m, k),
+        eigenfunctions (N, k, n_components), and components have no axis of outputs.
     overwrite : bool
         Work in the memory of ntk_xx: its contents are lost, and at t = inf no other matrix of its size is needed.
 
     Attributes
     ----------
-    eigenvalues : ndarray, shape (N,)
+    eigenvalues : ndarray, shape (N,), or (N k,) for coupled outputs
         λ_i of K/N, largest first. An eigenvalue counts as 0, and is returned as 0, up to N eps of the largest one or up
         to twice the most negative one in absolute value, which indicates the accuracy of K.
     max_learning_rate : float

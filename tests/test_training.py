@@ -15,14 +15,14 @@ from threadpoolctl import threadpool_info
 
 import ntkfast as nf
 from ntkfast import DivergenceError
-from ntkfast.finite import passes
+from ntkfast.finite import linearized, passes
 from ntkfast.finite.linearized import linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.training import Record, train
 from ntkfast.learning.convergence import Convergence, convergence
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.learning_rate import max_learning_rate
-from ntkfast.support import losses
+from ntkfast.support import losses, memory
 from ntkfast.support.norms import DENSE, largest_eigenvalue, operator_norm
 
 RNG = np.random.default_rng(0)
@@ -341,6 +341,68 @@ def test_the_first_call_of_a_process_holds_blas():
 
 def blas_threads():
     return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+
+BUSY = """
+import numpy as np
+import ntkfast as nf
+from ntkfast.learning import factor, spectrum
+from threadpoolctl import threadpool_info
+seen = []
+def see(function):
+    def seeing(*args, **kwargs):
+        seen.append(max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"))
+        return function(*args, **kwargs)
+    return seeing
+def took():
+    numbers = sorted(set(seen))
+    seen.clear()
+    return numbers
+factor._factor_in_place, factor.fix_signs = see(factor._factor_in_place), see(factor.fix_signs)
+spectrum.fix_signs, small = factor.fix_signs, np.eye(9)
+net, f = nf.MLP(2, bias_std=0.1), nf.FiniteNetwork.init(nf.MLP(2), 1, 4, rng=0)
+X = np.linspace(-1, 1, 9)[:, None]
+calls = {
+    "train": lambda **given: nf.train(f, X, steps=1, direction=see(lambda t, d: d), **given),
+    "flow": lambda **given: nf.LeastSquaresFlow(small, X, **given).mean(1.0),
+    "process": lambda **given: nf.GaussianProcess(small, X, **given),
+    "fit": lambda **given: nf.fit_hyperparameters(net, X, X, max_iterations=1, **given),
+    "pca": lambda **given: nf.kernel_pca(small, 2, **given),
+    "kernel_flow": lambda **given: nf.kernel_flow(small, X, t=1.0, loss=see(lambda f, y: (f**2).mean()), **given),
+    "linearized": lambda **given: nf.linearize(f).train(X, X, steps=1, loss=see(lambda f, y: (f**2).mean()), **given),
+}
+for name, call in calls.items():
+    call()
+    print(name, took(), end=" ")
+    call(n_threads=3)
+    print(took())
+nf.engine.threads.SMALL_WORK = 0
+for name, call in calls.items():
+    call()
+    print(name, took())
+"""
+
+
+def test_small_work_takes_one_thread():
+    """Several would wait for one another on a busy machine; what is asked for is given."""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-P", "-c", BUSY], env=env, capture_output=True, text=True, check=False)
+    names = ("train", "flow", "process", "fit", "pca", "kernel_flow", "linearized")
+    expected = [f"{name} [1] [3]" for name in names] + [f"{name} [2]" for name in names]
+    assert done.stdout.splitlines() == expected, done.stdout + done.stderr
+
+
+def test_a_huge_flow_says_so(monkeypatch):
+    """A decomposition of minutes is announced, one that does not fit is refused."""
+    model = linearize(finite())
+    right = model.flow(X, REAL, 1.0)
+    monkeypatch.setattr(linearized, "LARGE", 15)
+    with pytest.warns(UserWarning, match=r"X: 8 points with 2 outputs take .* a matrix of 16 rows, about 4e\+04 fl"):
+        found = model.flow(X, REAL, 1.0, n_threads=1)
+    assert_allclose(found.displacement, right.displacement, rtol=1e-9)
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(MemoryError, match="X: the eigendecomposition of 4000 x 4000 numbers needs 0.48 GiB"):
+        model.flow(np.ones((2000, 3)), np.ones((2000, 2)), 1.0)
 
 
 def test_a_direction_may_be_false():

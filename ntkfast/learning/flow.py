@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks, decay, early_stopping, initial, outputs
 from ntkfast.learning.decay import Continuous, Time
 from ntkfast.learning.early_stopping import EarlyStopping
@@ -40,11 +41,16 @@ def _squares(coefficients: Array) -> Array:
 def _public(
     method: Callable[Concatenate[LeastSquaresFlow, P], R],
 ) -> Callable[Concatenate[LeastSquaresFlow, P], R]:
-    """Decorator: one call at a time, as a decomposition overwrites what another call reads; overflow is an error."""
+    """Decorator: one call at a time, as a decomposition overwrites what another call reads; overflow is an error.
+
+    BLAS has the threads that matrices of this size deserve.
+    """
 
     @functools.wraps(method)
     def call(self: LeastSquaresFlow, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock, checks.overflow(method.__name__) as fits:
+        rows = [len(given) for given in (*args, *kwargs.values()) if isinstance(given, np.ndarray) and given.ndim > 1]
+        flops = len(self._y) ** 2 * max(len(self._y), *rows, 0)
+        with self._lock, threads.blas(self._n_threads, flops), checks.overflow(method.__name__) as fits:
             result = method(self, *args, **kwargs)
             fits(result.validation_loss if isinstance(result, EarlyStopping) else result)
         return result
@@ -55,8 +61,9 @@ def _public(
 class LeastSquaresFlow:
     """Kernel gradient descent on C = ½‖f - y‖²_pin, the training of an infinitely wide network, at any time t.
 
-    Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs: m steps
-    of `train` with learning rate η take t = η m. neural-tangents divides by y.size = N k: its time T is t = T/k here.
+    Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs:
+    m steps of `train` with learning rate η take t = η m. neural-tangents divides by y.size = N k: its time T is t = T/k
+    here.
 
     On the N data, with Π = K/N, and at any x, with κ = K(x, X),
 
@@ -78,11 +85,13 @@ class LeastSquaresFlow:
     y : array_like, shape (N,) or (N, outputs)
         Targets. Results have an axis of outputs if y has one.
     nngp_xx : array_like, shape (N, N), optional
-        Σ on the data, for random f_0. Kept like ntk_xx. If outputs are coupled, this and all other kernels have two more
-        axes of outputs, or are matrices as above; nngp_t is (m, k), covariances are (m, m, k, k), variances (m, k),
-        eigenfunctions (N, k, n_components), and components have no axis of outputs.
+        Σ on the data, for random f_0. Kept like ntk_xx. If outputs are coupled, this and all other kernels have two
+        more axes of outputs, or are matrices as above; nngp_t is (m, k), covariances are (m, m, k, k), variances
+        (m, k), eigenfunctions (N, k, n_components), and components have no axis of outputs.
     overwrite : bool
         Work in the memory of ntk_xx: its contents are lost, and at t = inf no other matrix of its size is needed.
+    n_threads : int, optional
+        Of BLAS in the methods. Default: one for small matrices (N below some 800), else BLAS's own number.
 
     Attributes
     ----------
@@ -140,7 +149,13 @@ class LeastSquaresFlow:
     """
 
     def __init__(
-        self, ntk_xx: ArrayLike, y: ArrayLike, nngp_xx: ArrayLike | None = None, *, overwrite: bool = False
+        self,
+        ntk_xx: ArrayLike,
+        y: ArrayLike,
+        nngp_xx: ArrayLike | None = None,
+        *,
+        overwrite: bool = False,
+        n_threads: int | None = None,
     ) -> None:
         K, n = outputs.kernel(ntk_xx, "ntk_xx")
         if overwrite:
@@ -154,6 +169,7 @@ class LeastSquaresFlow:
         self._initial = None
         if nngp_xx is not None:
             self._initial = InitialFunctions(self._outputs.symmetric(nngp_xx, "nngp_xx"), self._dtype)
+        self._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:

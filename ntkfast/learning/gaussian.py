@@ -5,12 +5,14 @@ Rasmussen and Williams (2006), "Gaussian Processes for Machine Learning", chapte
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks, outputs
 from ntkfast.learning.definiteness import inaccurate, singular, unexplained
 from ntkfast.learning.factor import attempt, fortran
@@ -81,6 +83,8 @@ class GaussianProcess:
         σ² >= 0, the noise variance, which is the ridge.
     overwrite : bool
         Work in the memory of K_xx; its contents are lost.
+    n_threads : int, optional
+        Of BLAS, here and in the methods. Default: one for small work (N below some 1200), else BLAS's own number.
 
     Attributes
     ----------
@@ -117,7 +121,15 @@ class GaussianProcess:
     array([0.086])
     """
 
-    def __init__(self, K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        K_xx: ArrayLike,
+        y: ArrayLike,
+        *,
+        noise: float = 0.0,
+        overwrite: bool = False,
+        n_threads: int | None = None,
+    ) -> None:
         K, n = outputs.kernel(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
@@ -131,20 +143,26 @@ class GaussianProcess:
         np.fill_diagonal(K, checks.bounded(diagonal, "K_xx + noise I"))
         # the purpose of noise is to make an ill-conditioned K harmless: only matrices singular to rounding are refused
         eps = float(np.finfo(K.dtype).eps)
-        found, direction = attempt(K, overwrite=True, rcond=eps)
-        if found is None:
-            name = "K_xx + noise I" if self._noise else "K_xx"
-            raise np.linalg.LinAlgError(singular(name, K, direction))
-        self._factor = found
+        self._n_threads = n_threads
+        with self._blas(0):
+            found, direction = attempt(K, overwrite=True, rcond=eps)
+            if found is None:
+                name = "K_xx + noise I" if self._noise else "K_xx"
+                raise np.linalg.LinAlgError(singular(name, K, direction))
+            self._factor = found
+            with checks.overflow("dual_coefficients") as fits:
+                self._dual: Array = fits(self._factor.solve(self._y))
         error = 16 * eps * float(np.sqrt(self._n) * diagonal.max())  # of a kernel, as a matrix
         if K.dtype == np.float32 and max(self._noise, found.lowest) < error:
             inaccurate("K_xx", f"noise is {self._noise:.3g}, expected at least {error:.1g}")
-        with checks.overflow("dual_coefficients") as fits:
-            self._dual: Array = fits(self._factor.solve(self._y))
 
     def __repr__(self) -> str:
         described = self._outputs.described()
         return f"GaussianProcess(N={self._outputs.n}{described}, noise={self._noise:.6g}, {self._y.dtype})"
+
+    def _blas(self, m: int) -> contextlib.AbstractContextManager[object]:
+        """Threads for factoring or inverting, and for m new points."""
+        return threads.blas(self._n_threads, self._n**2 * max(self._n / 3, m))
 
     @property
     def dual_coefficients(self) -> Array:
@@ -166,7 +184,7 @@ class GaussianProcess:
         ndarray, shape (m,) or (m, outputs)
         """
         cross = self._cross(K_tx)
-        with checks.overflow("mean") as fits:
+        with self._blas(0), checks.overflow("mean") as fits:
             return self._outputs.shaped(fits(cross @ self._dual))
 
     def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike) -> Array:
@@ -201,10 +219,12 @@ class GaussianProcess:
 
     def _unexplained(self, K_tx: ArrayLike, prior: ArrayLike, name: str) -> Array:
         """The covariance or the variances given the data, from K_tt or K_t."""
-        W = self._factor.half_solve(self._cross(K_tx).T)
-        m = self._outputs.points(W.T)
+        cross = self._cross(K_tx)
+        m = self._outputs.points(cross)
         check = self._outputs.symmetric if name == "K_tt" else self._outputs.variances
-        return unexplained(check(prior, name, m).astype(W.dtype, copy=False), W, name, "K_xx", W.shape[1] // m)
+        total = check(prior, name, m).astype(cross.dtype, copy=False)
+        with self._blas(len(cross)):
+            return unexplained(total, self._factor.half_solve(cross.T), name, "K_xx", len(cross) // m)
 
     def percentiles(self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90)) -> Array:
         """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
@@ -250,7 +270,7 @@ class GaussianProcess:
         >>> nf.GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
         array([1. , 0.5])
         """
-        with checks.overflow("leave_one_out") as fits:
+        with self._blas(0), checks.overflow("leave_one_out") as fits:
             n, inverse = self._outputs.n, self._factor.inverse()
             block = self._n // n  # rows of a point
             own = np.stack([inverse[rows, rows] for rows in arrays.blocks(self._n, block)])  # (N, block, block)
@@ -288,8 +308,8 @@ class GaussianProcess:
 
     def _likelihood_gradient(self) -> Array:
         """As a matrix."""
-        W = self._factor.inverse()
-        with checks.overflow("likelihood_gradient") as fits:
+        with self._blas(0), checks.overflow("likelihood_gradient") as fits:
+            W = self._factor.inverse()
             W *= -0.5 * self._y.shape[1]
             for rows in arrays.blocks(self._n):
                 W[rows] += self._dual[rows] @ (0.5 * self._dual.T)
@@ -308,13 +328,25 @@ class GaussianProcess:
 
 @overload
 def log_marginal_likelihood(
-    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: None = None, overwrite: bool = False
+    K_xx: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    gradients: None = None,
+    overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> float: ...
 
 
 @overload
 def log_marginal_likelihood(
-    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: Iterable[ArrayLike], overwrite: bool = False
+    K_xx: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    gradients: Iterable[ArrayLike],
+    overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> MarginalLikelihood: ...
 
 
@@ -325,6 +357,7 @@ def log_marginal_likelihood(
     noise: float = 0.0,
     gradients: Iterable[ArrayLike] | None = None,
     overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> float | MarginalLikelihood:
     """The log marginal likelihood of a Gaussian process, and its derivatives.
 
@@ -334,7 +367,7 @@ def log_marginal_likelihood(
 
     Parameters
     ----------
-    K_xx, y, noise, overwrite
+    K_xx, y, noise, overwrite, n_threads
         As in `GaussianProcess`.
     gradients : sequence of array_like, shape (N, N), optional
         ∂K/∂p for each parameter p of the kernel; may be empty.
@@ -352,6 +385,6 @@ def log_marginal_likelihood(
     >>> nf.log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
     array([1.5])
     """
-    process = GaussianProcess(K_xx, y, noise=noise, overwrite=overwrite)
+    process = GaussianProcess(K_xx, y, noise=noise, overwrite=overwrite, n_threads=n_threads)
     value = process.log_marginal_likelihood()
     return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks, outputs
 from ntkfast.learning.outputs import Outputs
 from ntkfast.support import arrays, losses, memory, reprs
@@ -111,6 +112,7 @@ def kernel_flow(
     method: str | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-8,
+    n_threads: int | None = None,
     progress: Progress = None,
 ) -> KernelFlow:
     """Kernel gradient descent on any differentiable cost, or along a training direction, from f_0.
@@ -153,6 +155,9 @@ def kernel_flow(
         where K makes the equation stiff; above 4000 unknowns, whose Jacobian it would factor, RK45.
     rtol, atol : float
         Tolerances of a step: rtol relative to a, atol of f.
+    n_threads : int, optional
+        Of BLAS. Default: one if its calls are small (products with K, or a factor of an implicit step), else its own
+        number.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts hundredths of the last time.
 
@@ -229,50 +234,52 @@ def kernel_flow(
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
 
-    # else the solver uses finite differences
-    separable = direction is None and cost is not None and losses.is_by_points(cost, start)
-    events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
-    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))
-    initial = np.zeros(n_unknowns)
-    last = float(times[-1])
-    if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
-        path, stopped = _Path(None, shape), last > 0
-        times = times[:1] * 0
-    else:
-        method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
-        implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
-        with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
-            patience = _Patience(last, STILL if separable else STILL + 2 * n_unknowns, report)
-            try:
-                found = scipy.integrate.solve_ivp(
-                    slope,
-                    (0, last),
-                    initial,
-                    method=method,
-                    dense_output=True,
-                    events=events,
-                    rtol=rtol,
-                    atol=atol / norm if norm > 0 else atol,  # for a: multiplied by K it is at most atol for f
-                    **implicit,
-                )
-            except ValueError as error:
-                if "infs or NaNs" not in str(error):  # SciPy's message before it factors a matrix
-                    raise
-                raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
-        if not found.success:
-            raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
-        stopped = found.status == 1
-        if stopped:
-            times = np.append(times[times < found.t[-1]], found.t[-1])
-        path = _Path(found.sol, shape)
+    method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
+    implicit = method in ("LSODA", "BDF", "Radau")
+    with threads.blas(n_threads, n_unknowns**3 / 2 if implicit else 2 * len(K) * size):
+        # else the solver uses finite differences
+        separable = direction is None and cost is not None and losses.is_by_points(cost, start)
+        events = _event(stop, cost, function)
+        norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(len(K)))
+        initial = np.zeros(n_unknowns)
+        last = float(times[-1])
+        if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
+            path, stopped = _Path(None, shape), last > 0
+            times = times[:1] * 0
+        else:
+            options = {"jac": jacobian if separable else None} if implicit else {}
+            with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
+                patience = _Patience(last, STILL if separable else STILL + 2 * n_unknowns, report)
+                try:
+                    found = scipy.integrate.solve_ivp(
+                        slope,
+                        (0, last),
+                        initial,
+                        method=method,
+                        dense_output=True,
+                        events=events,
+                        rtol=rtol,
+                        atol=atol / norm if norm > 0 else atol,  # for a: multiplied by K it is at most atol for f
+                        **options,
+                    )
+                except ValueError as error:
+                    if "infs or NaNs" not in str(error):  # SciPy's message before it factors a matrix
+                        raise
+                    raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
+            if not found.success:
+                raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
+            stopped = found.status == 1
+            if stopped:
+                times = np.append(times[times < found.t[-1]], found.t[-1])
+            path = _Path(found.sol, shape)
 
-    dual = np.array([path(time) for time in times])
-    f = start + (K @ dual.reshape(len(dual), len(K), -1)).reshape(dual.shape)
-    recorded = None if cost is None else np.array([cost(value)[0] for value in f])
-    if flat:
-        dual, f = dual[..., 0], f[..., 0]
-    return KernelFlow(times, f, dual, recorded, bool(stopped), path, K, start, layout)
+        dual = np.array([path(time) for time in times])
+        f = start + (K @ dual.reshape(len(dual), len(K), -1)).reshape(dual.shape)
+        recorded = None if cost is None else np.array([cost(value)[0] for value in f])
+        if flat:
+            dual, f = dual[..., 0], f[..., 0]
+        return KernelFlow(times, f, dual, recorded, bool(stopped), path, K, start, layout)
 
 
 def _start(

@@ -6,6 +6,7 @@ import math
 
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.support import arrays
 from ntkfast.support.norms import largest_eigenvalue
@@ -13,7 +14,7 @@ from ntkfast.support.norms import largest_eigenvalue
 __all__ = ["max_learning_rate"]
 
 
-def max_learning_rate(K_xx: ArrayLike) -> float:
+def max_learning_rate(K_xx: ArrayLike, *, n_threads: int | None = None) -> float:
     """2N/λ_max(K): with a smaller learning rate gradient descent on least squares along the kernel K converges.
 
     A step multiplies the component of the error along an eigenvector of K/N of eigenvalue λ by 1 - ηλ.
@@ -24,6 +25,8 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
         The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semi-definite.
         For k outputs all kernels Θ̂_kk' matter, as returned by `empirical_ntk` with outputs="full": only in the limit of
         wide networks is their mean the kernel of each output.
+    n_threads : int, optional
+        Of BLAS. Default: one for small work, else its own number.
 
     Returns
     -------
@@ -51,7 +54,8 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     K = checks.symmetric(checks.as_matrix(given, "K_xx") if given.ndim == 4 else given, "K_xx")
     if not K.any():
         return math.inf
-    largest = largest_eigenvalue(K)
+    with threads.blas(n_threads, 20.0 * len(K) ** 2):
+        largest = largest_eigenvalue(K)
     if largest <= 0:
         raise ValueError(
             f"K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is {largest:.3g}: "

@@ -9,14 +9,14 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, DTypeLike
 
-from ntkfast.engine import outputs
+from ntkfast.engine import outputs, threads
 from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
 from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.support import arrays, reprs
 from ntkfast.support import progress as progress_bar
-from ntkfast.support import reprs
 from ntkfast.support.scalars import positive_number
 from ntkfast.support.typing import Array, KernelName, Progress
 
@@ -97,14 +97,14 @@ def network_likelihood(
     (-4.338, array([1.5, 0. ]), 1.5)
     """
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
-    return _likelihood(problem, y, noise, kernel, progress)
+    return _likelihood(problem, y, noise, kernel, progress, n_threads)
 
 
 def _likelihood(
-    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress
+    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress, n_threads: int | None
 ) -> MarginalLikelihood:
     K = problem.matrices((outputs.kernel(kernel),), show=progress)[0]
-    process = GaussianProcess(K, y, noise=noise, overwrite=True)
+    process = GaussianProcess(K, y, noise=noise, overwrite=True, n_threads=n_threads)
     value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
     del K, process  # the factor is in the memory of K
     noise_gradient = float(W.diagonal().sum(dtype=np.float64))
@@ -133,7 +133,7 @@ def fit_hyperparameters(
     ----------
     net : Network
         Where to start.
-    X, y, kernel, dtype, n_threads
+    X, y, kernel, dtype
         As in `network_likelihood`. float64 is worth its cost here: in float32 the search ends once its steps are lost
         to rounding.
     noise : float
@@ -143,6 +143,8 @@ def fit_hyperparameters(
         as (0, "bias_std").
     max_iterations : int
         Iterations of L-BFGS-B, each of which evaluates the likelihood about once.
+    n_threads : int, optional
+        Default: one up to 843 points (N³ < 6e8), whose steps take milliseconds, else as in `ntkfast.ntk`.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts the iterations.
 
@@ -175,6 +177,8 @@ def fit_hyperparameters(
     max_iterations = checks.count(max_iterations, "max_iterations")
     start: dict[Key, float] = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
+    if n_threads is None and len(arrays.as_points(X, "X")) ** 3 < threads.SMALL_WORK:
+        n_threads = 1
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
     values, n_points = start.copy(), problem.shape[0]
     path: list[float] = []
@@ -185,7 +189,7 @@ def fit_hyperparameters(
         *stds, variance = values.values()
         here = problem.with_network(with_hyperparameters(net, stds))
         try:
-            found = _likelihood(here, y, variance, kernel, False)
+            found = _likelihood(here, y, variance, kernel, False, n_threads)
         except np.linalg.LinAlgError:
             if not path:
                 raise

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import semi_definite
 from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
@@ -103,6 +104,7 @@ def kernel_pca(
     tol: float = 1e-10,
     max_iterations: int = 5000,
     rng: Seed = None,
+    n_threads: int | None = None,
 ) -> KernelPCA:
     """The largest kernel principal components of the data.
 
@@ -131,6 +133,8 @@ def kernel_pca(
     max_iterations : int
     rng : None, int or numpy.random.Generator
         For the starting vectors of the iterations.
+    n_threads : int, optional
+        Of BLAS; an operator has threads of its own. Default: one for small work, else BLAS's own number.
 
     Returns
     -------
@@ -175,6 +179,23 @@ def kernel_pca(
         raise ValueError(f"n_components: expected fewer than {n} for method {method!r}, got {k}")
     if method == "lobpcg" and n < 5 * k:  # where SciPy would switch to a dense solver
         method = "power"
+    with threads.blas(n_threads, float(n) ** 3 if method == "lapack" else 2.0 * n * n * (k + EXTRA)):
+        return _components(K, k, method, bool(centered), trace, tol, max_iterations, rng)
+
+
+def _components(
+    K: Any,
+    k: int,
+    method: str,
+    centered: bool,
+    trace: float | None,
+    tol: float,
+    max_iterations: int,
+    rng: np.random.Generator,
+) -> KernelPCA:
+    """The result for checked arguments."""
+    is_operator, n = not isinstance(K, np.ndarray), K.shape[0]
+    dtype = arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     product = _product(K, centered)
     if method == "lapack":
         values, vectors = _lapack(K, k, centered)
@@ -187,7 +208,7 @@ def kernel_pca(
     total = _trace(K, trace, is_operator, centered)
     functions = vectors * np.sqrt(dtype.type(n))
     means = np.ones(n, dtype) @ _times(K, functions) / n if centered else np.zeros(k, dtype)
-    return KernelPCA(values / n, functions, residuals, total, bool(centered), method, means)
+    return KernelPCA(values / n, functions, residuals, total, centered, method, means)
 
 
 def _operator(K: Any) -> Any:

@@ -112,7 +112,7 @@ class LinearizedNetwork:
         weights, biases = split(f, displacement)
         tape: list[Any] = []
         start = passes.forward(f, points, tape)
-        watch = Watch(f, points, rate, cost if isinstance(loss, str) else None)
+        watch, history = Watch(f, points, rate, cost if isinstance(loss, str) else None), []
         small = threads.blas(n_threads, largest_product(f, len(points)))
         with small, np.errstate(over="ignore", invalid="ignore"):
             for step in range(steps + 1):
@@ -120,9 +120,11 @@ class LinearizedNetwork:
                 with watch.step(step):
                     value, d = cost(outputs)
                     watch.check(step, value, outputs)
+                history.append(value)
                 if step == steps:
                     break
                 pull_back(f, list(tape), (-rate / len(points)) * d, weights, biases)
+        watch.finish(history)
         return LinearizedNetwork(f, displacement)
 
     def flow(self, X: ArrayLike, y: ArrayLike, t: float, *, n_threads: int | None = None) -> LinearizedNetwork:

@@ -139,14 +139,16 @@ def train(
         Where to start; it is not changed.
     X : array_like, shape (N, n_inputs)
     y : array_like, optional
-        Targets, as the loss takes them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax". Not
-        needed with a direction.
+        Targets, as the loss takes them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax"
+        (integers from 0, or strings, whose outputs are in sorted order). Not needed with a direction.
     steps : int
     learning_rate : float
         η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
         momentum for 1 + μ times that.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs), and returns (C, N ∂C/∂f).
+        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs), and returns (C, N ∂C/∂f); or
+        any scalar cost C, or the costs of the points (N,), whose derivatives are then found numerically as in
+        `kernel_flow` (in float64, whatever the dtype of the network).
     direction : callable, optional
         The paper's training direction instead of a loss: a function (t, outputs) that returns d, as in
         `kernel_flow`; t is the number of steps so far times η, outputs and d have shape (N, n_outputs). The loss is
@@ -179,6 +181,11 @@ def train(
         The copy of the network or the pass over all points does not fit.
     KeyboardInterrupt
         Ctrl-C; f is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        The last loss is above that of the start: training did not converge, though its numbers stayed bounded.
 
     Examples
     --------
@@ -231,6 +238,7 @@ def train(
                 descent.step(tape, d)
             if report is not None:
                 report(step, steps)
+    watch.finish(history)
     return Run(now, None if cost is None else np.array(history), **recorder.results())
 
 

@@ -52,8 +52,9 @@ class Watch:
         last, largest = losses[-1], int(np.argmax(losses))
         if last > HIGHER * self.usual:
             warnings.warn(
-                f"training did not converge: the loss is {last:.3g} at step {len(losses) - 1}, above the {self.usual:.3g} "
-                f"of the start (the largest was {losses[largest]:.3g} at step {largest}); {self._hint()}",
+                f"training did not converge: the loss is {last:.3g} at step {len(losses) - 1}, above the "
+                f"{self.usual:.3g} of the start (the largest was {losses[largest]:.3g} at step {largest}); "
+                f"{self._hint()}",
                 stacklevel=3,
             )
 

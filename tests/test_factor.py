@@ -76,7 +76,7 @@ def test_eigenvectors_are_orthonormal(monkeypatch):
 
     def check(found, n):
         values, V = found
-        assert_allclose(V.T @ V, np.eye(n), atol=5e-6)
+        assert_allclose(V.T @ V, np.eye(n), atol=8e-6)
         assert_allclose(K @ V, V * values, atol=1e-6 * values[-1])
 
     def pairs(*n_largest):
@@ -89,4 +89,4 @@ def test_eigenvectors_are_orthonormal(monkeypatch):
     check((values, V), 300)
     V = np.asfortranarray(V @ (np.eye(300) + 1e-3 * np.cos(np.arange(300**2)).reshape(300, 300))).astype("f4")
     factor._orthonormalise(V, np.empty_like(V))
-    assert_allclose(V.T @ V, np.eye(300), atol=5e-6)
+    assert_allclose(V.T @ V, np.eye(300), atol=8e-6)

@@ -169,6 +169,16 @@ def by_hand(cost, f, y):
     return d
 
 
+def test_targets_have_the_shape_of_the_outputs():
+    """(N, 1) - (N,) would be (N, N)."""
+    f = np.arange(3.0)[:, None]
+    for y in ([1.0, 2.0, 4.0], [[1.0], [2.0], [4.0]]):
+        value, d = losses.get(lambda f, y: 0.5 * ((f - y) ** 2).mean(), y, (3, 1))(f)
+        assert value == pytest.approx(1.0)
+        assert_allclose(d, [[-1.0], [-1.0], [-2.0]])
+    losses.get(lambda f, y: (0.0, np.eye(3)[y]), LABELS[:3], (3, 3))(np.zeros((3, 3)))  # labels stay
+
+
 def test_training_with_a_cost_alone():
     plain = train(finite(), X, REAL, steps=20, learning_rate=0.3)
     for own in (lambda f, y: 0.5 * ((f - y) ** 2).sum() / 8, lambda f, y: 0.5 * ((f - y) ** 2).sum(axis=1)):
@@ -558,7 +568,7 @@ def test_no_step_recorded():
 def test_the_kernel_of_many_points_at_the_first_step():
     """The difference at step 0 is exactly 0, which Lanczos' method does not accept."""
     points = RNG.normal(size=(DENSE + 1, 3))
-    run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, record=Record(ntk_X=points))
+    run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, learning_rate=0.1, record=Record(ntk_X=points))
     assert run.ntk_distance[0] == 0 < run.ntk_distance[1]
 
 

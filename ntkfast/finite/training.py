@@ -146,9 +146,10 @@ def train(
         η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
         momentum for 1 + μ times that.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs), and returns (C, N ∂C/∂f); or
-        any scalar cost C, or the costs of the points (N,), whose derivatives are then found numerically as in
-        `kernel_flow` (in float64, whatever the dtype of the network).
+        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs) and
+        y as given, but (N, 1) instead of (N,) for one output, and returns (C, N ∂C/∂f); or any scalar cost C, or the
+        costs of the points (N,), whose derivatives are then found numerically as in `kernel_flow` (in float64, whatever
+        the dtype of the network).
     direction : callable, optional
         The paper's training direction instead of a loss: a function (t, outputs) that returns d, as in
         `kernel_flow`; t is the number of steps so far times η, outputs and d have shape (N, n_outputs). The loss is

@@ -59,7 +59,7 @@ def inaccurate(name: str, why: str) -> None:
     warnings.warn(
         f"{name}: the errors of this float32 kernel are larger than its small eigenvalues ({why}); compute it in "
         "float64 (dtype=np.float64)",
-        stacklevel=2,
+        stacklevel=3,
     )
 
 

@@ -222,7 +222,7 @@ def _orthonormalise(V: Array, scratch: Array) -> None:
     for _ in range(5):  # quadratic convergence
         E = np.matmul(V.T, V, out=scratch[:k, :k])
         E[np.diag_indices(k)] -= 1
-        if max(E.max(), -E.min()) <= 16 * np.finfo(V.dtype).eps:
+        if max(E.max(), -E.min()) <= 64 * np.finfo(V.dtype).eps:
             break
         E *= 0.5
         for rows in arrays.blocks(len(V), TILE):

@@ -24,7 +24,7 @@ def max_learning_rate(K_xx: ArrayLike, *, n_threads: int | None = None) -> float
     K_xx : array_like, shape (N, N) or (N, N, k, k)
         The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semi-definite.
         For k outputs all kernels Θ̂_kk' matter, as returned by `empirical_ntk` with outputs="full": only in the limit of
-        wide networks is their mean the kernel of each output.
+        wide networks is their mean the kernel of each output. Not as a matrix (N k, N k), whose N is unknown.
     n_threads : int, optional
         Of BLAS. Default: one for small work, else its own number.
 

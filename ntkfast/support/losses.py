@@ -36,9 +36,9 @@ def get(loss: Loss, y: ArrayLike | None, shape: tuple[int, int], dtype: DTypeLik
     Parameters
     ----------
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        A callable gets (f, y), y as given here, and returns (C, d), a number and an array (N, k); or C alone; or the
-        costs of the points, (N,), of which C is the mean. Then d is found numerically, by complex steps where they
-        work, else by differences of fourth order: see `gradients.gradient`.
+        A callable gets (f, y), y as given here, but (N, 1) if it is (N,) and f has one output, and returns (C, d), a number and
+        an array (N, k); or C alone; or the costs of the points, (N,), of which C is the mean. Then d is found
+        numerically, by complex steps where they work, else by differences of fourth order: see `gradients.gradient`.
     y : array_like, shape (N, k); (N,) if k = 1
         Targets. For "softmax" class labels of shape (N,), integers from 0 to k-1 or k different strings, whose outputs
         are in sorted order (np.unique), or the probabilities of the classes.
@@ -119,7 +119,9 @@ class _Own:
     """A user's cost."""
 
     def __init__(self, loss: Callable[[Array, Any], Any], y: Any, shape: tuple[int, int], dtype: DTypeLike) -> None:
-        self.loss, self.y, self.shape, self.dtype = loss, y, shape, dtype
+        # as f has it: f - y of shapes (N, 1) and (N,) would be (N, N), and a scalar cost of it silently wrong
+        self.y = np.asarray(y)[:, None] if shape[1] == 1 and np.shape(y) == shape[:1] else y
+        self.loss, self.shape, self.dtype = loss, shape, dtype
         self.by_points = False
 
     def __call__(self, f: Array) -> tuple[float, Array]:

@@ -403,6 +403,20 @@ def test_small_work_takes_one_thread():
     assert done.stdout.splitlines() == expected, done.stdout + done.stderr
 
 
+def test_numbers_of_threads_are_checked():
+    for call in (
+        lambda: LeastSquaresFlow(np.eye(2), [1.0, 2.0], n_threads=0),
+        lambda: nf.GaussianProcess(np.eye(2), [1.0, 2.0], n_threads=0),
+        lambda: nf.kernel_pca(np.eye(2), 1, n_threads=0),
+        lambda: nf.kernel_flow(np.eye(2), [1.0, 2.0], t=1.0, n_threads=0),
+        lambda: max_learning_rate(np.eye(2), n_threads=0),
+        lambda: linearize(finite()).train(X, REAL, n_threads=0),
+        lambda: nf.random_feature_model(np.eye(2), n_features=2, n_threads=0),
+    ):
+        with pytest.raises(ValueError, match="n_threads: expected an integer >= 1, got 0"):
+            call()
+
+
 def test_a_huge_flow_says_so(monkeypatch):
     """A decomposition of minutes is announced, one that does not fit is refused."""
     model = linearize(finite())

@@ -138,12 +138,12 @@ def kernel_flow(
     t : float or array_like, shape (T,)
         Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        A callable gets (f, y), f of shape (N, outputs) and y as given, but (N, 1) instead of (N,) for one output, and returns
-        (C, N ∂C/∂f); or any scalar cost C alone, which is then evaluated N k times for a derivative; or the costs of
-        the points, (N,), of which C is the mean and each depends on the outputs at its point only: k times. Derivatives
-        are then found by complex steps, exact to rounding, if the function takes complex f and keeps their imaginary
-        part (np.abs does not), else by differences of fourth order, whose errors of about 3e-13 of the points' costs
-        are far below rtol.
+        A callable gets (f, y), f of shape (N, outputs) and y as given, but (N, 1) instead of (N,) for one output. It
+        returns (C, N ∂C/∂f); or any scalar cost C alone, which is then evaluated N k times for a derivative; or the
+        costs of the points, (N,), of which C is the mean and each depends on the outputs at its point only: k times.
+        Derivatives are then found by complex steps, exact to rounding, if the function takes complex f and keeps their
+        imaginary part (np.abs does not), else by differences of fourth order, whose errors of about 3e-13 of the
+        points' costs (of N C, for C alone) are far below rtol.
     direction : callable, optional
         A function (t, outputs) that returns d, as in `train`: outputs and d of shape (N, outputs), with the sign of d
         above. The loss is then recorded if y is given, but not followed.

@@ -37,8 +37,9 @@ def get(loss: Loss, y: ArrayLike | None, shape: tuple[int, int], dtype: DTypeLik
     ----------
     loss : {"mse", "logistic", "softmax", "huber"} or callable
         A callable gets (f, y), y as given here, but (N, 1) if it is (N,) and f has one output. It returns (C, d), a
-        number and an array (N, k); or C alone; or the costs of the points, (N,), of which C is the mean. Then d is found
-        numerically, by complex steps where they work, else by differences of fourth order: see `gradients.gradient`.
+        number and an array (N, k); or C alone; or the costs of the points, (N,), of which C is the mean. In the last
+        two cases d is found numerically, by complex steps where they work, else by differences of fourth order: see
+        `gradients.gradient`.
     y : array_like, shape (N, k); (N,) if k = 1
         Targets. For "softmax" class labels of shape (N,), integers from 0 to k-1 or k different strings, whose outputs
         are in sorted order (np.unique), or the probabilities of the classes.

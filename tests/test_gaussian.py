@@ -1,10 +1,12 @@
 """Gaussian processes with a given kernel: against plain inverses, loops, differences and 50 digits."""
 
 import pickle
+import warnings
 
 import mpmath
 import numpy as np
 import pytest
+import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
@@ -200,6 +202,39 @@ SINGULAR = np.ones((2, 2))
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_refusal_costs_a_few_products(monkeypatch):
+    """No eigendecomposition, but a bound of the smallest eigenvalue, which is -0.7 here without noise."""
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((600, 600)))[0]
+    K = (Q * np.concatenate([np.geomspace(1e-3, 600, 598), [-0.3, -0.7]])) @ Q.T
+    K = (K + K.T) / 2
+    for name in ("eigh", "eigvalsh"):
+        monkeypatch.setattr(scipy.linalg, name, None)
+    with pytest.raises(np.linalg.LinAlgError, match=r"at most -0\.6\d*; a ridge .* than 1\.[234] should") as error:
+        GaussianProcess(K, K[0])
+    assert "float64" not in str(error.value)
+    with pytest.raises(np.linalg.LinAlgError, match=r"at most -0\.5\d*; .* should .* in float64 .* needs less"):
+        GaussianProcess(K.astype("f4"), K[0], noise=0.1)
+    with pytest.raises(np.linalg.LinAlgError, match=r"at most -?\d.*e-1\d; a ridge"):  # 0 to rounding
+        GaussianProcess((Q[:, 1:] * np.geomspace(1e-3, 1, 599)) @ Q[:, 1:].T, K[0])
+
+
+def test_a_float32_kernel_at_its_own_precision():
+    """Some 2e-6 of the diagonal per entry: noise below that, times √N, is no regularisation."""
+    net, X = nf.MLP(8, weight_std=2**0.5, bias_std=0.1), np.random.default_rng(0).standard_normal((300, 3))
+    K, y = nf.nngp(net, X.astype("f4")), X[:, 0]
+    with pytest.warns(UserWarning, match=r"K_xx: the errors of this float32 kernel .* float64"):
+        GaussianProcess(K, y, noise=1e-4)
+    far = K - np.float32(600 * 1.2e-7 * np.linalg.norm(K)) * np.eye(300, dtype="f4")
+    with pytest.warns(UserWarning, match=r"ntk_xx: .*smallest eigenvalue is -\d.* float64"):
+        LeastSquaresFlow(far, y).mean(1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GaussianProcess(K, y, noise=0.01)
+        GaussianProcess(nf.nngp(net, X), y, noise=1e-4)
+        LeastSquaresFlow(K, y).mean(1.0)
 
 
 def test_variance_of_mixed_kernels_is_refused():

@@ -334,6 +334,27 @@ def test_a_fit_survives_trial_steps_without_a_likelihood():
     assert found.value == found.path.max() > found.path[0]
 
 
+def test_a_fit_names_flat_directions():
+    """Only the product of the weight_std of a relu without biases matters: L - 1 directions, each with sum 0."""
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    y = np.sin(X[:, 0]) + 0.1 * np.random.default_rng(1).standard_normal(30)
+    found = fit_hyperparameters(nf.MLP(3, "relu"), X, y)
+    assert len(found.flat) == 2
+    assert all(set(direction) <= {(k, "weight_std") for k in range(3)} for direction in found.flat)
+    for direction in found.flat:
+        assert sum(direction.values()) == pytest.approx(0, abs=0.15)  # entries below 0.1 are left out
+    assert "log p(y) hardly changes in 2 directions of (0, 'weight_std'), (1, 'weight_std')" in found.message
+    assert found.message in repr(found)
+    moved = [np.exp(direction.get((k, "weight_std"), 0)) for direction in found.flat[:1] for k in range(3)]
+    stds = np.array(list(nf.hyperparameters(found.network).values())).reshape(3, 2)
+    stds[:, 0] *= moved
+    there = network_likelihood(nf.with_hyperparameters(found.network, stds.ravel()), X, y, noise=found.noise)
+    assert abs(there.value - found.value) < 0.5
+    assert fit_hyperparameters(nf.MLP(2, "erf", bias_std=0.5), POINTS, NOISY, fixed=[(1, "bias_std")]).flat == []
+    many = fit_hyperparameters(nf.MLP(45, "relu"), X[:5], y[:5], max_iterations=1)
+    assert many.flat is None
+
+
 def test_a_fit_names_what_ends_at_an_end_of_its_range():
     """Without noise in the targets the likelihood grows as the noise goes to 0."""
     found = fit_hyperparameters(nf.MLP(2, "erf", bias_std=0.5), POINTS, np.sin(POINTS[:, 0]), noise=1e-2)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ from threadpoolctl import threadpool_info
 
 import ntkfast as nf
 from ntkfast import DivergenceError
-from ntkfast.finite import passes
+from ntkfast.finite import linearized, passes
 from ntkfast.finite.linearized import linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.training import Record, train
 from ntkfast.learning.convergence import Convergence, convergence
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.learning_rate import max_learning_rate
-from ntkfast.support import losses
+from ntkfast.support import losses, memory
 from ntkfast.support.norms import DENSE, largest_eigenvalue, operator_norm
 
 RNG = np.random.default_rng(0)
@@ -101,6 +102,90 @@ def test_labels_are_one_hot_vectors():
         assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [str, object])
+def test_labels_may_be_names(dtype):
+    """Outputs in sorted order: bus, car, tram."""
+    names = np.array(["car", "bus", "tram"], dtype)[LABELS]
+    f = RNG.normal(size=(8, 3))
+    (value, d), (same, other) = (
+        losses.get("softmax", *given)(g) for given, g in (((names, f.shape), f), ((LABELS, f.shape), f[:, [1, 0, 2]]))
+    )
+    assert value == same
+    assert_array_equal(d[:, [1, 0, 2]], other)
+
+
+# --- costs without derivatives
+
+
+def complex_cost(f, y):  # a cost for each point that complex numbers pass through
+    return np.log1p(np.exp(-y * f)).sum(axis=1) + 0.1 * (f**4).sum(axis=1)
+
+
+def kinked(f, y):  # np.abs drops imaginary parts: differences
+    return np.abs(f - y).sum(axis=1) ** 1.5
+
+
+def refusing(f, y):
+    return sum(math.cosh(x) for x in (f - y).ravel()) / 8
+
+
+def joint(f, y):  # no sum over points
+    return np.log(((f - y) ** 2).sum()) + f[0, 0] * f[-1, 1] ** 3
+
+
+def in_one_branch(f, y):  # right for one sign of f, silently 0 for the other
+    return np.where(f.real > 0, f**3, np.abs(f) ** 3).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "exact"), [(complex_cost, True), (kinked, False), (refusing, False), (joint, True), (in_one_branch, False)]
+)
+def test_costs_without_derivatives(cost, exact):
+    """By complex steps to rounding, by differences to 1e-10; where imaginary parts get lost, that is noticed."""
+    f = np.random.default_rng(3).normal(size=(8, 2))
+    value, d = losses.get(cost, SIGNS, f.shape)(f)
+    assert value == pytest.approx(float(np.mean(cost(f, SIGNS))), rel=1e-15)
+    right = 8 * by_hand(cost, f, SIGNS)
+    assert_allclose(d, right, rtol=0, atol=(1e-14 if exact else 1e-10) * np.abs(right).max())
+    d32 = losses.get(cost, SIGNS, f.shape, np.float32)(f.astype("f4"))[1]
+    assert d32.dtype == np.float32
+    assert_allclose(d32, right, atol=1e-5 * np.abs(right).max())
+
+
+def by_hand(cost, f, y):
+    """∂C/∂f on paper."""
+    r = f - y
+    if cost is complex_cost:
+        return (-y / (1 + np.exp(y * f)) + 0.4 * f**3) / 8
+    if cost is kinked:
+        return 1.5 * np.sqrt(np.abs(r).sum(axis=1, keepdims=True)) * np.sign(r) / 8
+    if cost is refusing:
+        return np.sinh(r) / 8
+    if cost is in_one_branch:
+        return 3 * np.sign(f) * f**2 / 8
+    d = 2 * r / (r**2).sum()
+    d[0, 0] += f[-1, 1] ** 3
+    d[-1, 1] += 3 * f[0, 0] * f[-1, 1] ** 2
+    return d
+
+
+def test_targets_have_the_shape_of_the_outputs():
+    """(N, 1) - (N,) would be (N, N)."""
+    f = np.arange(3.0)[:, None]
+    for y in ([1.0, 2.0, 4.0], [[1.0], [2.0], [4.0]]):
+        value, d = losses.get(lambda f, y: 0.5 * ((f - y) ** 2).mean(), y, (3, 1))(f)
+        assert value == pytest.approx(1.0)
+        assert_allclose(d, [[-1.0], [-1.0], [-2.0]])
+    losses.get(lambda f, y: (0.0, np.eye(3)[y]), LABELS[:3], (3, 3))(np.zeros((3, 3)))  # labels stay
+
+
+def test_training_with_a_cost_alone():
+    plain = train(finite(), X, REAL, steps=20, learning_rate=0.3)
+    for own in (lambda f, y: 0.5 * ((f - y) ** 2).sum() / 8, lambda f, y: 0.5 * ((f - y) ** 2).sum(axis=1)):
+        run = train(finite(), X, REAL, steps=20, learning_rate=0.3, loss=own)
+        assert_allclose(run.losses, plain.losses, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "shape", "error", "words"),
     [
@@ -118,7 +203,15 @@ def test_labels_are_one_hot_vectors():
         ("logistic", [0, 1], (2, 1), ValueError, r"y: expected -1 or \+1 for the logistic loss, got 0.* in row 0"),
         ("softmax", [0, 3], (2, 3), ValueError, "y: expected class labels from 0 to 2, got 3 in row 1"),
         ("softmax", [0, -1], (2, 3), ValueError, "y: expected class labels from 0 to 2, got -1 in row 1"),
-        ("softmax", [0.0, 1.0], (2, 3), TypeError, "y: expected integers as class labels, got dtype float64"),
+        (
+            "softmax",
+            [0.0, 1.0],
+            (2, 3),
+            TypeError,
+            "y: expected integers or strings as class labels, got dtype float64",
+        ),
+        ("softmax", ["b", "a"], (2, 3), ValueError, "y: expected 3 different names, one for each output, got 2"),
+        ("softmax", np.array(["b", 1], object), (2, 2), TypeError, "y: expected real numbers, got dtype object"),
         ("softmax", [0], (2, 3), ValueError, r"y: expected 2 class labels, or shape \(2, 3\), got shape \(1,\)"),
         ("softmax", [[0.5, 0.4]], (1, 2), ValueError, "y: expected probabilities that add to 1, got 0.9 in row 0"),
         ("softmax", [[1.5, -0.5]], (1, 2), ValueError, "y: expected probabilities >= 0, got -0.5 in row 0, column 1"),
@@ -133,7 +226,9 @@ def test_bad_losses_and_targets(loss, y, shape, error, words):
 @pytest.mark.parametrize(
     ("own", "error", "words"),
     [
-        (lambda f, y: 1.0, TypeError, r"loss: expected the function to return \(C, d\), got float"),
+        (lambda f, y: None, TypeError, r"loss: expected the function to return C or \(C, d\), got NoneType"),
+        (lambda f, y: f[0], ValueError, r"loss: .* a number or the 8 costs of the points, got shape \(2,\)"),
+        (lambda f, y: ((f - f.mean(0)) ** 2).sum(1), ValueError, "loss: .* at its own point only, got ones that"),
         (lambda f, y: (1.0, f[:1]), ValueError, r"loss: .*array of shape \(8, 2\), got shapes \(\) and \(1, 2\)"),
         (lambda f, y: (f, f), ValueError, r"loss: .*a number and an array .*got shapes \(8, 2\) and \(8, 2\)"),
         (lambda f, y: ("1", f), TypeError, "loss: C: expected real numbers, got dtype <U1"),
@@ -257,6 +352,82 @@ def test_the_first_call_of_a_process_holds_blas():
 
 def blas_threads():
     return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+
+BUSY = """
+import numpy as np
+import ntkfast as nf
+from ntkfast.learning import factor, spectrum
+from threadpoolctl import threadpool_info
+seen = []
+def see(function):
+    def seeing(*args, **kwargs):
+        seen.append(max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"))
+        return function(*args, **kwargs)
+    return seeing
+def took():
+    numbers = sorted(set(seen))
+    seen.clear()
+    return numbers
+factor._factor_in_place, factor.fix_signs = see(factor._factor_in_place), see(factor.fix_signs)
+spectrum.fix_signs, small = factor.fix_signs, np.eye(9)
+net, f = nf.MLP(2, bias_std=0.1), nf.FiniteNetwork.init(nf.MLP(2), 1, 4, rng=0)
+X = np.linspace(-1, 1, 9)[:, None]
+calls = {
+    "train": lambda **given: nf.train(f, X, steps=1, direction=see(lambda t, d: d), **given),
+    "flow": lambda **given: nf.LeastSquaresFlow(small, X, **given).mean(1.0),
+    "process": lambda **given: nf.GaussianProcess(small, X, **given),
+    "fit": lambda **given: nf.fit_hyperparameters(net, X, X, max_iterations=1, **given),
+    "pca": lambda **given: nf.kernel_pca(small, 2, **given),
+    "kernel_flow": lambda **given: nf.kernel_flow(small, X, t=1.0, loss=see(lambda f, y: (f**2).mean()), **given),
+    "linearized": lambda **given: nf.linearize(f).train(X, X, steps=1, loss=see(lambda f, y: (f**2).mean()), **given),
+}
+for name, call in calls.items():
+    call()
+    print(name, took(), end=" ")
+    call(n_threads=3)
+    print(took())
+nf.engine.threads.SMALL_WORK = 0
+for name, call in calls.items():
+    call()
+    print(name, took())
+"""
+
+
+def test_small_work_takes_one_thread():
+    """Several would wait for one another on a busy machine; what is asked for is given."""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-P", "-c", BUSY], env=env, capture_output=True, text=True, check=False)
+    names = ("train", "flow", "process", "fit", "pca", "kernel_flow", "linearized")
+    expected = [f"{name} [1] [3]" for name in names] + [f"{name} [2]" for name in names]
+    assert done.stdout.splitlines() == expected, done.stdout + done.stderr
+
+
+def test_numbers_of_threads_are_checked():
+    for call in (
+        lambda: LeastSquaresFlow(np.eye(2), [1.0, 2.0], n_threads=0),
+        lambda: nf.GaussianProcess(np.eye(2), [1.0, 2.0], n_threads=0),
+        lambda: nf.kernel_pca(np.eye(2), 1, n_threads=0),
+        lambda: nf.kernel_flow(np.eye(2), [1.0, 2.0], t=1.0, n_threads=0),
+        lambda: max_learning_rate(np.eye(2), n_threads=0),
+        lambda: linearize(finite()).train(X, REAL, n_threads=0),
+        lambda: nf.random_feature_model(np.eye(2), n_features=2, n_threads=0),
+    ):
+        with pytest.raises(ValueError, match="n_threads: expected an integer >= 1, got 0"):
+            call()
+
+
+def test_a_huge_flow_says_so(monkeypatch):
+    """A decomposition of minutes is announced, one that does not fit is refused."""
+    model = linearize(finite())
+    right = model.flow(X, REAL, 1.0)
+    monkeypatch.setattr(linearized, "LARGE", 15)
+    with pytest.warns(UserWarning, match=r"X: 8 points with 2 outputs take .* a matrix of 16 rows, about 4e\+04 fl"):
+        found = model.flow(X, REAL, 1.0, n_threads=1)
+    assert_allclose(found.displacement, right.displacement, rtol=1e-9)
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(MemoryError, match="X: the eigendecomposition of 4000 x 4000 numbers needs"):
+        model.flow(np.ones((2000, 3)), np.ones((2000, 2)), 1.0)
 
 
 def test_a_direction_may_be_false():
@@ -411,7 +582,7 @@ def test_no_step_recorded():
 def test_the_kernel_of_many_points_at_the_first_step():
     """The difference at step 0 is exactly 0, which Lanczos' method does not accept."""
     points = RNG.normal(size=(DENSE + 1, 3))
-    run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, record=Record(ntk_X=points))
+    run = train(finite(n_outputs=1), X, REAL[:, 0], steps=1, learning_rate=0.1, record=Record(ntk_X=points))
     assert run.ntk_distance[0] == 0 < run.ntk_distance[1]
 
 
@@ -459,6 +630,26 @@ def test_divergence_beyond_the_numbers():
     with pytest.raises(DivergenceError, match=r"diverged at step \d+: the outputs are not finite"):
         train(finite(), X, direction=lambda t, f: -1e9 * f)
     assert issubclass(DivergenceError, ArithmeticError)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "huber", "softmax"])
+def test_training_that_ends_above_its_start(loss):
+    """Losses that grow like |f| do not grow by 1e8 before the end: a warning names them."""
+    net = nf.MLP(3, "tanh", bias_std=0.1)
+    k = 3 if loss == "softmax" else 2
+    points = np.vstack([X, X])  # every point twice, with different targets: nothing fits
+    y = np.concatenate([TARGETS[loss], (LABELS + 1) % 3 if loss == "softmax" else -np.asarray(TARGETS[loss])])
+    words = (
+        r"training did not converge: the loss is .* at step 11, above the .* of the start .* learning_rate is 1000, for"
+    )
+    with pytest.warns(UserWarning, match=words):
+        run = train(finite(net, k, widths=30), points, y, steps=11, learning_rate=1000.0, loss=loss)
+    assert run.losses[-1] > run.losses[0]
+    with pytest.warns(UserWarning, match=words):
+        linearize(finite(net, k, widths=30)).train(points, y, steps=11, learning_rate=1000.0, loss=loss)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(finite(net, k, widths=30), points, y, steps=11, learning_rate=0.5, loss=loss)
 
 
 def test_rounding_errors_of_an_exact_fit_may_grow():

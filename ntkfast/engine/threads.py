@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # More than any machine can use; OpenMP ends the process when the system refuses it a thread.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 
+# Floating-point operations of a BLAS or LAPACK call, some 30 ms on one core, below which several threads lose more by
+# waiting for one another on a busy machine (factors of 5 to 50 were seen) than they gain on an idle one.
+SMALL_WORK = 6e8
+
 
 class _State:
     """One per process; a child made by fork starts with a fresh one."""
@@ -102,14 +106,24 @@ def limited(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext() if n_threads is None else _controller().limit(limits=n_threads)
 
 
-def limited_blas(n_threads: int | None) -> contextlib.AbstractContextManager[object]:
-    """Holds BLAS to this number of threads in the whole process, unless it is None."""
+def blas(n_threads: int | None, flops: float) -> contextlib.AbstractContextManager[object]:
+    """Holds BLAS to this number of threads in the whole process, for work whose largest call takes this many flops.
+
+    None: one thread below SMALL_WORK, else BLAS's own number.
+    """
+    if n_threads is not None:
+        n_threads = positive_integer(n_threads, "n_threads")
+    elif flops < SMALL_WORK:
+        n_threads = 1
+    if n_threads == 1:
+        return single_threaded_blas()
     return contextlib.nullcontext() if n_threads is None else blas_controller().limit(limits=n_threads)
 
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would compete.
+    """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would compete, or the
+    work is small.
 
     Every caller has its own token, and the caller that finds no token left restores the limits, so that the next call
     repairs whatever an interrupt skipped.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 
 import numpy as np
 import scipy
@@ -12,6 +13,7 @@ from ntkfast.finite.products import ntk_vector_product
 from ntkfast.support.errors import ActivationError, DivergenceError
 from ntkfast.support.norms import largest_eigenvalue
 
+HIGHER = 1.1  # a last loss above this times the first says that training failed, even if it is bounded
 GROWTH = 1e8  # a loss that has grown by this factor does not come back
 HINT_POINTS = 200  # from which the largest eigenvalue is estimated when a run diverges
 
@@ -44,6 +46,17 @@ class Watch:
             self.usual = max(self.usual, value)
         if value > GROWTH * self.usual > 0:
             raise _DivergedError(f"the loss grew from {self.usual:.3g} to {value:.3g}")
+
+    def finish(self, losses):
+        """Warn if training ended above where it started, as with losses that grow slowly: softmax, logistic, huber."""
+        last, largest = losses[-1], int(np.argmax(losses))
+        if last > HIGHER * self.usual:
+            warnings.warn(
+                f"training did not converge: the loss is {last:.3g} at step {len(losses) - 1}, above the "
+                f"{self.usual:.3g} of the start (the largest was {losses[largest]:.3g} at step {largest}); "
+                f"{self._hint()}",
+                stacklevel=3,
+            )
 
     @contextlib.contextmanager
     def step(self, step):

@@ -22,7 +22,9 @@ from ntkfast.support.typing import Progress
 __all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
 
 OUTPUTS = ("mean", "diagonal", "full")
+LAYOUTS = ("pairs", "matrix")
 Outputs: TypeAlias = Literal["mean", "diagonal", "full"]
+Layout: TypeAlias = Literal["pairs", "matrix"]
 BUDGET = 2**31  # bytes of layer factors, or of a Jacobian, that are held at once, unless memory= says otherwise
 
 
@@ -51,6 +53,18 @@ def _result(shape, k, outputs, dtype, out, inputs):
     what = f"X: the result of {' x '.join(map(str, shape))} {dtype} with outputs={outputs!r}"
     memory.require(math.prod(shape) * dtype.itemsize, what, smaller[outputs])
     return np.empty(shape, dtype)
+
+
+def _check_layout(layout: str, outputs: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: expected 'pairs' or 'matrix', got {layout!r}")
+    if layout == "matrix" and outputs != "full":
+        raise ValueError(f"layout: 'matrix' is for outputs='full', got outputs={outputs!r}")
+
+
+def _pairs(matrix, k):
+    """A view (n, m, k, k) of a matrix (n k, m k) whose row i k + a is output a of point i."""
+    return np.swapaxes(matrix.reshape(len(matrix) // k, k, -1, k), 1, 2)
 
 
 def _planes(k, outputs, symmetric):
@@ -151,6 +165,7 @@ def empirical_ntk(
     Y: ArrayLike | None = None,
     outputs: Outputs = "mean",
     *,
+    layout: Layout = "pairs",
     out: NDArray[np.floating] | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -175,6 +190,9 @@ def empirical_ntk(
         Default: X; each pair is then computed once.
     outputs : {"mean", "diagonal", "full"}
         "mean": Σ_k Θ̂_kk/k, which is Θ̂ of one output in the limit; "diagonal": all Θ̂_kk; "full": all Θ̂_kk'.
+    layout : {"pairs", "matrix"}
+        Of "full": (n, m, k, k), or one matrix (n k, m k) whose row i k + a is output a of point i, without a copy.
+        `LeastSquaresFlow`, `GaussianProcess` and `kernel_flow` take either.
     out : ndarray, optional
         Where to write: an array of the result's shape and dtype.
     n_threads : int, optional
@@ -187,7 +205,7 @@ def empirical_ntk(
 
     Returns
     -------
-    ndarray of the network's dtype, shape (n, m), (n, m, k) or (n, m, k, k) for k outputs
+    ndarray of the network's dtype, shape (n, m), (n, m, k), (n, m, k, k) or (n k, m k) for k outputs
 
     Raises
     ------
@@ -208,6 +226,7 @@ def empirical_ntk(
     check_finite_network(f)
     _check_apart(out, f)
     check_outputs(outputs)
+    _check_layout(layout, outputs)
     require_derivatives(f)
     units = sum(map(len, f.weights))
     return kernel_of_factors(
@@ -217,6 +236,7 @@ def empirical_ntk(
         f.n_outputs,
         outputs,
         f.dtype,
+        layout=layout,
         out=out,
         n_threads=n_threads,
         progress=progress,
@@ -225,7 +245,7 @@ def empirical_ntk(
 
 
 def kernel_of_factors(
-    X, Y, factors, per_point, k, outputs, dtype, *, out=None, n_threads=None, progress=None, memory=None
+    X, Y, factors, per_point, k, outputs, dtype, *, layout="pairs", out=None, n_threads=None, progress=None, memory=None
 ):
     """The kernel of k outputs from a function that returns the layer factors of a block of points.
 
@@ -236,7 +256,12 @@ def kernel_of_factors(
     n_threads = threads.resolve(n_threads)
     shape = (len(X), len(X) if Y is None else len(Y))
     size = max(1, bytes_allowed(memory) // (2 * per_point * dtype.itemsize))
-    result = _result(shape, k, outputs, dtype, out, [(X, "X"), (X if Y is None else Y, "Y")])
+    inputs = [(X, "X"), (X if Y is None else Y, "Y")]
+    if layout == "matrix":
+        written = _result(tuple(k * n for n in shape), 1, "mean", dtype, out, inputs)
+        result = _pairs(written, k)
+    else:
+        written = result = _result(shape, k, outputs, dtype, out, inputs)
 
     def fill(left, right, symmetric, rectangle, report):
         _fill(left, right, k, outputs, symmetric, rectangle, n_threads, report)
@@ -244,7 +269,7 @@ def kernel_of_factors(
     with reporter(progress, "empirical kernel") as report:
         _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
     _require_finite(result)
-    return result
+    return written
 
 
 def _points(f, X, Y):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.finite import passes
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.jacobian import pull_back, split, vector
 from ntkfast.finite.network import FiniteNetwork, require_derivatives
-from ntkfast.support import losses
+from ntkfast.finite.training import largest_product
+from ntkfast.support import losses, memory
 from ntkfast.support.losses import Loss
 from ntkfast.support.scalars import non_negative_integer, non_negative_number, positive_number
 from ntkfast.support.typing import Array
 
 __all__ = ["LinearizedNetwork", "linearize"]
+
+LARGE = 6000  # rows of a matrix whose eigendecomposition takes minutes
 
 
 class LinearizedNetwork:
@@ -54,7 +59,14 @@ class LinearizedNetwork:
         return result
 
     def train(
-        self, X: ArrayLike, y: ArrayLike, *, steps: int = 1000, learning_rate: float = 1.0, loss: Loss = "mse"
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        steps: int = 1000,
+        learning_rate: float = 1.0,
+        loss: Loss = "mse",
+        n_threads: int | None = None,
     ) -> LinearizedNetwork:
         """Full-batch gradient descent on the parameters, as in `ntkfast.train`.
 
@@ -69,6 +81,8 @@ class LinearizedNetwork:
         learning_rate : float
             η: in a step the outputs change by -η (1/N) Θ̂ d.
         loss : {"mse", "logistic", "softmax", "huber"} or callable
+            As in `ntkfast.train`.
+        n_threads : int, optional
             As in `ntkfast.train`.
 
         Returns
@@ -98,19 +112,22 @@ class LinearizedNetwork:
         weights, biases = split(f, displacement)
         tape: list[Any] = []
         start = passes.forward(f, points, tape)
-        watch = Watch(f, points, rate, cost if isinstance(loss, str) else None)
-        with np.errstate(over="ignore", invalid="ignore"):
+        watch, history = Watch(f, points, rate, cost if isinstance(loss, str) else None), []
+        small = threads.blas(n_threads, largest_product(f, len(points)))
+        with small, np.errstate(over="ignore", invalid="ignore"):
             for step in range(steps + 1):
                 outputs = start + passes.tangent(f, tape, weights, biases)
                 with watch.step(step):
                     value, d = cost(outputs)
                     watch.check(step, value, outputs)
+                history.append(value)
                 if step == steps:
                     break
                 pull_back(f, list(tape), (-rate / len(points)) * d, weights, biases)
+        watch.finish(history)
         return LinearizedNetwork(f, displacement)
 
-    def flow(self, X: ArrayLike, y: ArrayLike, t: float) -> LinearizedNetwork:
+    def flow(self, X: ArrayLike, y: ArrayLike, t: float, *, n_threads: int | None = None) -> LinearizedNetwork:
         """Gradient flow on least squares for a time t, computed from the eigenvectors of Θ̂.
 
         With Π = Θ̂/N on the data, its outputs are y + exp(-tΠ) (f - y) there, and elsewhere those of the displacement
@@ -122,6 +139,8 @@ class LinearizedNetwork:
         y : array_like, shape (N, n_outputs); (N,) if there is one output
         t : float
             >= 0; inf for the end of training.
+        n_threads : int, optional
+            Of the kernel and of BLAS. Default: one thread of BLAS for small work, else its own number.
 
         Returns
         -------
@@ -132,6 +151,13 @@ class LinearizedNetwork:
         ------
         TypeError, ValueError
             An argument is not as described.
+        MemoryError
+            Θ̂, a matrix of N n_outputs rows, does not fit with its eigenvectors.
+
+        Warns
+        -----
+        UserWarning
+            Θ̂ has more than 6000 rows: its eigendecomposition takes minutes, and cannot be interrupted.
 
         Examples
         --------
@@ -146,8 +172,18 @@ class LinearizedNetwork:
         t = math.inf if t == math.inf else non_negative_number(t, "t")
         n, shape = len(points), (len(points), f.n_outputs)
         _, d = losses.get("mse", y, shape, f.dtype)(self(points))
-        kernel = np.swapaxes(empirical_ntk(f, points, outputs="full"), 1, 2).reshape(2 * [n * f.n_outputs])
-        rates, modes = np.linalg.eigh(kernel / n)
+        size = n * f.n_outputs
+        memory.require(4 * size**2 * f.dtype.itemsize, f"X: the eigendecomposition of {size} x {size} numbers")
+        if size > LARGE:
+            warnings.warn(
+                f"X: {n} points with {f.n_outputs} outputs take the eigendecomposition of a matrix of {size} rows, "
+                f"about {9 * size**3:.1g} floating-point operations; `train` takes steps instead",
+                stacklevel=2,
+            )
+        kernel = empirical_ntk(f, points, outputs="full", layout="matrix", n_threads=n_threads)
+        kernel /= n
+        with threads.blas(n_threads, float(size) ** 3):
+            rates, modes = np.linalg.eigh(kernel)
         moves = rates > len(rates) * np.finfo(f.dtype).eps * rates[-1]  # the rest is the null space, to rounding
         with np.errstate(invalid="ignore", divide="ignore"):
             passed = np.where(moves, -np.expm1(-t * rates) / rates, 0.0 if t == math.inf else t)

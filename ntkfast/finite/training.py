@@ -139,14 +139,17 @@ def train(
         Where to start; it is not changed.
     X : array_like, shape (N, n_inputs)
     y : array_like, optional
-        Targets, as the loss takes them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax". Not
-        needed with a direction.
+        Targets, as the loss takes them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax"
+        (integers from 0, or strings, whose outputs are in sorted order). Not needed with a direction.
     steps : int
     learning_rate : float
         η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
         momentum for 1 + μ times that.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs), and returns (C, N ∂C/∂f).
+        "mse" is C = 1/(2N) Σ ‖f - y‖². A callable gets (f, y), f of shape (N, n_outputs) and
+        y as given, but (N, 1) instead of (N,) for one output, and returns (C, N ∂C/∂f); or any scalar cost C, or the
+        costs of the points (N,), whose derivatives are then found numerically as in `kernel_flow` (in float64, whatever
+        the dtype of the network).
     direction : callable, optional
         The paper's training direction instead of a loss: a function (t, outputs) that returns d, as in
         `kernel_flow`; t is the number of steps so far times η, outputs and d have shape (N, n_outputs). The loss is
@@ -158,7 +161,8 @@ def train(
     rng : None, int or numpy.random.Generator
         Draws the masks of `Dropout`, new ones in each step.
     n_threads : int, optional
-        Threads of the matrix products: limits BLAS for the whole process while the call runs. Default: BLAS's own.
+        Threads of the matrix products: limits BLAS for the whole process while the call runs. Default: one if all
+        products of a step are small (below 6e8 flops, as of width 1000 at 300 points), else BLAS's own number.
     progress : bool or callable, optional
         As in `ntkfast.ntk`.
 
@@ -179,6 +183,11 @@ def train(
     KeyboardInterrupt
         Ctrl-C; f is unchanged.
 
+    Warns
+    -----
+    UserWarning
+        The last loss is above that of the start: training did not converge, though its numbers stayed bounded.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -193,7 +202,6 @@ def train(
     steps = non_negative_integer(steps, "steps")
     rate = positive_number(learning_rate, "learning_rate")
     momentum = rate_below_one(momentum, "momentum")
-    n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
     if not (record is None or isinstance(record, Record)):
         raise TypeError(f"record: expected a Record, got {type(record).__name__}")
     check_progress(progress)
@@ -211,7 +219,7 @@ def train(
     descent = Descent(now, rate / len(points), momentum)
     history = []
     with (
-        threads.limited_blas(n_threads),
+        threads.blas(n_threads, largest_product(f, len(points))),
         reporter(progress, "train") as report,
         np.errstate(over="ignore", invalid="ignore"),
     ):
@@ -231,7 +239,13 @@ def train(
                 descent.step(tape, d)
             if report is not None:
                 report(step, steps)
+    watch.finish(history)
     return Run(now, None if cost is None else np.array(history), **recorder.results())
+
+
+def largest_product(f: FiniteNetwork, n: int) -> float:
+    """Flops of the largest matrix product of a step at n points."""
+    return 2.0 * n * max(weight.size for weight in f.weights)
 
 
 def _checked(d: ArrayLike, shape: tuple[int, int], dtype: DType) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast.support import arrays
+from ntkfast.support import arrays, memory
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Array, DType
 
@@ -101,6 +101,17 @@ def symmetric(K: ArrayLike, name: str, n: int | None = None) -> Array:
     return A
 
 
+def as_matrix(K: ArrayLike, name: str) -> Array:
+    """A kernel (m, n, k, k) as a matrix (m k, n k): row i k + a is output a of point i."""
+    given = arrays.real(K, name)
+    m, n, k, also = given.shape
+    if k != also:
+        raise ValueError(f"{name}: expected shape (N, N, k, k), got {given.shape}")
+    memory.require(given.nbytes, f"{name}: a copy")
+    matrix: Array = np.swapaxes(given, 1, 2).reshape(m * k, n * k)
+    return matrix
+
+
 def in_place(K: object, name: str) -> None:
     """Raise unless K can be factored in its own memory."""
     if not isinstance(K, np.ndarray) or K.dtype not in arrays.DTYPES:
@@ -129,7 +140,8 @@ def columns(values: ArrayLike, n: int, name: str, dtype: DTypeLike, n_columns: i
         array: Array = np.array(given, dtype=dtype)  # a copy: the caller may change the original
     array = bounded(array, name).reshape(n, -1)
     if n_columns is not None and array.shape[1] != n_columns:
-        raise ValueError(f"{name}: expected {n_columns} outputs as in y, got shape {given.shape}")
+        source = "the kernel" if name == "y" else "y"
+        raise ValueError(f"{name}: expected {n_columns} outputs as in {source}, got shape {given.shape}")
     return array, given.ndim == 1
 
 

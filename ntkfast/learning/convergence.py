@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ntkfast.engine import threads
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.infinite.kernels import ntk
@@ -139,7 +140,8 @@ def convergence(
     if size == 0:
         raise ValueError("X: expected points whose limit kernel is not 0")
     errors = np.empty((len(widths), n_seeds))
-    with reporter(progress, "convergence") as report:
+    flops = 2.0 * len(points) * max(widths) * max(*widths, points.shape[1])  # of the largest product of a pass
+    with threads.blas(n_threads, flops), reporter(progress, "convergence") as report:
         for done, (row, seed) in enumerate(np.ndindex(errors.shape)):
             f = FiniteNetwork.init(net, points.shape[1], widths[row], rng=rng, dtype=dtype)
             kernel = empirical_ntk(f, points, n_threads=n_threads, progress=False)

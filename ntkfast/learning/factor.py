@@ -16,6 +16,7 @@ from ntkfast.support.typing import Array, Progress
 
 AT_ONCE = 16384  # a matrix up to this size is factored by one call, within some ten seconds
 TILE = 2048
+MOST_DIVIDED = 32766  # the largest matrix for LAPACK's syevd
 
 
 class Factor(Protocol):
@@ -47,6 +48,7 @@ class Cholesky:
     def __init__(self, half: Array, diagonal: Array) -> None:
         self.half = half  # (n, n), Fortran order
         self._diagonal = diagonal  # of K
+        self.lowest = 0.0  # 1/‖K⁻¹‖₁, estimated: at most the smallest eigenvalue, at least 1/√n of it
 
     def _lapack(self, name: str) -> Any:  # not kept: LAPACK's functions cannot be pickled
         return scipy.linalg.get_lapack_funcs(name, (self.half,))
@@ -86,25 +88,50 @@ def cholesky(
     N eps. That is safe: the condition number in the 1-norm is at least the ratio of the eigenvalues. After an interrupt
     K is unchanged, too.
     """
+    return attempt(K, overwrite=overwrite, rcond=rcond, progress=progress)[0]
+
+
+def attempt(
+    K: Array, *, overwrite: bool = False, rcond: float | None = None, progress: Progress = None
+) -> tuple[Cholesky | None, Array]:
+    """As `cholesky`; with None, also a vector v (n,) of small or negative vᵀKv, to say by how much K fails."""
     A = fortran(K, overwrite, "a Cholesky factor")
     pocon, lange = scipy.linalg.get_lapack_funcs(("pocon", "lange"), (A,))
     norm = lange("1", A)
     factor = Cholesky(A, A.diagonal().copy())
     rcond = len(A) * float(np.finfo(A.dtype).eps) if rcond is None else rcond
     try:
-        if _factor_in_place(A, progress) and pocon(A, norm, uplo="L")[0] > rcond:
-            return factor
+        pivot = _factor_in_place(A, progress)
+        if pivot:
+            direction = _downwards(A, pivot)
+        else:
+            found = float(pocon(A, norm, uplo="L")[0])
+            factor.lowest = found * float(norm)
+            if found > rcond:
+                return factor, np.empty(0, A.dtype)
+            direction = factor.solve(np.random.default_rng(0).standard_normal(len(A)).astype(A.dtype))
     except BaseException:
         if overwrite:
             factor.matrix()
         raise
     if overwrite:
         factor.matrix()
-    return None
+    return None, direction
 
 
-def _factor_in_place(A: Array, progress: Progress) -> bool:
-    """Write the Cholesky factor over A's lower triangle (Fortran order); return whether A was positive definite.
+def _downwards(A: Array, pivot: int) -> Array:
+    """v = (-A₁₁⁻¹ a, 1, 0), (n,), where factoring stopped at A₁₁'s next column a: vᵀAv is that pivot, not above 0."""
+    before, v = pivot - 1, np.zeros(len(A), A.dtype)
+    v[before] = 1
+    if before:
+        v[:before] = -scipy.linalg.solve_triangular(
+            A[:before, :before], A[before, :before], lower=True, trans="T", check_finite=False
+        )
+    return v
+
+
+def _factor_in_place(A: Array, progress: Progress) -> int:
+    """Write the Cholesky factor over A's lower triangle (Fortran order); return the pivot (from 1) that failed, or 0.
 
     Uses LAPACK's potrf. A large A is factored tile by tile, each computed from those to its left, so that progress is
     shown and the call can be interrupted. That takes a tenth longer (N = 30000, two threads).
@@ -113,7 +140,7 @@ def _factor_in_place(A: Array, progress: Progress) -> bool:
     trsm, gemm, syrk = scipy.linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,))
     n = len(A)
     if n <= AT_ONCE:
-        return bool(potrf(A, lower=1, clean=0, overwrite_a=1)[1] == 0)
+        return int(potrf(A, lower=1, clean=0, overwrite_a=1)[1])
     memory.require(2 * TILE * n * A.dtype.itemsize, "the tiles of a Cholesky factor")
     tiles = [slice(start, min(start + TILE, n)) for start in range(0, n, TILE)]
     m, done = len(tiles), 0
@@ -126,9 +153,9 @@ def _factor_in_place(A: Array, progress: Progress) -> bool:
                     if k:
                         tile = syrk(-1, left, beta=1, c=tile, lower=1, overwrite_c=1)
                     corner, info = potrf(tile, lower=1, clean=0, overwrite_a=1)
-                    if info:
-                        return False
                     A[rows, columns] = corner
+                    if info:
+                        return int(columns.start + info)
                 else:
                     if k:
                         tile = gemm(-1, A[rows, : columns.start], left, beta=1, c=tile, trans_b=1, overwrite_c=1)
@@ -136,7 +163,7 @@ def _factor_in_place(A: Array, progress: Progress) -> bool:
                 done += k + 1
                 if report is not None:
                     report(done, m * (m + 1) * (m + 2) // 6)
-    return True
+    return 0
 
 
 @dataclass(frozen=True)
@@ -165,15 +192,46 @@ class Eigen:
         return (self.half.T @ B) / self.values[len(self.values) - rank :, None]
 
 
-def eigen(K: Array, name: str, *, overwrite: bool = False) -> Eigen:
-    """The eigendecomposition of K.
+def eigenpairs(A: Array, n_largest: int | None = None) -> tuple[Array, Array]:
+    """Eigenvalues (ascending) and orthonormal eigenvectors of the symmetric A (Fortran order), which is overwritten.
 
-    Uses syevr, which in addition to K needs memory for the eigenvectors only; syevd needs 2 N² more numbers, a count
-    that overflows LAPACK's integers from N = 32767.
+    n_largest: only those of the largest eigenvalues.
+
+    Uses LAPACK's syevd (divide and conquer), the fastest for all of them, whose eigenvectors are orthonormal to
+    rounding. It needs 2 N² more numbers, a count that overflows LAPACK's integers from N = 32767. For larger matrices,
+    without that memory, and for some eigenvectors only, syevr, whose VᵀV in float32 is off by up to 1e-2.
     """
-    A = fortran(K, overwrite, "an eigendecomposition")
-    memory.require(K.nbytes, "the eigenvectors")
-    values, vectors = scipy.linalg.eigh(A, driver="evr", overwrite_a=True, check_finite=False)
+    n = len(A)
+    if n_largest in (None, n) and n <= MOST_DIVIDED and memory.fits(2 * A.nbytes):
+        values, vectors = scipy.linalg.eigh(A, driver="evd", overwrite_a=True, check_finite=False)
+        return values, vectors
+    memory.require(n * (n_largest or n) * A.dtype.itemsize, "the eigenvectors")
+    subset = None if n_largest is None else [n - n_largest, n - 1]
+    values, vectors = scipy.linalg.eigh(A, driver="evr", subset_by_index=subset, overwrite_a=True, check_finite=False)
+    _orthonormalise(vectors, A)
+    return values, vectors
+
+
+def _orthonormalise(V: Array, scratch: Array) -> None:
+    """Newton's iteration V ← V - V (VᵀV - I)/2, in place, for columns that are nearly orthonormal.
+
+    Eigenvectors remain as good as they were: with residuals R = K V - V Λ, (λ_i - λ_j)(VᵀV)_ij is of the size of R, so
+    that only vectors of almost equal eigenvalues are mixed.
+    """
+    k = V.shape[1]
+    for _ in range(5):  # quadratic convergence
+        E = np.matmul(V.T, V, out=scratch[:k, :k])
+        E[np.diag_indices(k)] -= 1
+        if max(E.max(), -E.min()) <= 64 * np.finfo(V.dtype).eps:
+            break
+        E *= 0.5
+        for rows in arrays.blocks(len(V), TILE):
+            V[rows] -= V[rows] @ E
+
+
+def eigen(K: Array, name: str, *, overwrite: bool = False) -> Eigen:
+    """The eigendecomposition of K."""
+    values, vectors = eigenpairs(fortran(K, overwrite, "an eigendecomposition"))
     fix_signs(vectors)
     values, floor, error = definiteness.semi_definite(values, name)
     return Eigen(values, vectors, floor, error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engine import threads
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning import checks
 from ntkfast.learning.factor import Factor, factor
@@ -67,7 +68,12 @@ class RandomFeatureModel:
 
 
 def random_feature_model(
-    K_xx: ArrayLike | Network, X: ArrayLike | None = None, *, n_features: int, rng: Seed = None
+    K_xx: ArrayLike | Network,
+    X: ArrayLike | None = None,
+    *,
+    n_features: int,
+    rng: Seed = None,
+    n_threads: int | None = None,
 ) -> RandomFeatureModel:
     """A linear model of P random functions whose tangent kernel is close to K.
 
@@ -83,6 +89,8 @@ def random_feature_model(
     n_features : int
         P.
     rng : None, int or numpy.random.Generator
+    n_threads : int, optional
+        Of the kernel, and of BLAS: by default one for small work, else its own number.
 
     Returns
     -------
@@ -109,12 +117,18 @@ def random_feature_model(
     if isinstance(K_xx, Network):
         if X is None:
             raise TypeError("X: expected points together with a network, got None")
-        K_xx = ntk(K_xx, X)
+        K_xx = ntk(K_xx, X, n_threads=n_threads)
     elif X is not None:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
-    root = factor(checks.symmetric(K_xx, "K_xx"), "K_xx")
-    features = _draw(root, P, rng)
+    K = checks.symmetric(K_xx, "K_xx")
+    with threads.blas(n_threads, _flops(len(K), P)):
+        features = _draw(factor(K, "K_xx"), P, rng)
     return RandomFeatureModel(features, rng.standard_normal(P).astype(features.dtype))
+
+
+def _flops(n: int, P: int) -> float:
+    """Of factoring K, or of a product with P vectors."""
+    return float(n) ** 2 * max(n / 3, 2 * P)
 
 
 def _draw(root: Factor, P: int, rng: np.random.Generator) -> Array:
@@ -153,6 +167,7 @@ def random_feature_convergence(
     n_features: Iterable[int] = (100, 1000, 10000),
     n_seeds: int = 10,
     rng: Seed = None,
+    n_threads: int | None = None,
     progress: Progress = None,
 ) -> FeatureConvergence:
     """Measure the rate at which tangent kernels of random features tend to K.
@@ -165,6 +180,8 @@ def random_feature_convergence(
     n_seeds : int
         Models for each number.
     rng : None, int or numpy.random.Generator
+    n_threads : int, optional
+        Of BLAS. Default: one for small work, else its own number.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts the features.
 
@@ -195,11 +212,15 @@ def random_feature_convergence(
     if size == 0:
         raise ValueError("K_xx: expected a kernel that is not 0 everywhere, got zeros")
     K = K / size  # everything measured is relative
-    n_seeds, rng, root = checks.count(n_seeds, "n_seeds"), generator(rng), factor(K, "K_xx")
+    n_seeds, rng = checks.count(n_seeds, "n_seeds"), generator(rng)
     norm, trace = np.linalg.norm(K), np.trace(K)
     memory.require(8 * len(P) * n_seeds, "errors")
     errors, done = np.empty((len(P), n_seeds)), 0
-    with progress_bar.reporter(progress, "random features") as report:
+    with (
+        threads.blas(n_threads, _flops(len(K), max(P))),
+        progress_bar.reporter(progress, "random features") as report,
+    ):
+        root = factor(K, "K_xx")
         for k, p in enumerate(P):
             for seed in range(n_seeds):
                 features = _draw(root, p, rng)

@@ -14,10 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks, decay, early_stopping, initial
+from ntkfast.engine import threads
+from ntkfast.learning import checks, decay, early_stopping, initial, outputs
 from ntkfast.learning.decay import Continuous, Time
 from ntkfast.learning.early_stopping import EarlyStopping
 from ntkfast.learning.initial import InitialFunctions
+from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.learning.propagator import Propagator
 from ntkfast.support import memory
@@ -39,11 +41,16 @@ def _squares(coefficients: Array) -> Array:
 def _public(
     method: Callable[Concatenate[LeastSquaresFlow, P], R],
 ) -> Callable[Concatenate[LeastSquaresFlow, P], R]:
-    """Decorator: one call at a time, as a decomposition overwrites what another call reads; overflow is an error."""
+    """Decorator: one call at a time, as a decomposition overwrites what another call reads; overflow is an error.
+
+    BLAS has the threads that matrices of this size deserve.
+    """
 
     @functools.wraps(method)
     def call(self: LeastSquaresFlow, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock, checks.overflow(method.__name__) as fits:
+        rows = [len(given) for given in (*args, *kwargs.values()) if isinstance(given, np.ndarray) and given.ndim > 1]
+        flops = len(self._y) ** 2 * max(len(self._y), *rows, 0)
+        with self._lock, threads.blas(self._n_threads, flops), checks.overflow(method.__name__) as fits:
             result = method(self, *args, **kwargs)
             fits(result.validation_loss if isinstance(result, EarlyStopping) else result)
         return result
@@ -54,30 +61,41 @@ def _public(
 class LeastSquaresFlow:
     """Kernel gradient descent on C = ½‖f - y‖²_pin, the training of an infinitely wide network, at any time t.
 
+    Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs:
+    m steps of `train` with learning rate η take t = η m. neural-tangents divides by y.size = N k: its time T is t = T/k
+    here.
+
     On the N data, with Π = K/N, and at any x, with κ = K(x, X),
 
         f_t = y + e^{-tΠ}(f_0 - y),    f_t(x) = f_0(x) + A_t (y - f_0),    A_t = κ K⁻¹ (I - e^{-tΠ})
 
-    (Jacot, Gabriel and Hongler 2018, section 5). Outputs are independent of one another. For random f_0 of
+    (Jacot, Gabriel and Hongler 2018, section 5). Outputs are independent of one another, unless kernels are given with
+    axes of outputs, (N, N, k, k): then all of this holds for the N k numbers f_a(x_i), Π = K/N. For random f_0 of
     covariance Σ, as a wide network has, f_t is Gaussian with mean A_t y and
 
         cov_t(x, x') = Σ(x, x') + A_t Σ(X, X) A_tᵀ - A_t Σ(X, x') - Σ(x, X) A_tᵀ
 
     Parameters
     ----------
-    ntk_xx : array_like, shape (N, N)
+    ntk_xx : array_like, shape (N, N) or (N, N, k, k)
         The kernel K on the data, positive semi-definite. Kept, not copied: do not change it afterwards. float32 gives
-        float32 results, everything else float64.
+        float32 results, everything else float64. (N, N, k, k), as `empirical_ntk` returns it with outputs="full",
+        couples the k outputs; it is copied as the matrix (N k, N k) whose row i k + a is output a of point i, which may
+        be given instead.
     y : array_like, shape (N,) or (N, outputs)
         Targets. Results have an axis of outputs if y has one.
     nngp_xx : array_like, shape (N, N), optional
-        Σ on the data, for random f_0. Kept like ntk_xx.
+        Σ on the data, for random f_0. Kept like ntk_xx. If outputs are coupled, this and all other kernels have two
+        more axes of outputs, or are matrices as above; nngp_t is (m, k), covariances are (m, m, k, k), variances
+        (m, k), eigenfunctions (N, k, n_components), and components have no axis of outputs.
     overwrite : bool
         Work in the memory of ntk_xx: its contents are lost, and at t = inf no other matrix of its size is needed.
+    n_threads : int, optional
+        Of BLAS in the methods. Default: one for small matrices (N below some 800), else BLAS's own number.
 
     Attributes
     ----------
-    eigenvalues : ndarray, shape (N,)
+    eigenvalues : ndarray, shape (N,), or (N k,) for coupled outputs
         λ_i of K/N, largest first. An eigenvalue counts as 0, and is returned as 0, up to N eps of the largest one or up
         to twice the most negative one in absolute value, which indicates the accuracy of K.
     max_learning_rate : float
@@ -131,22 +149,31 @@ class LeastSquaresFlow:
     """
 
     def __init__(
-        self, ntk_xx: ArrayLike, y: ArrayLike, nngp_xx: ArrayLike | None = None, *, overwrite: bool = False
+        self,
+        ntk_xx: ArrayLike,
+        y: ArrayLike,
+        nngp_xx: ArrayLike | None = None,
+        *,
+        overwrite: bool = False,
+        n_threads: int | None = None,
     ) -> None:
-        K = checks.symmetric(ntk_xx, "ntk_xx")
-        self._n, self._dtype = len(K), K.dtype
+        K, n = outputs.kernel(ntk_xx, "ntk_xx")
         if overwrite:
             checks.in_place(ntk_xx, "ntk_xx")
             if nngp_xx is not None and np.may_share_memory(K, np.asarray(nngp_xx)):
                 raise ValueError("nngp_xx: expected memory apart from ntk_xx, which is overwritten, got an overlap")
-        self._y, self._flat = checks.columns(y, self._n, "y", self._dtype)
-        self._propagator = Propagator(K, "ntk_xx", bool(overwrite))
-        self._initial = None if nngp_xx is None else InitialFunctions(nngp_xx, self._n, self._dtype)
+        self._outputs = Outputs.of(K, np.shape(y), n)
+        self._n, self._dtype = self._outputs.n, K.dtype
+        self._y = self._outputs.values(y, "y", self._dtype)
+        self._propagator = Propagator(K, "ntk_xx", bool(overwrite), self._n)
+        self._initial = None
+        if nngp_xx is not None:
+            self._initial = InitialFunctions(self._outputs.symmetric(nngp_xx, "nngp_xx"), self._dtype)
+        self._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
-        return f"LeastSquaresFlow(N={self._n}{outputs}, {self._dtype})"
+        return f"LeastSquaresFlow(N={self._n}{self._outputs.described()}, {self._dtype})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # a lock cannot be pickled
@@ -170,17 +197,14 @@ class LeastSquaresFlow:
         return decay.given(t, steps, learning_rate, lambda: self.max_learning_rate)
 
     def _start(self, f0: ArrayLike | None) -> Array:
-        """y - f_0 on the data, (N, k)."""
-        return self._y if f0 is None else self._y - self._columns(f0, self._n, "f0")
-
-    def _columns(self, values: ArrayLike, n: int, name: str) -> Array:
-        return checks.columns(values, n, name, self._dtype, self._y.shape[1])[0]
+        """f_0 on the data, (N, k)."""
+        return np.zeros_like(self._y) if f0 is None else self._outputs.values(f0, "f0", self._dtype)
 
     def _cross(self, ntk_tx: ArrayLike) -> Array:
-        return checks.matrix(ntk_tx, "ntk_tx", (None, self._n), self._dtype)
+        return self._outputs.cross(ntk_tx, "ntk_tx", self._dtype)
 
     def _shaped(self, result: Array, scalar: bool) -> Array:
-        result = result[..., 0] if self._flat else result
+        result = self._outputs.shaped(result)
         return result[0] if scalar else result
 
     def _both(self, f0: ArrayLike | None, f0_t: ArrayLike | None) -> None:
@@ -242,16 +266,16 @@ class LeastSquaresFlow:
         array([1.  , 0.75])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        error = self._start(f0)
+        start = self._start(f0)
         if ntk_tx is None:
             if f0_t is not None:
                 raise TypeError("f0_t: expected together with ntk_tx, got it alone")
-            return self._shaped(self._y - self._propagator.on_data(time, error), scalar)
+            return self._shaped(self._propagator.on_data(time, start, self._y), scalar)
         K_tx = self._cross(ntk_tx)
         self._both(f0, f0_t)
-        result = self._propagator.beyond(time, error, K_tx)
+        result = self._propagator.beyond(time, self._y - start, K_tx)
         if f0_t is not None:
-            result += self._columns(f0_t, len(K_tx), "f0_t")
+            result += self._outputs.values(f0_t, "f0_t", self._dtype, self._outputs.points(K_tx))
         return self._shaped(result, scalar)
 
     # --- random initial functions
@@ -272,10 +296,10 @@ class LeastSquaresFlow:
         if ntk_tx is None or nngp_tx is None or prior is None:
             raise TypeError(f"{missing[0]}: expected a matrix together with the others of the new points, got None")
         K_tx = self._cross(ntk_tx)
-        m = len(K_tx)
-        cross = checks.matrix(nngp_tx, "nngp_tx", (m, self._n), self._dtype)
-        own = checks.symmetric(prior, name, m) if name == "nngp_tt" else checks.variances(prior, name, m)
-        return K_tx, *self._random().beyond(cross, own, name)
+        m = self._outputs.points(K_tx)
+        cross = self._outputs.cross(nngp_tx, "nngp_tx", self._dtype, m)
+        check = self._outputs.symmetric if name == "nngp_tt" else self._outputs.variances
+        return K_tx, *self._random().beyond(cross, check(prior, name, m), name, len(K_tx) // m)
 
     def _deviations(self, time: Time, new: tuple[Array, Array, Array] | None) -> Iterator[Array]:
         """For each t the matrix M with f_t - mean_t = M z + r (`InitialFunctions`): e^{-tΠ} F, or W - A_t F.
@@ -327,12 +351,13 @@ class LeastSquaresFlow:
         """
         time, scalar = self._time(t, steps, learning_rate)
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
-        m, rest = (self._n, 0) if new is None else (len(new[0]), new[2])
+        m, rest = (len(self._y), 0) if new is None else (len(new[0]), new[2])
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "the covariance")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
         for k, M in enumerate(self._deviations(time, new)):
             C = rest + M @ M.T
             result[k] = (C + C.T) / 2
+        result = self._outputs.kernel(result)
         return result[0] if scalar else result
 
     @_public
@@ -370,6 +395,7 @@ class LeastSquaresFlow:
         new = self._beyond(ntk_tx, nngp_tx, nngp_t, "nngp_t")
         rest = 0 if new is None else new[2]
         result = np.array([rest + np.einsum("ij,ij->i", M, M) for M in self._deviations(time, new)])
+        result = self._outputs.variance(result)
         return result[0] if scalar else result
 
     @_public
@@ -391,7 +417,7 @@ class LeastSquaresFlow:
         t, ntk_tx, nngp_tx, nngp_t, steps, learning_rate
             As in `variance`.
         levels : sequence of float
-            In (0, 100). The default is that of the paper's figure 2.
+            In (0, 100), in any order, which is that of the result. The default is that of the paper's figure 2.
 
         Returns
         -------
@@ -447,12 +473,12 @@ class LeastSquaresFlow:
         n, rng = checks.count(n_samples, "n_samples"), generator(rng)
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         F, k = self._random().root.half, self._y.shape[1]
-        m = self._n if new is None else len(new[0])
-        memory.require(n * k * (3 * self._n + len(time.t) * m) * self._dtype.itemsize, "the samples")
+        m = len(F) if new is None else len(new[0])
+        memory.require(n * k * (3 * len(F) + len(time.t) * m) * self._dtype.itemsize, "the samples")
         z = rng.standard_normal((F.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), F @ z
         if new is None:
-            f = y - self._propagator.on_data(time, y - f0)
+            f = self._propagator.on_data(time, f0, y)
         else:
             K_tx, W, rest = new
             f0_t = W @ z
@@ -484,7 +510,7 @@ class LeastSquaresFlow:
         float, or ndarray, shape (T,)
         """
         time, scalar = self._time(t, steps, learning_rate)
-        error = self._start(f0)
+        error = self._y - self._start(f0)
         if self._propagator.cholesky(time):
             loss: Array = np.zeros(len(time.t))
         else:
@@ -528,9 +554,9 @@ class LeastSquaresFlow:
         -------
         ndarray, shape (N, n_components)
         """
-        n = min(positive_integer(n_components, "n_components"), self._n)
-        functions: Array = self._propagator.eigen().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
-        return functions
+        n = min(positive_integer(n_components, "n_components"), len(self._y))
+        functions = self._propagator.eigen().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
+        return functions.reshape(self._n, -1, n) if self._outputs.coupled else functions
 
     @_public
     def components(
@@ -564,11 +590,15 @@ class LeastSquaresFlow:
                [-0.26 , -0.429]])
         """
         time, scalar = self._time(t, steps, learning_rate)
-        n = self._n if n_components is None else min(positive_integer(n_components, "n_components"), self._n)
+        most = len(self._y)
+        n = most if n_components is None else min(positive_integer(n_components, "n_components"), most)
         first = slice(None, -n - 1, -1)
-        coefficients = -(self._propagator.eigen().vectors.T @ self._start(f0))[first] / np.sqrt(self._n)
+        error = self._start(f0) - self._y
+        coefficients = (self._propagator.eigen().vectors.T @ error)[first] / np.sqrt(self._n)
         remains = self._propagator.remaining(time)[:, first]
-        return self._shaped((remains[:, :, None] * coefficients).astype(self._dtype), scalar)
+        along = (remains[:, :, None] * coefficients).astype(self._dtype)
+        along = along[..., 0] if self._outputs.flat or self._outputs.coupled else along
+        return along[0] if scalar else along
 
     @_public
     def null_space_part(self, f0: ArrayLike | None = None) -> Array:
@@ -589,7 +619,7 @@ class LeastSquaresFlow:
         >>> nf.LeastSquaresFlow([[1.0, 1.0], [1.0, 1.0]], [0.0, 2.0]).null_space_part()
         array([-1.,  1.])
         """
-        e, error = self._propagator.eigen(), self._start(f0)
+        e, error = self._propagator.eigen(), self._y - self._start(f0)
         null = e.vectors[:, : np.count_nonzero(e.values == 0)]
         return self._shaped(null @ (null.T @ error), False)
 
@@ -630,16 +660,18 @@ class LeastSquaresFlow:
         1.788
         """
         K_tx = self._cross(ntk_tx)
-        target = self._columns(y_t, len(K_tx), "y_t")
+        m = self._outputs.points(K_tx)
+        target = self._outputs.values(y_t, "y_t", self._dtype, m)
         self._both(f0, f0_t)
         if f0_t is not None:
-            target = target - self._columns(f0_t, len(K_tx), "f0_t")
+            target = target - self._outputs.values(f0_t, "f0_t", self._dtype, m)
         propagator = self._propagator
-        coefficients, left = propagator.eigen().vectors.T @ self._start(f0), propagator.along(K_tx)
+        coefficients = propagator.eigen().vectors.T @ (self._y - self._start(f0))
+        left = propagator.along(K_tx)
 
         def validation(t: Array) -> Array:
             error = propagator.spread(left, propagator.learned(Continuous(t)), coefficients) - target
-            loss: Array = np.square(error, dtype=np.float64).sum(axis=(1, 2)) / (2 * len(target))
+            loss: Array = np.square(error, dtype=np.float64).sum(axis=(1, 2)) / (2 * m)
             return loss
 
         times = early_stopping.grid(propagator.rates()) if t is None else np.sort(checks.times(t)[0])

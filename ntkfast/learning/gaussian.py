@@ -5,15 +5,18 @@ Rasmussen and Williams (2006), "Gaussian Processes for Machine Learning", chapte
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks
-from ntkfast.learning.definiteness import not_definite, unexplained
-from ntkfast.learning.factor import cholesky, fortran, smallest_eigenvalue
+from ntkfast.engine import threads
+from ntkfast.learning import checks, outputs
+from ntkfast.learning.definiteness import inaccurate, singular, unexplained
+from ntkfast.learning.factor import attempt, fortran
+from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import non_negative_number
@@ -26,7 +29,7 @@ class LeaveOneOut(NamedTuple):
     """Each target predicted from all others.
 
     mean : ndarray, the shape of y
-    variance : ndarray, shape (N,), with the variance of the noise included
+    variance : ndarray, shape (N,), or (N, k) for coupled outputs, with the variance of the noise included
     """
 
     mean: Array
@@ -70,14 +73,18 @@ class GaussianProcess:
 
     Parameters
     ----------
-    K_xx : array_like, shape (N, N)
+    K_xx : array_like, shape (N, N) or (N, N, k, k)
         Only its Cholesky factor is kept. float32 gives float32 results, everything else float64.
     y : array_like, shape (N,) or (N, outputs)
-        Outputs are independent and share the kernel.
+        Outputs are independent and share the kernel (N, N). A kernel (N, N, k, k), which may be given as a matrix
+        (N k, N k) with output a of point i in row i k + a, couples the k outputs: other kernels then have two axes of
+        outputs more, too, variances one (and K_t is (m, k)).
     noise : float
         σ² >= 0, the noise variance, which is the ridge.
     overwrite : bool
         Work in the memory of K_xx; its contents are lost.
+    n_threads : int, optional
+        Of BLAS, here and in the methods. Default: one for small work (N below some 1200), else BLAS's own number.
 
     Attributes
     ----------
@@ -89,7 +96,14 @@ class GaussianProcess:
     TypeError, ValueError
         An argument is not as described.
     numpy.linalg.LinAlgError
-        K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue.
+        K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue, or a
+        bound from a few Lanczos steps above 500 points.
+
+    Warns
+    -----
+    UserWarning
+        K is float32, and its errors (some 2e-6 of the diagonal per entry) are larger than its smallest eigenvalue and
+        the noise: deep kernels are best computed in float64.
 
     Examples
     --------
@@ -107,41 +121,55 @@ class GaussianProcess:
     array([0.086])
     """
 
-    def __init__(self, K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, overwrite: bool = False) -> None:
-        K = checks.symmetric(K_xx, "K_xx")
+    def __init__(
+        self,
+        K_xx: ArrayLike,
+        y: ArrayLike,
+        *,
+        noise: float = 0.0,
+        overwrite: bool = False,
+        n_threads: int | None = None,
+    ) -> None:
+        K, n = outputs.kernel(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
         K = fortran(K, overwrite, "a Cholesky factor")
-        self._n = len(K)
-        self._y, self._flat = checks.columns(y, self._n, "y", K.dtype)
+        self._outputs = Outputs.of(K, np.shape(y), n)
+        self._n = len(K)  # rows
+        self._y = self._outputs.values(y, "y", K.dtype)
         self._noise = non_negative_number(noise, "noise")
         with np.errstate(over="ignore"):
             diagonal = K.diagonal() + np.array(self._noise, K.dtype)
         np.fill_diagonal(K, checks.bounded(diagonal, "K_xx + noise I"))
         # the purpose of noise is to make an ill-conditioned K harmless: only matrices singular to rounding are refused
         eps = float(np.finfo(K.dtype).eps)
-        found = cholesky(K, overwrite=True, rcond=eps)
-        if found is None:
-            name = "K_xx + noise I" if self._noise else "K_xx"
-            rounding = self._n * eps * np.abs(K.diagonal()).max()
-            raise np.linalg.LinAlgError(not_definite(name, smallest_eigenvalue(K), "definite", rounding))
-        self._factor = found
-        with checks.overflow("dual_coefficients") as fits:
-            self._dual: Array = fits(self._factor.solve(self._y))
+        self._n_threads = n_threads
+        with self._blas(0):
+            found, direction = attempt(K, overwrite=True, rcond=eps)
+            if found is None:
+                name = "K_xx + noise I" if self._noise else "K_xx"
+                raise np.linalg.LinAlgError(singular(name, K, direction))
+            self._factor = found
+            with checks.overflow("dual_coefficients") as fits:
+                self._dual: Array = fits(self._factor.solve(self._y))
+        error = 16 * eps * float(np.sqrt(self._n) * diagonal.max())  # of a kernel, as a matrix
+        if K.dtype == np.float32 and max(self._noise, found.lowest) < error:
+            inaccurate("K_xx", f"noise is {self._noise:.3g}, expected at least {error:.1g}")
 
     def __repr__(self) -> str:
-        outputs = "" if self._flat else f", outputs={self._y.shape[1]}"
-        return f"GaussianProcess(N={self._n}{outputs}, noise={self._noise:.6g}, {self._y.dtype})"
+        described = self._outputs.described()
+        return f"GaussianProcess(N={self._outputs.n}{described}, noise={self._noise:.6g}, {self._y.dtype})"
+
+    def _blas(self, m: int) -> contextlib.AbstractContextManager[object]:
+        """Threads for factoring or inverting, and for m new points."""
+        return threads.blas(self._n_threads, self._n**2 * max(self._n / 3, m))
 
     @property
     def dual_coefficients(self) -> Array:
-        return self._shaped(self._dual)
-
-    def _shaped(self, columns: Array) -> Array:
-        return columns[:, 0] if self._flat else columns
+        return self._outputs.shaped(self._dual)
 
     def _cross(self, K_tx: ArrayLike) -> Array:
-        return checks.matrix(K_tx, "K_tx", (None, self._n), self._y.dtype)
+        return self._outputs.cross(K_tx, "K_tx", self._y.dtype)
 
     def mean(self, K_tx: ArrayLike) -> Array:
         """The posterior mean at new points.
@@ -156,8 +184,8 @@ class GaussianProcess:
         ndarray, shape (m,) or (m, outputs)
         """
         cross = self._cross(K_tx)
-        with checks.overflow("mean") as fits:
-            return self._shaped(fits(cross @ self._dual))
+        with self._blas(0), checks.overflow("mean") as fits:
+            return self._outputs.shaped(fits(cross @ self._dual))
 
     def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike) -> Array:
         """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
@@ -171,9 +199,7 @@ class GaussianProcess:
         -------
         ndarray, shape (m, m), symmetric
         """
-        W = self._factor.half_solve(self._cross(K_tx).T)
-        prior = checks.symmetric(K_tt, "K_tt", W.shape[1]).astype(W.dtype, copy=False)
-        return unexplained(prior, W, "K_tt", "K_xx")
+        return self._outputs.kernel(self._unexplained(K_tx, K_tt, "K_tt"))
 
     def variance(self, K_tx: ArrayLike, K_t: ArrayLike) -> Array:
         """The diagonal of `covariance`.
@@ -189,9 +215,16 @@ class GaussianProcess:
         -------
         ndarray, shape (m,)
         """
-        W = self._factor.half_solve(self._cross(K_tx).T)
-        prior = checks.variances(K_t, "K_t", W.shape[1]).astype(W.dtype, copy=False)
-        return unexplained(prior, W, "K_t", "K_xx")
+        return self._outputs.variance(self._unexplained(K_tx, K_t, "K_t"))
+
+    def _unexplained(self, K_tx: ArrayLike, prior: ArrayLike, name: str) -> Array:
+        """The covariance or the variances given the data, from K_tt or K_t."""
+        cross = self._cross(K_tx)
+        m = self._outputs.points(cross)
+        check = self._outputs.symmetric if name == "K_tt" else self._outputs.variances
+        total = check(prior, name, m).astype(cross.dtype, copy=False)
+        with self._blas(len(cross)):
+            return unexplained(total, self._factor.half_solve(cross.T), name, "K_xx", len(cross) // m)
 
     def percentiles(self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90)) -> Array:
         """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
@@ -202,7 +235,7 @@ class GaussianProcess:
         K_t : array_like, shape (m,)
             As in `variance`.
         levels : sequence of float
-            In (0, 100).
+            In (0, 100), in any order, which is that of the result.
 
         Returns
         -------
@@ -223,6 +256,8 @@ class GaussianProcess:
     def leave_one_out(self) -> LeaveOneOut:
         """Each target predicted from the N - 1 others, without a loop: mean y - a/d and variance 1/d, d = diag K_σ⁻¹.
 
+        Coupled outputs are left out together: d are then the blocks (k, k) on the diagonal.
+
         (Rasmussen and Williams 2006, equation 5.12.)
 
         Returns
@@ -235,9 +270,14 @@ class GaussianProcess:
         >>> nf.GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().mean
         array([1. , 0.5])
         """
-        with checks.overflow("leave_one_out") as fits:
-            d = fits(self._factor.inverse().diagonal())
-            return LeaveOneOut(self._shaped(fits(self._y - self._dual / d[:, None])), 1 / d)
+        with self._blas(0), checks.overflow("leave_one_out") as fits:
+            n, inverse = self._outputs.n, self._factor.inverse()
+            block = self._n // n  # rows of a point
+            own = np.stack([inverse[rows, rows] for rows in arrays.blocks(self._n, block)])  # (N, block, block)
+            covariance = fits(np.linalg.inv(fits(own)))
+            shift = (covariance @ self._dual.reshape(n, block, -1)).reshape(self._y.shape)
+            variance = np.diagonal(covariance, axis1=1, axis2=2).reshape(-1)
+            return LeaveOneOut(self._outputs.shaped(fits(self._y - shift)), self._outputs.variance(variance))
 
     def log_marginal_likelihood(self) -> float:
         """log p(y) = -½ yᵀa - ½ log det K_σ - N/2 log 2π, summed over outputs."""
@@ -254,7 +294,7 @@ class GaussianProcess:
 
         Returns
         -------
-        ndarray, shape (N, N)
+        ndarray, shape (N, N), or (N, N, k, k) for coupled outputs
             Symmetric.
 
         Examples
@@ -264,8 +304,12 @@ class GaussianProcess:
         array([[0.  , 0.5 ],
                [0.5 , 0.25]])
         """
-        W = self._factor.inverse()
-        with checks.overflow("likelihood_gradient") as fits:
+        return self._outputs.kernel(self._likelihood_gradient())
+
+    def _likelihood_gradient(self) -> Array:
+        """As a matrix."""
+        with self._blas(0), checks.overflow("likelihood_gradient") as fits:
+            W = self._factor.inverse()
             W *= -0.5 * self._y.shape[1]
             for rows in arrays.blocks(self._n):
                 W[rows] += self._dual[rows] @ (0.5 * self._dual.T)
@@ -273,9 +317,9 @@ class GaussianProcess:
         return W
 
     def _gradient(self, derivatives: Iterable[ArrayLike]) -> tuple[Array, float]:
-        W, result = self.likelihood_gradient(), []
+        W, result = self._likelihood_gradient(), []
         for p, given in enumerate(derivatives):
-            dK = checks.symmetric(given, f"gradients[{p}]", self._n).astype(W.dtype, copy=False)
+            dK = self._outputs.symmetric(given, f"gradients[{p}]").astype(W.dtype, copy=False)
             with checks.overflow(f"gradient[{p}]") as fits:
                 parts = [np.einsum("ij,ij->", W[rows], dK[rows], dtype=np.float64) for rows in arrays.blocks(self._n)]
                 result.append(fits(sum(parts)))
@@ -284,13 +328,25 @@ class GaussianProcess:
 
 @overload
 def log_marginal_likelihood(
-    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: None = None, overwrite: bool = False
+    K_xx: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    gradients: None = None,
+    overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> float: ...
 
 
 @overload
 def log_marginal_likelihood(
-    K_xx: ArrayLike, y: ArrayLike, *, noise: float = 0.0, gradients: Iterable[ArrayLike], overwrite: bool = False
+    K_xx: ArrayLike,
+    y: ArrayLike,
+    *,
+    noise: float = 0.0,
+    gradients: Iterable[ArrayLike],
+    overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> MarginalLikelihood: ...
 
 
@@ -301,6 +357,7 @@ def log_marginal_likelihood(
     noise: float = 0.0,
     gradients: Iterable[ArrayLike] | None = None,
     overwrite: bool = False,
+    n_threads: int | None = None,
 ) -> float | MarginalLikelihood:
     """The log marginal likelihood of a Gaussian process, and its derivatives.
 
@@ -310,7 +367,7 @@ def log_marginal_likelihood(
 
     Parameters
     ----------
-    K_xx, y, noise, overwrite
+    K_xx, y, noise, overwrite, n_threads
         As in `GaussianProcess`.
     gradients : sequence of array_like, shape (N, N), optional
         ∂K/∂p for each parameter p of the kernel; may be empty.
@@ -328,6 +385,6 @@ def log_marginal_likelihood(
     >>> nf.log_marginal_likelihood(np.eye(2), [0.0, 4.0], noise=1.0, gradients=[np.eye(2)]).gradient.round(4)
     array([1.5])
     """
-    process = GaussianProcess(K_xx, y, noise=noise, overwrite=overwrite)
+    process = GaussianProcess(K_xx, y, noise=noise, overwrite=overwrite, n_threads=n_threads)
     value = process.log_marginal_likelihood()
     return value if gradients is None else MarginalLikelihood(value, *process._gradient(gradients))

@@ -5,12 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-import scipy
-from numpy.typing import ArrayLike
 
-from ntkfast.learning import checks
 from ntkfast.learning.definiteness import unexplained
-from ntkfast.learning.factor import Factor, factor
+from ntkfast.learning.factor import Factor, eigenpairs, factor
 from ntkfast.support import memory
 from ntkfast.support.typing import Array, DType
 
@@ -18,24 +15,24 @@ from ntkfast.support.typing import Array, DType
 class InitialFunctions:
     """f_0 = F z on the data, z ~ N(0, I) and F Fᵀ = Σ(X, X); at new points f_0 = W z + r, r independent of the data."""
 
-    def __init__(self, nngp_xx: ArrayLike, n: int, dtype: DType) -> None:
-        self._nngp_xx, self._dtype = checks.symmetric(nngp_xx, "nngp_xx", n), dtype
+    def __init__(self, nngp_xx: Array, dtype: DType) -> None:
+        self._nngp_xx, self._dtype = nngp_xx, dtype
 
     @cached_property
     def root(self) -> Factor:
         """The factor F."""
         return factor(self._nngp_xx.astype(self._dtype, copy=False), "nngp_xx")
 
-    def beyond(self, nngp_tx: Array, prior: Array, name: str) -> tuple[Array, Array]:
+    def beyond(self, nngp_tx: Array, prior: Array, name: str, block: int) -> tuple[Array, Array]:
         """W = Σ(x, X) F⁻ᵀ, (m, rank), and the covariance of r, or its variances if the prior is (m,)."""
         W = self.root.half_solve(nngp_tx.T)
-        return W.T, unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx")
+        return W.T, unexplained(prior.astype(self._dtype, copy=False), W, name, "nngp_xx", block)
 
 
 def draw(covariance: Array, n: int, rng: np.random.Generator) -> Array:
     """n columns from N(0, covariance), (m, n)."""
     memory.require(2 * covariance.nbytes, "a factor of the covariance at the new points")
-    values, vectors = scipy.linalg.eigh(covariance, driver="evr", check_finite=False)
+    values, vectors = eigenpairs(covariance.copy(order="F"))
     root = vectors * np.sqrt(np.maximum(values, 0))
     columns: Array = root @ rng.standard_normal((len(root), n)).astype(covariance.dtype)
     return columns

@@ -10,7 +10,9 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.learning import checks
+from ntkfast.engine import threads
+from ntkfast.learning import checks, outputs
+from ntkfast.learning.outputs import Outputs
 from ntkfast.support import arrays, losses, memory, reprs
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.errors import DivergenceError
@@ -59,6 +61,7 @@ class KernelFlow:
     _path: _Path = field(repr=False)
     _K: Array = field(repr=False)
     _f0: Array = field(repr=False)
+    _outputs: Outputs = field(repr=False)
 
     __repr__ = reprs.short
 
@@ -80,16 +83,18 @@ class KernelFlow:
         times, scalar = checks.times(t)
         if times.max() > self.t[-1]:
             raise ValueError(f"t: expected times up to {self.t[-1]:.6g}, where the flow ends, got {times.max():.6g}")
-        n, k = self._f0.shape
+        k = self._f0.shape[1]
         dtype = self._f0.dtype
         if K_tx is None:
             if f0_t is not None:
                 raise TypeError("f0_t: expected together with K_tx, got it alone")
             left, start = self._K, self._f0
         else:
-            left = checks.matrix(K_tx, "K_tx", (None, n), dtype)
-            start = np.zeros(1) if f0_t is None else checks.columns(f0_t, len(left), "f0_t", dtype, k)[0]
-        f: Array = start + left @ np.array([self._path(time) for time in times])
+            left = self._outputs.cross(K_tx, "K_tx", dtype)
+            m = self._outputs.points(left)
+            start = np.zeros(1) if f0_t is None else checks.columns(f0_t, m, "f0_t", dtype, k)[0]
+        a = np.array([self._path(time) for time in times]).reshape(len(times), len(self._K), -1)
+        f: Array = start + (left @ a).reshape(len(times), -1, k)
         f = f[..., 0] if self.f.ndim == 2 else f
         return f[0] if scalar else f
 
@@ -107,6 +112,7 @@ def kernel_flow(
     method: str | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-8,
+    n_threads: int | None = None,
     progress: Progress = None,
 ) -> KernelFlow:
     """Kernel gradient descent on any differentiable cost, or along a training direction, from f_0.
@@ -118,18 +124,26 @@ def kernel_flow(
 
     Parameters
     ----------
-    K_xx : array_like, shape (N, N)
-        K on the data, symmetric. Whether it is positive semi-definite is not checked: that would cost more than the
+    K_xx : array_like, shape (N, N) or (N, N, k, k)
+        K on the data, symmetric; with k coupled outputs, (N, N, k, k) or the matrix (N k, N k) as in
+        `LeastSquaresFlow`. Whether it is positive semi-definite is not checked: that would cost more than the
         flow. Kept for `KernelFlow.predict`, not copied if it is float64: do not change it afterwards. Everything is
         computed and returned in float64.
     y : array_like, shape (N,) or (N, outputs), optional
-        Targets, as the loss takes them; class labels with "softmax". Not needed with a direction.
+        Targets, as the loss takes them; with "softmax" also class labels (N,), integers from 0 or strings, whose
+        outputs are in sorted order (np.unique). Not needed with a direction.
     f0 : array_like, shape (N,) or (N, outputs), optional
-        Default 0. Needed with softmax labels and without y, as it gives the number of outputs.
+        Default 0. Needed without y, as it gives the number of outputs. With softmax and integer labels, that number is
+        the largest label + 1 by default.
     t : float or array_like, shape (T,)
         Times to return, strictly ascending, >= 0 (one number: T = 1). The flow starts at time 0.
     loss : {"mse", "logistic", "softmax", "huber"} or callable
-        A callable gets (f, y), f of shape (N, outputs), and returns (C, N ∂C/∂f).
+        A callable gets (f, y), f of shape (N, outputs) and y as given, but (N, 1) instead of (N,) for one output. It
+        returns (C, N ∂C/∂f); or any scalar cost C alone, which is then evaluated N k times for a derivative; or the
+        costs of the points, (N,), of which C is the mean and each depends on the outputs at its point only: k times.
+        Derivatives are then found by complex steps, exact to rounding, if the function takes complex f and keeps their
+        imaginary part (np.abs does not), else by differences of fourth order, whose errors of about 3e-13 of the
+        points' costs (of N C, for C alone) are far below rtol.
     direction : callable, optional
         A function (t, outputs) that returns d, as in `train`: outputs and d of shape (N, outputs), with the sign of d
         above. The loss is then recorded if y is given, but not followed.
@@ -142,6 +156,9 @@ def kernel_flow(
         where K makes the equation stiff; above 4000 unknowns, whose Jacobian it would factor, RK45.
     rtol, atol : float
         Tolerances of a step: rtol relative to a, atol of f.
+    n_threads : int, optional
+        Of BLAS. Default: one if its calls are small (products with K, or a factor of an implicit step), else its own
+        number.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts hundredths of the last time.
 
@@ -167,9 +184,12 @@ def kernel_flow(
     >>> path.predict(10.0, [[0.5, 0.0]]).round(3)
     array([0.752])
     """
-    K = checks.symmetric(K_xx, "K_xx")
-    n = len(K)
+    K, given = outputs.kernel(K_xx, "K_xx")
+    layout = Outputs.of(K, np.shape(y if f0 is None else f0), given)
+    n = layout.n
     cost, start, flat = _start(y, loss, direction, f0, n)
+    if layout.coupled and start.shape[1] != layout.k:
+        raise ValueError(f"y: expected {layout.k} outputs as in K_xx, got {start.shape[1]}")
     if K.dtype != np.float64:
         memory.require(8 * K.size, "the kernel in float64")
         K = K.astype(np.float64)
@@ -188,7 +208,7 @@ def kernel_flow(
     size, shape = start.size, (n, start.shape[1])
 
     def function(state: Array) -> Array:
-        return start + K @ state[:size].reshape(shape)
+        return start + (K @ state[:size].reshape(len(K), -1)).reshape(shape)
 
     def velocity(time: float, f: Array) -> Array:
         if direction is None:
@@ -206,54 +226,61 @@ def kernel_flow(
 
     def jacobian(time: float, state: Array) -> Array:
         assert cost is not None
-        pull: Array = np.einsum("iab,ij->iajb", _curvature(cost, function(state)), -K / n).reshape(size, size)
+        curvature = _curvature(cost, function(state))
+        if layout.coupled:
+            pull = np.einsum("iab,ibj->iaj", curvature, (-K / n).reshape(*shape, -1)).reshape(size, size)
+        else:
+            pull = np.einsum("iab,ij->iajb", curvature, -K / n).reshape(size, size)
         if gamma is None:
             return pull
         return np.block([[np.zeros((size, size)), np.eye(size)], [pull, -gamma * np.eye(size)]])
 
-    separable = direction is None and isinstance(loss, str)  # else the solver uses finite differences
-    events = _event(stop, cost, function)
     n_unknowns = size if gamma is None else 2 * size
-    norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))
-    initial = np.zeros(n_unknowns)
-    last = float(times[-1])
-    if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
-        path, stopped = _Path(None, shape), last > 0
-        times = times[:1] * 0
-    else:
-        method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
-        implicit = {"jac": jacobian if separable else None} if method in ("LSODA", "BDF", "Radau") else {}
-        with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
-            patience = _Patience(last, STILL if separable else STILL + 2 * n_unknowns, report)
-            try:
-                found = scipy.integrate.solve_ivp(
-                    slope,
-                    (0, last),
-                    initial,
-                    method=method,
-                    dense_output=True,
-                    events=events,
-                    rtol=rtol,
-                    atol=atol / norm if norm > 0 else atol,  # for a: multiplied by K it is at most atol for f
-                    **implicit,
-                )
-            except ValueError as error:
-                if "infs or NaNs" not in str(error):  # SciPy's message before it factors a matrix
-                    raise
-                raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
-        if not found.success:
-            raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
-        stopped = found.status == 1
-        if stopped:
-            times = np.append(times[times < found.t[-1]], found.t[-1])
-        path = _Path(found.sol, shape)
+    method = method or ("LSODA" if n_unknowns <= STIFF_SIZE else "RK45")
+    implicit = method in ("LSODA", "BDF", "Radau")
+    with threads.blas(n_threads, n_unknowns**3 / 2 if implicit else 2 * len(K) * size):
+        # else the solver uses finite differences
+        separable = direction is None and cost is not None and losses.is_by_points(cost, start)
+        events = _event(stop, cost, function)
+        norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(len(K)))
+        initial = np.zeros(n_unknowns)
+        last = float(times[-1])
+        if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
+            path, stopped = _Path(None, shape), last > 0
+            times = times[:1] * 0
+        else:
+            options = {"jac": jacobian if separable else None} if implicit else {}
+            with progress_bar.reporter(progress, "flow") as report, np.errstate(all="ignore"):
+                patience = _Patience(last, STILL if separable else STILL + 2 * n_unknowns, report)
+                try:
+                    found = scipy.integrate.solve_ivp(
+                        slope,
+                        (0, last),
+                        initial,
+                        method=method,
+                        dense_output=True,
+                        events=events,
+                        rtol=rtol,
+                        atol=atol / norm if norm > 0 else atol,  # for a: multiplied by K it is at most atol for f
+                        **options,
+                    )
+                except ValueError as error:
+                    if "infs or NaNs" not in str(error):  # SciPy's message before it factors a matrix
+                        raise
+                    raise DivergenceError(f"kernel_flow: the solver gave up: {INFINITE}") from None
+            if not found.success:
+                raise DivergenceError(f"kernel_flow: the solver gave up at t = {found.t[-1]:.6g}: {found.message}")
+            stopped = found.status == 1
+            if stopped:
+                times = np.append(times[times < found.t[-1]], found.t[-1])
+            path = _Path(found.sol, shape)
 
-    dual = np.array([path(time) for time in times])
-    f = start + K @ dual
-    recorded = None if cost is None else np.array([cost(value)[0] for value in f])
-    if flat:
-        dual, f = dual[..., 0], f[..., 0]
-    return KernelFlow(times, f, dual, recorded, bool(stopped), path, K, start)
+        dual = np.array([path(time) for time in times])
+        f = start + (K @ dual.reshape(len(dual), len(K), -1)).reshape(dual.shape)
+        recorded = None if cost is None else np.array([cost(value)[0] for value in f])
+        if flat:
+            dual, f = dual[..., 0], f[..., 0]
+        return KernelFlow(times, f, dual, recorded, bool(stopped), path, K, start, layout)
 
 
 def _start(
@@ -268,8 +295,10 @@ def _start(
         shaped = y is not None and isinstance(loss, str) and loss != "softmax"
         k = checks.columns(y, n, "y", np.float64)[0].shape[1] if shaped and y is not None else None
         start, flat = checks.columns(f0, n, "f0", np.float64, k)
-    elif y is None or (isinstance(loss, str) and loss == "softmax" and np.ndim(y) == 1):
+    elif y is None:
         raise TypeError("f0: expected the initial function, which gives the number of outputs, got None")
+    elif (classes := losses.n_outputs(loss, y)) is not None:
+        start, flat = np.zeros((n, classes)), False
     else:
         targets, flat = checks.columns(y, n, "y", np.float64)
         start = np.zeros_like(targets)
@@ -298,7 +327,9 @@ def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Arr
         def event(time: float, state: Array) -> float:
             value: Any = crosses(time, function(state))
             if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not np.isfinite(value):
-                raise TypeError(f"stop: expected a function to a finite number that changes its sign, got {value!r}")
+                raise TypeError(
+                    f"stop: expected a function to a finite number that changes its sign, got {reprs.brief(value)}"
+                )
             return value  # type: ignore[return-value]  # np.isscalar narrows it to any scalar type
     else:
         level, followed = finite_number(stop, "stop"), cost

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks
-from ntkfast.support import arrays, memory
+from ntkfast.support import arrays
 from ntkfast.support.norms import largest_eigenvalue
 
 __all__ = ["max_learning_rate"]
 
 
-def max_learning_rate(K_xx: ArrayLike) -> float:
+def max_learning_rate(K_xx: ArrayLike, *, n_threads: int | None = None) -> float:
     """2N/λ_max(K): with a smaller learning rate gradient descent on least squares along the kernel K converges.
 
     A step multiplies the component of the error along an eigenvector of K/N of eigenvalue λ by 1 - ηλ.
@@ -24,7 +24,9 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     K_xx : array_like, shape (N, N) or (N, N, k, k)
         The tangent kernel of the training points: symmetric up to √eps of its largest entry, positive semi-definite.
         For k outputs all kernels Θ̂_kk' matter, as returned by `empirical_ntk` with outputs="full": only in the limit of
-        wide networks is their mean the kernel of each output.
+        wide networks is their mean the kernel of each output. Not as a matrix (N k, N k), whose N is unknown.
+    n_threads : int, optional
+        Of BLAS. Default: one for small work, else its own number.
 
     Returns
     -------
@@ -49,13 +51,11 @@ def max_learning_rate(K_xx: ArrayLike) -> float:
     shape = given.shape
     if given.ndim not in (2, 4) or shape[0] != shape[1] or shape[-2] != shape[-1] or not given.size:
         raise ValueError(f"K_xx: expected shape (N, N) or (N, N, k, k), got {shape}")
-    if given.ndim == 4:
-        memory.require(given.nbytes, "K_xx: a copy")
-        given = np.swapaxes(given, 1, 2).reshape(2 * [shape[0] * shape[-1]])
-    K = checks.symmetric(given, "K_xx")
+    K = checks.symmetric(checks.as_matrix(given, "K_xx") if given.ndim == 4 else given, "K_xx")
     if not K.any():
         return math.inf
-    largest = largest_eigenvalue(K)
+    with threads.blas(n_threads, 20.0 * len(K) ** 2):
+        largest = largest_eigenvalue(K)
     if largest <= 0:
         raise ValueError(
             f"K_xx: expected a positive semi-definite matrix, but its largest eigenvalue is {largest:.3g}: "

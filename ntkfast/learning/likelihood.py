@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast.engine import outputs
+from ntkfast.engine import outputs, threads
 from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
 from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.support import arrays, reprs
 from ntkfast.support import progress as progress_bar
-from ntkfast.support import reprs
 from ntkfast.support.scalars import positive_number
 from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # the factor by which a hyperparameter may change from its start, up or down
+FLAT = 0.1  # of log p(y), for a factor e
+FLAT_STEP = 0.03  # of the logarithms: second derivatives to some 3 %
+MOST_EXAMINED = 40
 FAR = 1e3  # above the cost at the start: where K + σ² I is singular to rounding
 
 Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "noise"
@@ -36,7 +39,13 @@ class FittedHyperparameters(NamedTuple):
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
     converged : bool, whether that is a maximum within the ranges
-    message : str, why the search ended, and what is at an end of its range (such as noise or biases that tend to 0)
+    message : str, why the search ended, what is at an end of its range (such as noise or biases that tend to 0), and
+        what belongs to a flat direction
+    flat : list of dict, or None
+        Directions along which log p(y) hardly changes, less than 0.1 for a factor e: unit vectors in the logarithms of
+        the hyperparameters, entries below 0.1 left out. What they move is not determined by the data. From second
+        derivatives at the end of the search, what is at an end of its range left out; None beyond 40 hyperparameters,
+        where they would cost more than the fit.
     """
 
     network: Network
@@ -45,6 +54,7 @@ class FittedHyperparameters(NamedTuple):
     path: Array
     converged: bool
     message: str
+    flat: list[dict[Key, float]] | None
 
     def __repr__(self) -> str:
         return reprs.short(self)
@@ -97,14 +107,14 @@ def network_likelihood(
     (-4.338, array([1.5, 0. ]), 1.5)
     """
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
-    return _likelihood(problem, y, noise, kernel, progress)
+    return _likelihood(problem, y, noise, kernel, progress, n_threads)
 
 
 def _likelihood(
-    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress
+    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress, n_threads: int | None
 ) -> MarginalLikelihood:
     K = problem.matrices((outputs.kernel(kernel),), show=progress)[0]
-    process = GaussianProcess(K, y, noise=noise, overwrite=True)
+    process = GaussianProcess(K, y, noise=noise, overwrite=True, n_threads=n_threads)
     value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
     del K, process  # the factor is in the memory of K
     noise_gradient = float(W.diagonal().sum(dtype=np.float64))
@@ -133,7 +143,7 @@ def fit_hyperparameters(
     ----------
     net : Network
         Where to start.
-    X, y, kernel, dtype, n_threads
+    X, y, kernel, dtype
         As in `network_likelihood`. float64 is worth its cost here: in float32 the search ends once its steps are lost
         to rounding.
     noise : float
@@ -143,6 +153,8 @@ def fit_hyperparameters(
         as (0, "bias_std").
     max_iterations : int
         Iterations of L-BFGS-B, each of which evaluates the likelihood about once.
+    n_threads : int, optional
+        Default: one up to 843 points (N³ < 6e8), whose steps take milliseconds, else as in `ntkfast.ntk`.
     progress : bool or callable, optional
         As in `ntkfast.ntk`; counts the iterations.
 
@@ -158,7 +170,9 @@ def fit_hyperparameters(
     Notes
     -----
     For a homogeneous activation (relu) without biases, the NNGP depends only on the product of all weight_std: the
-    maximum is then a surface, and the point of it that is found depends on the start.
+    maximum is then a surface, and the point of it that is found depends on the start. `FittedHyperparameters.flat` has
+    the directions of such surfaces, and its message names what they move. It takes one evaluation for each
+    hyperparameter.
 
     Examples
     --------
@@ -175,26 +189,32 @@ def fit_hyperparameters(
     max_iterations = checks.count(max_iterations, "max_iterations")
     start: dict[Key, float] = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
     free = _free(start, fixed)
+    if n_threads is None and len(arrays.as_points(X, "X")) ** 3 < threads.SMALL_WORK:
+        n_threads = 1
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
     values, n_points = start.copy(), problem.shape[0]
     path: list[float] = []
 
-    def evaluate(logs: Array) -> tuple[float, Array]:
-        """-log p(y)/N and its gradient with respect to the logarithms."""
+    def likelihood(logs: Array) -> tuple[float, Array]:
+        """log p(y) and its gradient with respect to the logarithms."""
         values.update(zip(free, np.exp(logs).tolist(), strict=True))
         *stds, variance = values.values()
         here = problem.with_network(with_hyperparameters(net, stds))
+        found = _likelihood(here, y, variance, kernel, False, n_threads)
+        rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
+        return found.value, np.array([values[key] * rates[key] for key in free], dtype=float)
+
+    def evaluate(logs: Array) -> tuple[float, Array]:
+        """The cost, -log p(y)/N, and its gradient."""
         try:
-            found = _likelihood(here, y, variance, kernel, False)
+            value, gradient = likelihood(logs)
         except np.linalg.LinAlgError:
             if not path:
                 raise
             return FAR - path[0] / n_points, np.zeros(len(free))  # a barrier for the line search
-        rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
-        gradient = np.array([values[key] * rates[key] for key in free], dtype=float)
         if not path:
-            path.append(found.value)
-        return -found.value / n_points, -gradient / n_points
+            path.append(value)
+        return -value / n_points, -gradient / n_points
 
     first = np.log([start[key] for key in free])
     low, high = first - np.log(RANGE), first + np.log(RANGE)
@@ -214,14 +234,39 @@ def fit_hyperparameters(
             callback=after_iteration,
             options={"maxiter": max_iterations},
         )
-    at_end = [str(key) for key, log, a, b in zip(free, found.x, low, high, strict=True) if not a < log < b]
+    inside = (low < found.x) & (found.x < high)
+    at_end = [str(key) for key, is_inside in zip(free, inside, strict=True) if not is_inside]
     message = found.message + ("; at an end of its range: " + ", ".join(at_end) if at_end else "")
+    flat = _flat(lambda logs: likelihood(logs)[1], found.x, free, np.flatnonzero(inside))
+    if flat:
+        moved = [str(key) for key in free if any(key in direction for direction in flat)]
+        message += f"; log p(y) hardly changes in {len(flat)} direction{'s' * (len(flat) > 1)} of {', '.join(moved)}"
     values.update(zip(free, np.exp(found.x).tolist(), strict=True))
     *stds, variance = values.values()
     network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
     if value > path[-1]:  # a search that ended abnormally in the middle of a step
         path.append(value)
-    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message)
+    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message, flat)
+
+
+def _flat(
+    gradient: Callable[[Array], Array], at: Array, free: list[Key], examined: NDArray[np.int_]
+) -> list[dict[Key, float]] | None:
+    """The directions in which a function with this gradient changes by less than FLAT over a unit length."""
+    if len(examined) > MOST_EXAMINED:
+        return None
+    try:
+        slope = gradient(at)[examined]
+        moved = [gradient(at + FLAT_STEP * np.eye(len(at))[k])[examined] for k in examined]
+    except np.linalg.LinAlgError:  # at the edge of what is positive definite, where log p is steep
+        return []
+    curvature = (np.array(moved).reshape(-1, len(examined)) - slope) / FLAT_STEP
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    return [
+        {free[k]: round(float(entry), 3) for k, entry in zip(examined, vector, strict=True) if abs(entry) >= 0.1}
+        for value, vector in zip(values, vectors.T, strict=True)
+        if abs(slope @ vector) < FLAT and abs(value) / 2 < FLAT
+    ]
 
 
 def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:

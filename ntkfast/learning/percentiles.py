@@ -11,10 +11,12 @@ from ntkfast.support.typing import Array
 
 
 def quantiles(levels: ArrayLike) -> Array:
-    """Φ⁻¹(p/100) for each p of levels."""
+    """Φ⁻¹(p/100) for each p of levels, in their order."""
     p = arrays.real(levels, "levels").astype(np.float64)
-    if p.ndim != 1 or not p.size or not ((p > 0) & (p < 100)).all():
-        raise ValueError(f"levels: expected a list of numbers in (0, 100), got {p.tolist()}")
+    good = (p > 0) & (p < 100)
+    if p.ndim != 1 or not p.size or not good.all():
+        got = f"{p[~good][0]:g}" if p.ndim == 1 and p.size else f"shape {p.shape}"
+        raise ValueError(f"levels: expected a list of numbers in (0, 100), got {got}")
     q: Array = scipy.special.ndtri(p / 100)
     return q
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.engine import outputs
+from ntkfast.engine import outputs, threads
 from ntkfast.infinite.dual import dual
 from ntkfast.infinite.kernels import kernels
 from ntkfast.learning import checks, rounding
@@ -299,7 +299,8 @@ def smallest_eigenvalue(
     outputs.kernel(kernel)
     K = kernels(net, X, None, get=kernel, dtype=np.float64, n_threads=n_threads, progress=progress)
     n = len(K)
-    value = lowest(K)
+    with threads.blas(n_threads, float(n) ** 3):
+        value = lowest(K)
     norm = max(np.abs(K[rows]).sum(axis=1).max() for rows in arrays.blocks(n))  # at least λ_max
     known = rounding.known(net, X)
     entries = known.nngp if kernel == "nngp" else known.ntk

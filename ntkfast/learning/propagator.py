@@ -1,4 +1,4 @@
-"""The action of time on columns: e^{-tΠ} B on the data and A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
+"""The action of time on columns: e^{-tΠ} B on the data, A_t B = κ K⁻¹ (I - e^{-tΠ}) B at new points, Π = K/N.
 
 With K = V diag(Nλ) Vᵀ every function of time is a weight per eigenvalue: e^{-tλ}, or (1-ηλ)^m after m steps, is what
 remains of the error, and 1 minus that, divided by Nλ, is what a new point learns.
@@ -19,15 +19,17 @@ CHUNK = 2**22  # numbers of the scratch that holds several times at once
 
 
 class Propagator:
-    """e^{-tΠ} and A_t for a symmetric kernel K, (N, N), which is factored when a factor is first needed.
+    """e^{-tΠ} and A_t for a symmetric kernel K, (n, n), which is factored when a factor is first needed.
+
+    Π = K/N with N = n_points, fewer than n if points have several coupled outputs.
 
     One eigendecomposition serves all times. If only t = inf is needed and K is positive definite beyond rounding, a
     Cholesky factor is used instead. With overwrite=True either works in the memory of K. Calls must be made one at a
     time, as a decomposition may overwrite what another call reads.
     """
 
-    def __init__(self, K: Array, name: str, overwrite: bool) -> None:
-        self.n, self.dtype = len(K), K.dtype
+    def __init__(self, K: Array, name: str, overwrite: bool, n_points: int) -> None:
+        self.n, self.n_points, self.dtype = len(K), n_points, K.dtype
         self._K: Array | None = K
         self._name, self._overwrite = name, overwrite
         self._cholesky: Cholesky | None = None
@@ -67,7 +69,7 @@ class Propagator:
 
     def rates(self) -> Array:
         """λ, the eigenvalues of K/N, (n,)."""
-        return self.eigen().values / self.n
+        return self.eigen().values / self.n_points
 
     def remaining(self, time: Time) -> Array:
         """e^{-tλ}, (T, n)."""
@@ -79,7 +81,7 @@ class Propagator:
         moves = e.values > 0
         hidden = max(e.floor, np.sqrt(np.finfo(self.dtype).eps) * e.values[-1])
         with np.errstate(invalid="ignore"):  # inf · 0
-            null = np.where(time.t * hidden < self.n, time.t / self.n, 0)[:, None]
+            null = np.where(time.t * hidden < self.n_points, time.t / self.n_points, 0)[:, None]
         return np.where(moves, learned(time, self.rates()) / np.where(moves, e.values, 1), null)
 
     # --- products
@@ -110,12 +112,23 @@ class Propagator:
             result[start : start + together] = product.reshape(m, len(some), q).transpose(1, 0, 2)
         return result
 
-    def on_data(self, time: Time, B: Array) -> Array:
-        """e^{-tΠ} B, (T, N, q)."""
+    def on_data(self, time: Time, f0: Array, y: Array) -> Array:
+        """f_t from f_0 and the targets y, (N, q) each, (T, N, q).
+
+        It is f_0 plus what was learned, or y minus what remains, whichever is less: f_t - f_0 is accurate relative to
+        itself at small t, and y - f_t at large t.
+        """
         if self.cholesky(time):
-            return np.zeros((len(time.t), *B.shape), dtype=self.dtype)
+            return np.broadcast_to(y, (len(time.t), *y.shape)).copy()
         e = self.eigen()
-        return self.spread(e.vectors, self.remaining(time), e.vectors.T @ B)
+        coefficients = e.vectors.T @ (y - f0)
+        gone, left = learned(time, self.rates()), self.remaining(time)
+        squares = np.square(coefficients, dtype=np.float64).sum(axis=1)
+        early = np.square(gone) @ squares < np.square(left) @ squares
+        result = self.spread(e.vectors, np.where(early[:, None], gone, -left), coefficients)
+        for f, is_early in zip(result, early, strict=True):
+            f += f0 if is_early else y
+        return result
 
     def beyond(self, time: Time, B: Array, K_tx: Array) -> Array:
         """A_t B, (T, m, q)."""

@@ -11,9 +11,10 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
+from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import semi_definite
-from ntkfast.learning.factor import fix_signs, fortran
+from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
 from ntkfast.support import arrays, reprs
 from ntkfast.support.scalars import generator, positive_number
 from ntkfast.support.typing import Array, Seed
@@ -103,6 +104,7 @@ def kernel_pca(
     tol: float = 1e-10,
     max_iterations: int = 5000,
     rng: Seed = None,
+    n_threads: int | None = None,
 ) -> KernelPCA:
     """The largest kernel principal components of the data.
 
@@ -118,7 +120,7 @@ def kernel_pca(
     n_components : int
         k <= N; below N for an operator.
     method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
-        "lapack" decomposes the matrix (syevr, safe for any N). The others need only products: "lanczos" with one vector
+        "lapack" decomposes the matrix (syevd or syevr). The others need only products: "lanczos" with one vector
         at a time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more
         than one component) with blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a
         matrix of N <= 500 or k > N/10, else lanczos.
@@ -131,6 +133,8 @@ def kernel_pca(
     max_iterations : int
     rng : None, int or numpy.random.Generator
         For the starting vectors of the iterations.
+    n_threads : int, optional
+        Of BLAS; an operator has threads of its own. Default: one for small work, else BLAS's own number.
 
     Returns
     -------
@@ -175,6 +179,23 @@ def kernel_pca(
         raise ValueError(f"n_components: expected fewer than {n} for method {method!r}, got {k}")
     if method == "lobpcg" and n < 5 * k:  # where SciPy would switch to a dense solver
         method = "power"
+    with threads.blas(n_threads, float(n) ** 3 if method == "lapack" else 2.0 * n * n * (k + EXTRA)):
+        return _components(K, k, method, bool(centered), trace, tol, max_iterations, rng)
+
+
+def _components(
+    K: Any,
+    k: int,
+    method: str,
+    centered: bool,
+    trace: float | None,
+    tol: float,
+    max_iterations: int,
+    rng: np.random.Generator,
+) -> KernelPCA:
+    """The result for checked arguments."""
+    is_operator, n = not isinstance(K, np.ndarray), K.shape[0]
+    dtype = arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     product = _product(K, centered)
     if method == "lapack":
         values, vectors = _lapack(K, k, centered)
@@ -187,7 +208,7 @@ def kernel_pca(
     total = _trace(K, trace, is_operator, centered)
     functions = vectors * np.sqrt(dtype.type(n))
     means = np.ones(n, dtype) @ _times(K, functions) / n if centered else np.zeros(k, dtype)
-    return KernelPCA(values / n, functions, residuals, total, bool(centered), method, means)
+    return KernelPCA(values / n, functions, residuals, total, centered, method, means)
 
 
 def _operator(K: Any) -> Any:
@@ -234,14 +255,12 @@ def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> fl
 
 
 def _lapack(K: Array, k: int, centered: bool) -> tuple[Array, Array]:
-    n, A = len(K), fortran(K, False, "an eigendecomposition")
+    A = fortran(K, False, "an eigendecomposition")
     if centered:
         mean = A.mean(axis=0)
         A -= mean
         A -= mean[:, None] - mean.mean()
-    values, vectors = scipy.linalg.eigh(
-        A, driver="evr", subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False
-    )
+    values, vectors = eigenpairs(A, k)
     return values[::-1], np.ascontiguousarray(vectors[:, ::-1])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ntkfast.support import memory
+from ntkfast.support import memory, reprs
 from ntkfast.support.typing import Array, DType
 
 DTYPES: tuple[DType, DType] = (np.dtype(np.float32), np.dtype(np.float64))
@@ -77,7 +77,7 @@ def working_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any]) -> DType:
     try:
         given = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
+        raise TypeError(f"dtype: expected float32 or float64, got {reprs.brief(dtype)}") from None
     if given not in DTYPES:
         raise TypeError(f"dtype: expected float32 or float64, got {given}")
     return DTYPES[DTYPES.index(given)]

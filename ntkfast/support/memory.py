@@ -41,10 +41,19 @@ def available() -> int | None:
     return min(candidates, default=None)
 
 
+def _lacking(n_bytes: int) -> int | None:
+    """The bytes that are available if they are fewer than n_bytes, else None. Small requests are not checked."""
+    there = None if n_bytes < SMALL else available()
+    return there if there is not None and n_bytes > there else None
+
+
+def fits(n_bytes: int) -> bool:
+    """Whether n_bytes are available."""
+    return _lacking(n_bytes) is None
+
+
 def require(n_bytes: int, what: str, hint: str = "") -> None:
-    """Raise MemoryError if n_bytes are not available. Small requests are not checked."""
-    if n_bytes < SMALL:
-        return
-    there = available()
-    if there is not None and n_bytes > there:
+    """Raise MemoryError if n_bytes are not available."""
+    there = _lacking(n_bytes)
+    if there is not None:
         raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are available{hint}")

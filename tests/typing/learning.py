@@ -33,6 +33,14 @@ def flows(net: nf.Network) -> None:
     path = assert_type(nf.kernel_flow(K, y, loss="logistic", t=[1.0, 2.0]), nf.KernelFlow)
     assert_type(path.f, Array)
     path.predict(1.0, K).sum()
+    nf.kernel_flow(K, ["a", "b", "a", "b"], loss="softmax", t=1.0, n_threads=1)
+    nf.kernel_flow(K, y, loss=lambda f, y: float(np.mean(f**4)), t=1.0)
+
+
+def coupled(f: nf.FiniteNetwork) -> None:
+    pairs = nf.empirical_ntk(f, X, outputs="full")
+    matrix = assert_type(nf.empirical_ntk(f, X, outputs="full", layout="matrix"), Array)
+    nf.LeastSquaresFlow(pairs, np.ones((4, 2)), n_threads=2).mean(1.0, matrix)
 
 
 def processes(net: nf.Network) -> None:
@@ -42,7 +50,8 @@ def processes(net: nf.Network) -> None:
     assert_type(process.leave_one_out(), nf.LeaveOneOut)
     nf.log_marginal_likelihood(K, y, noise=0.1)
     assert_type(nf.network_likelihood(net, X, y, noise=0.1), nf.MarginalLikelihood)
-    assert_type(nf.fit_hyperparameters(net, X, y, noise=0.1), nf.FittedHyperparameters)
+    fitted = assert_type(nf.fit_hyperparameters(net, X, y, noise=0.1), nf.FittedHyperparameters)
+    print(fitted.flat or "every direction is determined")
 
 
 def spectra(net: nf.Network) -> None:

@@ -138,7 +138,7 @@ def check(net, X, dtype=np.float64):
 def dense():
     value = st.sampled_from([0.5, 1.0, 1.3])
     rate = st.sampled_from([0.0, 1.0, 2.0])
-    return st.builds(nf.Dense, value, st.sampled_from([0.0, 0.2]), weight_lr=rate, bias_lr=rate)
+    return st.builds(nf.Dense, weight_std=value, bias_std=st.sampled_from([0.0, 0.2]), weight_lr=rate, bias_lr=rate)
 
 
 def body(depth):
@@ -182,8 +182,8 @@ def test_the_random_networks_have_everything():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_deep_residual_network(dtype):
-    block = nf.Residual(A.relu(), nf.Dense(1.0, 0.1), nf.Residual("tanh", nf.Dense(), scale=0.3), scale=0.7)
-    net = nf.Network([nf.Dense(), *[block] * 6, nf.LayerNorm(), "gelu", nf.Dense(1.0, 0.1)])
+    block = nf.Residual(A.relu(), nf.Dense(bias_std=0.1), nf.Residual("tanh", nf.Dense(), scale=0.3), scale=0.7)
+    net = nf.Network([nf.Dense(), *[block] * 6, nf.LayerNorm(), "gelu", nf.Dense(bias_std=0.1)])
     check(net, np.random.default_rng(0).normal(size=(150, 10)), dtype)
     assert net.depth == 1 + 6 * 2 + 1
     assert pickle.loads(pickle.dumps(net)) == net
@@ -193,9 +193,11 @@ def test_deep_residual_network(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tiles_of_branches(dtype):
     """More than one chunk of columns, and rectangles away from the diagonal."""
-    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "sigmoid_like"], [], how="product")
-    wide = nf.Parallel([], ["erf", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
-    net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(), "gelu", nf.Dense(1.0, 0.1)])
+    gate = nf.Parallel(
+        ["relu", nf.Dense()], [nf.Dense(weight_std=0.8, bias_std=0.1), "sigmoid_like"], [], how="product"
+    )
+    wide = nf.Parallel([], ["erf", nf.Dense(weight_std=1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
+    net = nf.Network([nf.Dense(bias_std=0.2), wide, gate, nf.Dense(), "gelu", nf.Dense(bias_std=0.1)])
     X = np.random.default_rng(0).normal(size=(300, 10))
     check(net, X, dtype)
     Y = X[::2].copy()
@@ -208,7 +210,7 @@ def test_tiles_of_branches(dtype):
 
 def test_residual_of_linear_layers_on_paper():
     """x + s W x of a linear network: Σ = (1 + s² w²) Σ¹, Θ = Θ¹ (1 + s² w²) + s² w² Σ¹."""
-    net = nf.Network([nf.Dense(), nf.Residual(nf.Dense(1.5), scale=0.5)])
+    net = nf.Network([nf.Dense(), nf.Residual(nf.Dense(weight_std=1.5), scale=0.5)])
     nngp, ntk = nf.kernels(net, [[2.0]])
     assert_allclose(nngp, 4 * (1 + 0.25 * 2.25))
     assert_allclose(ntk, 4 * (1 + 0.25 * 2.25) + 4 * 0.25 * 2.25)
@@ -233,14 +235,22 @@ def test_difference_of_equal_branches():
 
 def test_a_multiple_is_a_weight():
     """Scale(c) before or after a Dense makes its weight_std c times as large, with the learning rates c² times."""
-    plain = nf.Network([nf.Dense(2.0, weight_lr=0.25), "erf", nf.Dense(1.5, 0.5)])
-    scaled = nf.Network([nf.Scale(2.0), nf.Dense(1.0, weight_lr=0.25), "erf", nf.Dense(3.0, 1.0), nf.Scale(-0.5)])
+    plain = nf.Network([nf.Dense(weight_std=2.0, weight_lr=0.25), "erf", nf.Dense(weight_std=1.5, bias_std=0.5)])
+    scaled = nf.Network(
+        [
+            nf.Scale(2.0),
+            nf.Dense(weight_std=1.0, weight_lr=0.25),
+            "erf",
+            nf.Dense(weight_std=3.0, bias_std=1.0),
+            nf.Scale(-0.5),
+        ]
+    )
     assert_allclose(nf.kernels(scaled, X), nf.kernels(plain, X), rtol=1e-14)
 
 
 def test_concatenations_on_paper():
     """Shares weight the branches; the branches of one network side by side are that network."""
-    one, other = [nf.Dense(), "relu"], [nf.Dense(1.5), "erf"]
+    one, other = [nf.Dense(), "relu"], [nf.Dense(weight_std=1.5), "erf"]
     kernels = [np.array(nf.kernels(nf.Network([*branch, nf.Dense()]), X)) for branch in (one, other)]
     both = nf.Network([nf.Parallel(one, other, how="concat", shares=(1, 3)), nf.Dense()])
     assert_allclose(nf.kernels(both, X), 0.25 * kernels[0] + 0.75 * kernels[1], rtol=1e-12)
@@ -259,20 +269,20 @@ def test_product_on_paper():
 
 def test_frozen_layers_add_nothing():
     X = np.random.default_rng(0).normal(size=(5, 3))
-    frozen = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(1.0, 0.3, weight_lr=0, bias_lr=0)])
+    frozen = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(bias_std=0.3, weight_lr=0, bias_lr=0)])
     assert not nf.ntk(frozen, X).any()
-    last = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(1.0, 0.3)])
+    last = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(bias_std=0.3)])
     assert_array_equal(*nf.kernels(last, X))
 
 
 def test_learning_rates_of_an_mlp():
     net = nf.MLP(3, "relu", 1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
-    layer = nf.Dense(1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
+    layer = nf.Dense(weight_std=1.2, bias_std=0.3, weight_lr=0.5, bias_lr=2.0)
     assert net == nf.Network([layer, "relu", layer, "relu", layer])
 
 
 def test_the_derivative_kernel_is_that_of_the_last_activation():
-    dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(0.5)]), X, get="nngp_dot")
+    dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(weight_std=0.5)]), X, get="nngp_dot")
     assert_allclose(dot, nf.kernels(nf.MLP(2), X, get="nngp_dot"), rtol=1e-14)
     nested = nf.Network([nf.Dense(), "relu", nf.Dense(), nf.Residual("relu", nf.Dense())])
     with pytest.raises(

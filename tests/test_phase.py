@@ -129,11 +129,19 @@ def test_exp_below_overflow():
 
 
 def test_first_dense_and_learning_rates_do_not_count():
-    net = nf.Network([nf.Dense(7.0), "erf", nf.Dense(2.0, 0.5), "erf", nf.Dense(2.0, 0.5, weight_lr=0.0)])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=7.0),
+            "erf",
+            nf.Dense(weight_std=2.0, bias_std=0.5),
+            "erf",
+            nf.Dense(weight_std=2.0, bias_std=0.5, weight_lr=0.0),
+        ]
+    )
     assert nf.phase(net) == of("erf", 2.0, 0.5)
 
 
-D = nf.Dense(1.0)
+D = nf.Dense()
 REFUSED = {
     "residual": ([D, "relu", D, nf.Residual("relu", D)], "in turn, but layer 3 is Residual"),
     "layer norm": ([D, nf.LayerNorm(), "relu", D], "layer 1 is LayerNorm"),
@@ -141,8 +149,8 @@ REFUSED = {
     "linear": ([D], "at least one activation"),
     "two Dense": ([D, D, "relu", D], "in turn, but layer 1"),
     "activations": ([D, "relu", D, "erf", D], "equal activations.*relu.*layer 3 erf"),
-    "weight_std": ([D, "relu", D, "relu", nf.Dense(2.0)], "weight_std of layer 2 is 1.0 and of layer 4 2.0"),
-    "bias_std": ([D, "relu", D, "relu", nf.Dense(1.0, 2.0)], "bias_std of layer 2 is 0.0 and of layer 4 2.0"),
+    "weight_std": ([D, "relu", D, "relu", nf.Dense(weight_std=2.0)], "weight_std of layer 2 is 1.0 and of layer 4 2.0"),
+    "bias_std": ([D, "relu", D, "relu", nf.Dense(bias_std=2.0)], "bias_std of layer 2 is 0.0 and of layer 4 2.0"),
     "jump": ([D, "sign", D], "continuous.*sign"),
 }
 

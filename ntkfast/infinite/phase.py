@@ -152,7 +152,8 @@ class PhaseDiagram:
 def phase(net: Network) -> Phase:
     """Whether a deep wide network of equal layers is ordered, critical or chaotic.
 
-    A layer, φ and then Dense(w, β), maps variances and, once the variance is at its fixed point q*, correlations:
+    A layer, φ and then a `Dense` with w = weight_std and β = bias_std, maps variances and, once the variance is at its
+    fixed point q*, correlations:
 
         V(q) = w² E[φ(√q z)²] + β²,    R(c) = (w² E[φ(u)φ(v)] + β²)/q*,    χ₁ = w² E[φ'(√q* z)²] = R'(1)
 

@@ -7,6 +7,7 @@ docs/adding.md.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,11 +77,13 @@ def names() -> tuple[str, ...]:
 def get(activation: str | Activation) -> Activation:
     """The activation of this name, with its default parameters; an `Activation` is returned unchanged.
 
+    Capitals, underscores and hyphens do not matter.
+
     Examples
     --------
     >>> import ntkfast as nf
-    >>> nf.activations.get("relu")
-    relu()
+    >>> nf.activations.get("LeakyReLU")
+    leaky_relu(alpha=0.01)
     """
     if isinstance(activation, Activation):
         return activation
@@ -94,11 +97,20 @@ def get(activation: str | Activation) -> Activation:
         )
     if not isinstance(activation, str):
         raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
-    if activation not in FACTORIES:
-        raise ValueError(f"activation: {activation!r} is unknown; the known ones are {', '.join(FACTORIES)}")
-    if not has_defaults(activation):
-        raise ValueError(f"activation: {activation!r} has parameters without default, use activations.{activation}(…)")
-    return FACTORIES[activation]()
+    known = {_letters(name): name for name in FACTORIES}
+    name = known.get(_letters(activation))
+    if name is None:
+        close = [known[found] for found in difflib.get_close_matches(_letters(activation), known, 2)]
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"activation: {activation!r} is unknown{hint}; known are {', '.join(FACTORIES)}")
+    if not has_defaults(name):
+        raise ValueError(f"activation: {name!r} has parameters without default, use activations.{name}(…)")
+    return FACTORIES[name]()
+
+
+def _letters(name):
+    """A name as users may write it, ReLU or leaky-relu, without what does not matter."""
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _numbers(**parameters):

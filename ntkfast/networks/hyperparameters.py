@@ -44,7 +44,7 @@ def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[i
     --------
     >>> import ntkfast as nf
     >>> nf.with_hyperparameters(nf.MLP(depth=2), [2.0, 0.0, 3.0, 0.5]).layers[2]
-    Dense(weight_std=3.0, bias_std=0.5, weight_lr=1.0, bias_lr=1.0)
+    Dense(weight_std=3.0, bias_std=0.5)
     """
     check_network(net)
     values = values.values() if isinstance(values, Mapping) else values

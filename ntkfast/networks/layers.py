@@ -6,9 +6,11 @@ ntkfast/finite/steps.py.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import wraps
 
 import numpy as np
 
@@ -23,12 +25,29 @@ from ntkfast.networks.layer import (
     require_gaussian,
     share_through,
 )
+from ntkfast.support.reprs import listed
 from ntkfast.support.scalars import finite_number, non_negative_number, positive_number, rate_below_one
 
 __all__ = ["Dense", "Dropout", "LayerNorm", "Parallel", "Residual", "Scale", "as_layers"]
 
 
-@dataclass(frozen=True)
+def _by_name(init):
+    """Decorator: the __init__ of a Dense, with a hint for those who mean a width."""
+
+    @wraps(init)
+    def checked(self, *unnamed, **given):
+        if unnamed:
+            raise TypeError(
+                f"Dense: expected arguments by name, such as Dense(weight_std=1.5, bias_std=0.1), got {unnamed[0]!r}; "
+                "a layer of infinite width has no width, networks of finite width take theirs from "
+                "FiniteNetwork.init(net, n_inputs, widths)"
+            )
+        init(self, **given)
+
+    return checked
+
+
+@dataclass(frozen=True, repr=False)
 class Dense(Layer):
     """An affine layer in NTK parametrisation: x ↦ (weight_std/√n) W x + bias_std b, all entries of W and b iid N(0, 1).
 
@@ -45,23 +64,30 @@ class Dense(Layer):
         Learning rate of this layer's weights and biases relative to the global one; 0 freezes them, so that they add
         nothing to the tangent kernel.
 
+    Raises
+    ------
+    TypeError
+        A number is given without its name: layers of infinite width have no width.
+
     Examples
     --------
     >>> import ntkfast as nf
-    >>> nf.Dense(1.5, 0.1)
-    Dense(weight_std=1.5, bias_std=0.1, weight_lr=1.0, bias_lr=1.0)
+    >>> nf.Dense(weight_std=1.5, bias_std=0.1)
+    Dense(weight_std=1.5, bias_std=0.1)
     """
 
-    weight_std: float = 1.0
-    bias_std: float = 0.0
-    _: KW_ONLY
-    weight_lr: float = 1.0
-    bias_lr: float = 1.0
+    weight_std: float
+    bias_std: float
+    weight_lr: float
+    bias_lr: float
 
-    def __post_init__(self):
-        object.__setattr__(self, "weight_std", positive_number(self.weight_std, "weight_std"))
-        for name in ("bias_std", "weight_lr", "bias_lr"):
-            object.__setattr__(self, name, non_negative_number(getattr(self, name), name))
+    @_by_name
+    def __init__(
+        self, *, weight_std: float = 1.0, bias_std: float = 0.0, weight_lr: float = 1.0, bias_lr: float = 1.0
+    ) -> None:
+        object.__setattr__(self, "weight_std", positive_number(weight_std, "weight_std"))
+        for name, value in (("bias_std", bias_std), ("weight_lr", weight_lr), ("bias_lr", bias_lr)):
+            object.__setattr__(self, name, non_negative_number(value, name))
 
     def after(self, flow, place):
         return Flow(GAUSSIAN, outputs=True)
@@ -76,6 +102,13 @@ class Dense(Layer):
             numbers=(a, b, self.weight_lr * a, self.bias_lr * b),
             rates=((2 * a / w, 0, 2 * self.weight_lr * a / w, 0), (0, 2 * beta, 0, 2 * beta * self.bias_lr)),
         )
+
+    def __repr__(self):
+        changed = [(name, getattr(self, name)) for name, usual in _USUAL.items() if getattr(self, name) != usual]
+        return f"Dense({', '.join(f'{name}={value!r}' for name, value in changed)})"
+
+
+_USUAL = {name: parameter.default for name, parameter in inspect.signature(Dense).parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +160,7 @@ class LayerNorm(Layer):
     Examples
     --------
     >>> import ntkfast as nf
-    >>> net = nf.Network([nf.Dense(2.0, 0.5), nf.LayerNorm(), "tanh", nf.Dense()])
+    >>> net = nf.Network([nf.Dense(weight_std=2.0, bias_std=0.5), nf.LayerNorm(), "tanh", nf.Dense()])
     >>> nf.diagonal(nf.Network([nf.Dense(), nf.LayerNorm(2.0), "identity", nf.Dense()]), [[3.0, 4.0]], "nngp")
     array([4.])
     """
@@ -213,7 +246,7 @@ class Parallel(Layer):
     Examples
     --------
     >>> import ntkfast as nf
-    >>> branches = ["relu", nf.Dense(2.0)], ["tanh", nf.Dense()]
+    >>> branches = ["relu", nf.Dense(weight_std=2.0)], ["tanh", nf.Dense()]
     >>> net = nf.Network([nf.Dense(), nf.Parallel(*branches), "relu", nf.Dense()])
     >>> net.depth
     4
@@ -297,7 +330,8 @@ class Parallel(Layer):
 
     def __repr__(self):
         shares = f", shares={self.shares!r}" if self.how == "concat" else ""
-        return f"Parallel({', '.join(repr(list(part)) for part in self.parts)}, how={self.how!r}{shares})"
+        branches = ", ".join(f"[{listed(part)}]" for part in self.parts)
+        return f"Parallel({branches}, how={self.how!r}{shares})"
 
 
 def _sum(flows, shares, shifted, place, name):
@@ -417,7 +451,7 @@ class Residual(Layer):
         return cls(*layers, **described)
 
     def __repr__(self):
-        return f"Residual({', '.join(map(repr, self.layers))}, scale={self.scale!r})"
+        return f"Residual({listed(self.layers)}, scale={self.scale!r})"
 
 
 def as_layers(layers, name="layers") -> tuple[Layer, ...]:

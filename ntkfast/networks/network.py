@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import get
 from ntkfast.networks.layer import Flow, Layer, flow_through, walk
 from ntkfast.networks.layers import Dense, Dropout, as_layers
+from ntkfast.support.reprs import listed
 from ntkfast.support.scalars import positive_integer
 
 __all__ = ["MLP", "Network", "check_network", "refuse_dropout"]
@@ -39,7 +42,7 @@ class Network:
     Examples
     --------
     >>> import ntkfast as nf
-    >>> net = nf.Network([nf.Dense(1.0, 0.1), nf.activations.erf(), nf.Dense(1.4), "relu", nf.Dense()])
+    >>> net = nf.Network([nf.Dense(bias_std=0.1), nf.activations.erf(), nf.Dense(weight_std=1.4), "relu", nf.Dense()])
     >>> net.depth
     3
     """
@@ -79,7 +82,7 @@ class Network:
         return f"Network of depth {self.depth}"
 
     def __repr__(self):
-        return f"Network([{', '.join(map(repr, self.layers))}])"
+        return f"Network([{listed(self.layers)}])"
 
 
 def MLP(
@@ -98,9 +101,10 @@ def MLP(
     depth : int
         L >= 1, the number of affine layers; L-1 hidden layers.
     activation : str or Activation
-        One of `ntkfast.activations.names()`, or an activation.
+        One of `ntkfast.activations.names()`, in capitals or not, or an activation.
     weight_std, bias_std, weight_lr, bias_lr : float
-        As in `Dense`, the same for all layers. The paper's experiments have standard deviations of 1 and 0.1.
+        As in `Dense`, the same for all layers; for layers that differ see `Network`. The paper's experiments have
+        standard deviations of 1 and 0.1.
 
     Returns
     -------
@@ -114,7 +118,14 @@ def MLP(
     array([0.2825])
     """
     depth = positive_integer(depth, "depth")
-    dense = Dense(weight_std, bias_std, weight_lr=weight_lr, bias_lr=bias_lr)
+    numbers = {"weight_std": weight_std, "bias_std": bias_std, "weight_lr": weight_lr, "bias_lr": bias_lr}
+    for name, value in numbers.items():
+        if isinstance(value, list | tuple | np.ndarray):
+            raise TypeError(
+                f"{name}: expected a number, got {type(value).__name__}; layers that differ are for Network, as in "
+                f"Network([Dense({name}=…), 'relu', Dense({name}=…)])"
+            )
+    dense = Dense(**numbers)
     activation = get(activation)
     return Network([dense] + [activation, dense] * (depth - 1))
 

@@ -24,8 +24,10 @@ def values_of_networks() -> None:
     snake = assert_type(nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, name="snake"), nf.Activation)
     relu(X)
     relu.hermite_coefficients(1.0, 3)
-    block = nf.Residual(nf.Dense(1.0, 0.1), "tanh", nf.Dense(), scale=0.5)
-    net = nf.Network([nf.Dense(1.4, weight_lr=0.5), nf.LayerNorm(), snake, block, nf.Dropout(0.1), relu, nf.Dense()])
+    block = nf.Residual(nf.Dense(bias_std=0.1), "tanh", nf.Dense(), scale=0.5)
+    net = nf.Network(
+        [nf.Dense(weight_std=1.4, weight_lr=0.5), nf.LayerNorm(), snake, block, nf.Dropout(0.1), relu, nf.Dense()]
+    )
     assert_type(net, nf.Network)
     sums = nf.Parallel([nf.Dense(), "relu", nf.Dense()], [nf.Dense(), nf.Scale(0.5)])
     assert_type(nf.Network([nf.Dense(), nf.LayerNorm(scale=2.0), sums, "erf", nf.Dense()]), nf.Network)

@@ -120,7 +120,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
 
     The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. The plane is grey where the
-    variance diverges and χ₁ has no meaning.
+    variance diverges.
 
     Parameters
     ----------
@@ -140,17 +140,20 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     if min(diagram.chi_1.shape) < 2:
         raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
     ax = _axes(ax)
-    w, b, chi = diagram.weight_stds, diagram.bias_stds, diagram.chi_1
-    known = chi[np.isfinite(chi) & (chi > 0)]
+    w, b, diverges = diagram.weight_stds, diagram.bias_stds, np.isinf(diagram.q_star)
+    chi = np.ma.masked_where(diverges, diagram.chi_1)
+    known = chi.compressed()[chi.compressed() > 0]
     widest = float(np.exp(np.quantile(np.abs(np.log(known)), 0.95))) if known.size else 1.0
     widest = max(widest, 1.1)  # a diagram that is critical everywhere still needs a scale
     image = ax.pcolormesh(w, b, chi, norm="log", cmap="PuOr_r", shading="gouraud")
     image.set_clim(1 / widest, widest)
     ax.set_facecolor("0.85")
-    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1)):
-        if region.any():
-            row, column = (np.median(indices).astype(int) for indices in np.nonzero(region))
-            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13)
+    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1), ("divergent", diverges)):
+        places = np.argwhere(np.ma.filled(region, False))
+        if len(places):
+            row, column = places[np.abs(places - np.median(places, axis=0)).sum(axis=1).argmin()]
+            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 2}
+            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13, bbox=behind)
     if known.size and known.min() < 1 < known.max():
         line = ax.contour(w, b, chi, levels=[1.0], colors="black", linewidths=1.8)
         ax.clabel(line, fmt=r"$\chi_1 = 1$", fontsize=10)

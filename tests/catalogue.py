@@ -34,6 +34,7 @@ CLOSED_ENTRIES = (
         1e-12,
         A.relu(),
         A.leaky_relu(0.2),
+        A.abrelu(-0.4, 1.3),
         A.abs(),
         A.identity(),
         A.erf(1.2, 0.7, 0.2),

@@ -48,10 +48,35 @@ def test_relu_ordered():
 @pytest.mark.parametrize("activation", ["relu", "abs", nf.activations.leaky_relu(0.2), "identity"])
 def test_homogeneous_variance_diverges(activation):
     found = of(activation, 2.0, 0.1)
-    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "chaotic")
+    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "divergent")
+    assert found.correlation_depth == np.inf
     assert found.chi_1 == 4 * nf.dual(nf.activations.get(activation), 1.0, 1.0, 1.0)
     assert found.correlation_map([1.0])[0] == 1
-    assert of(activation, np.sqrt(4 / found.chi_1), 0.1).q_star == np.inf
+    grows_linearly = of(activation, np.sqrt(4 / found.chi_1), 0.1)
+    assert (grows_linearly.q_star, grows_linearly.phase) == (np.inf, "divergent")
+
+
+@pytest.mark.parametrize(
+    ("activation", "asymptotes"),
+    [("gelu", "relu"), ("elu", "relu"), ("softplus", "relu"), ("mish", "relu"), ("log_cosh", "abs")],
+)
+def test_divergent_is_the_same_word_for_all(activation, asymptotes):
+    found, homogeneous = of(activation, 2.0, 0.1), of(asymptotes, 2.0, 0.1)
+    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "divergent")
+    assert (found.chi_1, found.correlation_depth) == (homogeneous.chi_1, np.inf)
+    c = np.linspace(-1, 1, 5)
+    np.testing.assert_array_equal(found.correlation_map(c), homogeneous.correlation_map(c))
+    # what a network does at such variances
+    q, act = 1e9, nf.activations.get(activation)
+    np.testing.assert_allclose(nf.dual(act, q, q, c * q) / nf.dual(act, q, q, q), found.correlation_map(c), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["silu", "sigmoid"])
+@pytest.mark.parametrize("weight_std", [1.0, 1.5])
+def test_variances_beyond_the_fixed_point_are_not_asked_for(activation, weight_std):
+    found, act = of(activation, weight_std, 0.1), nf.activations.get(activation)
+    assert found.phase == "ordered"
+    assert weight_std**2 * gaussian(lambda x: act(x) ** 2, found.q_star) + 0.01 == pytest.approx(found.q_star, rel=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sin", "elu"])
@@ -114,7 +139,7 @@ def test_deep_kernel_tends_to_the_fixed_point():
     np.testing.assert_allclose(kernel, found.q_star * np.array([[1, found.c_star], [found.c_star, 1]]), rtol=1e-8)
 
 
-@pytest.mark.parametrize(("activation", "weight_std"), [("exp", 1.0), ("gelu", 2.0), (nf.activations.monomial(3), 1.0)])
+@pytest.mark.parametrize(("activation", "weight_std"), [("exp", 1.0), ("sinh", 3.0), (nf.activations.monomial(3), 1.0)])
 def test_divergent(activation, weight_std):
     found = of(activation, weight_std)
     assert (found.q_star, found.phase) == (np.inf, "divergent")
@@ -199,6 +224,10 @@ def test_plots():
     ax = plotting.plot_phase_diagram(diagram)
     ax.figure.draw_without_rendering()
     assert {"ordered", "chaotic"} <= {text.get_text() for text in ax.texts}
+    ax = plotting.plot_phase_diagram(phase_diagram("relu", np.linspace(0.5, 2, 6), np.linspace(0, 1, 5)))
+    assert {"ordered", "divergent"} == {text.get_text() for text in ax.texts}
+    drawn = ax.collections[0].get_array()  # only where the variance has a fixed point; the rest stays grey
+    np.testing.assert_array_equal(np.ma.getmaskarray(drawn).reshape(5, 6)[0], np.linspace(0.5, 2, 6) > np.sqrt(2))
     with pytest.raises(ValueError, match="at least 2 by 2"):
         plotting.plot_phase_diagram(phase_diagram("erf", [1.0], [0.0, 1.0]))
     found = of("erf", 2.0, 0.5)

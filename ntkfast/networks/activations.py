@@ -22,6 +22,7 @@ from ntkfast.networks.instruction import Instruction
 from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
 
 __all__ = [
+    "abrelu",
     "abs",
     "arctan",
     "celu",
@@ -158,6 +159,13 @@ def leaky_relu(alpha: float = 0.01) -> Activation:
     """max(x, 0) + alpha min(x, 0)."""
     pairs, p = _numbers(alpha=alpha)
     return _two_slopes("leaky_relu", pairs, p["alpha"], 1.0)
+
+
+@registered
+def abrelu(a: float, b: float) -> Activation:
+    """a min(x, 0) + b max(x, 0): a leaky ReLU with both slopes."""
+    pairs, p = _numbers(a=a, b=b)
+    return _two_slopes("abrelu", pairs, p["a"], p["b"])
 
 
 @registered

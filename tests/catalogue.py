@@ -71,3 +71,4 @@ CLOSED, PIECEWISE, SMOOTH, KINKED, ALL = (
     tuple(entry.activation for entry in group)
     for group in (CLOSED_ENTRIES, PIECEWISE_ENTRIES, SMOOTH_ENTRIES, KINKED_ENTRIES, ENTRIES)
 )
+APART = (A.exp_normalized(0.7, -0.4),)  # not functions of one number: test_exp_normalized.py

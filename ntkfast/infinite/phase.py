@@ -291,6 +291,8 @@ def _repeated(net):
 
 
 def _check_continuous(activation):
+    if not activation.is_elementwise:
+        raise ValueError(f"activation: expected a function of one number, got {activation!r}")
     if series.jumps(activation):
         raise ValueError(f"activation: expected a continuous function, {activation!r} jumps, so that R'(1) is infinite")
 

@@ -16,10 +16,11 @@ import numpy as np
 import scipy
 from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as power_series
+from numpy.typing import NDArray
 
 from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
 from ntkfast.networks.instruction import Instruction
-from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
+from ntkfast.support.scalars import finite_number, non_negative_integer, positive_integer, positive_number
 
 __all__ = [
     "abrelu",
@@ -31,6 +32,7 @@ __all__ = [
     "elu",
     "erf",
     "exp",
+    "exp_normalized",
     "gaussian",
     "gelu",
     "get",
@@ -368,6 +370,48 @@ def step() -> Activation:
 def sign() -> Activation:
     """The sign of x. Its derivative counts as 0, without the delta."""
     return _arc_cosine("sign", (), 0, 4.0, -1.0, np.sign, lambda x: 0.0 * x)
+
+
+class NormalizedExponential(Activation):
+    """√q exp(√γ x/√q + γ (shift - 1)/2), with q the mean of x² over the features of a layer: not a function of one x.
+
+    `function` and `derivative` act along the last axis; the latter leaves out how q depends on x.
+    """
+
+    @property
+    def is_elementwise(self) -> bool:
+        return False
+
+    def hermite_coefficients(self, q: float, n: int) -> NDArray[np.float64]:
+        q, k = positive_number(q, "q"), np.arange(positive_integer(n, "n"))
+        gamma, shift = (float(value) for _, value in self.parameters)  # type: ignore[arg-type]
+        return np.sqrt(q * np.exp(scipy.special.xlogy(k, gamma) + gamma * shift - scipy.special.gammaln(k + 1)))
+
+
+@registered
+def exp_normalized(gamma: float = 1.0, shift: float = -1.0) -> Activation:
+    """Dual √(q1 q2) exp(gamma (ρ + shift)): a Gaussian kernel of the normalised inputs (Shankar et al., 2020).
+
+    φ(x) = √q exp(√gamma x/√q + gamma (shift - 1)/2), q the variance of the layer, its mean square at finite width.
+    """
+    gamma, shift = positive_number(gamma, "gamma"), finite_number(shift, "shift")
+    root, offset = math.sqrt(gamma), gamma * (shift - 1) / 2
+
+    def normalized(x):
+        std = np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True))
+        return std, x / np.where(std > 0, std, 1)
+
+    def function(x):
+        std, z = normalized(x)
+        return std * np.exp(root * z + offset)
+
+    def derivative(x):
+        return root * np.exp(root * normalized(x)[1] + offset)
+
+    parameters = (("gamma", gamma), ("shift", shift))
+    return NormalizedExponential(
+        "exp_normalized", parameters, function, derivative, Instruction("exp_normalized", (gamma, shift))
+    )
 
 
 # ---- piecewise linear ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def values_of_networks() -> None:
     assert_type(nf.activations.get("relu"), nf.Activation)
     assert_type(nf.activations.leaky_relu(alpha=0.1), nf.Activation)
     assert_type(nf.activations.abrelu(-0.5, 1.5), nf.Activation)
+    assert_type(nf.activations.exp_normalized(gamma=0.5).is_elementwise, bool)
     assert_type(nf.activations.polynomial([0, 1.5, 2]), nf.Activation)
     assert_type(nf.activations.names(), tuple[str, ...])
     snake = assert_type(nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, name="snake"), nf.Activation)

@@ -173,7 +173,8 @@ def test_the_random_networks_have_everything():
         for net in RANDOM
         for layer in net.walk()
     )
-    assert {name for name, _, _ in found} == set(Layer.kinds) >= {"Activation", "Dense", "Parallel"}
+    kinds = set(Layer.kinds) - {"NormalizedExponential"}  # an activation with tests of its own
+    assert {name for name, _, _ in found} == kinds >= {"Activation", "Dense", "Parallel"}
     assert {how for _, how, _ in found} == {None, "sum", "product", "concat"}
     assert found["Residual", None, False] > 3
     assert found["Parallel", "sum", False] > 0
@@ -387,7 +388,7 @@ def test_a_layer_without_step_is_refused_by_name():
         ([nf.Dense(), nf.Dropout(0.5), "relu", nf.Dense()], r"layers\[2\].*Dense before the activation.*got Dropout"),
         ([nf.LayerNorm(), nf.Dense()], r"layers\[0\].*Dense before the LayerNorm"),
         ([nf.Dense(), "relu", nf.LayerNorm(), nf.Dense()], r"layers\[2\].*Dense before the LayerNorm.*relu"),
-        ([nf.Dense(), nf.LayerNorm()], "layers: .*Dense as the last layer.*LayerNorm"),
+        ([nf.Dense(), nf.LayerNorm()], r"layers: .*Dense as the last layer.*LayerNorm.*; .*Dense\(weight_lr=0\)"),
         ([nf.Dense(), nf.Parallel(nf.Dense(), nf.Dense(), how="concat")], "layers: .*Dense as the last layer.*concat"),
         ([], "layers: .*Dense as the last layer.*an empty list"),
     ],
@@ -490,3 +491,22 @@ def test_many_branches_side_by_side():
     net = nf.Network([nf.Dense(), "relu", nf.Parallel(*[nf.Dense()] * 12), nf.Dense()])
     assert_allclose(nf.ntk(net, [[1.0]]), [[18.0]])
     assert_allclose(nf.nngp(net, [[1.0]]), 12 * nf.nngp(nf.MLP(2), [[1.0]]))
+
+
+@pytest.mark.parametrize("last", ["tanh", nf.LayerNorm(2.0)], ids=repr)
+def test_what_takes_the_place_of_an_activation_at_the_end(last):
+    """Means over outputs and random networks of f f and of the tangent kernel, f the features after the last layer."""
+    layers, n = [nf.Dense(weight_std=1.3, bias_std=0.3), "relu", nf.Dense(weight_std=1.5, bias_std=0.2), last], 128
+    X = np.array([[1.0, 0.5], [-0.3, 1.0], [0.8, -0.7]])
+    appended = nf.Network([*layers, nf.Dense(weight_lr=0)])
+    with pytest.raises(ValueError, match=r"append Dense\(weight_lr=0\)"):
+        nf.Network(layers)
+    second_moment, tangent = np.zeros((3, 3)), np.zeros((3, 3))
+    for seed in range(60):
+        f = nf.FiniteNetwork.init(appended, 2, [n, n], n, rng=seed)
+        f.weights[2][:] = np.sqrt(n) * np.eye(n)  # f's outputs are the features
+        second_moment += f(X) @ f(X).T / n / 60
+        tangent += nf.empirical_ntk(f, X) / 60
+    limit = nf.kernels(appended, X)
+    assert_allclose(second_moment, limit.nngp, atol=0.06 * limit.nngp.max())
+    assert_allclose(tangent, limit.ntk, atol=0.06 * limit.ntk.max())

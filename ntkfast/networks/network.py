@@ -17,6 +17,12 @@ from ntkfast.support.scalars import positive_integer
 __all__ = ["MLP", "Network", "check_network", "refuse_dropout"]
 
 
+MEAN_KERNELS = (
+    "without it the tangent kernel does not converge, as every output keeps a random factor of its own; append "
+    "Dense(weight_lr=0) for its mean, and that of f(x) f(y), over random networks"
+)
+
+
 @dataclass(frozen=True)
 class Network:
     """A fully connected network of any width: `Dense` layers, with at most one activation between two of them.
@@ -39,6 +45,13 @@ class Network:
     ValueError, TypeError
         The layers are not of this form; the message names the position.
 
+    Notes
+    -----
+    A network that ends in an activation φ of the outputs z has the tangent kernel φ'(z(x)) φ'(z(y)) Θ(x, y), which is
+    random however wide it is and changes in training: it is refused. Its mean over random networks, E[φ'φ'] Θ, is the
+    kernel with a frozen layer appended, `Dense(weight_lr=0)`; Σ is then E[f(x) f(y)]. For `LayerNorm` these are the
+    means over many outputs.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -54,7 +67,7 @@ class Network:
         if not flow_through(layers, Flow(), "layers").outputs:
             raise ValueError(
                 "layers: expected a Dense as the last layer, or a sum of branches that end in one, "
-                f"got {repr(layers[-1]) if layers else 'an empty list'}"
+                + (f"got {layers[-1]!r}; {MEAN_KERNELS}" if layers else "got an empty list")
             )
         object.__setattr__(self, "layers", layers)
 

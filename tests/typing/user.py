@@ -34,6 +34,9 @@ def values_of_networks() -> None:
     sums = nf.Parallel([nf.Dense(), "relu", nf.Dense()], [nf.Dense(), nf.Scale(0.5)])
     assert_type(nf.Network([nf.Dense(), nf.LayerNorm(scale=2.0), sums, "erf", nf.Dense()]), nf.Network)
     assert_type(nf.MLP(depth=3, activation=relu, weight_std=2**0.5, bias_std=0.1), nf.Network)
+    assert_type(nf.MLP(3, parametrization="standard", widths=[64, 32]), nf.Network)
+    assert_type(nf.Network(["tanh"], parametrization="standard", widths=64), nf.Network)
+    assert_type(nf.Dense(fan_in=64).learning_rates(3), tuple[float, float])
     values = assert_type(nf.hyperparameters(net), dict[tuple[int, str], float])
     assert_type(nf.with_hyperparameters(net, values.values()), nf.Network)
 

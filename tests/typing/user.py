@@ -44,6 +44,7 @@ def values_of_networks() -> None:
 def limit_kernels(net: nf.Network) -> None:
     nf.ntk(net, X).sum()
     nf.ntk(net, rows, X, out=np.empty((2, 4)), dtype=np.float32, n_threads=1, progress=False).mean(axis=0)
+    assert_type(nf.ntk(net, X, per_layer=True), Array)
     nf.nngp(net, X, progress=lambda done, total: print(done, total))
     both = assert_type(nf.kernels(net, X), nf.Kernels)
     assert_type(both.ntk, Array)
@@ -79,6 +80,7 @@ def finite_width(net: nf.Network) -> None:
     f(X).sum()
     f.jacobian(X).sum()
     nf.empirical_ntk(f, X, outputs="full").sum()
+    nf.empirical_ntk(f, X, per_layer=True).sum(axis=0)
     nf.empirical_nngp(f, X, rows).sum()
     nf.gram_from_jacobian([(f.jacobian(X), f.jacobian(rows))]).sum()
     nf.gram_from_jacobian(block for block in [f.jacobian(X)]).sum()

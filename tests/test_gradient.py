@@ -437,3 +437,18 @@ JUMP = nf.Activation.from_function(lambda x: np.where(x > 0.3, np.tanh(x) + 1.0,
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_gamma_of_rbf_is_in_the_layer_before_it(kernel):
+    X, gamma = np.random.default_rng(3).normal(size=(6, 2)), 0.7
+
+    def net(gamma):
+        return nf.Network(
+            [nf.Dense(bias_std=0.3), "relu", nf.Dense(weight_std=0.9, bias_std=0.2), A.rbf(gamma), nf.Dense()]
+        )
+
+    of = nf.kernels(net(gamma), X, get=kernel, gradient=True).gradients
+    by_gamma = (0.9 * of[2] + 0.2 * of[3]) / (2 * gamma)
+    high, low = (nf.kernels(net(gamma + step), X, get=kernel) for step in (1e-5, -1e-5))
+    assert_allclose(by_gamma, (high - low) / 2e-5, atol=1e-9)

@@ -74,6 +74,14 @@ def test_map_of_a_divergent_network_is_that_of_large_variances():
     np.testing.assert_allclose(nf.dual("gelu", q, q, c * q) / nf.dual("gelu", q, q, q), found, atol=1e-5)
 
 
+def test_silu_has_a_phase_at_any_weights():
+    found = [of(activation, weight_std, 0.1) for activation in ("silu", "swish") for weight_std in (2.0, 30.0)]
+    assert {(one.q_star, one.c_star, one.phase) for one in found} == {(np.inf, 1.0, "divergent")}
+    chi = nf.phase_diagram("silu", [0.5, 1.0, 1.4, 2.0], [0.0, 0.3]).chi_1
+    assert (chi[:, :2] < 1).all()
+    assert (chi[:, 3] == 2).all()
+
+
 @pytest.mark.parametrize("activation", ["silu", "sigmoid"])
 @pytest.mark.parametrize("weight_std", [1.0, 1.5])
 def test_variances_beyond_the_fixed_point_are_not_asked_for(activation, weight_std):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast.engine import series
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import diagonal
-from ntkfast.networks import Activation, Dense, Network, activations
+from ntkfast.networks import Activation, Dense, Network, activations, quadrature
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 
@@ -368,6 +368,9 @@ def _decade(activation, k):
     """Variances from 10^k to 10^(k+1), and E[φ²] there; none if it overflows: what gets there diverges."""
     q = 10.0 ** (k + np.arange(11) / 10)
     try:
+        if activation.instruction.is_series:  # at variances for which the engine may have no pairs
+            mean = quadrature.gaussian(activation)
+            return q, np.array([mean.coefficients(variance, 1)[1] for variance in q])
         return q, _moments(activation, q)[0]
     except ValueError:
         if k < 0:

@@ -241,7 +241,11 @@ def cos(a: float = 1.0, b: float = 1.0, k: float = 0.0) -> Activation:
 
 @registered
 def rbf(gamma: float = 1.0) -> Activation:
-    """√2 sin(√(2γ) x + π/4): random Fourier features, whose dual is exp(-γ E[(u-v)²])."""
+    """√2 sin(√(2γ) x + π/4): random Fourier features, whose dual is exp(-γ E[(u-v)²]).
+
+    γ scales what flows in: to fit weight_std and bias_std of the `Dense` before it is to fit γ, and with those of that
+    layer, ∂K/∂γ = (weight_std ∂K/∂weight_std + bias_std ∂K/∂bias_std)/(2γ).
+    """
     gamma = positive_number(gamma, "gamma")
     return _sine("rbf", (("gamma", gamma),), math.sqrt(2), math.sqrt(2 * gamma), math.pi / 4, 0.0)
 

@@ -195,7 +195,7 @@ class FiniteNetwork:
 
         The parameters are in the order weights (by rows), biases of each `Dense` in turn. It is the plain derivative:
         the tangent kernel is Θ̂_kk'(x_i, x_j) = Σ_p lr_p J[i, k, p] J[j, k', p], where lr_p is the weight_lr or bias_lr
-        of the parameter's layer, 1 by default.
+        of the parameter's layer, 1 by default; for layers with `fan_in` see `Dense.learning_rates`.
 
         Parameters
         ----------

@@ -15,6 +15,7 @@ from typing import Any, Literal, ParamSpec, cast
 
 import numpy as np
 
+from ntkfast.networks.activation import FACTORIES
 from ntkfast.networks.activations import get
 from ntkfast.networks.layer import (
     FEATURES,
@@ -514,9 +515,11 @@ def as_layers(layers, name="layers") -> tuple[Layer, ...]:
     for k, given in enumerate(layers):
         layer = get(given) if isinstance(given, str) else given
         if not isinstance(layer, Layer):
-            kinds = ", ".join(sorted(set(Layer.kinds) - {"Activation", "Dense"}))
+            kinds = ", ".join(sorted(kind for kind in __all__ if kind in Layer.kinds and kind != "Dense"))
+            makes_one = callable(given) and given in (*Layer.kinds.values(), *FACTORIES.values())
+            hint = f"; is {given.__name__}() meant?" if makes_one else ""
             raise TypeError(
-                f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}"
+                f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}{hint}"
             )
         checked.append(layer)
     return tuple(checked)

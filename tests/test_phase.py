@@ -159,6 +159,17 @@ def test_divergent(activation, weight_std):
         found.correlation_map(0.5)
 
 
+def test_a_slope_that_oscillates_has_no_limit():
+    """E φ'² of x + sin² x tends to 3/2, not to the square of its asymptote's slope."""
+    snake = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, name="snake")
+    found = of(snake, 1.1, 0.1)
+    assert (found.q_star, found.phase) == (np.inf, "divergent")
+    assert np.isnan(found.chi_1)
+    found = of(snake, 0.99, 0.1)
+    assert found.phase == "chaotic"
+    assert found.chi_1 == pytest.approx(0.99**2 * gaussian(lambda x: (1 + np.sin(2 * x)) ** 2, found.q_star), rel=1e-9)
+
+
 def test_exp_below_overflow():
     # V(q) = w² exp(2q): the lower fixed point is -W(-2w²)/2
     assert of("exp", 0.1).q_star == pytest.approx(-special.lambertw(-0.02).real / 2, rel=1e-12)

@@ -19,6 +19,7 @@ from ntkfast.infinite.kernels import diagonal
 from ntkfast.networks import Activation, Dense, Network, activations, quadrature
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
+from ntkfast.support.errors import ActivationError
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
@@ -191,7 +192,7 @@ def phase(net: Network) -> Phase:
 
     Where the variance diverges, q* is inf and the rest is the limit q → ∞. If φ has asymptotes a x and b x at ∓∞ (relu,
     gelu, elu and the like), χ₁ = w² (a² + b²)/2, and R is the map of these asymptotes, with R'(1) = 1: c* is 1 and
-    `correlation_depth` inf. For φ that grow faster χ₁, c* and `correlation_depth` are nan.
+    `correlation_depth` inf. For other φ (exp, or x + sin(x)², whose slope oscillates) all three are nan.
 
     At q* = 0 all of these are limits β → 0.
 
@@ -299,11 +300,17 @@ def _check_continuous(activation):
 
 @lru_cache(maxsize=64)
 def _asymptotes(activation):
-    """The activation a min(x, 0) + b max(x, 0) that φ tends to, relative to |x|, as x → ±∞; None if there is none."""
-    x = np.array([[-1e9, 1e9], [-1e20, 1e20]])
-    with np.errstate(all="ignore"):
-        near, far = activation(x) / x
-    return activations.abrelu(*far) if np.isfinite(far).all() and np.allclose(near, far, rtol=0, atol=1e-6) else None
+    """The activation a min(x, 0) + b max(x, 0) that φ tends to, relative to |x|, as x → ±∞, and φ' to its derivative;
+    None if there is none.
+    """
+    x, steps = np.array([[-1e20, 1e20]]), np.array([[0.0], [0.7], [1.9], [3.3]])
+    try:
+        with np.errstate(all="ignore"):
+            far = activation(x)[0] / x[0]
+            near = np.diff(activation(np.array([-1e6, 1e6]) + steps), axis=0) / np.diff(steps, axis=0)
+    except ActivationError:  # φ is not a number there
+        return None
+    return activations.abrelu(*far) if np.isfinite(far).all() and np.allclose(near, far, rtol=0, atol=1e-5) else None
 
 
 def _is_homogeneous(activation):

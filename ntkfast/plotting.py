@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.infinite.phase import Phase, PhaseDiagram
 from ntkfast.learning import checks
@@ -16,9 +16,6 @@ from ntkfast.learning.percentiles import quantiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -54,8 +51,10 @@ def _axes(ax: Axes | None) -> Axes:
 def name_widths(ax: Axes, widths: ArrayLike) -> None:
     """Label a logarithmic axis with the widths themselves, as far as there is room for the labels."""
     named: list[int] = []
-    for width in np.sort(widths):
-        if not named or width >= 1.6 * named[-1]:
+    ordered = np.unique(widths)
+    apart = (ordered[-1] / ordered[0]) ** (1 / 7)  # a label takes less than a seventh of the axis
+    for width in ordered:
+        if not named or width >= apart * named[-1]:
             named.append(width)
     ax.set_xticks(named, [f"{width}" for width in named])
     ax.xaxis.minorticks_off()
@@ -67,7 +66,7 @@ def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     eigenvalues : array_like, shape (n,)
-        Largest first; those that are not positive are left out.
+        In any order; those that are not positive are left out.
     ax : matplotlib Axes, optional
 
     Returns
@@ -78,8 +77,8 @@ def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
     if values.ndim != 1:
         raise ValueError(f"eigenvalues: expected shape (n,), got {values.shape}")
     ax = _axes(ax)
-    positive = values > 0
-    ax.loglog(np.arange(1, len(values) + 1)[positive], values[positive], ".", markersize=3, color="#0072b2")
+    positive = np.sort(values[values > 0])[::-1]
+    ax.loglog(np.arange(1, len(positive) + 1), positive, ".", markersize=3, color="#0072b2")
     ax.set(xlabel="rank $i$", ylabel=r"eigenvalue $\lambda_i$ of $K/N$", title="Spectrum")
     ax.grid(True, which="major", alpha=0.3)
     return ax
@@ -88,7 +87,8 @@ def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
 def plot_plane(components: ArrayLike, labels: ArrayLike, *, ax: Axes | None = None) -> Axes:
     """Points in the plane of the 2nd and 3rd kernel principal components, coloured by label.
 
-    The 1st is left out as in the paper: it is nearly constant over the points.
+    The 1st is left out as in the paper: it is nearly constant over the points. Labels of one character are drawn as
+    such, others as dots that a legend explains.
 
     Parameters
     ----------
@@ -106,9 +106,14 @@ def plot_plane(components: ArrayLike, labels: ArrayLike, *, ax: Axes | None = No
     if of.ndim != 1 or values.shape != (len(of), 2):
         raise ValueError(f"components: expected shape (n, 2) for n labels, got {values.shape} and {of.shape}")
     ax = _axes(ax)
-    for k, label in enumerate(np.unique(of)):
+    different = np.unique(of)
+    short = max(len(str(label)) for label in different) == 1
+    for k, label in enumerate(different):
         x, y = values[of == label].T
-        ax.plot(x, y, linestyle="none", marker=f"${label}$", markersize=5, color=f"C{k}", alpha=0.7, label=f"{label}")
+        marker = f"${label}$" if short else "o"
+        ax.plot(x, y, linestyle="none", marker=marker, markersize=5, color=f"C{k}", alpha=0.7, label=f"{label}")
+    if not short:
+        ax.legend()
     ax.set(xlabel="2nd kernel principal component $f^{(2)}$", ylabel="3rd kernel principal component $f^{(3)}$")
     ax.set_title("Principal components")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -120,7 +125,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
 
     The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. The plane is grey where the
-    variance diverges and χ₁ has no meaning.
+    variance diverges.
 
     Parameters
     ----------
@@ -140,17 +145,20 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     if min(diagram.chi_1.shape) < 2:
         raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
     ax = _axes(ax)
-    w, b, chi = diagram.weight_stds, diagram.bias_stds, diagram.chi_1
-    known = chi[np.isfinite(chi) & (chi > 0)]
+    w, b, diverges = diagram.weight_stds, diagram.bias_stds, np.isinf(diagram.q_star)
+    chi = np.ma.masked_where(diverges, diagram.chi_1)
+    known = chi.compressed()[chi.compressed() > 0]
     widest = float(np.exp(np.quantile(np.abs(np.log(known)), 0.95))) if known.size else 1.0
     widest = max(widest, 1.1)  # a diagram that is critical everywhere still needs a scale
     image = ax.pcolormesh(w, b, chi, norm="log", cmap="PuOr_r", shading="gouraud")
     image.set_clim(1 / widest, widest)
     ax.set_facecolor("0.85")
-    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1)):
-        if region.any():
-            row, column = (np.median(indices).astype(int) for indices in np.nonzero(region))
-            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13)
+    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1), ("divergent", diverges)):
+        places = np.argwhere(np.ma.filled(region, False))
+        if len(places):
+            row, column = places[np.abs(places - np.median(places, axis=0)).sum(axis=1).argmin()]
+            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 2}
+            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13, bbox=behind)
     if known.size and known.min() < 1 < known.max():
         line = ax.contour(w, b, chi, levels=[1.0], colors="black", linewidths=1.8)
         ax.clabel(line, fmt=r"$\chi_1 = 1$", fontsize=10)
@@ -274,14 +282,26 @@ def plot_percentiles(
         name = "median" if time is None else r"$t = \infty$" if np.isinf(time) else f"$t = {time:g}$"
         ax.plot(x, bands[middle, k], color=colour, linewidth=1.8, label=name)
         for level in range(middle):
-            band = None if levels is None or k else f"{levels[level]:g}th to {levels[-1 - level]:g}th percentile"
-            ax.fill_between(x, bands[level, k], bands[-1 - level, k], color=colour, alpha=0.2, linewidth=0, label=band)
+            if levels is None:
+                band = "band of percentiles" if level == 0 else None
+            else:
+                band = f"{_ordinal(levels[level])} to {_ordinal(levels[-1 - level])} percentile"
+            low, high, shade = bands[level, k], bands[-1 - level, k], 0.2 + 0.15 * level
+            ax.fill_between(
+                x, low, high, color=colour, alpha=shade, linewidth=0, label=band if k == len(times) - 1 else None
+            )
     ax.set(xlabel="$x$", ylabel="$f(x)$", title="Percentiles of the function")
     ax.grid(True, alpha=0.3)
     if t is not None:
         ax.set(ylabel="$f_t(x)$", title="Random initial functions during training")
     ax.legend()
     return ax
+
+
+def _ordinal(level: float) -> str:
+    last = f"{level:g}"[-1]
+    ending = {"1": "st", "2": "nd", "3": "rd"}.get(last, "th") if level % 1 == 0 and level // 10 != 1 else "th"
+    return f"{level:g}{ending}"
 
 
 def plot_components(
@@ -292,6 +312,8 @@ def plot_components(
     Parameters
     ----------
     t : array_like, shape (T,)
+        If their logarithms are more evenly spaced than they are, as after `numpy.geomspace`, this axis is logarithmic
+        too; t = 0 then has a place of its own.
     components : array_like, shape (T, n)
         As `LeastSquaresFlow.components` returns them, for one output; at most 6.
     eigenvalues : array_like, shape (n,) or longer, optional
@@ -323,11 +345,22 @@ def plot_components(
         ax.set_yscale("log")
         largest = errors.max()
         ax.set_ylim(max(errors[errors > 0].min() / 2, 1e-16 * largest), 2 * largest)  # anything less is rounding
+    later = np.unique(times[(times > 0) & np.isfinite(times)])
+    if len(later) > 2 and _widest_gap(np.log(later)) < _widest_gap(later):
+        if times.min() > 0:
+            ax.set_xscale("log")
+        else:
+            ax.set_xscale("symlog", linthresh=later[0])
+            ax.set_xlim(left=0)
     ax.set(xlabel="time $t$", ylabel=r"$|\langle f_t - f^*, f^{(i)} \rangle_{p^{in}}|$")
     ax.set_title("Convergence along the principal components")
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax
+
+
+def _widest_gap(sorted_values: NDArray[np.float64]) -> float:
+    return float(np.diff(sorted_values).max() / (sorted_values[-1] - sorted_values[0]))
 
 
 def plot_early_stopping(stopping: EarlyStopping, *, ax: Axes | None = None) -> Axes:

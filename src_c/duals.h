@@ -391,6 +391,24 @@ NF_INLINE void NF_(layer_norm)(NF_ARGS)
     }
 }
 
+/* The normalised exponential kernel of Shankar et al. (2020), parameters gamma and shift:
+ *     value = sqrt(q1 q2) exp(gamma (rho + shift)),   slope = d value/dc = gamma exp(gamma (rho + shift))
+ * numbers: 1/sqrt(q), sqrt(q) */
+NF_INLINE void NF_(exp_normalized)(NF_ARGS)
+{
+    const NF_T gamma = (NF_T)in->param[0], offset = (NF_T)(in->param[0] * in->param[1]);
+    const NF_T row_std = row[NF_NEXT], *col_std = col + NF_NEXT;
+    NF_LAYER
+    NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++) {
+        const NF_T turn = gamma * copysign(NF_ABS_RHO(i), sigma[i]), e = NF_(exponential_of)(turn + offset);
+        const NF_T value = row_std * col_std[i] * e, slope = gamma * e, bend = gamma * slope * row[0] * col[i];
+        const NF_T value_part = NF_C(0.5) * (1 - turn) * value, slope_part = -NF_C(0.5) * turn * slope;
+        NF_SET(i, value, slope);
+        NF_RATES(i, slope, bend, value_part, value_part, slope_part, slope_part);
+    }
+}
+
 /* Masks that are independent for each point: they multiply the diagonal by 1/(1-rate), the parameter, and change
  * nothing else. */
 NF_INLINE void NF_(dropout)(NF_ARGS)
@@ -457,6 +475,11 @@ static void gaussian_point(const nf_instr *in, long double q, int rows, long dou
 }
 
 static void arc_cosine_point(const nf_instr *in, long double q, int rows, long double *number)
+{
+    piecewise_linear_point(in, q, rows, number);
+}
+
+static void exp_normalized_point(const nf_instr *in, long double q, int rows, long double *number)
 {
     piecewise_linear_point(in, q, rows, number);
 }

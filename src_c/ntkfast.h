@@ -50,6 +50,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
     X(DROPOUT, dropout, dropout, 1, 0)
 #define NF_DUALS(X)                                                                                                    \
     X(LAYER_NORM, layer_norm, layer_norm, 0, 1)                                                                        \
+    X(EXP_NORMALIZED, exp_normalized, exp_normalized, 2, 2)                                                            \
     X(PIECEWISE_LINEAR, piecewise_linear, piecewise_linear, 2, 2)                                                      \
     X(ARC_COSINE, arc_cosine, arc_cosine, 3, 2)                                                                        \
     X(ERF, erf, erf, 3, 4)                                                                                             \

@@ -94,8 +94,8 @@ static void make_series(void)
     }
 }
 
-static const int duals[] = {NF_PIECEWISE_LINEAR, NF_ERF,      NF_ARC_COSINE, NF_SINE,
-                            NF_EXPONENTIAL,      NF_GAUSSIAN, NF_POLYNOMIAL, NF_KINKS};
+static const int duals[] = {NF_PIECEWISE_LINEAR, NF_ERF,        NF_ARC_COSINE, NF_SINE,          NF_EXPONENTIAL,
+                            NF_GAUSSIAN,         NF_POLYNOMIAL, NF_KINKS,      NF_EXP_NORMALIZED};
 
 /* Factors w^2 and beta^2 of the layers */
 static long double weight[DEPTH] = {1, 1, 1, 1}, bias[DEPTH] = {BETA2, BETA2, BETA2, BETA2};
@@ -105,8 +105,9 @@ static long double weight[DEPTH] = {1, 1, 1, 1}, bias[DEPTH] = {BETA2, BETA2, BE
 static nf_program make_program(nf_instr *code, int dual, int n_0)
 {
     static const long double params[NF_N_OPS][NF_MAX_PARAMS] = {
-        [NF_PIECEWISE_LINEAR] = {0, 1}, [NF_ERF] = {1.2L, 0.7L, 0.3L},   [NF_ARC_COSINE] = {2, 1, 0},
-        [NF_SINE] = {1.1L, 0.6L, 0.5L}, [NF_EXPONENTIAL] = {0.7L, 0.4L}, [NF_GAUSSIAN] = {1.1L, -0.6L},
+        [NF_PIECEWISE_LINEAR] = {0, 1},      [NF_ERF] = {1.2L, 0.7L, 0.3L},   [NF_ARC_COSINE] = {2, 1, 0},
+        [NF_SINE] = {1.1L, 0.6L, 0.5L},      [NF_EXPONENTIAL] = {0.7L, 0.4L}, [NF_GAUSSIAN] = {1.1L, -0.6L},
+        [NF_EXP_NORMALIZED] = {0.7L, -0.4L},
     };
     nf_program p = {.code = code, .n = DEPTH, .last_dual = DEPTH - 1};
     const long double scale = weight[0] / n_0;
@@ -148,6 +149,9 @@ static void expect(int dual, long double q1, long double q2, long double s, long
         const long double b = 1.2L, D = (1 + b * q1) * (1 + b * q2) - b * b * s * s;
         *value = 1.1L * 1.1L / sqrtl(D);
         *slope = b * b * s / D * *value;
+    } else if (dual == NF_EXP_NORMALIZED) {
+        *slope = 0.7L * expl(0.7L * (s / sqrtl(q1 * q2) - 0.4L));
+        *value = sqrtl(q1 * q2) * *slope / 0.7L;
     } else if (dual == NF_POLYNOMIAL) {
         *value = q1 * q2 + 2 * s * s;
         *slope = 4 * s;

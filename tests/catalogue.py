@@ -34,6 +34,7 @@ CLOSED_ENTRIES = (
         1e-12,
         A.relu(),
         A.leaky_relu(0.2),
+        A.abrelu(-0.4, 1.3),
         A.abs(),
         A.identity(),
         A.erf(1.2, 0.7, 0.2),
@@ -70,3 +71,4 @@ CLOSED, PIECEWISE, SMOOTH, KINKED, ALL = (
     tuple(entry.activation for entry in group)
     for group in (CLOSED_ENTRIES, PIECEWISE_ENTRIES, SMOOTH_ENTRIES, KINKED_ENTRIES, ENTRIES)
 )
+APART = (A.exp_normalized(0.7, -0.4),)  # not functions of one number: test_exp_normalized.py

@@ -76,6 +76,7 @@ SIGMOID_LIKE = 2.4020563531719796
 PHI = {
     "relu": lambda x: sides(x, 0, x),
     "leaky_relu": lambda x, alpha: sides(x, alpha * x, x),
+    "abrelu": lambda x, a, b: sides(x, a * x, b * x),
     "abs": lambda x: sides(x, -x, x),
     "identity": lambda x: x,
     "erf": lambda x, a, b, c: a * special.erf(b * x) + c,
@@ -246,6 +247,7 @@ def sign(q1, q2, c, m):
 DUALS = {
     "relu": lambda *pair: two_slopes(*pair, 0, 1),
     "leaky_relu": lambda *pair, alpha: two_slopes(*pair, alpha, 1),
+    "abrelu": lambda *pair, a, b: two_slopes(*pair, a, b),
     "abs": lambda *pair: two_slopes(*pair, -1, 1),
     "identity": lambda *pair: two_slopes(*pair, 1, 1),
     "erf": lambda *pair, a, b, c: arcsine(*pair, a, b, c),

@@ -35,7 +35,10 @@ def layer(rng, depth):
 def dense(rng):
     rate = [0.0, 1.0, 2.0]
     return nf.Dense(
-        rng.choice([0.7, 1.0, 1.2]), rng.choice([0.0, 0.3]), weight_lr=rng.choice(rate), bias_lr=rng.choice(rate)
+        weight_std=rng.choice([0.7, 1.0, 1.2]),
+        bias_std=rng.choice([0.0, 0.3]),
+        weight_lr=rng.choice(rate),
+        bias_lr=rng.choice(rate),
     )
 
 

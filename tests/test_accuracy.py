@@ -134,11 +134,11 @@ def some_activation():
 def some_network(draw):
     std, rate = st.sampled_from([1.0, 1.4, 0.7, 2.0]), st.sampled_from([0.0, 0.5, 1.0, 3.0])
     bias = st.sampled_from([0.0, 0.1, 1.0])
-    layers = [nf.Dense(draw(std), draw(bias), weight_lr=draw(rate), bias_lr=draw(rate))]
+    layers = [nf.Dense(weight_std=draw(std), bias_std=draw(bias), weight_lr=draw(rate), bias_lr=draw(rate))]
     for _ in range(draw(st.integers(0, 4))):
         if draw(st.integers(0, 5)):
             layers.append(draw(some_activation()))
-        layers.append(nf.Dense(draw(std), draw(bias), weight_lr=draw(rate), bias_lr=draw(rate)))
+        layers.append(nf.Dense(weight_std=draw(std), bias_std=draw(bias), weight_lr=draw(rate), bias_lr=draw(rate)))
     return nf.Network(layers)
 
 
@@ -317,10 +317,35 @@ def random_network_kernels(net, X, width, rng):
 
 
 MONTE_CARLO = {
-    "relu": [nf.Dense(1.4, 0.1), "relu", nf.Dense(1.2, 0.3, weight_lr=0.5), "relu", nf.Dense(1.1, 0.2, bias_lr=2)],
-    "leaky-abs": [nf.Dense(1.0, 0.5), ACT.leaky_relu(0.3), nf.Dense(1.4, bias_lr=0), "abs", nf.Dense(0.8, 0.1)],
-    "erf": [nf.Dense(1.5, 0.1), ACT.erf(1.3, 0.8, 0.2), nf.Dense(1.2, 0.2, weight_lr=2), "erf", nf.Dense(1.0, 0.1)],
-    "identity-relu": [nf.Dense(1.1, 0.2), "identity", nf.Dense(1.3, 0.1), nf.Dense(0.9), "relu", nf.Dense(1.2)],
+    "relu": [
+        nf.Dense(weight_std=1.4, bias_std=0.1),
+        "relu",
+        nf.Dense(weight_std=1.2, bias_std=0.3, weight_lr=0.5),
+        "relu",
+        nf.Dense(weight_std=1.1, bias_std=0.2, bias_lr=2),
+    ],
+    "leaky-abs": [
+        nf.Dense(bias_std=0.5),
+        ACT.leaky_relu(0.3),
+        nf.Dense(weight_std=1.4, bias_lr=0),
+        "abs",
+        nf.Dense(weight_std=0.8, bias_std=0.1),
+    ],
+    "erf": [
+        nf.Dense(weight_std=1.5, bias_std=0.1),
+        ACT.erf(1.3, 0.8, 0.2),
+        nf.Dense(weight_std=1.2, bias_std=0.2, weight_lr=2),
+        "erf",
+        nf.Dense(bias_std=0.1),
+    ],
+    "identity-relu": [
+        nf.Dense(weight_std=1.1, bias_std=0.2),
+        "identity",
+        nf.Dense(weight_std=1.3, bias_std=0.1),
+        nf.Dense(weight_std=0.9),
+        "relu",
+        nf.Dense(weight_std=1.2),
+    ],
 }
 
 

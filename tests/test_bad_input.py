@@ -34,7 +34,7 @@ def with_entry(value, row, column, dtype=np.float64):
 
 NOT_POINTS = {
     "0-D": (3.0, ValueError, ("expected a 2-D array", "got shape ()")),
-    "1-D": (X[0], ValueError, ("expected a 2-D array", "got shape (3,)", "reshape(1, -1)")),
+    "1-D": (X[0], ValueError, ("expected a 2-D array", "got shape (3,)", "[:, None]", "[None, :]")),
     "3-D": (X[None], ValueError, ("expected a 2-D array", "got shape (1, 6, 3)")),
     "ragged": ([[1.0, 2.0, 3.0], [4.0]], ValueError, ("expected a 2-D array", "got list")),
     "no rows": (np.empty((0, 3)), ValueError, ("expected at least one point", "got shape (0, 3)")),
@@ -114,11 +114,14 @@ def test_kernel_beyond_float64():
 
 
 WILD = {
-    "float32 1e30, small weights": (nf.Network([nf.Dense(1e-25), "relu", nf.Dense()]), (1e30 * X).astype(np.float32)),
-    "overflow inside": (nf.Network([nf.Dense(1e200), "relu", nf.Dense(1e-200)]), X),
-    "underflow inside": (nf.Network([nf.Dense(1e-200), "relu", nf.Dense(1e200)]), X),
-    "erf of a huge slope": (nf.Network([nf.Dense(), nf.activations.erf(1.0, 1e200), nf.Dense(1e-200)]), X),
-    "huge erf, tiny weights": (nf.Network([nf.Dense(), nf.activations.erf(1e200), nf.Dense(1e-200)]), X),
+    "float32 1e30, small weights": (
+        nf.Network([nf.Dense(weight_std=1e-25), "relu", nf.Dense()]),
+        (1e30 * X).astype(np.float32),
+    ),
+    "overflow inside": (nf.Network([nf.Dense(weight_std=1e200), "relu", nf.Dense(weight_std=1e-200)]), X),
+    "underflow inside": (nf.Network([nf.Dense(weight_std=1e-200), "relu", nf.Dense(weight_std=1e200)]), X),
+    "erf of a huge slope": (nf.Network([nf.Dense(), nf.activations.erf(1.0, 1e200), nf.Dense(weight_std=1e-200)]), X),
+    "huge erf, tiny weights": (nf.Network([nf.Dense(), nf.activations.erf(1e200), nf.Dense(weight_std=1e-200)]), X),
 }
 
 
@@ -136,7 +139,9 @@ def test_finite_or_refused_never_nan(case, get):
 
 
 def test_no_refusal_for_an_output_that_was_not_asked_for():
-    net = nf.Network([nf.Dense(1e100, weight_lr=1e200), "relu", nf.Dense(1e-100)])  # only ntk is beyond float64
+    net = nf.Network(
+        [nf.Dense(weight_std=1e100, weight_lr=1e200), "relu", nf.Dense(weight_std=1e-100)]
+    )  # only ntk is beyond float64
     assert np.all(np.isfinite(nf.diagonal(net, X, get="nngp")))
 
 
@@ -271,6 +276,34 @@ def test_unknown_activation_lists_the_known_ones():
     refused(TypeError, ("activation: ", "is relu() meant?"), nf.MLP, 3, nf.activations.relu)
 
 
+def test_names_of_activations_as_users_write_them():
+    for name, activation in (("ReLU", "relu"), ("LeakyReLU", "leaky_relu"), ("log-cosh", "log_cosh"), ("GELU", "gelu")):
+        assert nf.MLP(3, name) == nf.MLP(3, activation)
+        assert nf.Network([nf.Dense(), name, nf.Dense()]) == nf.MLP(2, activation)
+    refused(ValueError, ("activation: 'rellu' is unknown; did you mean 'relu'",), nf.MLP, 3, "rellu")
+    refused(ValueError, ("activation: 'Sigmiod' is unknown; did you mean 'sigmoid'",), nf.activations.get, "Sigmiod")
+    assert dir(nf.activations) == sorted(nf.activations.__all__)
+
+
+def test_a_width_is_not_a_weight_std():
+    for unnamed in ((512,), (1.5, 0.1), (None,)):
+        words = ("Dense: expected arguments by name", f"got {unnamed[0]!r}", "infinite width", "FiniteNetwork.init")
+        refused(TypeError, words, nf.Dense, *unnamed)
+    refused(TypeError, ("Dense.__init__() got an unexpected keyword argument 'units'",), nf.Dense, units=512)
+
+
+@pytest.mark.parametrize("name", ["weight_std", "bias_std", "weight_lr", "bias_lr"])
+def test_layers_that_differ_are_for_network(name):
+    for values in ([1.0, 2.0], np.ones(2)):
+        refused(
+            TypeError,
+            (f"{name}: expected a number", f"got {type(values).__name__}; ", "Network"),
+            nf.MLP,
+            3,
+            **{name: values},
+        )
+
+
 @pytest.mark.parametrize("make", [nf.activations.leaky_relu, nf.activations.erf], ids=lambda f: f.__name__)
 def test_activation_parameters(make):
     name = make().parameters[0][0]
@@ -287,7 +320,8 @@ def test_activation_parameters(make):
         ([nf.Dense(), "relu"], ValueError, ("layers: expected a Dense as the last layer", "got relu()")),
         ([nf.Dense(), "relu", "erf", nf.Dense()], ValueError, ("layers[2]: expected a Dense", "got relu()")),
         ([nf.Dense(), 3, nf.Dense()], TypeError, ("layers[1]: expected a Dense, an activation", "got int")),
-        ([nf.Dense], TypeError, ("layers[0]: expected a Dense, an activation", "got type")),
+        ([nf.Dense], TypeError, ("layers[0]: expected a Dense, an activation", "got type; is Dense() meant?")),
+        ([nf.Dense(), nf.activations.relu], TypeError, ("layers[1]: ", "got function; is relu() meant?")),
         (nf.Dense(), TypeError, ("layers: expected a list of layers", "got Dense")),
         ("relu", TypeError, ("layers: expected a list of layers", "got str")),
         (5, TypeError, ("layers: expected a list of layers", "got int")),

@@ -24,32 +24,39 @@ NETS = {
     "residual": (
         nf.Network(
             [
-                nf.Dense(1, 0.1),
-                nf.Residual("tanh", nf.Dense(1.2, 0.1), nf.Residual("relu", nf.Dense(), scale=0.5)),
+                nf.Dense(bias_std=0.1),
+                nf.Residual("tanh", nf.Dense(weight_std=1.2, bias_std=0.1), nf.Residual("relu", nf.Dense(), scale=0.5)),
                 nf.LayerNorm(),
                 "gelu",
-                nf.Dense(1, 0.2),
+                nf.Dense(bias_std=0.2),
             ]
         ),
         17,
         3,
     ),
     "residual outputs": (
-        nf.Network([nf.Dense(1, 0.1), "relu", nf.Dense(), nf.Residual("tanh", nf.Dense(1.3, 0.4), scale=0.5)]),
+        nf.Network(
+            [
+                nf.Dense(bias_std=0.1),
+                "relu",
+                nf.Dense(),
+                nf.Residual("tanh", nf.Dense(weight_std=1.3, bias_std=0.4), scale=0.5),
+            ]
+        ),
         [17, 3],
         3,
     ),
     "branches": (
         nf.Network(
             [
-                nf.Parallel([nf.Dense(1, 0.1), "relu"], [nf.Dense(1.2), "tanh"], how="concat"),
-                nf.Dense(1, 0.2),
-                nf.Parallel(["erf", nf.Dense(0.9)], [], [nf.Dense(1, 0.3), "sigmoid"], how="product"),
+                nf.Parallel([nf.Dense(bias_std=0.1), "relu"], [nf.Dense(weight_std=1.2), "tanh"], how="concat"),
+                nf.Dense(bias_std=0.2),
+                nf.Parallel(["erf", nf.Dense(weight_std=0.9)], [], [nf.Dense(bias_std=0.3), "sigmoid"], how="product"),
                 nf.Dense(weight_lr=0),
                 nf.LayerNorm(2.0),
                 nf.Parallel([], ["relu", nf.Dense()], nf.Scale(-0.5)),
                 "gelu",
-                nf.Dense(1, 0.2),
+                nf.Dense(bias_std=0.2),
             ]
         ),
         12,
@@ -57,7 +64,12 @@ NETS = {
     ),
     "added outputs": (
         nf.Network(
-            [nf.Dense(1, 0.1), nf.Parallel(["relu", nf.Dense(1, 0.3)], ["tanh", nf.Dense(0.7, 0.2), nf.Scale(-0.5)])]
+            [
+                nf.Dense(bias_std=0.1),
+                nf.Parallel(
+                    ["relu", nf.Dense(bias_std=0.3)], ["tanh", nf.Dense(weight_std=0.7, bias_std=0.2), nf.Scale(-0.5)]
+                ),
+            ]
         ),
         [12, 3],
         3,
@@ -65,11 +77,11 @@ NETS = {
     "learning rates": (
         nf.Network(
             [
-                nf.Dense(1, 0.1, weight_lr=0, bias_lr=0),
+                nf.Dense(bias_std=0.1, weight_lr=0, bias_lr=0),
                 "relu",
-                nf.Dense(1, 0.3, weight_lr=0.5),
+                nf.Dense(bias_std=0.3, weight_lr=0.5),
                 "relu",
-                nf.Dense(1, 0.1, bias_lr=2),
+                nf.Dense(bias_std=0.1, bias_lr=2),
             ]
         ),
         20,
@@ -111,8 +123,8 @@ def test_ntk_is_the_product_of_jacobians(name, parametrization, outputs):
 @pytest.mark.parametrize("parametrization", ["ntk", "standard"])
 def test_against_the_twin(activation, parametrization):
     """For every activation in a residual network, and every mode."""
-    block = nf.Residual(activation, nf.Dense(0.8, 0.2), scale=0.5)
-    net = nf.Network([nf.Dense(1, 0.1), block, activation, nf.Dense(0.9, 0.3)])
+    block = nf.Residual(activation, nf.Dense(weight_std=0.8, bias_std=0.2), scale=0.5)
+    net = nf.Network([nf.Dense(bias_std=0.1), block, activation, nf.Dense(weight_std=0.9, bias_std=0.3)])
     f = nf.FiniteNetwork.init(net, D, 7, 2, rng=3, parametrization=parametrization)
     X, Y = points(6), points(3, 1)
     full = reference_finite.ntk(f, X, Y, "full")
@@ -161,7 +173,7 @@ def test_out_and_progress():
 
 
 def test_everything_frozen():
-    layer = nf.Dense(1, 0.1, weight_lr=0, bias_lr=0)
+    layer = nf.Dense(bias_std=0.1, weight_lr=0, bias_lr=0)
     f = nf.FiniteNetwork.init(nf.Network([layer, "relu", layer]), D, 8, rng=0)
     assert not nf.empirical_ntk(f, points(4)).any()
 

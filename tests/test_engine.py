@@ -19,7 +19,16 @@ from ntkfast.engine import _core, threads
 from ntkfast.support import memory
 
 NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
-MIXED = nf.Network([nf.Dense(1.1, 0.2), "erf", nf.Dense(1.3), "abs", nf.Dense(0.9, 0.1), nf.Dense(1.2, weight_lr=0.5)])
+MIXED = nf.Network(
+    [
+        nf.Dense(weight_std=1.1, bias_std=0.2),
+        "erf",
+        nf.Dense(weight_std=1.3),
+        "abs",
+        nf.Dense(weight_std=0.9, bias_std=0.1),
+        nf.Dense(weight_std=1.2, weight_lr=0.5),
+    ]
+)
 ALL = ("nngp", "ntk", "nngp_dot")
 DTYPES = [np.float32, np.float64]
 LONG = nf.MLP(depth=50, bias_std=0.1)  # with N = 6000 about a second

@@ -251,7 +251,7 @@ def test_other_networks_than_the_papers(name):
 def test_networks_in_the_papers_letters():
     assert networks.described(nf.MLP(4, "relu", 1.0, 0.1)) == "ReLU, L = 4, β = 0.1"
     assert networks.described(nf.MLP(1, "relu", 2.0)) == "L = 1, w = 2, β = 0"
-    assert networks.described(nf.Network([nf.Dense(1.0), "relu", nf.Dense(2.0), "erf", nf.Dense()])) == "L = 3"
+    assert networks.described(nf.Network([nf.Dense(), "relu", nf.Dense(weight_std=2.0), "erf", nf.Dense()])) == "L = 3"
     assert networks.described(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()])) == "L = 2"
     assert networks.described(nf.Network([nf.Dropout(0.1), nf.Dense()])) == "L = 1"
     assert proposition1.excess_kurtosis(nf.Network([nf.Dropout(0.1), nf.Dense()]), 10) is None

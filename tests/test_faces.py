@@ -1,5 +1,7 @@
 """The command line, the demo and the plots, as a user sees them."""
 
+import itertools
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -64,3 +66,68 @@ def test_plots_draw_into_given_axes():
     np.testing.assert_array_equal(left.lines[0].get_ydata(), [1.0, 0.1])
     assert plotting.plot_plane(np.eye(4)[:, :2], [0, 1, 1, 2], ax=right) is right
     assert plotting.plot_spectrum([1.0]).get_xlabel()
+
+
+def legend_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_spectrum_is_drawn_from_the_largest_on():
+    pytest.importorskip("matplotlib")
+    line = plotting.plot_spectrum([-1e-17, 0.1, 1.0, 0.5]).lines[0]
+    np.testing.assert_array_equal(line.get_ydata(), [1.0, 0.5, 0.1])
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+
+
+def test_plane_explains_labels_that_are_words():
+    pytest.importorskip("matplotlib")
+    points = np.eye(4)[:, :2]
+    ax = plotting.plot_plane(points, ["cat", "dog", "dog", "cat"])
+    assert legend_of(ax) == ["cat", "dog"]
+    assert [line.get_marker() for line in ax.lines[:2]] == ["o", "o"]
+    ax = plotting.plot_plane(points, [3, 8, 8, 3])
+    assert ax.get_legend() is None
+    assert [line.get_marker() for line in ax.lines[:2]] == ["$3$", "$8$"]
+
+
+@pytest.mark.parametrize(
+    ("t", "scale"),
+    [
+        (np.geomspace(0.1, 1e4, 20), "log"),
+        ([1.0, 10.0, 100.0, np.inf], "log"),
+        ([0.0, *np.geomspace(0.1, 1e4, 20)], "symlog"),
+        (np.linspace(0, 100, 20), "linear"),
+        ([1.0, 2.0, 3.0], "linear"),
+        ([1.0, 10.0], "linear"),
+    ],
+)
+def test_axis_of_times_suits_their_spacing(t, scale):
+    pytest.importorskip("matplotlib")
+    ax = plotting.plot_components(t, np.exp(-np.asarray(t))[:, None])
+    assert ax.get_xscale() == scale
+    ax.figure.draw_without_rendering()
+
+
+def test_bands_are_in_the_legend():
+    pytest.importorskip("matplotlib")
+    bands = np.outer(np.arange(5.0), np.ones(3))
+    assert legend_of(plotting.plot_percentiles(range(3), bands)) == ["median", "band of percentiles"]
+    assert legend_of(plotting.plot_percentiles(range(3), bands, levels=(1, 12, 50, 88, 99))) == [
+        "median",
+        "1st to 99th percentile",
+        "12th to 88th percentile",
+    ]
+    assert legend_of(plotting.plot_percentiles(range(3), bands[1:4], levels=(2.5, 50, 93)))[1] == (
+        "2.5th to 93rd percentile"
+    )
+
+
+@pytest.mark.parametrize("widths", [2 ** np.arange(4, 16), [100, 150, 200, 250, 300], [64, 72, 1024, 4096], [32, 32]])
+def test_widths_on_an_axis_do_not_overlap(widths):
+    ax = pytest.importorskip("matplotlib.figure").Figure(figsize=(6, 4.5), layout="constrained").subplots()
+    ax.loglog(widths, widths)
+    plotting.name_widths(ax, widths)
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert len(boxes) >= min(len(set(widths)), 3)

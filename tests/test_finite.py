@@ -42,7 +42,14 @@ def test_outputs_and_jacobian_are_those_of_the_twin(name, parametrization):
 
 @pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
 def test_every_activation_against_the_twin(activation):
-    net = nf.Network([nf.Dense(0.8, 0.1), activation, nf.Dense(), nf.Residual(activation, nf.Dense(0.5, 0.2))])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=0.8, bias_std=0.1),
+            activation,
+            nf.Dense(),
+            nf.Residual(activation, nf.Dense(weight_std=0.5, bias_std=0.2)),
+        ]
+    )
     check_against_twin(finite(net, 1), X)
 
 
@@ -50,7 +57,7 @@ def test_activation_from_a_function_against_differences():
     act = nf.Activation.from_function(
         lambda x: x + np.sin(x) ** 2, name="snake", derivative=lambda x: 1 + np.sin(2 * x)
     )
-    f = finite(nf.Network([nf.Dense(), act, nf.Dense(1.0, 0.1), act, nf.Dense()]))
+    f = finite(nf.Network([nf.Dense(), act, nf.Dense(bias_std=0.1), act, nf.Dense()]))
     jacobian, h = f.jacobian(X), 1e-3
     weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
     column = 0
@@ -105,12 +112,12 @@ def kernel_of_factors(f, X):
 
 FROZEN = nf.Network(
     [
-        nf.Dense(1.0, 0.3, weight_lr=0, bias_lr=0),
+        nf.Dense(bias_std=0.3, weight_lr=0, bias_lr=0),
         "relu",
-        nf.Dense(1.0, 0.5, weight_lr=0, bias_lr=2.0),
+        nf.Dense(bias_std=0.5, weight_lr=0, bias_lr=2.0),
         nf.Residual("tanh", nf.Dense(weight_lr=0.0, bias_lr=3.0), scale=0.5),
         "tanh",
-        nf.Dense(1.2, 0.1, weight_lr=0.25, bias_lr=0),
+        nf.Dense(weight_std=1.2, bias_std=0.1, weight_lr=0.25, bias_lr=0),
     ]
 )
 
@@ -309,7 +316,7 @@ def test_both_parametrisations_are_one_function_at_initialisation():
 )
 def test_scale_of_parameters(parametrization, deviations):
     """Standard deviations within 4 standard errors, 1/√(2n) relative."""
-    net = nf.Network([nf.Dense(), "relu", nf.Dense(1.4, 0.3), "relu", nf.Dense()])
+    net = nf.Network([nf.Dense(), "relu", nf.Dense(weight_std=1.4, bias_std=0.3), "relu", nf.Dense()])
     f = finite(net, 1, parametrization, widths=400)
     for array, expected in zip((f.weights[1], f.biases[1]), deviations, strict=True):
         assert_allclose(array.std(), expected, rtol=4 / math.sqrt(2 * array.size))
@@ -400,7 +407,7 @@ def test_widths_that_do_not_suit_the_layers(name, widths, words):
 
 
 def test_parameters_that_do_not_suit_the_layers():
-    net = nf.Network([nf.Dense(1.0, 0.1), "relu", nf.Dense()])
+    net = nf.Network([nf.Dense(bias_std=0.1), "relu", nf.Dense()])
     w, b = [np.ones((4, 3)), np.ones((2, 4))], [np.ones(4), None]
     assert FiniteNetwork(net, w, b)(X).shape == (7, 2)
     for weights, biases, error, words in (

@@ -946,7 +946,12 @@ def test_plots(problem):
     flow = LeastSquaresFlow(p.ntk, p.y[:, 0], p.nngp)
     x, t = np.arange(N), [0.0, 5.0, np.inf]
     ax = plotting.plot_percentiles(x, flow.percentiles(t), t)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$t = 0$", "$t = 5$", r"$t = \infty$"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "$t = 0$",
+        "$t = 5$",
+        r"$t = \infty$",
+        "band of percentiles",
+    ]
     assert_allclose(ax.lines[1].get_ydata(), flow.mean(5.0), atol=1e-14)
     assert plotting.plot_percentiles(x, flow.percentiles(1.0), ax=ax) is ax
     t = np.linspace(0, 50, 20)
@@ -987,7 +992,7 @@ def test_plot_of_a_gaussian_process(problem):
     bands = process.percentiles(p.nngp_tx, np.diagonal(p.nngp_tt))
     ax = plotting.plot_percentiles(np.arange(M), bands)
     assert_array_equal(ax.lines[0].get_ydata(), bands[1])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median", "band of percentiles"]
     ax = plotting.plot_percentiles(np.arange(M), bands, levels=(10, 50, 90))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["median", "10th to 90th percentile"]
     with pytest.raises(ValueError, match=r"levels: expected 3 as in percentiles, ascending, got \(10, 90\)"):

@@ -59,7 +59,13 @@ def check(net, X, Y=None, get=("nngp", "ntk"), exact=1e-12):
 
 def deep(activation):
     return nf.Network(
-        [nf.Dense(1.1, 0.3), activation, nf.Dense(0.9, 0.2, weight_lr=0.5), activation, nf.Dense(1.2, 0.1)]
+        [
+            nf.Dense(weight_std=1.1, bias_std=0.3),
+            activation,
+            nf.Dense(weight_std=0.9, bias_std=0.2, weight_lr=0.5),
+            activation,
+            nf.Dense(weight_std=1.2, bias_std=0.1),
+        ]
     )
 
 
@@ -76,7 +82,15 @@ def test_against_differences(entry, other):
 @pytest.mark.parametrize("activation", catalogue.CLOSED, ids=repr)
 def test_against_fifty_digits(activation):
     """Hyperparameters are dyadic, so that those at a distance of 2^-16 are exact floats."""
-    net = nf.Network([nf.Dense(1.25, 0.5), activation, nf.Dense(0.75, 0.25), activation, nf.Dense(1.5, 0.125)])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=1.25, bias_std=0.5),
+            activation,
+            nf.Dense(weight_std=0.75, bias_std=0.25),
+            activation,
+            nf.Dense(weight_std=1.5, bias_std=0.125),
+        ]
+    )
     found = nf.kernels(net, X[:2], gradient=True).gradients
     h = reference.mp.mpf(2) ** -16
     for i, j in [(0, 0), (0, 1), (1, 1)]:
@@ -91,7 +105,7 @@ def test_against_fifty_digits(activation):
 def layers():
     std, bias = st.sampled_from([0.6, 1.0, 1.3]), st.sampled_from([0.0, 0.2])
     rate = st.sampled_from([0.0, 1.0, 2.0])
-    dense = st.builds(nf.Dense, std, bias, weight_lr=rate, bias_lr=rate)
+    dense = st.builds(nf.Dense, weight_std=std, bias_std=bias, weight_lr=rate, bias_lr=rate)
     activation = st.sampled_from([A.relu(), A.erf(), A.gelu(), A.tanh(), A.hardtanh(), A.rbf(0.4)])
     norm = st.sampled_from([[], [], [nf.LayerNorm()]])
     mask = st.sampled_from([[], [], [nf.Dropout(0.3)]])
@@ -116,9 +130,9 @@ def test_any_layers(seed, other):
 
 def test_tiles_of_branches():
     """Sums and products over several chunks and rectangles, against the matrices of a few points."""
-    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "erf"], [], how="product")
-    wide = nf.Parallel([], ["gelu", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
-    net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(1.0, 0.1), "erf", nf.Dense()])
+    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(weight_std=0.8, bias_std=0.1), "erf"], [], how="product")
+    wide = nf.Parallel([], ["gelu", nf.Dense(weight_std=1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
+    net = nf.Network([nf.Dense(bias_std=0.2), wide, gate, nf.Dense(bias_std=0.1), "erf", nf.Dense()])
     X, Y = RNG.normal(size=(300, 4)), RNG.normal(size=(140, 4))
     for other in (None, Y):
         columns = X if other is None else Y
@@ -185,7 +199,15 @@ def test_duplicates_are_like_the_diagonal():
 @pytest.mark.parametrize("distance", [2.0**-6, 2.0**-12, 2.0**-18])
 def test_near_duplicates(distance):
     """ρ is accurate to ε, and dΘ to ε/√(1-ρ), where 1-ρ is about the distance squared."""
-    net = nf.Network([nf.Dense(1.25, 0.5), "relu", nf.Dense(0.75, 0.25), "relu", nf.Dense(1.5, 0.125)])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=1.25, bias_std=0.5),
+            "relu",
+            nf.Dense(weight_std=0.75, bias_std=0.25),
+            "relu",
+            nf.Dense(weight_std=1.5, bias_std=0.125),
+        ]
+    )
     pair = np.array([[1.0, 0.5], [1.0, 0.5 + distance]])
     found = nf.kernels(net, pair, get="ntk", gradient=True).gradients[:, 0, 1]
     h = reference.mp.mpf(2) ** -40
@@ -256,7 +278,14 @@ def test_no_derivative_near_1_where_kinks_allow_no_table():
 
 
 def test_hyperparameters():
-    net = nf.Network([nf.Dense(2.0, 0.5), nf.Residual("relu", nf.Dense(3.0), scale=0.5), "erf", nf.Dense(4.0, 0.1)])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=2.0, bias_std=0.5),
+            nf.Residual("relu", nf.Dense(weight_std=3.0), scale=0.5),
+            "erf",
+            nf.Dense(weight_std=4.0, bias_std=0.1),
+        ]
+    )
     assert list(nf.hyperparameters(net).values()) == [2.0, 0.5, 3.0, 0.0, 4.0, 0.1]
     assert list(nf.hyperparameters(net))[2:4] == [(1, "weight_std"), (1, "bias_std")]
     changed = nf.with_hyperparameters(net, np.arange(1.0, 7.0))
@@ -429,3 +458,18 @@ JUMP = nf.Activation.from_function(lambda x: np.where(x > 0.3, np.tanh(x) + 1.0,
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_gamma_of_rbf_is_in_the_layer_before_it(kernel):
+    X, gamma = np.random.default_rng(3).normal(size=(6, 2)), 0.7
+
+    def net(gamma):
+        return nf.Network(
+            [nf.Dense(bias_std=0.3), "relu", nf.Dense(weight_std=0.9, bias_std=0.2), A.rbf(gamma), nf.Dense()]
+        )
+
+    of = nf.kernels(net(gamma), X, get=kernel, gradient=True).gradients
+    by_gamma = (0.9 * of[2] + 0.2 * of[3]) / (2 * gamma)
+    high, low = (nf.kernels(net(gamma + step), X, get=kernel) for step in (1e-5, -1e-5))
+    assert_allclose(by_gamma, (high - low) / 2e-5, atol=1e-9)

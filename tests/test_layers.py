@@ -138,7 +138,7 @@ def check(net, X, dtype=np.float64):
 def dense():
     value = st.sampled_from([0.5, 1.0, 1.3])
     rate = st.sampled_from([0.0, 1.0, 2.0])
-    return st.builds(nf.Dense, value, st.sampled_from([0.0, 0.2]), weight_lr=rate, bias_lr=rate)
+    return st.builds(nf.Dense, weight_std=value, bias_std=st.sampled_from([0.0, 0.2]), weight_lr=rate, bias_lr=rate)
 
 
 def body(depth):
@@ -173,7 +173,8 @@ def test_the_random_networks_have_everything():
         for net in RANDOM
         for layer in net.walk()
     )
-    assert {name for name, _, _ in found} == set(Layer.kinds) >= {"Activation", "Dense", "Parallel"}
+    kinds = set(Layer.kinds) - {"NormalizedExponential"}  # an activation with tests of its own
+    assert {name for name, _, _ in found} == kinds >= {"Activation", "Dense", "Parallel"}
     assert {how for _, how, _ in found} == {None, "sum", "product", "concat"}
     assert found["Residual", None, False] > 3
     assert found["Parallel", "sum", False] > 0
@@ -182,8 +183,8 @@ def test_the_random_networks_have_everything():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_deep_residual_network(dtype):
-    block = nf.Residual(A.relu(), nf.Dense(1.0, 0.1), nf.Residual("tanh", nf.Dense(), scale=0.3), scale=0.7)
-    net = nf.Network([nf.Dense(), *[block] * 6, nf.LayerNorm(), "gelu", nf.Dense(1.0, 0.1)])
+    block = nf.Residual(A.relu(), nf.Dense(bias_std=0.1), nf.Residual("tanh", nf.Dense(), scale=0.3), scale=0.7)
+    net = nf.Network([nf.Dense(), *[block] * 6, nf.LayerNorm(), "gelu", nf.Dense(bias_std=0.1)])
     check(net, np.random.default_rng(0).normal(size=(150, 10)), dtype)
     assert net.depth == 1 + 6 * 2 + 1
     assert pickle.loads(pickle.dumps(net)) == net
@@ -193,9 +194,11 @@ def test_deep_residual_network(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tiles_of_branches(dtype):
     """More than one chunk of columns, and rectangles away from the diagonal."""
-    gate = nf.Parallel(["relu", nf.Dense()], [nf.Dense(0.8, 0.1), "sigmoid_like"], [], how="product")
-    wide = nf.Parallel([], ["erf", nf.Dense(1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
-    net = nf.Network([nf.Dense(1.0, 0.2), wide, gate, nf.Dense(), "gelu", nf.Dense(1.0, 0.1)])
+    gate = nf.Parallel(
+        ["relu", nf.Dense()], [nf.Dense(weight_std=0.8, bias_std=0.1), "sigmoid_like"], [], how="product"
+    )
+    wide = nf.Parallel([], ["erf", nf.Dense(weight_std=1.2)], [nf.Residual("relu", nf.Dense()), nf.Scale(0.5)])
+    net = nf.Network([nf.Dense(bias_std=0.2), wide, gate, nf.Dense(), "gelu", nf.Dense(bias_std=0.1)])
     X = np.random.default_rng(0).normal(size=(300, 10))
     check(net, X, dtype)
     Y = X[::2].copy()
@@ -208,7 +211,7 @@ def test_tiles_of_branches(dtype):
 
 def test_residual_of_linear_layers_on_paper():
     """x + s W x of a linear network: Σ = (1 + s² w²) Σ¹, Θ = Θ¹ (1 + s² w²) + s² w² Σ¹."""
-    net = nf.Network([nf.Dense(), nf.Residual(nf.Dense(1.5), scale=0.5)])
+    net = nf.Network([nf.Dense(), nf.Residual(nf.Dense(weight_std=1.5), scale=0.5)])
     nngp, ntk = nf.kernels(net, [[2.0]])
     assert_allclose(nngp, 4 * (1 + 0.25 * 2.25))
     assert_allclose(ntk, 4 * (1 + 0.25 * 2.25) + 4 * 0.25 * 2.25)
@@ -233,14 +236,22 @@ def test_difference_of_equal_branches():
 
 def test_a_multiple_is_a_weight():
     """Scale(c) before or after a Dense makes its weight_std c times as large, with the learning rates c² times."""
-    plain = nf.Network([nf.Dense(2.0, weight_lr=0.25), "erf", nf.Dense(1.5, 0.5)])
-    scaled = nf.Network([nf.Scale(2.0), nf.Dense(1.0, weight_lr=0.25), "erf", nf.Dense(3.0, 1.0), nf.Scale(-0.5)])
+    plain = nf.Network([nf.Dense(weight_std=2.0, weight_lr=0.25), "erf", nf.Dense(weight_std=1.5, bias_std=0.5)])
+    scaled = nf.Network(
+        [
+            nf.Scale(2.0),
+            nf.Dense(weight_std=1.0, weight_lr=0.25),
+            "erf",
+            nf.Dense(weight_std=3.0, bias_std=1.0),
+            nf.Scale(-0.5),
+        ]
+    )
     assert_allclose(nf.kernels(scaled, X), nf.kernels(plain, X), rtol=1e-14)
 
 
 def test_concatenations_on_paper():
     """Shares weight the branches; the branches of one network side by side are that network."""
-    one, other = [nf.Dense(), "relu"], [nf.Dense(1.5), "erf"]
+    one, other = [nf.Dense(), "relu"], [nf.Dense(weight_std=1.5), "erf"]
     kernels = [np.array(nf.kernels(nf.Network([*branch, nf.Dense()]), X)) for branch in (one, other)]
     both = nf.Network([nf.Parallel(one, other, how="concat", shares=(1, 3)), nf.Dense()])
     assert_allclose(nf.kernels(both, X), 0.25 * kernels[0] + 0.75 * kernels[1], rtol=1e-12)
@@ -259,20 +270,20 @@ def test_product_on_paper():
 
 def test_frozen_layers_add_nothing():
     X = np.random.default_rng(0).normal(size=(5, 3))
-    frozen = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(1.0, 0.3, weight_lr=0, bias_lr=0)])
+    frozen = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(bias_std=0.3, weight_lr=0, bias_lr=0)])
     assert not nf.ntk(frozen, X).any()
-    last = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(1.0, 0.3)])
+    last = nf.Network([nf.Dense(weight_lr=0, bias_lr=0), "relu", nf.Dense(bias_std=0.3)])
     assert_array_equal(*nf.kernels(last, X))
 
 
 def test_learning_rates_of_an_mlp():
     net = nf.MLP(3, "relu", 1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
-    layer = nf.Dense(1.2, 0.3, weight_lr=0.5, bias_lr=2.0)
+    layer = nf.Dense(weight_std=1.2, bias_std=0.3, weight_lr=0.5, bias_lr=2.0)
     assert net == nf.Network([layer, "relu", layer, "relu", layer])
 
 
 def test_the_derivative_kernel_is_that_of_the_last_activation():
-    dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(0.5)]), X, get="nngp_dot")
+    dot = nf.kernels(nf.Network([nf.Dense(), "relu", nf.Scale(2.0), nf.Dense(weight_std=0.5)]), X, get="nngp_dot")
     assert_allclose(dot, nf.kernels(nf.MLP(2), X, get="nngp_dot"), rtol=1e-14)
     nested = nf.Network([nf.Dense(), "relu", nf.Dense(), nf.Residual("relu", nf.Dense())])
     with pytest.raises(
@@ -377,7 +388,7 @@ def test_a_layer_without_step_is_refused_by_name():
         ([nf.Dense(), nf.Dropout(0.5), "relu", nf.Dense()], r"layers\[2\].*Dense before the activation.*got Dropout"),
         ([nf.LayerNorm(), nf.Dense()], r"layers\[0\].*Dense before the LayerNorm"),
         ([nf.Dense(), "relu", nf.LayerNorm(), nf.Dense()], r"layers\[2\].*Dense before the LayerNorm.*relu"),
-        ([nf.Dense(), nf.LayerNorm()], "layers: .*Dense as the last layer.*LayerNorm"),
+        ([nf.Dense(), nf.LayerNorm()], r"layers: .*Dense as the last layer.*LayerNorm.*; .*Dense\(weight_lr=0\)"),
         ([nf.Dense(), nf.Parallel(nf.Dense(), nf.Dense(), how="concat")], "layers: .*Dense as the last layer.*concat"),
         ([], "layers: .*Dense as the last layer.*an empty list"),
     ],
@@ -480,3 +491,22 @@ def test_many_branches_side_by_side():
     net = nf.Network([nf.Dense(), "relu", nf.Parallel(*[nf.Dense()] * 12), nf.Dense()])
     assert_allclose(nf.ntk(net, [[1.0]]), [[18.0]])
     assert_allclose(nf.nngp(net, [[1.0]]), 12 * nf.nngp(nf.MLP(2), [[1.0]]))
+
+
+@pytest.mark.parametrize("last", ["tanh", nf.LayerNorm(2.0)], ids=repr)
+def test_what_takes_the_place_of_an_activation_at_the_end(last):
+    """Means over outputs and random networks of f f and of the tangent kernel, f the features after the last layer."""
+    layers, n = [nf.Dense(weight_std=1.3, bias_std=0.3), "relu", nf.Dense(weight_std=1.5, bias_std=0.2), last], 128
+    X = np.array([[1.0, 0.5], [-0.3, 1.0], [0.8, -0.7]])
+    appended = nf.Network([*layers, nf.Dense(weight_lr=0)])
+    with pytest.raises(ValueError, match=r"append Dense\(weight_lr=0\)"):
+        nf.Network(layers)
+    second_moment, tangent = np.zeros((3, 3)), np.zeros((3, 3))
+    for seed in range(60):
+        f = nf.FiniteNetwork.init(appended, 2, [n, n], n, rng=seed)
+        f.weights[2][:] = np.sqrt(n) * np.eye(n)  # f's outputs are the features
+        second_moment += f(X) @ f(X).T / n / 60
+        tangent += nf.empirical_ntk(f, X) / 60
+    limit = nf.kernels(appended, X)
+    assert_allclose(second_moment, limit.nngp, atol=0.06 * limit.nngp.max())
+    assert_allclose(tangent, limit.ntk, atol=0.06 * limit.ntk.max())

@@ -1,11 +1,11 @@
 """Pairs that are nearly equal, antipodal or far from the origin keep their digits in any network (src_c/pair.c)."""
 
+import catalogue
 import numpy as np
 import pytest
+import reference
 
 import ntkfast as nf
-import catalogue
-import reference
 
 A = nf.activations
 X = np.array([1.0, 2.0, -0.5])

@@ -12,7 +12,16 @@ from numpy.testing import assert_array_equal
 import ntkfast as nf
 
 NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
-MIXED = nf.Network([nf.Dense(1.1, 0.2), "erf", nf.Dense(1.3), "abs", nf.Dense(0.9, 0.1), nf.Dense(1.2, weight_lr=0.5)])
+MIXED = nf.Network(
+    [
+        nf.Dense(weight_std=1.1, bias_std=0.2),
+        "erf",
+        nf.Dense(weight_std=1.3),
+        "abs",
+        nf.Dense(weight_std=0.9, bias_std=0.1),
+        nf.Dense(weight_std=1.2, weight_lr=0.5),
+    ]
+)
 
 
 def points(n, d=5, dtype=np.float64, seed=0):
@@ -20,7 +29,7 @@ def points(n, d=5, dtype=np.float64, seed=0):
 
 
 def test_equal_networks():
-    same = nf.Network([nf.Dense(1.2, 0.1), "relu"] * 3 + [nf.Dense(1.2, 0.1)])
+    same = nf.Network([nf.Dense(weight_std=1.2, bias_std=0.1), "relu"] * 3 + [nf.Dense(weight_std=1.2, bias_std=0.1)])
     assert same == NET
     assert hash(same) == hash(NET)
     assert len({same, NET, nf.MLP(4)}) == 2
@@ -29,7 +38,7 @@ def test_equal_networks():
     assert nf.Dense(weight_lr=0.5) != nf.Dense()
     assert nf.activations.leaky_relu(0.1) != nf.activations.leaky_relu(0.2)
     assert nf.activations.leaky_relu(0.1) == nf.activations.leaky_relu(0.1)
-    assert nf.Dense(np.float32(1.5), 1) == nf.Dense(1.5, 1.0)
+    assert nf.Dense(weight_std=np.float32(1.5), bias_std=1) == nf.Dense(weight_std=1.5, bias_std=1.0)
     assert copy.deepcopy(NET) == NET
 
 
@@ -37,6 +46,19 @@ def test_repr_can_be_read_back():
     names = {name: getattr(nf.activations, name) for name in nf.activations.names()}
     for net in (NET, MIXED, nf.MLP(2, nf.activations.leaky_relu(0.123456789)), nf.MLP(1)):
         assert eval(repr(net), {"Network": nf.Network, "Dense": nf.Dense, **names}) == net
+
+
+def test_repr_is_short():
+    block = nf.Residual("relu", nf.Dense(), scale=0.5)
+    long = nf.Network([nf.Dense(), *[block] * 30, *[nf.Dense(bias_std=0.1), "tanh"] * 3, nf.Dense(), "sin", nf.Dense()])
+    assert repr(nf.MLP(100)) == "Network([*[Dense(), relu()] * 99, Dense()])"
+    assert repr(long) == (
+        "Network([Dense(), *[Residual(relu(), Dense(), scale=0.5)] * 30, *[Dense(bias_std=0.1), tanh()] * 3, "
+        "Dense(), sin(a=1.0, b=1.0, k=0.0), Dense()])"
+    )
+    names = {name: getattr(nf.activations, name) for name in nf.activations.names()}
+    for net in (nf.MLP(100), long, nf.Network([nf.Dense(weight_std=1.0 + k % 4) for k in range(23)])):
+        assert eval(repr(net), {name: getattr(nf, name) for name in nf.__all__} | names) == net
 
 
 def test_networks_do_not_change():

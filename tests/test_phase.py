@@ -48,10 +48,46 @@ def test_relu_ordered():
 @pytest.mark.parametrize("activation", ["relu", "abs", nf.activations.leaky_relu(0.2), "identity"])
 def test_homogeneous_variance_diverges(activation):
     found = of(activation, 2.0, 0.1)
-    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "chaotic")
+    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "divergent")
+    assert found.correlation_depth == np.inf
     assert found.chi_1 == 4 * nf.dual(nf.activations.get(activation), 1.0, 1.0, 1.0)
     assert found.correlation_map([1.0])[0] == 1
-    assert of(activation, np.sqrt(4 / found.chi_1), 0.1).q_star == np.inf
+    grows_linearly = of(activation, np.sqrt(4 / found.chi_1), 0.1)
+    assert (grows_linearly.q_star, grows_linearly.phase) == (np.inf, "divergent")
+
+
+@pytest.mark.parametrize(
+    ("activation", "asymptotes"),
+    [("gelu", "relu"), ("elu", "relu"), ("softplus", "relu"), ("mish", "relu"), ("log_cosh", "abs")],
+)
+def test_divergent_is_the_same_word_for_all(activation, asymptotes):
+    found, homogeneous = of(activation, 2.0, 0.1), of(asymptotes, 2.0, 0.1)
+    assert (found.q_star, found.c_star, found.phase) == (np.inf, 1.0, "divergent")
+    assert (found.chi_1, found.correlation_depth) == (homogeneous.chi_1, np.inf)
+    c = np.linspace(-1, 1, 5)
+    np.testing.assert_array_equal(found.correlation_map(c), homogeneous.correlation_map(c))
+
+
+def test_map_of_a_divergent_network_is_that_of_large_variances():
+    q, c = 1e12, np.linspace(-1, 1, 5)
+    found = of("gelu", 2.0).correlation_map(c)
+    np.testing.assert_allclose(nf.dual("gelu", q, q, c * q) / nf.dual("gelu", q, q, q), found, atol=1e-5)
+
+
+def test_silu_has_a_phase_at_any_weights():
+    found = [of(activation, weight_std, 0.1) for activation in ("silu", "swish") for weight_std in (2.0, 30.0)]
+    assert {(one.q_star, one.c_star, one.phase) for one in found} == {(np.inf, 1.0, "divergent")}
+    chi = nf.phase_diagram("silu", [0.5, 1.0, 1.4, 2.0], [0.0, 0.3]).chi_1
+    assert (chi[:, :2] < 1).all()
+    assert (chi[:, 3] == 2).all()
+
+
+@pytest.mark.parametrize("activation", ["silu", "sigmoid"])
+@pytest.mark.parametrize("weight_std", [1.0, 1.5])
+def test_variances_beyond_the_fixed_point_are_not_asked_for(activation, weight_std):
+    found, act = of(activation, weight_std, 0.1), nf.activations.get(activation)
+    assert found.phase == "ordered"
+    assert weight_std**2 * gaussian(lambda x: act(x) ** 2, found.q_star) + 0.01 == pytest.approx(found.q_star, rel=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sin", "elu"])
@@ -114,7 +150,7 @@ def test_deep_kernel_tends_to_the_fixed_point():
     np.testing.assert_allclose(kernel, found.q_star * np.array([[1, found.c_star], [found.c_star, 1]]), rtol=1e-8)
 
 
-@pytest.mark.parametrize(("activation", "weight_std"), [("exp", 1.0), ("gelu", 2.0), (nf.activations.monomial(3), 1.0)])
+@pytest.mark.parametrize(("activation", "weight_std"), [("exp", 1.0), ("sinh", 3.0), (nf.activations.monomial(3), 1.0)])
 def test_divergent(activation, weight_std):
     found = of(activation, weight_std)
     assert (found.q_star, found.phase) == (np.inf, "divergent")
@@ -123,17 +159,36 @@ def test_divergent(activation, weight_std):
         found.correlation_map(0.5)
 
 
+def test_a_slope_that_oscillates_has_no_limit():
+    """E φ'² of x + sin² x tends to 3/2, not to the square of its asymptote's slope."""
+    snake = nf.Activation.from_function(lambda x: x + np.sin(x) ** 2, name="snake")
+    found = of(snake, 1.1, 0.1)
+    assert (found.q_star, found.phase) == (np.inf, "divergent")
+    assert np.isnan(found.chi_1)
+    found = of(snake, 0.99, 0.1)
+    assert found.phase == "chaotic"
+    assert found.chi_1 == pytest.approx(0.99**2 * gaussian(lambda x: (1 + np.sin(2 * x)) ** 2, found.q_star), rel=1e-9)
+
+
 def test_exp_below_overflow():
     # V(q) = w² exp(2q): the lower fixed point is -W(-2w²)/2
     assert of("exp", 0.1).q_star == pytest.approx(-special.lambertw(-0.02).real / 2, rel=1e-12)
 
 
 def test_first_dense_and_learning_rates_do_not_count():
-    net = nf.Network([nf.Dense(7.0), "erf", nf.Dense(2.0, 0.5), "erf", nf.Dense(2.0, 0.5, weight_lr=0.0)])
+    net = nf.Network(
+        [
+            nf.Dense(weight_std=7.0),
+            "erf",
+            nf.Dense(weight_std=2.0, bias_std=0.5),
+            "erf",
+            nf.Dense(weight_std=2.0, bias_std=0.5, weight_lr=0.0),
+        ]
+    )
     assert nf.phase(net) == of("erf", 2.0, 0.5)
 
 
-D = nf.Dense(1.0)
+D = nf.Dense()
 REFUSED = {
     "residual": ([D, "relu", D, nf.Residual("relu", D)], "in turn, but layer 3 is Residual"),
     "layer norm": ([D, nf.LayerNorm(), "relu", D], "layer 1 is LayerNorm"),
@@ -141,8 +196,8 @@ REFUSED = {
     "linear": ([D], "at least one activation"),
     "two Dense": ([D, D, "relu", D], "in turn, but layer 1"),
     "activations": ([D, "relu", D, "erf", D], "equal activations.*relu.*layer 3 erf"),
-    "weight_std": ([D, "relu", D, "relu", nf.Dense(2.0)], "weight_std of layer 2 is 1.0 and of layer 4 2.0"),
-    "bias_std": ([D, "relu", D, "relu", nf.Dense(1.0, 2.0)], "bias_std of layer 2 is 0.0 and of layer 4 2.0"),
+    "weight_std": ([D, "relu", D, "relu", nf.Dense(weight_std=2.0)], "weight_std of layer 2 is 1.0 and of layer 4 2.0"),
+    "bias_std": ([D, "relu", D, "relu", nf.Dense(bias_std=2.0)], "bias_std of layer 2 is 0.0 and of layer 4 2.0"),
     "jump": ([D, "sign", D], "continuous.*sign"),
 }
 
@@ -191,6 +246,10 @@ def test_plots():
     ax = plotting.plot_phase_diagram(diagram)
     ax.figure.draw_without_rendering()
     assert {"ordered", "chaotic"} <= {text.get_text() for text in ax.texts}
+    ax = plotting.plot_phase_diagram(phase_diagram("relu", np.linspace(0.5, 2, 6), np.linspace(0, 1, 5)))
+    assert {"ordered", "divergent"} == {text.get_text() for text in ax.texts}
+    drawn = ax.collections[0].get_array()  # only where the variance has a fixed point; the rest stays grey
+    np.testing.assert_array_equal(np.ma.getmaskarray(drawn).reshape(5, 6)[0], np.linspace(0.5, 2, 6) > np.sqrt(2))
     with pytest.raises(ValueError, match="at least 2 by 2"):
         plotting.plot_phase_diagram(phase_diagram("erf", [1.0], [0.0, 1.0]))
     found = of("erf", 2.0, 0.5)

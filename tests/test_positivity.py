@@ -131,7 +131,9 @@ def test_coefficients_are_those_of_the_kernel(activation, beta, variance):
     """β² + Σ b_k ρ^k against the kernel of depth 2 on a circle."""
     rho = np.linspace(-0.8, 0.8, 9)
     points = np.stack([rho, np.sqrt(1 - rho**2)], axis=1)
-    net = nf.Network([nf.Dense(np.sqrt(2 * variance), beta), activation, nf.Dense(1.0, beta)])  # |x|²/n_0 = 1/2
+    net = nf.Network(
+        [nf.Dense(weight_std=np.sqrt(2 * variance), bias_std=beta), activation, nf.Dense(bias_std=beta)]
+    )  # |x|²/n_0 = 1/2
     exact = nf.nngp(net, [[1.0, 0.0]], points)[0]
     b = hermite_certificate(activation, bias_std=beta, variance=variance).coefficients
     assert_allclose(beta**2 + np.polynomial.polynomial.polyval(rho, b), exact, rtol=1e-9)
@@ -196,13 +198,25 @@ def test_the_bound_of_every_entry(data):
 
 def test_the_bound_follows_every_layer():
     """Its variances are the kernel's, and no correlation is above its bound."""
-    block = nf.Residual("erf", nf.Dense(1.4, 0.3), scale=0.7)
-    layers = [nf.Dropout(0.2), nf.Dense(2.0, 0.1), "relu", nf.Dropout(0.5), nf.Dense(1.5), nf.LayerNorm(), block]
+    block = nf.Residual("erf", nf.Dense(weight_std=1.4, bias_std=0.3), scale=0.7)
+    layers = [
+        nf.Dropout(0.2),
+        nf.Dense(weight_std=2.0, bias_std=0.1),
+        "relu",
+        nf.Dropout(0.5),
+        nf.Dense(weight_std=1.5),
+        nf.LayerNorm(),
+        block,
+    ]
     X = np.random.default_rng(0).normal(size=(9, 3))
-    gate = nf.Parallel([nf.Dense(1.2), "relu"], ["erf", nf.Dense(0.8, 0.1)], how="product")
+    gate = nf.Parallel(
+        [nf.Dense(weight_std=1.2), "relu"], ["erf", nf.Dense(weight_std=0.8, bias_std=0.1)], how="product"
+    )
     side = nf.Parallel([], [gate, nf.Dense()], nf.Scale(-0.5), how="sum")
-    wide = nf.Parallel(["relu"], [nf.Dense(1.3, 0.2), nf.LayerNorm(2.0)], how="concat", shares=(1, 2))
-    layers += [nf.Dense(1.1), side, wide, nf.Dense(0.9)]
+    wide = nf.Parallel(
+        ["relu"], [nf.Dense(weight_std=1.3, bias_std=0.2), nf.LayerNorm(2.0)], how="concat", shares=(1, 2)
+    )
+    layers += [nf.Dense(weight_std=1.1), side, wide, nf.Dense(weight_std=0.9)]
     for end in (2, 5, 6, 7, 8, 9, 10, 11):
         net = nf.Network([*layers[:end], *([] if end in (2, 5, 8, 9, 11) else [nf.Dense()])])
         bounds, K = rounding.known(net, X), nf.nngp(net, X)

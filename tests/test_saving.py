@@ -32,14 +32,14 @@ def test_save_and_load(name, parametrization, tmp_path):
 
 @pytest.mark.parametrize("activation", catalogue.ALL, ids=repr)
 def test_every_activation_comes_back_from_a_file(activation, tmp_path):
-    f = finite(nf.Network([nf.Dense(1 / 3, 0.1), activation, nf.Dense()]))
+    f = finite(nf.Network([nf.Dense(weight_std=1 / 3, bias_std=0.1), activation, nf.Dense()]))
     f.save(tmp_path / "f.npz")
     assert FiniteNetwork.load(tmp_path / "f.npz").net == f.net
 
 
 def test_own_activations_are_given_when_loading(tmp_path):
     def net(name="mine", w=1.0):
-        return nf.Network([nf.Dense(w), nf.Activation.from_function(np.tanh, name=name), nf.Dense()])
+        return nf.Network([nf.Dense(weight_std=w), nf.Activation.from_function(np.tanh, name=name), nf.Dense()])
 
     f = finite(net())
     f.save(tmp_path / "f.npz")

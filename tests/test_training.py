@@ -36,11 +36,16 @@ TARGETS = {"mse": REAL, "logistic": SIGNS, "softmax": LABELS, "huber": 3 * REAL}
 RELU = nf.MLP(depth=3, activation="relu", weight_std=1.4, bias_std=0.1)
 BLOCKS = nf.Network(
     [
-        nf.Dense(1.0, 0.1, weight_lr=0.5),
-        nf.Residual("tanh", nf.Dense(1.2, 0.2, bias_lr=2.0), nf.Residual("erf", nf.Dense(weight_lr=0)), scale=0.7),
+        nf.Dense(bias_std=0.1, weight_lr=0.5),
+        nf.Residual(
+            "tanh",
+            nf.Dense(weight_std=1.2, bias_std=0.2, bias_lr=2.0),
+            nf.Residual("erf", nf.Dense(weight_lr=0)),
+            scale=0.7,
+        ),
         nf.LayerNorm(),
         "gelu",
-        nf.Dense(1.0, 0.3, bias_lr=0),
+        nf.Dense(bias_std=0.3, bias_lr=0),
     ]
 )
 
@@ -493,7 +498,7 @@ def test_no_steps():
 
 
 def test_gradients_see_the_masks():
-    net = nf.Network([nf.Dropout(0.2), nf.Dense(1.0, 0.1), "tanh", nf.Dropout(0.4), nf.Dense()])
+    net = nf.Network([nf.Dropout(0.2), nf.Dense(bias_std=0.1), "tanh", nf.Dropout(0.4), nf.Dense()])
     f = finite(net, 1)
     tape = []
     passes.forward(f, X, tape, np.random.default_rng(5))

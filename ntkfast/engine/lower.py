@@ -80,10 +80,12 @@ class _Builder:
     ----------
     fan_in : longdouble
         What the weights of the next Dense are divided by: the number of inputs, 1 after the first one.
+    n_inputs : longdouble
+        The number of inputs.
     """
 
-    def __init__(self, fan_in):
-        self.fan_in = fan_in
+    def __init__(self, n_inputs):
+        self.fan_in = self.n_inputs = n_inputs
         self._lines, self._nesting = [], 0
 
     def add(self, name, *parameters):

@@ -47,7 +47,7 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
     """
     dtype = np.dtype(dtype)
     first = code.lines[0] if code.lines else None
-    scale, shift = (first.numbers[:2] if first and first.instruction.name == "affine" else (1, 0))
+    scale, shift = first.numbers[:2] if first and first.instruction.name == "affine" else (1, 0)
     usable = squared_norms[(squared_norms > 0) & np.isfinite(squared_norms)]
     if not scale > 0 or not len(usable):
         return None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import tangent, threads
+from ntkfast.finite import passes
 from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
 from ntkfast.finite.network import FiniteNetwork, check_finite_network, require_derivatives
 from ntkfast.support import arrays, memory
@@ -63,8 +64,9 @@ def _check_layout(layout: str, outputs: str) -> None:
 
 
 def _pairs(matrix, k):
-    """A view (n, m, k, k) of a matrix (n k, m k) whose row i k + a is output a of point i."""
-    return np.swapaxes(matrix.reshape(len(matrix) // k, k, -1, k), 1, 2)
+    """A view (…, n, m, k, k) of matrices (…, n k, m k) whose row i k + a is output a of point i."""
+    *before, rows, columns = matrix.shape
+    return np.swapaxes(matrix.reshape(*before, rows // k, k, columns // k, k), -3, -2)
 
 
 def _planes(k, outputs, symmetric):
@@ -109,10 +111,11 @@ def _sum_up(terms, out, symmetric, n_threads, report):
         out[...] = 0
 
 
-def _by_blocks(X, Y, factors, size, fill, out, report):
+def _by_blocks(X, Y, factors, size, fill, out, report, full):
     """fill every rectangle of out from the factors of blocks of X and Y (None: of X again), each block `size` points.
 
-    The outer loop is over rows of blocks, so that the factors of at most two blocks are held.
+    The outer loop is over rows of blocks, so that the factors of at most two blocks are held. full: whether the last
+    two axes of out are outputs.
     """
     columns = X if Y is None else Y
     rectangles = [
@@ -130,14 +133,14 @@ def _by_blocks(X, Y, factors, size, fill, out, report):
             report.finish_part()
             right = None  # before the factors of the next block are computed
             if Y is None and i != j:
-                out[j, i] = _swapped(out[i, j])
+                out[j, i] = _swapped(out[i, j], full)
         left = None
 
 
-def _swapped(block):
+def _swapped(block, full):
     """Θ_kk'(x, x') = Θ_k'k(x', x): points exchanged, and outputs too where there are two axes of them."""
     block = np.swapaxes(block, 0, 1)
-    return np.swapaxes(block, 2, 3) if block.ndim == 4 else block
+    return np.swapaxes(block, -1, -2) if full else block
 
 
 class _Report:
@@ -166,6 +169,7 @@ def empirical_ntk(
     outputs: Outputs = "mean",
     *,
     layout: Layout = "pairs",
+    per_layer: bool = False,
     out: NDArray[np.floating] | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -193,6 +197,9 @@ def empirical_ntk(
     layout : {"pairs", "matrix"}
         Of "full": (n, m, k, k), or one matrix (n k, m k) whose row i k + a is output a of point i, without a copy.
         `LeastSquaresFlow`, `GaussianProcess` and `kernel_flow` take either.
+    per_layer : bool
+        Return what the parameters of each `Dense` contribute, in order of appearance: one more axis, the first. The sum
+        over it is the kernel.
     out : ndarray, optional
         Where to write: an array of the result's shape and dtype.
     n_threads : int, optional
@@ -206,6 +213,7 @@ def empirical_ntk(
     Returns
     -------
     ndarray of the network's dtype, shape (n, m), (n, m, k), (n, m, k, k) or (n k, m k) for k outputs
+        With per_layer, (L, …).
 
     Raises
     ------
@@ -229,6 +237,7 @@ def empirical_ntk(
     _check_layout(layout, outputs)
     require_derivatives(f)
     units = sum(map(len, f.weights))
+    trained = [layer for layer, is_trained in enumerate(passes.trained(f)) if is_trained]
     return kernel_of_factors(
         *_points(f, X, Y),
         lambda points: layer_factors(f, points),
@@ -237,6 +246,7 @@ def empirical_ntk(
         outputs,
         f.dtype,
         layout=layout,
+        layers=(f.net.depth, trained[::-1]) if per_layer else None,
         out=out,
         n_threads=n_threads,
         progress=progress,
@@ -245,31 +255,58 @@ def empirical_ntk(
 
 
 def kernel_of_factors(
-    X, Y, factors, per_point, k, outputs, dtype, *, layout="pairs", out=None, n_threads=None, progress=None, memory=None
+    X,
+    Y,
+    factors,
+    per_point,
+    k,
+    outputs,
+    dtype,
+    *,
+    layout="pairs",
+    layers=None,
+    out=None,
+    n_threads=None,
+    progress=None,
+    memory=None,
 ):
     """The kernel of k outputs from a function that returns the layer factors of a block of points.
 
     X, Y: checked points that suit the function `factors`; Y None: X again. per_point: how many numbers the factors of a
-    point take. The rest as in `empirical_ntk`.
+    point take. layers: None, or a number of layers and the layer of each of the factors, for a kernel per layer. The
+    rest as in `empirical_ntk`.
     """
     check_progress(progress)
     n_threads = threads.resolve(n_threads)
     shape = (len(X), len(X) if Y is None else len(Y))
     size = max(1, bytes_allowed(memory) // (2 * per_point * dtype.itemsize))
+    n_layers, layer_of = (1, None) if layers is None else layers
+    whole = () if layers is None else (n_layers,)
     inputs = [(X, "X"), (X if Y is None else Y, "Y")]
     if layout == "matrix":
-        written = _result(tuple(k * n for n in shape), 1, "mean", dtype, out, inputs)
-        result = _pairs(written, k)
+        result = _result((*whole, *(k * n for n in shape)), 1, "mean", dtype, out, inputs)
+        planes = _pairs(result, k)
     else:
-        written = result = _result(shape, k, outputs, dtype, out, inputs)
+        planes = result = _result((*whole, *shape), k, outputs, dtype, out, inputs)
+    planes = planes[None] if layers is None else planes
 
     def fill(left, right, symmetric, rectangle, report):
-        _fill(left, right, k, outputs, symmetric, rectangle, n_threads, report)
+        for layer in range(n_layers):
+            chosen = [n for n in range(len(left)) if layer_of is None or layer_of[n] == layer]
+            sides = ([side[n] for n in chosen] for side in (left, right))
+            _fill(*sides, k, outputs, symmetric, rectangle[:, :, layer], n_threads, _share(report, layer, n_layers))
 
     with reporter(progress, "empirical kernel") as report:
-        _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
-    _require_finite(result)
-    return written
+        by_points, counted = np.moveaxis(planes, 0, 2), _Report(report, Y is None, shape)
+        _by_blocks(X, Y, factors, size, fill, by_points, counted, outputs == "full")
+    for plane in planes:
+        _require_finite(plane)
+    return result
+
+
+def _share(report, part, count):
+    """A report on one of `count` equal parts of what `report` is about."""
+    return report and (lambda done, total: report(part * total + done, count * total))
 
 
 def _points(f, X, Y):

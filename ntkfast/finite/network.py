@@ -42,6 +42,8 @@ class FiniteNetwork:
     Parameters
     ----------
     net : Network
+        Its own parametrisation is that of its limit. If that is the standard one for certain widths, a network in NTK
+        parametrisation has learning rates with which it is trained as in standard parametrisation at those widths.
     weights : list of ndarray, shapes (n_out, n_in)
         One for each `Dense` in order of appearance, those in branches included. C-contiguous float32 or float64,
         all finite; used directly, not copied.
@@ -93,8 +95,9 @@ class FiniteNetwork:
             for d, weight in zip(denses, self.weights, strict=True)
         ]
         self.bias_scales = [(d.bias_std if ntk else 1.0) if d.bias_std else 0.0 for d in denses]
-        self.weight_lrs = [d.weight_lr for d in denses]
-        self.bias_lrs = [d.bias_lr if d.bias_std else 0.0 for d in denses]
+        rates = [d.learning_rates(self.n_inputs) if ntk else (d.weight_lr, d.bias_lr) for d in denses]
+        self.weight_lrs = [weight_lr for weight_lr, _ in rates]
+        self.bias_lrs = [bias_lr if d.bias_std else 0.0 for d, (_, bias_lr) in zip(denses, rates, strict=True)]
 
     @classmethod
     def init(
@@ -192,7 +195,7 @@ class FiniteNetwork:
 
         The parameters are in the order weights (by rows), biases of each `Dense` in turn. It is the plain derivative:
         the tangent kernel is Θ̂_kk'(x_i, x_j) = Σ_p lr_p J[i, k, p] J[j, k', p], where lr_p is the weight_lr or bias_lr
-        of the parameter's layer, 1 by default.
+        of the parameter's layer, 1 by default; for layers with `fan_in` see `Dense.learning_rates`.
 
         Parameters
         ----------

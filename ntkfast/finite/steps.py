@@ -12,6 +12,7 @@ import numpy as np
 
 from ntkfast.finite import blas
 from ntkfast.networks import Activation, Dense, Dropout, LayerNorm, Parallel, Residual, Scale
+from ntkfast.networks.activations import NormalizedExponential
 
 BLOCK = 2**16  # entries passed to an activation at once, so that its temporaries stay in cache
 
@@ -161,6 +162,35 @@ class ActivationStep(Step):
         for start in range(0, kept.size, BLOCK):
             results[:, start : start + BLOCK] *= self.activation.derivative(entries[start : start + BLOCK])
         return g
+
+
+@step_of(NormalizedExponential)
+@dataclass(frozen=True)
+class NormalizedExponentialStep(Step):
+    """y = s e(x/s), e an exponential s the root mean square of the features x; keeps what its derivative needs:
+
+    ∂y_j/∂x_i = δ_ij e'_j + (x_i/s) (y_j/s - e'_j x_j/s)/n.
+    """
+
+    activation: Activation
+
+    @classmethod
+    def make(cls, layer, numbers):
+        return cls(layer)
+
+    def forward(self, f, x, rng):
+        y, slope = self.activation.function(x), self.activation.derivative(x)
+        std = np.sqrt(np.mean(np.square(x), axis=1, keepdims=True))
+        z, ratio = (np.divide(a, std, out=np.zeros_like(a), where=std > 0) for a in (x, y))
+        return y, (slope, z, (ratio - slope * z) / x.shape[1])
+
+    def pull(self, kept, g):
+        slope, z, mean = kept
+        return g * slope + (g * mean).sum(axis=2, keepdims=True) * z
+
+    def push(self, kept, t):
+        slope, z, mean = kept
+        return t * slope + (t * z).sum(axis=1, keepdims=True) * mean
 
 
 @step_of(Scale)

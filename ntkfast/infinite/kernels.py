@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from ntkfast.engine import outputs
 from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
+from ntkfast.networks.hyperparameters import with_one_layer_trained
+from ntkfast.support import arrays
 from ntkfast.support.typing import Array, Progress
 
 __all__ = ["Kernels", "KernelsAndGradients", "diagonal", "kernels", "nngp", "ntk"]
@@ -69,6 +71,7 @@ def ntk(
     X: ArrayLike,
     Y: ArrayLike | None = None,
     *,
+    per_layer: bool = False,
     out: Array | None = None,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
@@ -91,6 +94,9 @@ def ntk(
     Y : array_like, shape (m, d), optional
         The points on the other side. If left out (or X itself), the matrix is that of X with itself: each pair is
         computed once, the result is exactly symmetric, and its diagonal comes from the recursion at x = y.
+    per_layer : bool
+        Return what the parameters of each `Dense` contribute, Θ with all others frozen, in order of appearance. The sum
+        over them is Θ. Each takes about as long as Θ itself.
     out : ndarray, shape (n, m), optional
         Where to write: an array of the result's dtype with any strides, a `numpy.memmap` included.
     dtype : {float32, float64}, optional
@@ -103,7 +109,7 @@ def ntk(
 
     Returns
     -------
-    ndarray, shape (n, m)
+    ndarray, shape (n, m); with per_layer, (L, n, m)
 
     Raises
     ------
@@ -127,7 +133,16 @@ def ntk(
     array([[0.2825, 0.0927],
            [0.0927, 0.2825]])
     """
-    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).matrices("ntk", _listed("ntk", out), progress)[0]
+    problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
+    if not per_layer:
+        return problem.matrices("ntk", _listed("ntk", out), progress)[0]
+    shape = (net.depth, *problem.shape)
+    if out is not None:
+        arrays.check_out(out, shape, problem.dtype, problem.given)
+    (result,) = arrays.fill_up([out], shape, problem.dtype, "; out= can be a numpy.memmap")
+    for layer, plane in enumerate(result):
+        problem.with_network(with_one_layer_trained(net, layer)).matrices("ntk", (plane,), progress)
+    return result
 
 
 def nngp(
@@ -142,7 +157,7 @@ def nngp(
 ) -> Array:
     """The limit covariance Σ^L(x_i, y_j) of the network's outputs at initialisation (Proposition 1 of the paper).
 
-    Parameters, result and errors are those of `ntk`.
+    Parameters, result and errors are those of `ntk`, except that there is no per_layer.
 
     Examples
     --------

@@ -16,15 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast.engine import series
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import diagonal
-from ntkfast.networks import Activation, Dense, Network, activations
+from ntkfast.networks import Activation, Dense, Network, activations, quadrature
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
+from ntkfast.support.errors import ActivationError
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
 CRITICAL = 1e-6  # a network counts as critical up to this |χ₁ - 1|
 TINY = 1e-20  # a variance that represents the limit q → 0
-SCAN = 10.0 ** (np.arange(-100, 101) / 10)  # where fixed points are searched for; the middle one is exactly 1
+DECADES = 10  # of variances below and above 1 in which fixed points are searched for
+LEAST = 10.0**-DECADES
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Phase:
     chi_1 : float
         χ₁.
     phase : str
-        "ordered", "critical" or "chaotic"; "divergent" if the variance diverges and χ₁ has no meaning.
+        "divergent" if the variance diverges (q* is inf); else "ordered", "critical" or "chaotic", as χ₁ is below,
+        equal to or above 1.
     correlation_depth : float
         ξ_c = -1/log R'(c*), the number of layers in which c - c* shrinks e-fold; inf if the decay is not exponential.
     """
@@ -89,8 +92,8 @@ class Phase:
     def correlation_map(self, c: ArrayLike) -> NDArray[np.float64] | float:
         """R(c) = (w² E[φ(u)φ(v)] + β²)/q*, u and v of variance q* and covariance c q*: the correlation one layer later.
 
-        At q* = 0, R is the limit β → 0. If the variance of a positively homogeneous φ diverges, R is the limit q → ∞,
-        E[φ(u)φ(v)]/E[φ(u)²].
+        At q* = 0, R is the limit β → 0. If the variance diverges, R is the limit q → ∞, E[φ(u)φ(v)]/E[φ(u)²] with the
+        asymptotes of φ, if it has any.
 
         Parameters
         ----------
@@ -104,7 +107,7 @@ class Phase:
         Raises
         ------
         ValueError
-            A correlation is not in [-1, 1], or the network has no such map because its variance diverges.
+            A correlation is not in [-1, 1], or the variance diverges and φ has no asymptotes.
 
         Examples
         --------
@@ -117,10 +120,11 @@ class Phase:
             raise ValueError(f"c: expected correlations in [-1, 1], got {c[~(np.abs(c) <= 1)].flat[0]}")
         if math.isnan(self.chi_1):
             raise ValueError("the variance of this network diverges, so that it has no correlation map")
-        w2, q = self.weight_std**2, self.q_star
-        if math.isinf(q):
-            w2, q = 1 / _moments(self.activation, np.ones(1))[0][0], 1.0
-        return _as_given(_correlation_map(self.activation, w2, q, c))
+        if math.isinf(self.q_star):
+            asymptotes = _asymptotes(self.activation)
+            w2 = 1 / _moments(asymptotes, np.ones(1))[0][0]
+            return _as_given(_correlation_map(asymptotes, w2, 1.0, c))
+        return _as_given(_correlation_map(self.activation, self.weight_std**2, self.q_star, c))
 
 
 @dataclass(frozen=True)
@@ -150,15 +154,17 @@ class PhaseDiagram:
 
 
 def phase(net: Network) -> Phase:
-    """Whether a deep wide network of equal layers is ordered, critical or chaotic.
+    """Whether a deep wide network of equal layers is ordered, critical or chaotic, or its variance diverges.
 
-    A layer, φ and then Dense(w, β), maps variances and, once the variance is at its fixed point q*, correlations:
+    A layer, φ and then a `Dense` with w = weight_std and β = bias_std, maps variances and, once the variance is at its
+    fixed point q*, correlations:
 
         V(q) = w² E[φ(√q z)²] + β²,    R(c) = (w² E[φ(u)φ(v)] + β²)/q*,    χ₁ = w² E[φ'(√q* z)²] = R'(1)
 
     with z ~ N(0, 1) and u, v of variance q* and covariance c q* (Poole et al. 2016, equations 3 to 6). If χ₁ < 1 the
     network is ordered: all inputs become the same. If χ₁ > 1 it is chaotic: c = 1 is unstable and correlations tend to
-    c* = R(c*) < 1. Depth is no obstacle only if it is critical, |χ₁ - 1| <= 1e-6 (Schoenholz et al. 2017).
+    c* = R(c*) < 1. Depth is no obstacle only if it is critical, |χ₁ - 1| <= 1e-6 (Schoenholz et al. 2017). If there is
+    no q*, the variance grows with every layer and the network is divergent.
 
     Parameters
     ----------
@@ -184,9 +190,9 @@ def phase(net: Network) -> Phase:
     q* is the fixed point to which iterating an increasing V from q = 1 leads; if all q are fixed points, it is 1. Fixed
     points above 1e10 count as inf.
 
-    A positively homogeneous φ (relu, leaky_relu, abs, identity) has χ₁ independent of q. Where its variance diverges,
-    R is the map at q → ∞ with R'(1) = 1, c* is 1 and `correlation_depth` inf, though χ₁ > 1. For other φ whose
-    variance diverges χ₁, c* and `correlation_depth` are nan.
+    Where the variance diverges, q* is inf and the rest is the limit q → ∞. If φ has asymptotes a x and b x at ∓∞ (relu,
+    gelu, elu and the like), χ₁ = w² (a² + b²)/2, and R is the map of these asymptotes, with R'(1) = 1: c* is 1 and
+    `correlation_depth` inf. For other φ (exp, or x + sin(x)², whose slope oscillates) all three are nan.
 
     At q* = 0 all of these are limits β → 0.
 
@@ -205,13 +211,13 @@ def phase(net: Network) -> Phase:
     q, chi = _fixed_variances(activation, w2, b2)
     c = _fixed_correlations(activation, w2, q, chi)
     w2, q, chi, c = (float(value[0]) for value in (w2, q, chi, c))
-    if math.isnan(chi):
-        name, slope = "divergent", math.nan
+    if math.isinf(q):
+        name, slope = "divergent", math.nan if math.isnan(chi) else 1.0
     elif abs(chi - 1) <= CRITICAL:
         name, slope = "critical", 1.0
     else:
         name = "ordered" if chi < 1 else "chaotic"
-        slope = 1.0 if math.isinf(q) else chi if c == 1 else w2 * dual_derivative(activation, q, q, c * q)
+        slope = chi if c == 1 else w2 * dual_derivative(activation, q, q, c * q)
     depth = math.inf if slope == 1 else 0.0 if slope <= 0 else -1 / math.log(slope)
     return Phase(activation, dense.weight_std, dense.bias_std, q, c, chi, name, depth)
 
@@ -286,16 +292,31 @@ def _repeated(net):
 
 
 def _check_continuous(activation):
+    if not activation.is_elementwise:
+        raise ValueError(f"activation: expected a function of one number, got {activation!r}")
     if series.jumps(activation):
         raise ValueError(f"activation: expected a continuous function, {activation!r} jumps, so that R'(1) is infinite")
 
 
-def _homogeneous(activation):
+@lru_cache(maxsize=64)
+def _asymptotes(activation):
+    """The activation a min(x, 0) + b max(x, 0) that φ tends to, relative to |x|, as x → ±∞, and φ' to its derivative;
+    None if there is none.
+    """
+    x, steps = np.array([[-1e20, 1e20]]), np.array([[0.0], [0.7], [1.9], [3.3]])
+    try:
+        with np.errstate(all="ignore"):
+            far = activation(x)[0] / x[0]
+            near = np.diff(activation(np.array([-1e6, 1e6]) + steps), axis=0) / np.diff(steps, axis=0)
+    except ActivationError:  # φ is not a number there
+        return None
+    return activations.abrelu(*far) if np.isfinite(far).all() and np.allclose(near, far, rtol=0, atol=1e-5) else None
+
+
+def _is_homogeneous(activation):
     """Whether φ(t x) = t φ(x) for t > 0."""
-    x = np.outer([-1.0, 1.0], 10.0 ** np.arange(-6, 7))
-    expected = activation(np.array([-1.0, 1.0]))[:, None] * np.abs(x)
-    with np.errstate(all="ignore"):
-        return np.allclose(activation(x), expected, rtol=1e-12, atol=0)
+    x, asymptotes = np.outer([-1.0, 1.0], 10.0 ** np.arange(-6, 7)), _asymptotes(activation)
+    return asymptotes is not None and np.allclose(activation(x), asymptotes(x), rtol=1e-12, atol=0)
 
 
 def _moments(activation, q):
@@ -305,7 +326,7 @@ def _moments(activation, q):
 
 def _fixed_variances(activation, w2, b2):
     """q* and χ₁, for w² and β² of shape (n,)."""
-    if _homogeneous(activation):
+    if _is_homogeneous(activation):
         square, slope = (float(moment[0]) for moment in _moments(activation, np.ones(1)))
         ratio = w2 * square
         ratio = np.where(np.abs(ratio - 1) < 1e-12, 1.0, ratio)
@@ -321,6 +342,9 @@ def _fixed_variances(activation, w2, b2):
     finite = np.isfinite(high)
     if finite.any():
         chi[finite] = w2[finite] * _moments(activation, np.maximum(high[finite], TINY))[1]
+    asymptotes = _asymptotes(activation)
+    if asymptotes is not None and not finite.all():
+        chi[~finite] = w2[~finite] * _moments(asymptotes, np.ones(1))[1]
     return high, chi
 
 
@@ -329,34 +353,36 @@ def _brackets(activation, w2, b2):
 
     Both are 0 or inf if that is the fixed point. V is not iterated: near criticality q would hardly move.
     """
-    square = _scanned(activation)
-    q = SCAN[: len(square)]
-    grows = w2[:, None] * square + b2[:, None] > q
-    start = len(SCAN) // 2
-    low, high = np.empty_like(w2), np.empty_like(w2)
     at_zero = w2 * float(activation(np.zeros(1))[0]) ** 2 + b2
-    for k, row in enumerate(grows):
-        if row[start]:
-            shrinks = np.flatnonzero(~row[start:])
-            low[k], high[k] = q[start + shrinks[0] - 1 : start + shrinks[0] + 1] if len(shrinks) else (np.inf, np.inf)
-        else:
-            below = np.flatnonzero(row[:start])
-            low[k], high[k] = q[below[-1] : below[-1] + 2] if len(below) else (at_zero[k], q[0] * (at_zero[k] > 0))
+    grows = w2 * _moments(activation, np.ones(1))[0] + b2 > 1
+    low, high = np.where(grows, np.inf, at_zero), np.where(grows, np.inf, LEAST * (at_zero > 0))
+    for rising, decades in ((True, range(DECADES)), (False, range(-1, -DECADES - 1, -1))):
+        searched = list(np.flatnonzero(grows == rising))
+        for decade in decades:
+            if not searched:
+                break
+            q, square = _decade(activation, decade)
+            for k in searched.copy():
+                turns = np.flatnonzero((w2[k] * square + b2[k] > q) != rising)
+                if len(turns):
+                    low[k], high[k] = q[turns[0] - 1 : turns[0] + 1] if rising else q[turns[-1] : turns[-1] + 2]
+                    searched.remove(k)
     return low, high
 
 
-@lru_cache(maxsize=64)
-def _scanned(activation):
-    """E[φ²] at the variances SCAN, up to the first that overflow: a variance that gets there diverges."""
-    squares = []
-    for q in np.array_split(SCAN, 20):
-        try:
-            squares.append(_moments(activation, q)[0])
-        except ValueError:
-            if q[0] <= 1:
-                raise
-            break
-    return np.concatenate(squares)
+@lru_cache(maxsize=1024)
+def _decade(activation, k):
+    """Variances from 10^k to 10^(k+1), and E[φ²] there; none if it overflows: what gets there diverges."""
+    q = 10.0 ** (k + np.arange(11) / 10)
+    try:
+        if activation.instruction.is_series:  # at variances for which the engine may have no pairs
+            mean = quadrature.gaussian(activation)
+            return q, np.array([mean.coefficients(variance, 1)[1] for variance in q])
+        return q, _moments(activation, q)[0]
+    except ValueError:
+        if k < 0:
+            raise
+        return q[:0], q[:0]
 
 
 def _correlation_map(activation, w2, q, c):

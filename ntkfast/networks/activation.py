@@ -150,6 +150,11 @@ class Activation(Layer):
         """φ(x), elementwise."""
         return self.function(np.asarray(x))
 
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether φ is a function of one number."""
+        return True
+
     def hermite_coefficients(self, q: float, n: int) -> NDArray[np.float64]:
         """a_k(q) = E[φ(√q z) h_k(z)], z ~ N(0, 1), for k < n and the normalised probabilists' Hermite polynomials h_k.
 

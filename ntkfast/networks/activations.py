@@ -7,6 +7,7 @@ docs/adding.md.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +16,14 @@ import numpy as np
 import scipy
 from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as power_series
+from numpy.typing import NDArray
 
 from ntkfast.networks.activation import FACTORIES, Activation, has_defaults, registered
 from ntkfast.networks.instruction import Instruction
-from ntkfast.support.scalars import finite_number, non_negative_integer, positive_number
+from ntkfast.support.scalars import finite_number, non_negative_integer, positive_integer, positive_number
 
 __all__ = [
+    "abrelu",
     "abs",
     "arctan",
     "celu",
@@ -29,6 +32,7 @@ __all__ = [
     "elu",
     "erf",
     "exp",
+    "exp_normalized",
     "gaussian",
     "gelu",
     "get",
@@ -76,11 +80,13 @@ def names() -> tuple[str, ...]:
 def get(activation: str | Activation) -> Activation:
     """The activation of this name, with its default parameters; an `Activation` is returned unchanged.
 
+    Capitals, underscores and hyphens do not matter.
+
     Examples
     --------
     >>> import ntkfast as nf
-    >>> nf.activations.get("relu")
-    relu()
+    >>> nf.activations.get("LeakyReLU")
+    leaky_relu(alpha=0.01)
     """
     if isinstance(activation, Activation):
         return activation
@@ -94,11 +100,20 @@ def get(activation: str | Activation) -> Activation:
         )
     if not isinstance(activation, str):
         raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
-    if activation not in FACTORIES:
-        raise ValueError(f"activation: {activation!r} is unknown; the known ones are {', '.join(FACTORIES)}")
-    if not has_defaults(activation):
-        raise ValueError(f"activation: {activation!r} has parameters without default, use activations.{activation}(…)")
-    return FACTORIES[activation]()
+    known = {_letters(name): name for name in FACTORIES}
+    name = known.get(_letters(activation))
+    if name is None:
+        close = [known[found] for found in difflib.get_close_matches(_letters(activation), known, 2)]
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"activation: {activation!r} is unknown{hint}; known are {', '.join(FACTORIES)}")
+    if not has_defaults(name):
+        raise ValueError(f"activation: {name!r} has parameters without default, use activations.{name}(…)")
+    return FACTORIES[name]()
+
+
+def _letters(name):
+    """A name as users may write it, ReLU or leaky-relu, without what does not matter."""
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _numbers(**parameters):
@@ -146,6 +161,13 @@ def leaky_relu(alpha: float = 0.01) -> Activation:
     """max(x, 0) + alpha min(x, 0)."""
     pairs, p = _numbers(alpha=alpha)
     return _two_slopes("leaky_relu", pairs, p["alpha"], 1.0)
+
+
+@registered
+def abrelu(a: float, b: float) -> Activation:
+    """a min(x, 0) + b max(x, 0): a leaky ReLU with both slopes."""
+    pairs, p = _numbers(a=a, b=b)
+    return _two_slopes("abrelu", pairs, p["a"], p["b"])
 
 
 @registered
@@ -219,7 +241,11 @@ def cos(a: float = 1.0, b: float = 1.0, k: float = 0.0) -> Activation:
 
 @registered
 def rbf(gamma: float = 1.0) -> Activation:
-    """√2 sin(√(2γ) x + π/4): random Fourier features, whose dual is exp(-γ E[(u-v)²])."""
+    """√2 sin(√(2γ) x + π/4): random Fourier features, whose dual is exp(-γ E[(u-v)²]).
+
+    γ scales what flows in: to fit weight_std and bias_std of the `Dense` before it is to fit γ, and with those of that
+    layer, ∂K/∂γ = (weight_std ∂K/∂weight_std + bias_std ∂K/∂bias_std)/(2γ).
+    """
     gamma = positive_number(gamma, "gamma")
     return _sine("rbf", (("gamma", gamma),), math.sqrt(2), math.sqrt(2 * gamma), math.pi / 4, 0.0)
 
@@ -348,6 +374,48 @@ def step() -> Activation:
 def sign() -> Activation:
     """The sign of x. Its derivative counts as 0, without the delta."""
     return _arc_cosine("sign", (), 0, 4.0, -1.0, np.sign, lambda x: 0.0 * x)
+
+
+class NormalizedExponential(Activation):
+    """√q exp(√γ x/√q + γ (shift - 1)/2), with q the mean of x² over the features of a layer: not a function of one x.
+
+    `function` and `derivative` act along the last axis; the latter leaves out how q depends on x.
+    """
+
+    @property
+    def is_elementwise(self) -> bool:
+        return False
+
+    def hermite_coefficients(self, q: float, n: int) -> NDArray[np.float64]:
+        q, k = positive_number(q, "q"), np.arange(positive_integer(n, "n"))
+        gamma, shift = (float(value) for _, value in self.parameters)  # type: ignore[arg-type]
+        return np.sqrt(q * np.exp(scipy.special.xlogy(k, gamma) + gamma * shift - scipy.special.gammaln(k + 1)))
+
+
+@registered
+def exp_normalized(gamma: float = 1.0, shift: float = -1.0) -> Activation:
+    """Dual √(q1 q2) exp(gamma (ρ + shift)): a Gaussian kernel of the normalised inputs (Shankar et al., 2020).
+
+    φ(x) = √q exp(√gamma x/√q + gamma (shift - 1)/2), q the variance of the layer, its mean square at finite width.
+    """
+    gamma, shift = positive_number(gamma, "gamma"), finite_number(shift, "shift")
+    root, offset = math.sqrt(gamma), gamma * (shift - 1) / 2
+
+    def normalized(x):
+        std = np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True))
+        return std, x / np.where(std > 0, std, 1)
+
+    def function(x):
+        std, z = normalized(x)
+        return std * np.exp(root * z + offset)
+
+    def derivative(x):
+        return root * np.exp(root * normalized(x)[1] + offset)
+
+    parameters = (("gamma", gamma), ("shift", shift))
+    return NormalizedExponential(
+        "exp_normalized", parameters, function, derivative, Instruction("exp_normalized", (gamma, shift))
+    )
 
 
 # ---- piecewise linear ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The hyperparameters of a network as numbers: weight_std and bias_std of every Dense layer, in order of appearance."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from ntkfast.networks.layer import mapped
 from ntkfast.networks.layers import Dense
 from ntkfast.networks.network import Network, check_network
 
-__all__ = ["hyperparameters", "with_hyperparameters"]
+__all__ = ["hyperparameters", "with_hyperparameters", "with_one_layer_trained"]
 
 NAMES = ("weight_std", "bias_std")  # of every Dense
 
@@ -44,7 +45,7 @@ def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[i
     --------
     >>> import ntkfast as nf
     >>> nf.with_hyperparameters(nf.MLP(depth=2), [2.0, 0.0, 3.0, 0.5]).layers[2]
-    Dense(weight_std=3.0, bias_std=0.5, weight_lr=1.0, bias_lr=1.0)
+    Dense(weight_std=3.0, bias_std=0.5)
     """
     check_network(net)
     values = values.values() if isinstance(values, Mapping) else values
@@ -55,5 +56,16 @@ def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[i
 
     def moved(layer):
         return replace(layer, **dict(zip(NAMES, next(pairs), strict=True))) if isinstance(layer, Dense) else layer
+
+    return Network(mapped(net.layers, moved))
+
+
+def with_one_layer_trained(net: Network, number: int) -> Network:
+    """The network with every `Dense` frozen except this one, counted in order of appearance."""
+    numbers = itertools.count()
+
+    def moved(layer):
+        is_other = isinstance(layer, Dense) and next(numbers) != number
+        return replace(layer, weight_lr=0.0, bias_lr=0.0) if is_other else layer
 
     return Network(mapped(net.layers, moved))

@@ -72,6 +72,13 @@ class Layer:
         """
         return 0.0 if share == 0 else None
 
+    def in_standard(self, fan_in: int | str, widths: Iterator[int]) -> tuple[Layer, int | str]:
+        """The layer with every Dense in it in standard parametrisation, and the width after it.
+
+        fan_in: the width before it.  widths: of each Dense in order of appearance.
+        """
+        return self, fan_in
+
     def emit(self, code) -> None:
         """Write the layer's instructions by the methods of `code` (ntkfast/engine/lower.py)."""
         raise NotImplementedError
@@ -103,6 +110,15 @@ def flow_through(layers: Iterable[Layer], flow: Flow, place: str) -> Flow:
     for k, layer in enumerate(layers):
         flow = replace(layer.after(flow, f"{place}[{k}]"), source=repr(layer))
     return flow
+
+
+def in_standard(layers: Iterable[Layer], fan_in: int | str, widths: Iterator[int]) -> tuple[list[Layer], int | str]:
+    """`Layer.in_standard`, for a sequence of layers."""
+    changed = []
+    for layer in layers:
+        layer, fan_in = layer.in_standard(fan_in, widths)
+        changed.append(layer)
+    return changed, fan_in
 
 
 def share_through(layers: Iterable[Layer], share: float | None = 1.0) -> float | None:

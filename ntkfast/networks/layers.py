@@ -6,12 +6,16 @@ ntkfast/finite/steps.py.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, Literal, ParamSpec, cast
 
 import numpy as np
 
+from ntkfast.networks.activation import FACTORIES
 from ntkfast.networks.activations import get
 from ntkfast.networks.layer import (
     FEATURES,
@@ -20,15 +24,42 @@ from ntkfast.networks.layer import (
     Flow,
     Layer,
     flow_through,
+    in_standard,
     require_gaussian,
     share_through,
 )
-from ntkfast.support.scalars import finite_number, non_negative_number, positive_number, rate_below_one
+from ntkfast.support.reprs import listed
+from ntkfast.support.scalars import (
+    finite_number,
+    non_negative_number,
+    positive_integer,
+    positive_number,
+    rate_below_one,
+)
 
 __all__ = ["Dense", "Dropout", "LayerNorm", "Parallel", "Residual", "Scale", "as_layers"]
 
 
-@dataclass(frozen=True)
+_P = ParamSpec("_P")
+
+
+def _by_name(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Decorator: the __init__ of a Dense, with a hint for those who mean a width."""
+
+    @wraps(init)
+    def checked(self: object, *unnamed: Any, **given: Any) -> None:
+        if unnamed:
+            raise TypeError(
+                f"Dense: expected arguments by name, such as Dense(weight_std=1.5, bias_std=0.1), got {unnamed[0]!r}; "
+                "a layer of infinite width has no width, networks of finite width take theirs from "
+                "FiniteNetwork.init(net, n_inputs, widths)"
+            )
+        init(self, **given)
+
+    return cast(Callable[_P, None], checked)
+
+
+@dataclass(frozen=True, repr=False)
 class Dense(Layer):
     """An affine layer in NTK parametrisation: x ↦ (weight_std/√n) W x + bias_std b, all entries of W and b iid N(0, 1).
 
@@ -44,24 +75,46 @@ class Dense(Layer):
     weight_lr, bias_lr : float
         Learning rate of this layer's weights and biases relative to the global one; 0 freezes them, so that they add
         nothing to the tangent kernel.
+    fan_in : int, "inputs" or None
+        None: W and b are trained in NTK parametrisation. A number n, or "inputs" for that of the features of X: in
+        standard parametrisation, x ↦ W x + b with W_ij ~ N(0, w²/n) and b_i ~ N(0, β²). Then, in the limit in which n
+        counts as fixed, Θ ↦ w²Θ + weight_lr n Σ + bias_lr, without the last term if β = 0 (Sohl-Dickstein, Novak,
+        Schoenholz and Lee 2020); Σ is the same. `Network` and `MLP` with parametrization="standard" set it.
+
+    Raises
+    ------
+    TypeError
+        A number is given without its name: layers of infinite width have no width.
 
     Examples
     --------
     >>> import ntkfast as nf
-    >>> nf.Dense(1.5, 0.1)
-    Dense(weight_std=1.5, bias_std=0.1, weight_lr=1.0, bias_lr=1.0)
+    >>> nf.Dense(weight_std=1.5, bias_std=0.1)
+    Dense(weight_std=1.5, bias_std=0.1)
     """
 
-    weight_std: float = 1.0
-    bias_std: float = 0.0
-    _: KW_ONLY
-    weight_lr: float = 1.0
-    bias_lr: float = 1.0
+    weight_std: float
+    bias_std: float
+    weight_lr: float
+    bias_lr: float
+    fan_in: int | Literal["inputs"] | None
 
-    def __post_init__(self):
-        object.__setattr__(self, "weight_std", positive_number(self.weight_std, "weight_std"))
-        for name in ("bias_std", "weight_lr", "bias_lr"):
-            object.__setattr__(self, name, non_negative_number(getattr(self, name), name))
+    @_by_name
+    def __init__(
+        self,
+        *,
+        weight_std: float = 1.0,
+        bias_std: float = 0.0,
+        weight_lr: float = 1.0,
+        bias_lr: float = 1.0,
+        fan_in: int | Literal["inputs"] | None = None,
+    ) -> None:
+        object.__setattr__(self, "weight_std", positive_number(weight_std, "weight_std"))
+        for name, value in (("bias_std", bias_std), ("weight_lr", weight_lr), ("bias_lr", bias_lr)):
+            object.__setattr__(self, name, non_negative_number(value, name))
+        if fan_in is not None and fan_in != "inputs":
+            fan_in = positive_integer(fan_in, "fan_in")
+        object.__setattr__(self, "fan_in", fan_in)
 
     def after(self, flow, place):
         return Flow(GAUSSIAN, outputs=True)
@@ -72,10 +125,34 @@ class Dense(Layer):
     def emit(self, code):
         w, beta = np.longdouble(self.weight_std), np.longdouble(self.bias_std)
         a, b = w**2 / code.fan_in, beta**2
-        code.affine(
-            numbers=(a, b, self.weight_lr * a, self.bias_lr * b),
-            rates=((2 * a / w, 0, 2 * self.weight_lr * a / w, 0), (0, 2 * beta, 0, 2 * beta * self.bias_lr)),
-        )
+        if self.fan_in is None:
+            c, c_rate, d, d_rate = (
+                self.weight_lr * a,
+                2 * self.weight_lr * a / w,
+                self.bias_lr * b,
+                2 * beta * self.bias_lr,
+            )
+        else:
+            n = code.n_inputs if self.fan_in == "inputs" else np.longdouble(self.fan_in)
+            c, c_rate, d, d_rate = self.weight_lr * n / code.fan_in, 0, self.bias_lr if beta else 0, 0
+        code.affine(numbers=(a, b, c, d), rates=((2 * a / w, 0, c_rate, 0), (0, 2 * beta, 0, d_rate)))
+
+    def learning_rates(self, n_inputs: int) -> tuple[float, float]:
+        """Those of W and b in NTK parametrisation."""
+        if self.fan_in is None:
+            return self.weight_lr, self.bias_lr
+        n = n_inputs if self.fan_in == "inputs" else self.fan_in
+        return self.weight_lr * n / self.weight_std**2, self.bias_lr / self.bias_std**2 if self.bias_std else 0.0
+
+    def in_standard(self, fan_in, widths):
+        return replace(self, fan_in=fan_in), next(widths)
+
+    def __repr__(self):
+        changed = [(name, getattr(self, name)) for name, usual in _USUAL.items() if getattr(self, name) != usual]
+        return f"Dense({', '.join(f'{name}={value!r}' for name, value in changed)})"
+
+
+_USUAL = {name: parameter.default for name, parameter in inspect.signature(Dense).parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +204,7 @@ class LayerNorm(Layer):
     Examples
     --------
     >>> import ntkfast as nf
-    >>> net = nf.Network([nf.Dense(2.0, 0.5), nf.LayerNorm(), "tanh", nf.Dense()])
+    >>> net = nf.Network([nf.Dense(weight_std=2.0, bias_std=0.5), nf.LayerNorm(), "tanh", nf.Dense()])
     >>> nf.diagonal(nf.Network([nf.Dense(), nf.LayerNorm(2.0), "identity", nf.Dense()]), [[3.0, 4.0]], "nngp")
     array([4.])
     """
@@ -213,7 +290,7 @@ class Parallel(Layer):
     Examples
     --------
     >>> import ntkfast as nf
-    >>> branches = ["relu", nf.Dense(2.0)], ["tanh", nf.Dense()]
+    >>> branches = ["relu", nf.Dense(weight_std=2.0)], ["tanh", nf.Dense()]
     >>> net = nf.Network([nf.Dense(), nf.Parallel(*branches), "relu", nf.Dense()])
     >>> net.depth
     4
@@ -249,6 +326,11 @@ class Parallel(Layer):
 
     def with_branches(self, branches):
         return Parallel(*branches, how=self.how, shares=self.shares)
+
+    def in_standard(self, fan_in, widths):
+        parts = [in_standard(branch, fan_in, widths) for branch in self.branches]
+        after = [width for _, width in parts]
+        return self.with_branches([layers for layers, _ in parts]), sum(after) if self.how == "concat" else after[-1]
 
     def after(self, flow, place):
         return self._joined(flow, place, [f"{place}.branches[{k}]" for k in range(len(self.parts))])
@@ -297,7 +379,8 @@ class Parallel(Layer):
 
     def __repr__(self):
         shares = f", shares={self.shares!r}" if self.how == "concat" else ""
-        return f"Parallel({', '.join(repr(list(part)) for part in self.parts)}, how={self.how!r}{shares})"
+        branches = ", ".join(f"[{listed(part)}]" for part in self.parts)
+        return f"Parallel({branches}, how={self.how!r}{shares})"
 
 
 def _sum(flows, shares, shifted, place, name):
@@ -398,6 +481,10 @@ class Residual(Layer):
     def with_branches(self, branches):
         return Residual(*branches[0], scale=self.scale)
 
+    def in_standard(self, fan_in, widths):
+        layers, _ = in_standard(self.layers, fan_in, widths)
+        return self.with_branches([layers]), fan_in
+
     @property
     def parallel(self) -> Parallel:
         """The block as a `Parallel`."""
@@ -417,7 +504,7 @@ class Residual(Layer):
         return cls(*layers, **described)
 
     def __repr__(self):
-        return f"Residual({', '.join(map(repr, self.layers))}, scale={self.scale!r})"
+        return f"Residual({listed(self.layers)}, scale={self.scale!r})"
 
 
 def as_layers(layers, name="layers") -> tuple[Layer, ...]:
@@ -428,9 +515,11 @@ def as_layers(layers, name="layers") -> tuple[Layer, ...]:
     for k, given in enumerate(layers):
         layer = get(given) if isinstance(given, str) else given
         if not isinstance(layer, Layer):
-            kinds = ", ".join(sorted(set(Layer.kinds) - {"Activation", "Dense"}))
+            kinds = ", ".join(sorted(kind for kind in __all__ if kind in Layer.kinds and kind != "Dense"))
+            makes_one = callable(given) and given in (*Layer.kinds.values(), *FACTORIES.values())
+            hint = f"; is {given.__name__}() meant?" if makes_one else ""
             raise TypeError(
-                f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}"
+                f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}{hint}"
             )
         checked.append(layer)
     return tuple(checked)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import get
-from ntkfast.networks.layer import Flow, Layer, flow_through, walk
+from ntkfast.networks.layer import Flow, Layer, flow_through, in_standard, walk
 from ntkfast.networks.layers import Dense, Dropout, as_layers
+from ntkfast.support.reprs import listed
 from ntkfast.support.scalars import positive_integer
 
 __all__ = ["MLP", "Network", "check_network", "refuse_dropout"]
+
+
+MEAN_KERNELS = (
+    "without it the tangent kernel does not converge, as every output keeps a random factor of its own; append "
+    "Dense(weight_lr=0) for its mean, and that of f(x) f(y), over random networks"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,13 @@ class Network:
         multiple of its outputs, or a sum of branches that do. An activation follows a `Dense`, or layers that leave its
         outputs Gaussian: `LayerNorm`, `Scale`, `Residual` and sums of Gaussian branches. An activation may be given by
         its name.
+    parametrization : {"ntk", "standard"}
+        How the network is trained. In standard parametrisation there are no factors weight_std/√n: the tangent kernel
+        of n units grows like n. Its limit for `widths` has this factor and no others (`fan_in` of `Dense`): it is what
+        neural-tangents gives for parameterization="standard". Σ does not depend on it.
+    widths : int or sequence of int
+        With parametrization="standard": the number of units of the hidden layers, as in `FiniteNetwork.init`; one
+        for each `Dense` except the last if there are concatenations.
 
     Attributes
     ----------
@@ -36,22 +53,50 @@ class Network:
     ValueError, TypeError
         The layers are not of this form; the message names the position.
 
+    Notes
+    -----
+    A network that ends in an activation φ of the outputs z has the tangent kernel φ'(z(x)) φ'(z(y)) Θ(x, y), which is
+    random however wide it is and changes in training: it is refused. Its mean over random networks, E[φ'φ'] Θ, is the
+    kernel with a frozen layer appended, `Dense(weight_lr=0)`; Σ is then E[f(x) f(y)]. For `LayerNorm` these are the
+    means over many outputs.
+
     Examples
     --------
     >>> import ntkfast as nf
-    >>> net = nf.Network([nf.Dense(1.0, 0.1), nf.activations.erf(), nf.Dense(1.4), "relu", nf.Dense()])
+    >>> net = nf.Network([nf.Dense(bias_std=0.1), nf.activations.erf(), nf.Dense(weight_std=1.4), "relu", nf.Dense()])
     >>> net.depth
     3
+    >>> layers = [nf.Dense(weight_std=2.0), "relu", nf.Dense(weight_std=2.0)]
+    >>> standard = nf.Network(layers, parametrization="standard", widths=512)
+    >>> standard.layers[2]
+    Dense(weight_std=2.0, fan_in=512)
+    >>> nf.ntk(standard, [[1.0, 0.0]]) - 512 * nf.nngp(nf.Network(layers), [[1.0, 0.0]]) / 4
+    array([[2.]])
     """
 
     layers: tuple[Layer, ...]
 
-    def __init__(self, layers: Iterable[Layer | str]):
+    def __init__(
+        self,
+        layers: Iterable[Layer | str],
+        *,
+        parametrization: Literal["ntk", "standard"] = "ntk",
+        widths: int | Sequence[int] | None = None,
+    ) -> None:
         layers = as_layers(layers)
+        if parametrization == "standard":
+            layers = _in_standard(layers, widths)
+        elif parametrization != "ntk":
+            raise ValueError(f"parametrization: expected 'ntk' or 'standard', got {parametrization!r}")
+        elif widths is not None:
+            raise ValueError(
+                "widths: expected None in NTK parametrisation, whose limit does not depend on them, got "
+                f"{widths!r}; FiniteNetwork.init takes widths"
+            )
         if not flow_through(layers, Flow(), "layers").outputs:
             raise ValueError(
                 "layers: expected a Dense as the last layer, or a sum of branches that end in one, "
-                f"got {repr(layers[-1]) if layers else 'an empty list'}"
+                + (f"got {layers[-1]!r}; {MEAN_KERNELS}" if layers else "got an empty list")
             )
         object.__setattr__(self, "layers", layers)
 
@@ -79,7 +124,27 @@ class Network:
         return f"Network of depth {self.depth}"
 
     def __repr__(self):
-        return f"Network([{', '.join(map(repr, self.layers))}])"
+        return f"Network([{listed(self.layers)}])"
+
+
+def _in_standard(layers, widths):
+    """The layers in standard parametrisation for networks of these widths."""
+    depth = sum(isinstance(layer, Dense) for layer in walk(layers))
+    if isinstance(widths, int | np.integer) and not isinstance(widths, bool):
+        if any(getattr(layer, "how", None) == "concat" for layer in walk(layers)):
+            raise TypeError(f"widths: expected one number per hidden Dense with concatenations, got {widths!r}")
+        listed = [positive_integer(widths, "widths")] * depth
+    elif widths is None or isinstance(widths, str) or not isinstance(widths, Iterable):
+        raise TypeError(
+            "widths: expected a number, or one per hidden Dense, for the standard parametrisation, whose tangent "
+            f"kernel is proportional to them, got {widths!r}"
+        )
+    else:
+        listed = [positive_integer(width, f"widths[{k}]") for k, width in enumerate(widths)]
+        if len(listed) != depth - 1:
+            raise ValueError(f"widths: expected a number, or {depth - 1}, one per hidden Dense, got {len(listed)}")
+        listed.append(1)  # the outputs, to which nothing is connected
+    return tuple(in_standard(layers, "inputs", iter(listed))[0])
 
 
 def MLP(
@@ -90,6 +155,8 @@ def MLP(
     *,
     weight_lr: float = 1.0,
     bias_lr: float = 1.0,
+    parametrization: Literal["ntk", "standard"] = "ntk",
+    widths: int | Sequence[int] | None = None,
 ) -> Network:
     """The network of the paper: `depth` equal affine layers with an activation between each two, infinitely wide.
 
@@ -98,9 +165,12 @@ def MLP(
     depth : int
         L >= 1, the number of affine layers; L-1 hidden layers.
     activation : str or Activation
-        One of `ntkfast.activations.names()`, or an activation.
+        One of `ntkfast.activations.names()`, in capitals or not, or an activation.
     weight_std, bias_std, weight_lr, bias_lr : float
-        As in `Dense`, the same for all layers. The paper's experiments have standard deviations of 1 and 0.1.
+        As in `Dense`, the same for all layers; for layers that differ see `Network`. The paper's experiments have
+        standard deviations of 1 and 0.1.
+    parametrization, widths
+        As in `Network`.
 
     Returns
     -------
@@ -114,9 +184,17 @@ def MLP(
     array([0.2825])
     """
     depth = positive_integer(depth, "depth")
-    dense = Dense(weight_std, bias_std, weight_lr=weight_lr, bias_lr=bias_lr)
+    numbers = {"weight_std": weight_std, "bias_std": bias_std, "weight_lr": weight_lr, "bias_lr": bias_lr}
+    for name, value in numbers.items():
+        if isinstance(value, list | tuple | np.ndarray):
+            raise TypeError(
+                f"{name}: expected a number, got {type(value).__name__}; layers that differ are for Network, as in "
+                f"Network([Dense({name}=…), 'relu', Dense({name}=…)])"
+            )
+    dense = Dense(**numbers)
     activation = get(activation)
-    return Network([dense] + [activation, dense] * (depth - 1))
+    layers = [dense] + [activation, dense] * (depth - 1)
+    return Network(layers, parametrization=parametrization, widths=widths)
 
 
 def check_network(net):

@@ -59,7 +59,7 @@ def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[An
     """X as an array (n, d) with n, d >= 1 of real numbers, with dtype and layout unchanged."""
     array = real(X, name, "a 2-D array")
     if array.ndim != 2:
-        hint = f"; one point is {name}.reshape(1, -1)" if array.ndim == 1 else ""
+        hint = f"; points of one feature are {name}[:, None], one point is {name}[None, :]" if array.ndim == 1 else ""
         raise ValueError(f"{name}: expected a 2-D array (n_points, n_features), got shape {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one point and one feature, got shape {array.shape}")

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+
+def listed(items: Iterable[Any]) -> str:
+    """The reprs of the items, separated by commas; a run of three or more equal parts as *[part] * count."""
+    texts, parts, start = [*map(repr, items)], [], 0
+    while start < len(texts):
+        part, count = _run(texts, start)
+        parts.append(f"*[{', '.join(part)}] * {count}" if count > 1 else texts[start])
+        start += len(part) * count
+    return ", ".join(parts)
+
+
+def _run(texts: list[str], start: int) -> tuple[list[str], int]:
+    """The part from `start` on whose repetitions go furthest, and their number: 1 if there are fewer than three."""
+    best = texts[start : start + 1], 1
+    for size in range(1, (len(texts) - start) // 3 + 1):
+        part, count = texts[start : start + size], 1
+        while texts[start + count * size : start + (count + 1) * size] == part:
+            count += 1
+        if count >= 3 and count * size > best[1] * len(best[0]):
+            best = part, count
+    return best
 
 
 def short(self: Any) -> str:

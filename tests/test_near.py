@@ -16,7 +16,7 @@ TAME = [entry.activation for entry in TAME if entry.activation.name not in ("mon
 
 
 def errors(net, x, y):
-    """Errors of Σ and Θ of one pair, relative to the diagonal, as the entry of a rectangle and of a symmetric matrix."""
+    """Of Σ and Θ of one pair, relative to the diagonal, as the entry of a rectangle and of a symmetric matrix."""
     x, y = np.atleast_1d(x), np.atleast_1d(y)
     right = reference.pair(net, x, y)
     for K in (nf.kernels(net, x[None], y[None]), nf.kernels(net, np.stack([x, y]))):
@@ -61,7 +61,9 @@ def test_far_from_the_origin(activation, x, y, dtype):
 @pytest.mark.parametrize(("depth", "distance", "right"), [(10, 1e-3, 21.481264155245), (50, 1e-8, 0.106518)])
 def test_chaos(depth, distance, right):
     net = nf.MLP(depth, "erf", weight_std=5, bias_std=0.1)
-    assert nf.nngp(net, [X], [X + [distance, 0, 0]])[0, 0] == pytest.approx(right, rel=1e-5 if depth == 50 else 1e-13)
+    assert nf.nngp(net, [X], [X + np.array([distance, 0, 0])])[0, 0] == pytest.approx(
+        right, rel=1e-5 if depth == 50 else 1e-13
+    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

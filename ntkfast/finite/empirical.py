@@ -19,7 +19,7 @@ from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Progress
 
-__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
+__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors", "require_finite"]
 
 OUTPUTS = ("mean", "diagonal", "full")
 Outputs: TypeAlias = Literal["mean", "diagonal", "full"]
@@ -243,7 +243,7 @@ def kernel_of_factors(
 
     with reporter(progress, "empirical kernel") as report:
         _by_blocks(X, Y, factors, size, fill, result, _Report(report, Y is None, shape))
-    _require_finite(result)
+    require_finite(result)
     return result
 
 
@@ -258,7 +258,8 @@ def bytes_allowed(memory: int | None) -> int:
     return BUDGET if memory is None else positive_integer(memory, "memory")
 
 
-def _require_finite(result):
+def require_finite(result: NDArray[np.floating]) -> None:
+    """Raise ValueError for the first row of a kernel that is not finite."""
     for start in range(0, len(result), 64):
         finite = np.isfinite(result[start : start + 64]).reshape(-1, math.prod(result.shape[1:])).all(axis=1)
         if not finite.all():

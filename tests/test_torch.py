@@ -290,9 +290,9 @@ OTHERS = {
     "conv": (conv, points(5, 36), ["5"]),
     "used twice": (Twice, X, ["tied"]),  # its bias is used once
     "shared weight": (tied, X, ["0", "2", "4"]),  # for the biases
-    "no_grad": (lambda: Detached("no_grad"), X, []),
-    "detach": (lambda: Detached("detach"), X, []),
-    "idle": (Idle, X, ["net.0", "net.2", "net.4"]),
+    "no_grad": (lambda: Detached("no_grad"), X, ["layer"]),
+    "detach": (lambda: Detached("detach"), X, ["layer"]),
+    "idle": (Idle, X, ["net.0", "net.2", "net.4", "idle"]),
     "weights from one row": (lambda: Generated(1), X, ["layer"]),
     "weights from two rows": (lambda: Generated(2), X, []),
     "patched": (patched, X, ["2", "4"]),

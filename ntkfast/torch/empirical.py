@@ -57,7 +57,7 @@ def empirical_ntk(
     multilayer perceptron, residual or not, however its forward is written, all layers are of the first kind. Modules
     that torch.func cannot differentiate, as when forward branches on values, contains torch.autograd.grad or uses a
     parameter that a closure holds, take one pass of autograd per point and output. The ways are compared at a few
-    points, and the last decides.
+    points, and autograd decides.
 
     Parameters
     ----------

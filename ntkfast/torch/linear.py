@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 from ntkfast.finite.factors import LayerFactors
@@ -55,28 +55,49 @@ def run(f, layers, parameters, points, keep_results=False):
     """The Pass of the points, by torch.func.vmap, with a graph for the parameters {name: tensor} that are given."""
     import torch
 
-    zeros = {name: torch.zeros(len(points), layer.out_features, dtype=f.dtype) for name, layer in layers.items()}
-    zeros = {name: zero.requires_grad_() for name, zero in zeros.items()}
-    calls = Counter()
+    zeros, calls = _zeros(f, layers, len(points)), Counter()
 
     def pushed(parameters, zeros, point):
         inputs, results = {}, {}
-
-        def push(name, x, z):
-            calls[name] += 1
-            if x.shape != (1, layers[name].in_features) or z.dtype != f.dtype:
-                return None
-            inputs[name] = x[0].detach()
-            if keep_results:
-                results[name] = z[0].detach()
-            return z + zeros[name]
-
-        with _hooked(layers, push):
+        with _hooked(layers, _push(f, layers, zeros, calls, inputs, results if keep_results else None)):
             return f(parameters, point), inputs, results
 
     with torch.enable_grad():
-        outputs, inputs, results = torch.func.vmap(pushed, (None, 0, 0))(parameters, zeros, points)
-    return Pass(outputs, zeros, inputs, results, calls)
+        outputs, *of_layers = torch.func.vmap(pushed, (None, 0, 0))(parameters, zeros, points)
+    return Pass(outputs, zeros, *of_layers, calls)
+
+
+def run_alone(f, layers, point):
+    """The Pass of one point, by autograd on the module's own parameters."""
+    import torch
+
+    zeros, calls, inputs, results = _zeros(f, layers, 1), Counter(), {}, {}
+    with torch.enable_grad(), _hooked(layers, _push(f, layers, zeros, calls, inputs, results)):
+        outputs = f.alone(point)[None]
+    return Pass(outputs, zeros, *({name: x[None] for name, x in found.items()} for found in (inputs, results)), calls)
+
+
+def _zeros(f, layers, n):
+    import torch
+
+    return {
+        name: torch.zeros(n, layer.out_features, dtype=f.dtype, requires_grad=True) for name, layer in layers.items()
+    }
+
+
+def _push(f, layers, zeros, calls, inputs, results):
+    """A hook that counts the calls of layers, keeps what those with one row do, and adds the zeros."""
+
+    def push(name, x, z):
+        calls[name] += 1
+        if x.shape != (1, layers[name].in_features) or z.dtype != f.dtype:
+            return None
+        inputs[name] = x[0].detach()
+        if results is not None:
+            results[name] = z[0].detach()
+        return z + zeros[name]
+
+    return push
 
 
 @contextlib.contextmanager
@@ -120,13 +141,22 @@ def factors(f, linears, points):
     """The LayerFactors of these layers at the points."""
     import torch
 
-    once = run(f, {name: linear.layer for name, linear in linears.items()}, {}, points)
+    layers = {name: linear.layer for name, linear in linears.items()}
     units = torch.eye(f.k, dtype=f.dtype)
-    rows = [gradients(once.outputs, once.zeros, unit.expand_as(once.outputs)) for unit in units]
+    inputs, sensitivities = defaultdict(list), defaultdict(list)
+    blocks = [points] if f.vectorised else points.split(1)
+    for points in blocks:
+        once = run(f, layers, {}, points) if f.vectorised else run_alone(f, layers, points[0])
+        rows = [gradients(once.outputs, once.zeros, unit.expand_as(once.outputs)) for unit in units]
+        for name, layer in layers.items():
+            # a layer that a point does not reach has sensitivities 0
+            x = once.inputs.get(name)
+            inputs[name].append(torch.zeros(len(points), layer.in_features, dtype=f.dtype) if x is None else x)
+            sensitivities[name].append(torch.stack([row[name] for row in rows]))
     return [
         LayerFactors(
-            once.inputs[name].contiguous().numpy() if linear.weight else None,
-            torch.stack([row[name] for row in rows]).numpy(),
+            torch.cat(inputs[name]).numpy() if linear.weight else None,
+            torch.cat(sensitivities[name], 1).numpy(),
             float(linear.weight),
             float(linear.bias),
         )

@@ -7,11 +7,13 @@ forward, and what holds for the graph of one such pass holds for every point. In
 - the derivative with respect to a parameter of a linear layer comes from factors if it enters by one path only, up to
   the layer's result.
 
-Values and derivatives at a few points are compared with autograd's, in case an operation is not what it seems.
+Values and derivatives at a few points are compared with autograd's, in case an operation is not what it seems. Where
+torch.func fails, autograd takes one point at a time, and the second condition is looked into at each of them.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 
 from ntkfast.torch import linear
@@ -50,8 +52,6 @@ def linears(f, sample, outputs):
 
 
 def _linears(f, sample, outputs):
-    import torch
-
     close = tolerance(f.dtype)
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in f.trained.items()}
     layers = linear.candidates(f.module)
@@ -60,15 +60,59 @@ def _linears(f, sample, outputs):
     if any(map(graph.has, f.own.values())) or not agree({"": once.outputs}, {"": outputs}, close):
         return None
     leaf = {id(parameter): leaves[name] for name, parameter in f.own.items()}
+    found = _linear(f, layers, once, graph, leaf)
+    linears = {name: linear.Linear(layers[name], *counts) for name, counts in found.items() if any(counts)}
+    return linears if _derivatives_agree(f, leaves, once.outputs, sample, outputs, linears) else None
+
+
+def linears_alone(f, sets):
+    """{name: Linear} of the layers for which factors suffice at each of the points, by autograd."""
+    try:
+        return _linears_alone(f, sets)
+    except Exception:  # without the hooks it may work, or say what is wrong
+        return {}
+
+
+def _linears_alone(f, sets):
+    layers, leaf = linear.candidates(f.module), {id(parameter): parameter for parameter in f.own.values()}
+    found = dict.fromkeys(layers, (True, True))
+    for points in sets:
+        for point in points:
+            once = linear.run_alone(f, {name: layers[name] for name in found}, point)
+            gradients(once.outputs[0, 0], once.zeros)
+            here = _linear(f, layers, once, _Graph(once.outputs), leaf)
+            both = {name: tuple(map(operator.and_, counts, here[name])) for name, counts in found.items()}
+            found = {name: counts for name, counts in both.items() if any(counts)}
+            if not found:
+                return {}
+    return {name: linear.Linear(layers[name], *counts) for name, counts in found.items()}
+
+
+def _linear(f, layers, once, graph, leaf):
+    """{name: (weight, bias)}: whether factors give the derivatives with respect to these parameters, in one Pass.
+
+    leaf: {id of a parameter: what stands for it in the graph}.
+    """
+    import torch
+
+    def called_once(name, layer):
+        if once.calls[name] != 1 or name not in once.inputs:
+            return False
+        result = torch.nn.functional.linear(once.inputs[name], layer.weight, layer.bias)
+        return agree({"": once.results[name]}, {"": result}, tolerance(f.dtype))
+
+    def counts(parameter, zero, called):
+        if id(parameter) not in leaf:
+            return False
+        entry = leaf[id(parameter)]
+        # if neither enters, both derivatives are zero
+        return (called and graph.meet(entry, zero)) or not (graph.has(entry) or graph.has(zero))
+
     found = {}
-    for name, layer in layers.items():
-        if once.calls[name] == 1 and name in once.inputs:
-            result = torch.nn.functional.linear(once.inputs[name], layer.weight, layer.bias)
-            if agree({"": once.results[name]}, {"": result}, close):
-                counts = [graph.meet(leaf.get(id(p)), once.zeros[name]) for p in (layer.weight, layer.bias)]
-                if any(counts):
-                    found[name] = linear.Linear(layer, *counts)
-    return found if _derivatives_agree(f, leaves, once.outputs, sample, outputs, found) else None
+    for name, zero in once.zeros.items():
+        layer, called = layers[name], called_once(name, layers[name])
+        found[name] = tuple(counts(parameter, zero, called) for parameter in (layer.weight, layer.bias))
+    return found
 
 
 def _derivatives_agree(f, leaves, got, sample, expected, found):

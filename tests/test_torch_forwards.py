@@ -476,6 +476,14 @@ def test_refusals(name):
     assert torch.equal(torch.get_rng_state(), chance)
 
 
+def test_mixing_on_a_closed_curve():
+    """The last point is the first again."""
+    angles = torch.linspace(0, 2 * torch.pi, 9, dtype=torch.float64)
+    circle = torch.stack([angles.cos(), angles.sin()], 1)
+    module = Forward(lambda m, x: m.a(x - x.mean(0)), a=nn.Linear(2, K))
+    refused(ValueError, MIXES, nf.torch.empirical_ntk, module, circle)
+
+
 def test_hooks_are_not_copied():
     module = parameter_with_hook()
     theta = nf.torch.empirical_ntk(copy.deepcopy(module), X, outputs="full")

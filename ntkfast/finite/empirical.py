@@ -20,7 +20,7 @@ from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Progress
 
-__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors"]
+__all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors", "require_finite"]
 
 OUTPUTS = ("mean", "diagonal", "full")
 LAYOUTS = ("pairs", "matrix")
@@ -300,7 +300,7 @@ def kernel_of_factors(
         by_points, counted = np.moveaxis(planes, 0, 2), _Report(report, Y is None, shape)
         _by_blocks(X, Y, factors, size, fill, by_points, counted, outputs == "full")
     for plane in planes:
-        _require_finite(plane)
+        require_finite(plane)
     return result
 
 
@@ -320,7 +320,8 @@ def bytes_allowed(memory: int | None) -> int:
     return BUDGET if memory is None else positive_integer(memory, "memory")
 
 
-def _require_finite(result):
+def require_finite(result: NDArray[np.floating]) -> None:
+    """Raise ValueError for the first row of a kernel that is not finite."""
     for start in range(0, len(result), 64):
         finite = np.isfinite(result[start : start + 64]).reshape(-1, math.prod(result.shape[1:])).all(axis=1)
         if not finite.all():

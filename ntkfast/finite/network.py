@@ -349,7 +349,9 @@ def _check_shapes(weights, shapes):
 def check_finite_network(f: FiniteNetwork) -> None:
     """Raise unless f is a FiniteNetwork."""
     if not isinstance(f, FiniteNetwork):
-        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}")
+        of_torch = any(base.__module__.startswith("torch.nn.") for base in type(f).__mro__)
+        hint = "; the kernel of a PyTorch module: nf.torch.empirical_ntk" if of_torch else ""
+        raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}{hint}")
 
 
 def require_derivatives(f: FiniteNetwork) -> None:

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.finite.empirical import Outputs, bytes_allowed, check_outputs, gram_from_jacobian, kernel_of_factors
+from ntkfast.finite.empirical import (
+    Outputs,
+    bytes_allowed,
+    check_outputs,
+    gram_from_jacobian,
+    kernel_of_factors,
+    require_finite,
+)
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.typing import Progress
 from ntkfast.torch import jacobian, linear
-from ntkfast.torch.function import NO_FUNCTION, Function
+from ntkfast.torch.checks import no_chance, no_lost_gradients
+from ntkfast.torch.examine import examine
+from ntkfast.torch.function import Function
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,20 +51,26 @@ def empirical_ntk(
 
         (α(x)·α(x') + 1) (B_k(x)·B_k'(x')),    B_k(x) = ∂f_k(x)/∂z,
 
-    and no derivative with respect to W is formed; for all other parameters (convolutions, norms, embeddings, shared
-    weights, layers that act along a sequence) J Jᵀ is summed over blocks of columns of the Jacobian. In a multilayer
-    perceptron, residual or not, however its forward is written, all layers are of the first kind. Modules that
-    torch.func cannot differentiate, as when forward branches on values, take one pass per point and output.
+    and no derivative with respect to W is formed. This is done for the layers that provably enter the outputs in this
+    way only, in the graph that autograd records. For all other parameters (convolutions, norms, embeddings, shared
+    weights, layers that act along a sequence) J Jᵀ is summed over blocks of columns of the Jacobian by torch.func. In a
+    multilayer perceptron, residual or not, however its forward is written, all layers are of the first kind. Modules
+    that torch.func cannot differentiate, as when forward branches on values, contains torch.autograd.grad or uses a
+    parameter that a closure holds, take one pass of autograd per point and output. The ways are compared at a few
+    points, and autograd decides.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes a batch of points and returns shape (N, k), or (N,). Its parameters are on the CPU, those that require
-        gradients all float32 or all float64. Each point is evaluated on its own, as a batch of one, so that modules
-        that depend on the batch or on chance have no kernel: BatchNorm and Dropout are refused in training mode, but
-        not after module.eval(). The module is left unchanged; no other thread may call it meanwhile.
+        Takes a batch of points as one tensor and returns one tensor of shape (N, k), or (N,). Its parameters are on the
+        CPU, those that require gradients all float32 or all float64, and without hooks. Each point is evaluated on its
+        own, as a batch of one, so that modules that mix the points of a batch or draw random numbers have no kernel:
+        BatchNorm and Dropout are refused in training mode, but not after module.eval(); the message has code for the
+        kernel of a whole batch. Reentrant activation checkpoints are refused too. Tensors that are not among the
+        module's parameters count as constants. The module is left unchanged; no other thread may call it meanwhile.
     X : torch.Tensor or array_like, shape (N, …)
-        Converted to the dtype of the parameters. Integers are for modules with an embedding.
+        Converted to the dtype of the parameters. Integers are for modules with an embedding. A tensor that requires
+        gradients, for a forward that differentiates with respect to it, is passed on as such.
     Y : torch.Tensor or array_like, shape (M, …), optional
         Default: X; each pair is then computed once.
     outputs : {"mean", "diagonal", "full"}
@@ -80,7 +95,7 @@ def empirical_ntk(
     TypeError, ValueError
         An argument is not as described; the message names it.
     RuntimeError
-        PyTorch cannot differentiate the module.
+        Autograd cannot differentiate the module.
     MemoryError
         The result is larger than the memory that is available.
 
@@ -97,27 +112,33 @@ def empirical_ntk(
     check_outputs(outputs)
     progress_bar.check(progress)
     budget = bytes_allowed(memory)
-    f = Function(module)
-    points = [f.points(X, "X")]
-    if Y is not None and Y is not X:
-        points.append(f.points(Y, "Y"))
-        shapes = [tuple(tensor.shape[1:]) for tensor in points]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"Y: expected points of shape {shapes[0]} as in X, got {shapes[1]}")
-    # torch.func keeps what it needs; with autograd enabled around it, more would be kept
-    with torch.no_grad(), progress_bar.reporter(progress, "empirical kernel") as report:
-        k, linears = _examined(f, points[0])
-        treated = linear.parameters(linears)
-        rest = [name for name, parameter in f.own.items() if id(parameter) not in treated]
-        parts = []
-        if linears:
-            parts.append(lambda progress: _of_linears(f, linears, points, k, outputs, budget, n_threads, progress))
-        if rest:
-            parts.append(lambda progress: _of_jacobian(f, rest, points, k, outputs, budget, n_threads, progress))
-        theta = parts[0](_share(report, 0, len(parts)))
-        if len(parts) == 2:
-            theta += parts[1](_share(report, 1, 2))
-    return torch.from_numpy(theta) if isinstance(X, torch.Tensor) else theta
+    # a caller's mode must not decide what autograd can do; where it is needed, it is enabled
+    with torch.inference_mode(False), torch.no_grad(), no_lost_gradients():
+        f = Function(module)
+        points = [f.points(X, "X")]
+        if Y is not None and Y is not X:
+            points.append(f.points(Y, "Y"))
+            shapes = [tuple(tensor.shape[1:]) for tensor in points]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"Y: expected points of shape {shapes[0]} as in X, got {shapes[1]}")
+        with no_chance(), progress_bar.reporter(progress, "empirical kernel") as report:
+            theta = _kernel(f, points, outputs, budget, n_threads, report)
+        return torch.from_numpy(theta) if isinstance(X, torch.Tensor) else theta
+
+
+def _kernel(f, points, outputs, budget, n_threads, report):
+    linears = examine(f, points)
+    treated = linear.parameters(linears)
+    rest = [name for name, parameter in f.own.items() if id(parameter) not in treated]
+    parts = []
+    if linears:
+        parts.append(lambda progress: _of_linears(f, linears, points, outputs, budget, n_threads, progress))
+    if rest:
+        parts.append(lambda progress: _of_jacobian(f, rest, points, outputs, budget, n_threads, progress))
+    theta = parts[0](_share(report, 0, len(parts)))
+    if len(parts) == 2:
+        theta += parts[1](_share(report, 1, 2))
+    return theta
 
 
 def _torch():
@@ -128,39 +149,14 @@ def _torch():
     return torch
 
 
-def _examined(f, X):
-    """The number of outputs, and the layers for which factors suffice."""
-    import torch
-
-    chance = torch.get_rng_state()
-    try:
-        outputs = f.call({}, X[torch.arange(2) % len(X)])
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"X: expected points that the module takes, got shape {tuple(X.shape)}, {X.dtype}; it says: {error}"
-        ) from error
-    if not torch.equal(chance, torch.get_rng_state()):
-        torch.set_rng_state(chance)
-        raise ValueError(NO_FUNCTION.format("one that draws random numbers, as Dropout does in training mode"))
-    if not isinstance(outputs, torch.Tensor):
-        raise TypeError(f"module: expected one that returns a tensor, got {type(outputs).__name__}")
-    if outputs.ndim not in (1, 2) or len(outputs) != 2 or outputs.numel() == 0:
-        raise ValueError(
-            f"module: expected outputs of shape (N, k) or (N,), got {tuple(outputs.shape)} for a batch of 2 points"
-        )
-    if outputs.dtype != f.dtype:
-        raise TypeError(f"module: expected outputs in {f.dtype} as its parameters, got {outputs.dtype}")
-    return outputs.numel() // 2, linear.probe(f, X[:1])
-
-
-def _of_linears(f, linears, points, k, outputs, budget, n_threads, progress):
+def _of_linears(f, linears, points, outputs, budget, n_threads, progress):
     """The sum over the parameters of these layers, from their factors."""
     return kernel_of_factors(
         points[0],
         points[1] if len(points) == 2 else None,
         lambda block: linear.factors(f, linears, block),
-        linear.numbers_per_point(linears, k),
-        k,
+        linear.numbers_per_point(linears, f.k),
+        f.k,
         outputs,
         f.numpy_dtype,
         n_threads=n_threads,
@@ -169,10 +165,12 @@ def _of_linears(f, linears, points, k, outputs, budget, n_threads, progress):
     )
 
 
-def _of_jacobian(f, names, points, k, outputs, budget, n_threads, progress):
+def _of_jacobian(f, names, points, outputs, budget, n_threads, progress):
     """The sum over all other parameters."""
-    blocks = jacobian.blocks(f, names, points, k, budget, progress or None)
-    return gram_from_jacobian(blocks, outputs, n_threads=n_threads)
+    blocks = jacobian.blocks(f, names, points, f.k, budget, progress or None)
+    theta = gram_from_jacobian(blocks, outputs, n_threads=n_threads)
+    require_finite(theta)
+    return theta
 
 
 def _share(report, part, parts, ticks=1000):

@@ -56,13 +56,12 @@ def _fill(f, block, points, out, at_once):
     k = out.shape[1]
     n_outputs = min(k, at_once)
     n_points = max(1, at_once // n_outputs)
-    parameters = {name: f.trained[name] for name, _, _ in block}
+    names = [name for name, _, _ in block]
     for first in range(0, k, n_outputs):
         rows = slice(first, first + n_outputs)
-        function = lambda parameters, x, rows=rows: (f(parameters, x)[rows], {})  # noqa: E731
         for start in range(0, len(points), n_points):
             here = slice(start, start + n_points)
-            gradients, _ = f.jacobians(function, parameters, points[here])
+            gradients = f.jacobians(names, points[here], rows)
             place, column = out[here, rows], 0
             for name, begin, end in block:
                 gradient = gradients[name].reshape(*gradients[name].shape[:2], -1)[..., begin:end]  # scalars too

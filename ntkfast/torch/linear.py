@@ -4,79 +4,122 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ntkfast.finite.factors import LayerFactors
+from ntkfast.torch.function import gradients
 
 
 class Linear(NamedTuple):
     """A torch.nn.Linear, and which of its parameters' derivatives follow from its inputs and sensitivities."""
 
-    layer: object
+    layer: Any
     weight: bool
     bias: bool
 
 
+class Pass(NamedTuple):
+    """One pass of n points through a module: what came out, and what linear layers that see one row did.
+
+    Attributes
+    ----------
+    outputs : torch.Tensor, shape (n, k), with the graph behind them
+    zeros : dict of str to torch.Tensor, shape (n, n_out)
+        Added to the layers' results, so that the derivatives with respect to them are the sensitivities.
+    inputs, results : dict of str to torch.Tensor, shape (n, n_in) and (n, n_out)
+    calls : Counter
+        How often each layer was called.
+    """
+
+    outputs: Any
+    zeros: dict
+    inputs: dict
+    results: dict
+    calls: Counter
+
+
+def candidates(module):
+    """{name: layer} of the torch.nn.Linear in it."""
+    import torch
+
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if type(layer) is torch.nn.Linear
+        and isinstance(layer.weight, torch.nn.Parameter)  # not computed before each call, as by pruning
+        and "forward" not in vars(layer)
+    }
+
+
+def run(f, layers, parameters, points, keep_results=False):
+    """The Pass of the points, by torch.func.vmap, with a graph for the parameters {name: tensor} that are given."""
+    import torch
+
+    zeros, calls = _zeros(f, layers, len(points)), Counter()
+
+    def pushed(parameters, zeros, point):
+        inputs, results = {}, {}
+        with _hooked(layers, _push(f, layers, zeros, calls, inputs, results if keep_results else None)):
+            return f(parameters, point), inputs, results
+
+    with torch.enable_grad():
+        outputs, *of_layers = torch.func.vmap(pushed, (None, 0, 0))(parameters, zeros, points)
+    return Pass(outputs, zeros, *of_layers, calls)
+
+
+def run_alone(f, layers, point):
+    """The Pass of one point, by autograd on the module's own parameters."""
+    import torch
+
+    zeros, calls, inputs, results = _zeros(f, layers, 1), Counter(), {}, {}
+    with torch.enable_grad(), _hooked(layers, _push(f, layers, zeros, calls, inputs, results)):
+        outputs = f.alone(point)[None]
+    return Pass(outputs, zeros, *({name: x[None] for name, x in found.items()} for found in (inputs, results)), calls)
+
+
+def _zeros(f, layers, n):
+    import torch
+
+    return {
+        name: torch.zeros(n, layer.out_features, dtype=f.dtype, requires_grad=True) for name, layer in layers.items()
+    }
+
+
+def _push(f, layers, zeros, calls, inputs, results):
+    """A hook that counts the calls of layers, keeps what those with one row do, and adds the zeros."""
+
+    def push(name, x, z):
+        calls[name] += 1
+        if x.shape != (1, layers[name].in_features) or z.dtype != f.dtype:
+            return None
+        inputs[name] = x[0].detach()
+        if results is not None:
+            results[name] = z[0].detach()
+        return z + zeros[name]
+
+    return push
+
+
 @contextlib.contextmanager
-def hooked(layers, hook):
-    """While it lasts, hook(name, input, output) sees every call of the layers {name: layer}, and may replace output."""
+def _hooked(layers, hook):
+    """While it lasts, hook(name, input, result) sees every call of the layers, and may replace the result.
+
+    The input is a copy, which may be kept: the module may change its own in place later, as by x += layer(x).
+    """
+
+    def copied(layer, args, kwargs):
+        return tuple(x.clone() for x in args), {name: x.clone() for name, x in kwargs.items()}
+
     with contextlib.ExitStack() as stack:
         for name, layer in layers.items():
 
             def call(layer, args, kwargs, output, name=name):
                 return hook(name, (*args, *kwargs.values())[0], output)
 
+            stack.callback(layer.register_forward_pre_hook(copied, with_kwargs=True).remove)
             # before the layer's own hooks, to see W x + b itself
-            handle = layer.register_forward_hook(call, prepend=True, with_kwargs=True)
-            stack.callback(handle.remove)
+            stack.callback(layer.register_forward_hook(call, prepend=True, with_kwargs=True).remove)
         yield
-
-
-def probe(f, point):
-    """{name: Linear} of the layers that `factors` can handle, from a pass of one point (1, …).
-
-    Such a layer is called once, with one row, and the outputs depend on its result. Its parameters count if they are
-    used once, in this layer: in autograd's graph, one edge leads to them.
-    """
-    import torch
-
-    candidates = {
-        name: layer
-        for name, layer in f.module.named_modules()
-        if type(layer) is torch.nn.Linear and "forward" not in vars(layer)
-    }
-    calls = defaultdict(list)
-    names = {id(parameter): name for name, parameter in f.own.items()}
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in f.trained.items()}
-    with torch.enable_grad(), hooked(candidates, lambda name, x, z: calls[name].append((x.shape, z.grad_fn))):
-        nodes, uses = _graph(f.call(leaves, point))
-
-    def used_once(parameter):
-        return id(parameter) in names and uses[id(leaves[names[id(parameter)]])] == 1
-
-    found = {}
-    for name, layer in candidates.items():
-        if len(calls[name]) == 1:
-            ((shape, node),) = calls[name]
-            linear = Linear(layer, used_once(layer.weight), used_once(layer.bias))
-            if shape == (1, layer.in_features) and node in nodes and (linear.weight or linear.bias):
-                found[name] = linear
-    return found
-
-
-def _graph(outputs):
-    """The nodes of the graph behind the outputs, and {id of a leaf: number of edges that lead to it}."""
-    nodes, uses, todo = set(), Counter(), [outputs.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in nodes:
-            continue
-        nodes.add(node)
-        for child, _ in node.next_functions:
-            if hasattr(child, "variable"):
-                uses[id(child.variable)] += 1
-            todo.append(child)
-    return nodes, uses
 
 
 def parameters(linears):
@@ -95,28 +138,25 @@ def numbers_per_point(linears, k):
 
 
 def factors(f, linears, points):
-    """The LayerFactors of these layers at the points.
+    """The LayerFactors of these layers at the points."""
+    import torch
 
-    A zero is added to each layer's outputs: the derivatives with respect to it are the sensitivities.
-    """
     layers = {name: linear.layer for name, linear in linears.items()}
-    zeros = {name: points.new_zeros(layer.out_features, dtype=f.dtype) for name, layer in layers.items()}
-
-    def pushed(added, x):
-        inputs = {}
-
-        def push(name, x, z):
-            inputs[name] = x[0].clone()  # it may be changed in place later, as by x += layer(x)
-            return z + added[name]
-
-        with hooked(layers, push):
-            return f({}, x), inputs
-
-    sensitivities, inputs = f.jacobians(pushed, zeros, points)
+    units = torch.eye(f.k, dtype=f.dtype)
+    inputs, sensitivities = defaultdict(list), defaultdict(list)
+    blocks = [points] if f.vectorised else points.split(1)
+    for points in blocks:
+        once = run(f, layers, {}, points) if f.vectorised else run_alone(f, layers, points[0])
+        rows = [gradients(once.outputs, once.zeros, unit.expand_as(once.outputs)) for unit in units]
+        for name, layer in layers.items():
+            # a layer that a point does not reach has sensitivities 0
+            x = once.inputs.get(name)
+            inputs[name].append(torch.zeros(len(points), layer.in_features, dtype=f.dtype) if x is None else x)
+            sensitivities[name].append(torch.stack([row[name] for row in rows]))
     return [
         LayerFactors(
-            inputs[name].contiguous().numpy() if linear.weight else None,
-            sensitivities[name].movedim(1, 0).contiguous().numpy(),
+            torch.cat(inputs[name]).numpy() if linear.weight else None,
+            torch.cat(sensitivities[name], 1).numpy(),
             float(linear.weight),
             float(linear.bias),
         )

@@ -310,9 +310,13 @@ typedef struct {
 } nf_points_view;
 
 /* to[i, j] = (to[i, j] if keep, else 0) + x_(i0+i) . y_(j0+j) over k features from `start`, for the pairs of a tile; on
- * the diagonal of a symmetric matrix, where both sides are the same points, for j >= i only. */
+ * the diagonal of a symmetric matrix, where both sides are the same points, for j >= i only.
+ * BLAS rounds differently at the edges of a matrix whose size is no multiple of its blocks.  edges: nf_edges_bytes for
+ * copies of the points there, with which both orders of a pair give the same bits; NULL: they need not. */
+enum { NF_EDGE = 16 };
 void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t start,
-                       int k, int keep, void *to);
+                       int k, int keep, void *edges, void *to);
+size_t nf_edges_bytes(nf_dtype dtype, int64_t d); /* for up to d features */
 
 /* The most features that one step multiplies over: Ctrl-C is checked between the steps of a long product. */
 enum { NF_FEATURES = 1 << 15 };
@@ -341,6 +345,7 @@ typedef struct {
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each requested output */
 } nf_limit;
 
+/* work: nf_edges_bytes */
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 void nf_limit_pair(const nf_limit *map, const nf_tile *tile, int i, int j); /* entry (i, j) of the tile, by pair.c */
@@ -390,7 +395,7 @@ typedef struct {
 
 /* Chunks of NF_LANES numbers that the forward pass of a row leaves: once, and for each instruction. */
 enum { NF_TAPE_HEAD = 2 + 2 * NF_MAX_NESTING, NF_TAPE_STEP = 9 };
-size_t nf_gradient_bytes(const nf_program *program); /* of `work` */
+size_t nf_gradient_bytes(const nf_limit *limit, nf_dtype dtype); /* of `work` */
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */

@@ -153,7 +153,8 @@ cdef extern from "ntkfast.h" nogil:
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
     void nf_rates(const nf_program *, int64_t, const double *, long double *, int)
-    size_t nf_gradient_bytes(const nf_program *)
+    size_t nf_gradient_bytes(const nf_limit *, nf_dtype)
+    size_t nf_edges_bytes(nf_dtype, int64_t)
     void nf_gradient_rows(const void *, nf_tile *, int, int)
     int nf_sums_begin(void *, const nf_tile *)
     int nf_sums_end(void *, const nf_tile *)
@@ -556,6 +557,7 @@ cdef class LimitMap(Map):
             self.limit.diagonal[p] = NULL if diagonals is None else address(diagonals[p])
         self.keep = program, x, x_table, y, y_table, diagonals
         self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_limit_rows, &self.limit
+        self.c.work_bytes = nf_edges_bytes(NF_FLOAT32 if x.itemsize == 4 else NF_FLOAT64, x.shape[1])
         for name in get:
             self.c.planes |= 1 << OUTPUTS.index(name)
 
@@ -591,7 +593,7 @@ cdef class GradientMap(Map):
         self.keep = [program, x, x_table, y, y_table]
         self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_gradient_rows, &self.gradient
         self.c.planes = 1 << NF_NNGP
-        self.c.work_bytes = nf_gradient_bytes(&program.program)
+        self.c.work_bytes = nf_gradient_bytes(&self.gradient.limit, NF_FLOAT32 if x.itemsize == 4 else NF_FLOAT64)
 
     def weighted(self, weights, GradientSink sink):
         """weights (n, m): of the dtype of the grid, rows contiguous.  sink: the one that this map is run with."""

@@ -125,22 +125,23 @@ typedef struct {
 } nf_kinks;
 
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
- * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine on both sides of 0, or as constant
- * on both if it jumps there.
+ * [first+p, first+p+1], xi in [-1, 1] on it; below all panels, where 1/sqrt(q) > most_inverse, phi counts as affine on
+ * both sides of 0, or as constant on both if it jumps there.
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
- * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
- * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
- * and edge[k+1], and xi2.  missing: [n][n], set to 1 where a pair of points needed a block that does not exist; the
- * series is used in its place. */
+ * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_angle][degree_near][2][degree_angle]
+ * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, y between edge[k] and edge[k+1], and
+ * xi2, where y = 1 - |rho| or, if `root`, sqrt(2 (1 - |rho|)), in which the dual of kinks is smooth.  missing: [n][n],
+ * set to 1 where a pair of points needed a block that does not exist; the series is used in its place. */
 typedef struct {
     nf_terms terms;
-    int first, n, degree, per_unit;
+    double first, per_unit, most_inverse;
+    int n, degree;
     const double *coef, *moment;
     double zero[2];
-    int jumps_at_zero;
+    int jumps_at_zero, root;
     const double *const *near;
     const double *edge;
-    int n_theta, degree_theta, degree_near; /* the latter two up to NF_MAX_NEAR */
+    int n_angle, degree_angle, degree_near; /* the latter two up to NF_MAX_NEAR */
     unsigned char *missing;
 } nf_panels;
 

@@ -20,6 +20,7 @@
 #define NF_WIDTH 1
 #define NF_NEXT 1
 #define NF_SIMD
+#define NF_VECTOR_BYTES 16
 #include "near.h"
 
 #define NF_T long double
@@ -46,12 +47,10 @@ NF_INLINE void NF_(series)(NF_ARGS)
     const int n[2] = {terms->even, terms->odd}, apart = terms->slopes ? terms->even + terms->odd : 0;
     const long double r = NF_ABS_RHO(0), rho = copysign(r, sigma[0]), scale = row[1] * col[1];
     double value = 0, slope = 0;
-    nf_near_row near_row;
-    near_row.n = 0;
     (void)theta, (void)rates;
     const nf_near_point x = {(double)row[0], terms->even ? (double)row[2] : 0, 0};
     const nf_near_point y = {(double)col[0], terms->even ? (double)col[2] : 0, 0};
-    if (r <= terms->reach || !near_field(in, x, y, (double)rho, &near_row, &value, &slope)) {
+    if (r <= terms->reach || !near_field(in, x, y, (double)rho, (double)row[-1], &value, &slope)) {
         long double sum[2] = {0}, rate[2] = {0}, slopes[2] = {0};
         for (int odd = 0, at = 2; odd < 2; at += n[odd], odd++)
             for (int k = n[odd] - 1; k >= 0; k--) {

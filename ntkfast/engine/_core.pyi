@@ -35,15 +35,15 @@ class Series:
     ) -> Series: ...
     def panels(
         self,
-        first: int,
-        per_unit: int,
+        first: float,
+        per_unit: float,
         coef: NDArray[np.float64],
         moment: NDArray[np.float64],
         zero: float,
         zero_slope: float,
         jumps_at_zero: bool,
     ) -> Series: ...
-    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
+    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64], root: bool) -> Series: ...
 
 @disjoint_base
 class Program:

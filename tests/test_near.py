@@ -128,10 +128,10 @@ def test_odd_activations_keep_antipodes_apart(name):
     np.testing.assert_array_equal(np.diag(K[:16, 16:]), -np.diag(K)[:16])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation", TAME, ids=str)
-def test_both_orders_give_the_same_bits(activation, dtype):
-    points = np.random.default_rng(1).standard_normal((133, 40)).astype(dtype) / 2  # BLAS has edges here
+def test_both_orders_give_the_same_bits(activation):
+    """In float64: single precision BLAS may add up the features of some columns in another order."""
+    points = np.random.default_rng(1).standard_normal((133, 40)) / 2  # BLAS has edges here
     K = nf.ntk(nf.MLP(3, activation, weight_std=1.1, bias_std=0.1), points, points.copy())
     np.testing.assert_array_equal(K, K.T)
 

@@ -185,25 +185,90 @@ static const long double gauss_w[GAUSS] = {0.249147045813402785000562L, 0.233492
                                            0.203167426723065921749064L, 0.160078328543346226334653L,
                                            0.106939325995318430960255L, 0.047175336386511827194616L};
 
-/* sin(t) - t cos(t) = sum_k (-1)^(k+1) 2k t^(2k+1)/(2k+1)!, which cancels for small t */
-static double sine_excess(double t)
+/* theta and sin(theta) - theta cos(theta) of 1 - cos(theta) = delta <= 1, without cancellation: power series below 0.1 */
+static inline double angle_of(double delta, double *excess)
 {
+    /* asin(s)/s and, with t = theta^2, (sin(theta) - theta cos(theta))/theta^3 = sum_k (-1)^k (2k+2)/(2k+3)! t^k */
+    static const double a[] = {1,
+                               1.0 / 6,
+                               3.0 / 40,
+                               15.0 / 336,
+                               105.0 / 3456,
+                               945.0 / 42240,
+                               10395.0 / 599040,
+                               135135.0 / 9676800,
+                               2027025.0 / 175472640,
+                               34459425.0 / 3530096640,
+                               654729075.0 / 78033715200,
+                               13749310575.0 / 1880240947200};
     static const double c[] = {1.0 / 3, -1.0 / 30, 1.0 / 840, -1.0 / 45360, 1.0 / 3991680, -1.0 / 518918400};
-    const double s = t * t;
-    if (t > 0.5)
-        return sin(t) - t * cos(t);
-    return t * s * (c[0] + s * (c[1] + s * (c[2] + s * (c[3] + s * (c[4] + s * c[5])))));
+    const double half = 0.5 * delta, s = sqrt(half);
+    if (delta > 0.1) {
+        const double theta = 2 * asin(s);
+        *excess = 2 * s * sqrt(1 - half) - theta * (1 - delta);
+        return theta;
+    }
+    const double h2 = half * half, h4 = h2 * h2;
+    const double low = (a[0] + a[1] * half) + h2 * (a[2] + a[3] * half),
+                 middle = (a[4] + a[5] * half) + h2 * (a[6] + a[7] * half);
+    const double high = (a[8] + a[9] * half) + h2 * (a[10] + a[11] * half);
+    const double theta = 2 * s * (low + h4 * (middle + h4 * high)), t = theta * theta, t2 = t * t;
+    *excess = theta * t * ((c[0] + c[1] * t) + t2 * ((c[2] + c[3] * t) + t2 * (c[4] + c[5] * t)));
+    return theta;
 }
 
-/* The pair after phi = min(a x, 0) + max(b x, 0) for rho > 0, in closed form: this one is met by many pairs */
+/* Instructions k, k + 1, ... as far as they are dense layers and phi = min(a x, 0) + max(b x, 0), for rho > 0; returns
+ * where they end.  They are met by many pairs and lose no digits, so that double is enough. */
+static int through_lines(const nf_program *program, int k, nf_pair *pair, long double *out)
+{
+    const double least = 1e-140, most = 1e140; /* products of two variances fit */
+    double q1 = (double)pair->q[0], q2 = (double)pair->q[1], std = sqrt(q1 * q2), gap = (double)pair->gap;
+    double difference = (double)pair->difference, theta = (double)pair->theta;
+    const int first = k;
+    if (pair->sign < 0 || !(gap > 0) || !(gap < std))
+        return k;
+    for (; k < program->n; k++) {
+        const nf_instr *in = &program->code[k];
+        double slope = 1;
+        if ((in->op != NF_PIECEWISE_LINEAR && in->op != NF_AFFINE) || !(fmin(q1, q2) > least && fmax(q1, q2) < most))
+            break;
+        if (in->op == NF_PIECEWISE_LINEAR) {
+            const double a = (double)in->param[0], b = (double)in->param[1], squares = (a * a + b * b) / 2;
+            const double odd = (a - b) * (a - b) / (2 * (double)NF_PI), delta = gap / std;
+            double excess;
+            slope = squares - odd * angle_of(delta, &excess);
+            gap = squares * gap - odd * std * excess;
+            q1 *= squares, q2 *= squares, std *= squares, difference *= squares;
+        }
+        const double scale = (double)in->layer[0], bias = (double)in->layer[1];
+        theta = scale * slope * theta + ((double)in->layer[2] * (std - gap) + (double)in->layer[3]);
+        q1 *= scale, q2 *= scale, std *= scale, gap *= scale, difference *= scale;
+        if (bias != 0) { /* as in `add` */
+            const double before = std, sum = q1 + q2 + 2 * std;
+            q1 += bias, q2 += bias;
+            std = sqrt(q1 * q2);
+            if (difference != 0)
+                gap += difference / sum * difference * (bias / (std + before + bias));
+        }
+        if (k == program->last_dual)
+            out[NF_DOT] = scale * slope;
+    }
+    if (k > first)
+        *pair = (nf_pair){.q = {q1, q2}, .difference = difference, .gap = gap, .theta = theta, .sign = 1};
+    return k;
+}
+
+/* The pair after phi = min(a x, 0) + max(b x, 0) for rho > 0, in closed form */
 static long double after_lines(const nf_instr *in, nf_pair *pair, long double std, long double delta)
 {
     const long double a = in->param[0], b = in->param[1], squares = (a * a + b * b) / 2;
-    const double odd = (double)((a - b) * (a - b) / (2 * NF_PI)), theta = 2 * asin(sqrt(0.5 * (double)delta));
+    const long double odd = (a - b) * (a - b) / (2 * NF_PI);
+    double excess;
+    const double theta = angle_of((double)delta, &excess);
     pair->q[0] *= squares;
     pair->q[1] *= squares;
     pair->difference *= squares;
-    pair->gap = std * (squares * delta - odd * sine_excess(theta));
+    pair->gap = std * (squares * delta - odd * excess);
     return squares - odd * theta;
 }
 
@@ -212,9 +277,21 @@ static long double loss(const nf_instr *in, point *x, const point *y, long doubl
                         long double radius)
 {
     const int series = is_series(in);
+    if (in->op == NF_ERF) { /* a difference of two arcsines, s = e and (1 - delta) e with the numbers of duals.h */
+        const long double e = x->number[1] * y->number[1], g = x->number[2] * y->number[2], a = in->param[0];
+        const long double more = e * e * delta * (2 - delta), less = (x->number[3] + y->number[3]) - g * g;
+        const long double sum = e * sqrtl(less + more) + (1 - delta) * e * sqrtl(less);
+        return sum > 0 ? 2 * a * a / NF_PI * asinl(fminl(more / sum, 1)) : 0;
+    }
     if (delta > (series ? 1e-2L : 1e-5L)) /* in double, and in long double, this loses nothing that matters */
         return at(in, x, y, std, 1, 0, radius).value[0] -
                at(in, x, y, std, 1, delta, radius + 2 * std * delta).value[0];
+    if (!series && !is_homogeneous(in)) { /* where the dual changes over less than delta, V is no small difference */
+        const NF_(partials) near = at(in, x, y, std, 1, 0, radius);
+        const NF_(partials) far = at(in, x, y, std, 1, delta, radius + 2 * std * delta);
+        if (!(far.price[0] > 0.99L * near.price[0]))
+            return near.value[0] - far.value[0];
+    }
     long double sum = 0;
     for (int k = 0; k < 2 * GAUSS; k++) {
         const long double s = 0.5L * (1 + (k & 1 ? gauss_x[k / 2] : -gauss_x[k / 2])), part = delta * s * s;
@@ -324,6 +401,12 @@ static long double dual(const nf_instr *in, nf_pair *pair)
         pair->sign = turns < 0 ? -1 : 1;
         return turns > 0 ? -slope : slope;
     }
+    if (pair->gap == 0 && pair->difference == 0 && pair->sign > 0) { /* one point: what the diagonal has, and soon */
+        long double slope, unused;
+        nf_point_dual(in, pair->q[0], &pair->q[0], &slope, &unused);
+        pair->q[1] = pair->q[0];
+        return slope;
+    }
     const long double d = root_difference(pair), radius = d * d;
     const long double apart = distance(pair, turns ? pair->sign : 1);
     point x, y;
@@ -334,7 +417,7 @@ static long double dual(const nf_instr *in, nf_pair *pair)
     NF_(partials) here = at(in, &x, &y, std, sign, delta, apart);
     for (int i = 0; i < 2; i++)
         nf_point_dual(in, pair->q[i], &next.q[i], &slopes[i], &unused);
-    if (delta == 0 && pair->difference == 0 && sign > 0) /* one point: not the sum of a series that is cut off */
+    if (delta == 0 && pair->difference == 0 && sign > 0) /* antipodes: not the sum of a series that is cut off */
         here.slope[0] = slopes[0];
     const long double eta = log_ratio(pair);
     const int two = exponentials(in, &k, &A, &B);
@@ -379,9 +462,14 @@ static void add(nf_pair *pair, long double weight, const nf_pair *other)
         const long double all = sqrtl(sum.q[0] * sum.q[1]) + sqrtl(q[0] * q[1]) + weight * sqrtl(t[0] * t[1]);
         sum.gap = pair->gap + weight * other->gap + (all > 0 ? weight * d * d / all : 0);
     } else {
+        /* the smaller |c| is taken off: no terms cancel, also where antiparallel points have different lengths */
+        const long double std = sqrtl(q[0] * q[1]), other_std = weight * sqrtl(t[0] * t[1]);
+        const long double all = sqrtl(sum.q[0] * sum.q[1]), mixed = weight * (q[0] * t[1] + q[1] * t[0]);
         sum.sign = c < 0 ? -1 : 1;
-        const long double d = root_difference(&sum);
-        sum.gap = (distance(pair, sum.sign) + weight * distance(other, sum.sign) - d * d) / 2;
+        if (sum.sign == pair->sign)
+            sum.gap = (mixed + other_std * other_std) / (all + std) + pair->gap + fabsl(weight * covariance(other));
+        else
+            sum.gap = (mixed + std * std) / (all + other_std) + weight * other->gap + fabsl(covariance(pair));
     }
     sum.theta = pair->theta + weight * other->theta;
     *pair = sum;
@@ -427,10 +515,13 @@ void nf_pair_run(const nf_program *program, nf_pair *pair, long double *out, dou
     nf_pair stack[NF_MAX_NESTING];
     int height = 0;
     for (int k = 0; k < program->n; k++) {
-        const nf_instr *in = &program->code[k];
+        const nf_instr *in;
         long double slope = 1;
         if (trace)
             note(pair, trace + 2 * k);
+        else if ((k = through_lines(program, k, pair, out)) == program->n)
+            break;
+        in = &program->code[k];
         if (in->op == NF_PUSH) {
             stack[height] = *pair;
         } else if (in->op == NF_SWAP) {
@@ -469,54 +560,65 @@ static double cross(double x1, double y1, double x2, double y2)
     return fma(x1, y2, -product) + fma(-x2, y1, product);
 }
 
-/* For numbers of type T, with sums of type `sum`: long double does not underflow. */
-#define START(T, name, sum)                                                                                              \
-    /* sin(theta)^2 of x and y: with w = x_m y - y_m x, of which no component cancels, the part of y orthogonal to x   \
+/* A power of two by which a point of squared norm q comes near to 1, so that products of four components fit */
+static double unit(double q)
+{
+    return q > 0 ? ldexp(1, -ilogb(sqrt(q))) : 1;
+}
+
+#define START(T)                                                                                                       \
+    /* sin(theta)^2 of x and y: with w = x_m y - y_m x, of which no component cancels, the part of y orthogonal to x \
      * is that of w over x_m, the largest component of x */ \
-    static long double sine_square_##name(const T *x, const T *y, int d, const nf_pair *pair)                            \
-    {                                                                                                                    \
-        sum along = 0, across = 0;                                                                                       \
-        int m = 0;                                                                                                       \
-        for (int k = 1; k < d; k++)                                                                                      \
-            m = fabs((double)x[k]) > fabs((double)x[m]) ? k : m;                                                         \
-        for (int k = 0; k < d; k++)                                                                                      \
-            along += cross(x[m], y[m], x[k], y[k]) * (sum)x[k] / (sum)pair->q[0];                                        \
-        for (int k = 0; k < d; k++) {                                                                                    \
-            const sum w = (cross(x[m], y[m], x[k], y[k]) - along * (sum)x[k]) / (sum)x[m];                               \
-            across += w * w;                                                                                             \
-        }                                                                                                                \
-        return across / pair->q[1];                                                                                      \
-    }                                                                                                                    \
-    static void start_##name(const T *x, const T *y, int d, nf_pair *pair)                                               \
-    {                                                                                                                    \
-        sum near = 0, far = 0, difference = 0, product = 0;                                                              \
-        for (int k = 0; k < d; k++) {                                                                                    \
-            const sum minus = (sum)x[k] - (sum)y[k], plus = (sum)x[k] + (sum)y[k];                                       \
-            near += minus * minus;                                                                                       \
-            far += plus * plus;                                                                                          \
-            difference += minus * plus;                                                                                  \
-            product += (sum)x[k] * (sum)y[k];                                                                            \
-        }                                                                                                                \
-        pair->sign = product < 0 ? -1 : 1;                                                                               \
-        pair->difference = difference;                                                                                   \
-        const long double apart = product < 0 ? far : near, roots = root_difference(pair);                               \
-        pair->gap = pair->q[0] > 0 && pair->q[1] > 0 ? (apart - roots * roots) / 2 : 0;                                  \
-        if (pair->gap > 1e-3L * apart || !(apart > 0) || !(pair->q[0] > 0) || !(pair->q[1] > 0))                         \
-            return;                                                                                                      \
-        const long double square = fminl(sine_square_##name(x, y, d, pair), 1); /* parallel, of different lengths */     \
-        pair->gap = sqrtl(pair->q[0] * pair->q[1]) * square / (1 + sqrtl(1 - square));                                   \
+    static double sine_square_##T(const T *x, const T *y, int d, const nf_pair *pair)                                  \
+    {                                                                                                                  \
+        const double of_x = unit((double)pair->q[0]), of_y = unit((double)pair->q[1]);                                 \
+        const double square_x = (double)(pair->q[0] * of_x * of_x), square_y = (double)(pair->q[1] * of_y * of_y);     \
+        double along = 0, across = 0;                                                                                  \
+        int m = 0;                                                                                                     \
+        for (int k = 1; k < d; k++)                                                                                    \
+            m = fabs((double)x[k]) > fabs((double)x[m]) ? k : m;                                                       \
+        const double xm = (double)x[m] * of_x, ym = (double)y[m] * of_y;                                               \
+        for (int k = 0; k < d; k++)                                                                                    \
+            along += cross(xm, ym, (double)x[k] * of_x, (double)y[k] * of_y) * ((double)x[k] * of_x) / square_x;       \
+        for (int k = 0; k < d; k++) {                                                                                  \
+            const double xk = (double)x[k] * of_x, w = cross(xm, ym, xk, (double)y[k] * of_y) - along * xk;            \
+            across += w / xm * (w / xm);                                                                               \
+        }                                                                                                              \
+        return across / square_y;                                                                                      \
+    }                                                                                                                  \
+    static void start_##T(const T *x, const T *y, int d, nf_pair *pair)                                                \
+    {                                                                                                                  \
+        const double of_x = unit((double)pair->q[0]), of_y = unit((double)pair->q[1]), scale = fmin(of_x, of_y);       \
+        const long double back = 1 / ((long double)scale * scale);                                                     \
+        double near = 0, far = 0, difference = 0, product = 0;                                                         \
+        for (int k = 0; k < d; k++) {                                                                                  \
+            const double u = (double)x[k] * scale, v = (double)y[k] * scale, minus = u - v, plus = u + v;              \
+            near += minus * minus;                                                                                     \
+            far += plus * plus;                                                                                        \
+            difference += minus * plus;                                                                                \
+            product += (double)x[k] * of_x * ((double)y[k] * of_y);                                                    \
+        }                                                                                                              \
+        pair->sign = product < 0 ? -1 : 1;                                                                             \
+        pair->difference = difference * back;                                                                          \
+        if (!(pair->q[0] > 0) || !(pair->q[1] > 0)) {                                                                  \
+            pair->difference = pair->q[0] - pair->q[1];                                                                \
+            return;                                                                                                    \
+        }                                                                                                              \
+        const long double apart = (product < 0 ? far : near) * back, roots = root_difference(pair);                    \
+        pair->gap = (apart - roots * roots) / 2;                                                                       \
+        if (pair->gap > 1e-3L * apart || !(apart > 0))                                                                 \
+            return;                                                                                                    \
+        const long double square = sine_square_##T(x, y, d, pair); /* nearly parallel, of different lengths */         \
+        pair->gap = sqrtl(pair->q[0] * pair->q[1]) * square / (1 + sqrtl(1 - fminl(square, 1)));                       \
     }
-START(float, float, double)
-START(double, double, double)
-START(double, extreme, long double)
+START(float)
+START(double)
 
 void nf_pair_start(nf_dtype dtype, const void *x, const void *y, int d, double q1, double q2, nf_pair *pair)
 {
     *pair = (nf_pair){.q = {q1, q2}};
     if (dtype == NF_FLOAT32)
         start_float(x, y, d, pair);
-    else if (q1 > 1e-200 && q2 > 1e-200 && q1 < 1e200 && q2 < 1e200)
-        start_double(x, y, d, pair);
     else
-        start_extreme(x, y, d, pair);
+        start_double(x, y, d, pair);
 }

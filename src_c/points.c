@@ -58,6 +58,10 @@ void nf_point_dual(const nf_instr *in, long double q, long double *value, long d
     *value = p.value[0];
     *slope = p.slope[0];
     *rate = p.value_row[0] + p.value_column[0] + q * p.price[0];
+    if (in->op == NF_ERF || in->op == NF_GAUSSIAN) { /* for large q the sum cancels; e^2 and g, as in duals.h */
+        const long double e2 = number[1] * number[1], a = in->param[0];
+        *rate = in->op == NF_ERF ? 2 * a * a / NF_PI * e2 * number[2] / sqrtl(1 + e2) : -*value * e2 / (1 + e2);
+    }
 }
 
 static void store(nf_dtype dtype, void *table, int64_t at, long double value)
@@ -123,6 +127,8 @@ static void one_point(nf_dtype dtype, const nf_program *program, int first, int 
         peak_q = fmaxl(peak_q, fmaxl(fmaxl(before, s), fmaxl(in->layer[0], in->layer[1])));
         peak_theta = fmaxl(peak_theta, fmaxl(t, fmaxl(in->layer[2], in->layer[3])));
     }
+    if (isnan(s) || isnan(t)) /* inf - inf; fmaxl ignores NaN */
+        peak_q = peak_theta = INFINITY;
     state[NF_Q * ld] = s;
     state[NF_THETA * ld] = t;
     state[NF_PEAK_Q * ld] = peak_q;

@@ -58,6 +58,27 @@ def test_far_from_the_origin(activation, x, y, dtype):
     assert_right(nf.Network([nf.Dense(), activation, nf.Dense()]), [x], [y], dtype)
 
 
+@pytest.mark.parametrize("size", [1e-100, 1e80, 1e110])
+@pytest.mark.parametrize("name", ["relu", "erf", "gaussian"])
+def test_tiny_and_huge_points(name, size, monkeypatch):
+    monkeypatch.setattr(reference.mp, "dps", 600)  # a bias beside such squares
+    net = nf.MLP(3, name, weight_std=2, bias_std=0.3)
+    for y in (X + 1e-9 * ASIDE, 3 * X, -3 * X + 1e-9 * ASIDE, -2 * X):
+        assert_right(net, size * X, size * y)
+
+
+@pytest.mark.parametrize("size", [300.0, 3e4, 1e9])
+@pytest.mark.parametrize("activation", [A.erf(1.0, 5.0), A.gaussian(1.0, -3.0)], ids=str)
+def test_steep_activations(activation, size):
+    """Their duals change over a δ that is smaller than 1/q, and one large point among small ones must not be missed."""
+    net = nf.MLP(3, activation, weight_std=2, bias_std=1)
+    for distance in (1e-2, 1e-4, 1e-7):
+        assert_right(net, size * X, size * (X + distance * ASIDE))
+    K = nf.nngp(net, np.stack([X, 2 * X, ASIDE, size * X, size * (X + 1e-4 * ASIDE)]))
+    right = reference.pair(net, size * X, size * (X + 1e-4 * ASIDE))
+    assert float((float(K[3, 4]) - right.xy) / (right.xx * right.yy) ** 0.5) == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize(("depth", "distance", "right"), [(10, 1e-3, 21.481264155245), (50, 1e-8, 0.106518)])
 def test_chaos(depth, distance, right):
     net = nf.MLP(depth, "erf", weight_std=5, bias_std=0.1)

@@ -16,12 +16,19 @@ import numpy as np
 from ntkfast.engine import _core
 from ntkfast.engine.lower import Code
 
-ROUNDING = {np.dtype(np.float64): 1e-15, np.dtype(np.float32): 2.5e-7}  # of a correlation, products by BLAS included
+ROUNDING = {np.dtype(np.float64): 3e-15, np.dtype(np.float32): 2.5e-7}  # of a correlation, by BLAS and some layers
 WANTED = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-6}  # relative to the diagonal
 LEAST = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}  # equal points are recognised in any network
 PROBE = 1e-9  # δ of the nearly equal pair
 ALL = -1.0  # the bound below which no pair is
 SCALE_FREE = {"piecewise_linear", "arc_cosine"}  # duals that depend on ρ alone, up to a power of the variances
+STIFFNESS = {  # a dual that depends on the scale changes over a δ of 1/(q times this); 1 if not named here
+    "erf": lambda a, b, offset: b * b,
+    "sine": lambda a, b, cosine: b * b,
+    "hyperbolic": lambda a, b, c: c * c,
+    "exponential": lambda a, b: b * b,
+    "gaussian": lambda a, b: 2 * abs(b),
+}
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,12 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
         return None
     q = float(np.median(usable))
     apart, near = (_core.trace(program, q, delta) for delta in (1.0, PROBE))
+    largest = _core.trace(program, float(usable.max()), PROBE)[:, 0]
     tau, early = LEAST[dtype], True
     for k, line in enumerate(code.lines):
         if line.activation is None:
             continue
-        needed = _needed(line.activation, near[k:], dtype)
+        needed = _needed(line.activation, near[k:], max(near[k, 0], largest[k]), dtype)
         if early:  # the first dual: its δ is that of the points
             tau, early = max(tau, needed), False
         elif apart[k, 1] < needed:
@@ -67,12 +75,20 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
     return Search(float(shift / scale), 1 - min(tau, 0.5))
 
 
-def _needed(activation, near, dtype):
-    """The δ before this dual below which rounding, here, spoils the result."""
+def _needed(activation, near, largest, dtype):
+    """The δ before this dual below which rounding, here, spoils the result.
+
+    largest: variance, of any point. A dual that changes over δ = 1/s does so about like (1 + 2 s δ)^(-1/2), which turns
+    an error ε of ρ into ε s (1 + 2 s δ)^(-3/2); the δ at which this is as wanted has a maximum over s.
+    """
     rounding, wanted = ROUNDING[dtype], WANTED[dtype]
     growth = near[:, 1].max() / max(near[0, 1], 1e-300)
-    if activation.instruction.name not in SCALE_FREE:
-        growth = max(growth, near[0, 0])
-    expanding = rounding / wanted if rounding * growth > wanted else 0.0
-    kinked = (rounding / wanted) ** 2 / 2 if activation.kinks else 0.0
-    return max(expanding, kinked)
+    ratio, stiff = rounding / wanted, 0.0
+    instruction = activation.instruction
+    if instruction.name not in SCALE_FREE:
+        stiffness = STIFFNESS[instruction.name](*instruction.parameters) if instruction.name in STIFFNESS else 1
+        change = min(ratio * float(stiffness) * largest, 3**1.5)
+        stiff = ratio * (change ** (2 / 3) - 1) / (2 * change) if change > 1 else 0.0
+    expanding = ratio if rounding * growth > wanted else 0.0
+    kinked = ratio**2 / 2 if activation.kinks else 0.0
+    return max(expanding, stiff, kinked)

@@ -139,7 +139,7 @@ def bench(n: int, repeats: int) -> None:
     default=30.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="For the errors of one activation, and for its times.",
+    help="CPU time for the errors of one activation, and time for its times.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="A file for the page.  [default: stdout]")
 def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None) -> None:

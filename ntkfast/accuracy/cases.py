@@ -46,10 +46,9 @@ def phases(name: str) -> dict[str, tuple[float, float]]:
     return {"ordered": (0.8 * min(critical, 1.0), 0.3), "critical": (critical, 0.0), "chaotic": (chaotic, 0.1)}
 
 
-def cases(few: bool = False) -> list[Case]:
-    """All pairs; `few`: one or two of each kind."""
+def cases(number: int = 3) -> list[Case]:
+    """`number` pairs of each kind, up to 3; of some kinds one more."""
     rng = np.random.default_rng(0)
-    number = 1 if few else 3
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(np.float32).astype(float)
@@ -67,7 +66,7 @@ def cases(few: bool = False) -> list[Case]:
         Case("1e-8 apart", tuple((x, x + 1e-8 * ASIDE) for x in points), single=False),
         Case("1e-12 apart", tuple((x, x + 1e-12 * ASIDE) for x in points), single=False),
         Case("antipodes", (*((x, -x) for x in points), (points[0], single(-points[0] + 1e-3 * ASIDE)))),
-        Case("far from the origin", tuple((single(x), single(y)) for x, y in far[: 2 if few else 3])),
+        Case("far from the origin", tuple((single(x), single(y)) for x, y in far[: number + 1])),
         Case("raw pixels", tuple(zip(images[::2], images[1::2], strict=True))),
     ]
     if has_mnist():

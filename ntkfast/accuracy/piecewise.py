@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from ntkfast.accuracy.formulas import mp
 
-DIGITS = 60
+DIGITS = 45
 
 
 def clipped(low, high, slope, at_zero):

@@ -12,9 +12,9 @@ SCRIPT = f"""
 import json, sys, time
 import numpy as np
 import ntkfast as nf
-name, parameters = sys.argv[1], dict(json.loads(sys.argv[2]))
+name, parameters, weight_std = sys.argv[1], dict(json.loads(sys.argv[2])), float(sys.argv[3])
 activation = getattr(nf.activations, name)(**parameters)
-net = nf.MLP({DEPTH}, activation, weight_std=1.2, bias_std=0.1)
+net = nf.MLP({DEPTH}, activation, weight_std=weight_std, bias_std=0.1)
 rng = np.random.default_rng(0)
 nf.ntk(nf.MLP({DEPTH}, "relu"), rng.standard_normal((2, 2)), progress=False)  # what any first call loads
 times = []
@@ -27,9 +27,9 @@ print(json.dumps(times))
 """
 
 
-def times(activation: Activation, seconds: float) -> tuple[float, float]:
+def times(activation: Activation, seconds: float, weight_std: float = 1.2) -> tuple[float, float]:
     """Seconds of the first and of the second call; RuntimeError with the reason if there are none."""
-    command = [sys.executable, "-c", SCRIPT, activation.name, json.dumps(activation.parameters)]
+    command = [sys.executable, "-c", SCRIPT, activation.name, json.dumps(activation.parameters), str(weight_std)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:

@@ -150,7 +150,7 @@ def refused(found):
             kinds = ", ".join(dict.fromkeys(cell.kind for cell in those))
             depths = ", ".join(map(str, sorted({cell.hidden for cell in those})))
             lines.append(f"- {one.activation}, {len(those)} times ({kinds}; {depths} hidden layers): {reason}{kind}")
-    yield from lines or ["Nothing."]
+    yield from lines or ["Nothing of what was measured."]
 
 
 def _grouped(reasons):

@@ -48,9 +48,11 @@ def measure(name: str, full: bool = False, seconds: float = float("inf")) -> Mea
     with mp.workdps(oracle.DIGITS):
         # the shallow networks first, of all phases and kinds of data, in case time is short
         for limit in ((0, 4), (4, 20)) if slow else ((0, 4), (4, 20), (20, 100)):
+            depths = [hidden for hidden in cases.HIDDEN if limit[0] < hidden <= limit[1]]
+            if not depths:
+                continue
             for phase, (weight_std, bias_std) in cases.phases(name).items():
                 for case in data:
-                    depths = [hidden for hidden in cases.HIDDEN if limit[0] < hidden <= limit[1]]
                     if time.process_time() > end:
                         left += len(depths) * (1 + case.single)
                         continue

@@ -132,14 +132,36 @@ def bench(n: int, repeats: int) -> None:
 
 
 @main.command()
-def accuracy() -> None:
-    """Print the errors of every named activation's dual, as in the table of docs/accuracy.md. Takes minutes."""
-    from ntkfast import accuracy as module
+@click.argument("names", nargs=-1, metavar="[ACTIVATION]...")
+@click.option("--full", is_flag=True, help="All pairs and depths for every activation, without a limit of time.")
+@click.option(
+    "--seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="CPU time for the errors of one activation, and time for its times.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, writable=True), help="A file for the page.  [default: stdout]")
+def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None) -> None:
+    """Measure the errors and times of every named activation, and write docs/accuracy.md. Takes about ten minutes."""
+    from ntkfast.networks import activations
 
-    click.echo("| activation | method | E[φφ] | E[φ'φ'] | both at ρ = 1 |")
-    click.echo("|---|---|---|---|---|")
-    for row in module.rows():
-        click.echo(f"| {row.name} | {row.method} | {row.value:.0e} | {row.slope:.0e} | {row.diagonal:.0e} |")
+    unknown = [name for name in names if name not in activations.names()]
+    if unknown:
+        fail(f"accuracy: {unknown[0]!r} is unknown; known are {', '.join(activations.names())}")
+    try:
+        from ntkfast.accuracy import report
+    except ModuleNotFoundError as error:
+        fail(f"accuracy: the reference needs {error.name}: pip install {error.name}")
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    page = report.report(names or None, full, seconds, progress)
+    if out is None:
+        click.echo(page, nl=False)
+    else:
+        Path(out).write_text(page, encoding="utf-8")
 
 
 # ---- ntkfast paper -------------------------------------------------------------------------------------------

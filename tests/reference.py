@@ -10,10 +10,10 @@ from collections import namedtuple
 
 import formulas
 import numpy as np
+from expectation import pair_expectation  # noqa: F401  (tests take it from here)
 from formulas import DIGITS, FLOAT, dual, mp
 
 import ntkfast as nf
-from ntkfast.accuracy import pair_expectation  # noqa: F401  (the oracle of the accuracy table)
 
 # Σ and Θ of a pair (xy) and of both of its points. fan_in: the divisor of the next Dense. slope_xy: E[φ'φ'] of the
 # activation just passed; dot_xy: Σ̇, that of the last activation after its Dense; both None if there is none.

@@ -93,6 +93,12 @@ def test_imports_go_down_or_stay_in_their_room():
     assert not wrong
 
 
+def test_the_reference_of_accuracy_owes_nothing_to_the_engine():
+    for name in ("formulas", "piecewise", "polar", "oracle"):
+        used = {module for _, module in imported(PACKAGE / "accuracy" / f"{name}.py")}
+        assert all(room(module) == "accuracy" for module in used), name
+
+
 def test_no_name_shadows_a_module():
     for info in pkgutil.walk_packages(ntkfast.__path__, "ntkfast."):
         if info.name.endswith("__main__"):

@@ -31,8 +31,7 @@ class Activation(Layer):
     name : str
     parameters : tuple of (str, value)
     function, derivative : callable
-        φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides. `derivative` is None
-        where φ' is not known as a function.
+        φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides.
     instruction : Instruction
         The kernel program's instruction that maps Σ to E[φ(u)φ(v)].
     kinks : tuple of float
@@ -51,7 +50,7 @@ class Activation(Layer):
     name: str
     parameters: tuple[tuple[str, object], ...]
     function: Callable[..., Any] = field(compare=False, repr=False)
-    derivative: Callable[..., Any] | None = field(compare=False, repr=False)
+    derivative: Callable[..., Any] = field(compare=False, repr=False)
     instruction: Instruction = field(repr=False)
     kinks: tuple[float, ...] = field(default=(), repr=False)
     source: tuple[Callable[..., Any] | None, ...] | None = field(default=None, repr=False)  # φ and φ' as given
@@ -80,8 +79,8 @@ class Activation(Layer):
         name : str, optional
             Default: the function's own.
         derivative : callable, optional
-            φ', checked against φ. Limit kernels compute it from φ where it is not given; the gradients of networks of
-            finite width need it.
+            φ', checked against φ. Where it is not given, polynomials that interpolate φ between its kinks are
+            differentiated: a little slower in networks of finite width, and as accurate as φ allows.
         kinks : sequence of float, optional
             Where φ, φ' or a higher derivative jumps. Kinks that are not given are searched for.
 

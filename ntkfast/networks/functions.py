@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.networks import quadrature
+from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
 from ntkfast.networks.instruction import Instruction
@@ -105,20 +105,11 @@ def _checked(function: Function, name: str, what: str) -> Function:
     return evaluate
 
 
-def _simplest(low: float, high: float) -> float:
-    """The number with the fewest decimals in [low, high]: kinks are mostly at such numbers."""
-    for digits in range(13):
-        value = round((low + high) / 2, digits)
-        if low <= value <= high:
-            return value + 0.0
-    return (low + high) / 2
-
-
 def _is_kink(evaluate: Function, t: float, kinks: Sequence[float]) -> bool:
     """Whether φ is not smooth on a neighbourhood of t that has no other kink."""
     near = min((abs(t - other) / 2 for other in kinks if other != t), default=1.0)
     h = min(0.05 * max(1.0, abs(t)), near)
-    return quadrature.unresolved(evaluate, t - h, t + h) > quadrature.RESOLVED
+    return quadrature.Probe(evaluate).unresolved(t - h, t + h) > quadrature.RESOLVED
 
 
 def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[float, ...]:
@@ -128,9 +119,9 @@ def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[
     found = []
     for low, high in itertools.pairwise(edges):
         for a, b in quadrature.find_kinks(evaluate, low, high):
-            margin = 1e-3 * (b - a)
+            margin = 0.5 * (b - a)  # a kink at one of its ends
             if not any(a - margin <= t <= b + margin for t in (*kinks, *found)):
-                found.append(_simplest(a - margin, b + margin))
+                found.append(pieces.simplest(a - margin, b + margin))
     kinks = tuple(sorted({*kinks, *found}))
     mesh = quadrature.Mesh(evaluate, kinks)
     mesh.upto(REACH)
@@ -161,29 +152,6 @@ def _check_derivative(name: str, function: Function, derivative: Function, kinks
         )
 
 
-def _pieces(evaluate: Function, kinks: Sequence[float]) -> tuple[float, float, tuple[tuple[float, float], ...]] | None:
-    """offset, slope and (kink, jump of slope) pairs of a piecewise linear φ without jumps; None if it is not one."""
-    ends = [kinks[0] - 1000.0, *kinks, kinks[-1] + 1000.0]
-    lines = []
-    for low, high in itertools.pairwise(ends):
-        x = low + (high - low) * np.array([1e-6, 0.2, 0.41, 0.5, 0.77, 1 - 1e-6])
-        values = evaluate(x)
-        slope = float((values[4] - values[1]) / (x[4] - x[1]))
-        if np.abs(values - values[3] - slope * (x - x[3])).max() > 1e-12 * (1 + np.abs(values).max()):
-            return None
-        lines.append((slope, float(values[3] - slope * x[3])))
-    places, jumps = [], []
-    for t, (left, right) in zip(kinks, itertools.pairwise(lines), strict=True):
-        if left[0] == right[0]:
-            return None  # a jump
-        meet = (left[1] - right[1]) / (right[0] - left[0])
-        if abs(meet - t) > 1e-7 * (1 + abs(t)):
-            return None
-        places.append(t if abs(meet - t) < 1e-14 * (1 + abs(t)) else meet)
-        jumps.append(right[0] - left[0])
-    return lines[0][1], lines[0][0], tuple(zip(places, jumps, strict=True))
-
-
 def activation_of(phi: Function, name: str, derivative: Function | None, kinks: tuple[float, ...]) -> Activation:
     """See `Activation.from_function`; the arguments are of the right types."""
     source = phi, derivative
@@ -193,7 +161,11 @@ def activation_of(phi: Function, name: str, derivative: Function | None, kinks: 
     if derivative is not None:
         derivative = _checked(_on_arrays(derivative, name, "derivative"), name, "derivative")
         _check_derivative(name, function, derivative, kinks)
-    lines = _pieces(function, kinks) if kinks else None
-    if lines:
-        return piecewise(name, (), *lines, source=source)
+    else:
+        derivative = quadrature.InterpolatedDerivative(quadrature.Mesh(function, kinks))
+    powers = pieces.polynomial_pieces(function, kinks) if kinks else None
+    if powers and powers.value.shape[1] == 2 and not powers.value[1:, 0].any():
+        offset, slope = powers.value[0].tolist()
+        jumps = zip(powers.at[1:].tolist(), powers.value[1:, 1].tolist(), strict=True)
+        return piecewise(name, (), offset, slope, tuple(jumps), source)
     return Activation(name, (), function, derivative, Instruction("series"), kinks, source)

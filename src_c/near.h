@@ -8,12 +8,12 @@ enum { NEAR_ORDER = 16 };
 
 #define NEAR_T double
 #define NEAR_(name) name##_double
-#include "near_kinks.h"
+#include "near_powers.h"
 #undef NEAR_T
 #undef NEAR_
 #define NEAR_T long double
 #define NEAR_(name) name##_long
-#include "near_kinks.h"
+#include "near_powers.h"
 #undef NEAR_T
 #undef NEAR_
 
@@ -155,19 +155,76 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
     return 1;
 }
 
+/* The truncated powers' part of the derivatives, by differences in long double.  The duals bend at differences of log q
+ * and at theta of the size of theta. */
+static void powers_rates(const nf_powers *p, long double q1, long double q2, long double theta, long double turn,
+                         nf_near *sum)
+{
+    static const double weight[2] = {8.0 / 12, -1.0 / 12};
+    const long double by_log = 1e-3L * fmaxl(theta, 1e-7L), by_theta = 3e-3L * theta;
+    for (int k = 0; k < 4; k++) {
+        const int far = 1 + k / 2, side = k & 1 ? -1 : 1;
+        const long double scale = side * weight[far - 1], factor = expl(side * far * by_log);
+        long double row[2], column[2], turned[2] = {0};
+        near_powers_long(p, q1 * factor, q2, theta, turn, row);
+        near_powers_long(p, q1, q2 * factor, theta, turn, column);
+        if (theta > 1e-9L)
+            near_powers_long(p, q1, q2, theta + side * far * by_theta, turn, turned);
+        for (int w = 0; w < 2; w++) {
+            sum[w].row += (double)(scale * row[w] / by_log);
+            sum[w].column += (double)(scale * column[w] / by_log);
+            sum[w].theta += theta > 1e-9L ? (double)(scale * turned[w] / by_theta) : 0;
+        }
+    }
+}
+
+/* E[p p] and E[p' p'] */
+static void powers_of_pair(const nf_powers *p, nf_near_point x, nf_near_point y, double rho, double *sum)
+{
+    const double q1 = 1 / (x.inverse * x.inverse), q2 = 1 / (y.inverse * y.inverse), turn = rho < 0 ? -1 : 1;
+    const double theta = 2 * asin(sqrt(0.5 * (1 - fabs(rho))));
+    if (fmin(q1, q2) >= p->from && fmax(q1, q2) <= p->upto) {
+        near_powers_double(p, q1, q2, theta, turn, sum);
+    } else {
+        long double longer[2];
+        near_powers_long(p, q1, q2, theta, turn, longer);
+        sum[0] = (double)longer[0], sum[1] = (double)longer[1];
+    }
+}
+
+/* Tables and, where phi has them, truncated powers, as near_panels.  0: the series has to serve, and nothing is changed */
+static inline __attribute__((always_inline)) int near_sums(const int rates, const nf_panels *phi, nf_near_point x,
+                                                           nf_near_point y, double rho, nf_near_row *row, nf_near *sum)
+{
+    const nf_powers *p = phi->powers;
+    double part[2];
+    if (!p)
+        return near_panels(rates, phi, x, y, rho, row, sum);
+    if (shrink_of(phi, x.inverse) < 1 || shrink_of(phi, y.inverse) < 1) /* no kink is so near to 0 */
+        return 0;
+    sum[0] = sum[1] = (nf_near){0};
+    if (!p->exact && !near_panels(rates, phi, x, y, rho, row, sum))
+        return 0;
+    powers_of_pair(p, x, y, rho, part);
+    sum[0].of += part[0], sum[1].of += part[1];
+    if (rates)
+        powers_rates(p, 1 / (x.inverse * x.inverse), 1 / (y.inverse * y.inverse), 2 * asin(sqrt(0.5 * (1 - fabs(rho)))),
+                     rho < 0 ? -1 : 1, sum);
+    return 1;
+}
+
 /* E[phi phi] and E[phi' phi'] of a pair with |rho| beyond the reach.  0: there is no table, and nothing is changed. */
 static int near_field(const nf_instr *in, nf_near_point x, nf_near_point y, double rho, nf_near_row *row, double *value,
                       double *slope)
 {
+    nf_near sum[2];
+    double part[2];
     if (in->op == NF_KINKS) {
-        if (x.inverse * y.inverse < 1e-4)
-            near_kinks_long(in->data, x.inverse, y.inverse, rho, value, slope);
-        else
-            near_kinks_double(in->data, x.inverse, y.inverse, rho, value, slope);
+        powers_of_pair(((const nf_kinks *)in->data)->powers, x, y, rho, part);
+        *value = part[0], *slope = part[1];
         return 1;
     }
-    nf_near sum[2];
-    if (in->op != NF_SERIES || !near_panels(0, in->data, x, y, rho, row, sum))
+    if (in->op != NF_SERIES || !near_sums(0, in->data, x, y, rho, row, sum))
         return 0;
     *value = sum[0].of;
     *slope = sum[1].of;

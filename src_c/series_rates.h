@@ -78,7 +78,7 @@ static nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
                        : (nf_near_point){numbers[0], 0, 0};
 }
 
-/* Beyond the reach the tables are differentiated.  They depend on (q1, q2, theta): at fixed c, with
+/* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, theta): at fixed c, with
  * c_theta = -sin(theta) sqrt(q1 q2) for rho > 0, c/2 times the derivative with respect to c is subtracted from those
  * with respect to log q. */
 static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
@@ -92,7 +92,7 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
         if (!(r > terms->reach))
             continue;
         const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
-        if (!near_panels(1, in->data, x, y, sign * r, &near_row, sum))
+        if (!near_sums(1, in->data, x, y, sign * r, &near_row, sum))
             continue;
         const double sine = sqrt((1 - r) * (1 + r));
         const double bend = sine > 0 ? -sign * sum[1].theta / sine * x.inverse * y.inverse : 0, half = 0.5 * sigma[i];

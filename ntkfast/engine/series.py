@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkfast.engine import _core
-from ntkfast.networks import quadrature
+from ntkfast.engine.remainder import Remainder
+from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.support.errors import PrecisionError
 
@@ -39,6 +40,7 @@ NEAR_POINTS = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels
 NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
 MOST_NEAR_PANELS = 40  # of θ, where φ is steep
 MAX_TOGETHER = 8  # panels whose tables are computed at once
+UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
 
@@ -125,6 +127,9 @@ class Family:
         self.mesh = self.gaussian.mesh
         self.per_unit = 4 if any(activation.kinks) else 1  # panels per factor of 4
         self.slopes = activation.instruction.is_series and jumps(activation)
+        self.powers = pieces.of(activation)
+        self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None
+        self.promised = PROMISED[self.kinked and self.powers is None]
         self.edges = NEAR_EDGES
         self._panels, self._near, self._lock = {}, {}, threading.RLock()
         self._data = {}  # results of `data`, valid until the tables change
@@ -141,8 +146,8 @@ class Family:
             reach, terms = self._reach_and_terms(panels, dtype, gradient)
             even, odd = terms[-1]
             if instruction.is_piecewise_linear:
-                self._check_closed_form(instruction.parameters, high, panels[-1])
-                return _kinks(instruction.parameters, (even, odd), reach, terms)
+                result = _kinks(instruction.parameters, (even, odd), reach, terms)
+                return self._with_powers(result, first, panels)
             chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
             chosen += [N_TERMS + k for k in chosen] if self.slopes else []
             to_chebyshev = quadrature.chebyshev_matrix(POINTS)
@@ -155,6 +160,8 @@ class Family:
             slope = self.gaussian.derivative(sides).mean()
             result = _core.Series("series", (even, odd), reach, terms, self.slopes)
             result.panels(first, self.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
+            if self.powers:
+                self._with_powers(result, first, panels)
             numbers = range(first, last + 1)
             blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
             if any(block is not None for block in blocks):
@@ -164,15 +171,6 @@ class Family:
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
         with self._lock:
-            if any(self.activation.kinks):
-                _, _, panels = self._resolved(low, high)
-                reach, _ = self._reach_and_terms(panels, dtype, gradient)
-                rest = max(panel.rest.max() for panel in panels)
-                raise PrecisionError(
-                    f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it "
-                    f"is not piecewise linear; pairs with |ρ| > {reach:.3f} are accurate only to {rest:.1e} relative "
-                    f"to the diagonal, {PROMISED[True]:.0e} is promised"
-                )
             pairs = [pair for pair in pairs if (0, *pair) not in self._near]
             numbers = sorted({number for pair in pairs for number in pair})
             if pairs:
@@ -198,16 +196,49 @@ class Family:
             rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]
         return _terms(weight, rest, tolerance)
 
-    def _check_closed_form(self, parameters, high, panel):
-        """The sums of near_kinks.h cancel, from the variance to E φ²."""
-        steepest = abs(parameters[1]) + sum(abs(jump) for _, jump in parameters[2])
-        lost = np.finfo(np.longdouble).eps * high * steepest**2 / max(panel.moments[0].max(), 1e-300)
-        if lost > PROMISED[True]:
-            raise PrecisionError(
-                f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is "
-                f"accurate only to {lost:.1e} relative to the diagonal, {PROMISED[True]:.0e} is promised; scale the "
-                "data"
-            )
+    def _with_powers(self, result, first, panels):
+        powers, limits = self.powers, self._limits_of_double(first, panels)
+        coef = np.ascontiguousarray(np.stack([powers.value, powers.slope], axis=1))
+        return result.powers(powers.at, powers.side, coef, powers.width**-2, powers.exact, *limits)
+
+    def _limits_of_double(self, first, panels):
+        """The variances between which the sums of truncated powers, which cancel for large ones and far out in the
+        tails for small ones, leave double enough digits; raise if large ones leave long double too few.
+        """
+        if not self.powers.exact:
+            return 0.0, math.inf
+        enough = []
+        for k, panel in enumerate(panels):
+            high = 4.0 ** ((first + k + 1) / self.per_unit)
+            lost = [
+                self._cancellation(high, *row)
+                for row in zip((self.powers.value, self.powers.slope), panel.moments[:, 0], strict=True)
+            ]
+            enough.append(max(lost) < 1e-13 / np.finfo(float).eps)
+            error, required = max(lost) * np.finfo(np.longdouble).eps, self._required(high)
+            if error > required and high > 1:
+                raise PrecisionError(
+                    f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is "
+                    f"accurate only to {error:.1e} relative to the diagonal, {required:.0e} is required; scale the "
+                    "data"
+                )
+        edges = 4.0 ** (np.arange(first, first + len(panels) + 1) / self.per_unit)
+        good = np.flatnonzero(enough)
+        if len(good) == 0:
+            return math.inf, 0.0
+        low, high = good[0], good[-1] + 1
+        return edges[low] if low else 0.0, edges[high] if high < len(panels) else math.inf
+
+    def _cancellation(self, q, rows, moment):
+        """The sum of the parts of E[pp], and of what their recursions cancel, relative to E[pp]."""
+        if not moment > 0:
+            return 0.0
+        z, w = self.gaussian.nodes(q)
+        total = 0.0
+        for t, row, part in zip(self.powers.at, rows, self.powers.terms(np.abs(rows), math.sqrt(q) * z), strict=True):
+            degree = np.flatnonzero(row).max(initial=0)
+            total += math.sqrt(np.sum(w * part**2)) * max(1.0, t * t / q) ** degree
+        return total**2 / moment
 
     def _resolved(self, low, high):
         """Numbers of the first and last panel and of all between them, fine enough for the coefficients."""
@@ -221,15 +252,15 @@ class Family:
     def _is_resolved(self, number):
         """Whether interpolation on this panel is accurate enough; raise if it would not be on any smaller one."""
         panel, high = self._panel(number), 4.0 ** ((number + 1) / self.per_unit)
-        reach = quadrature.LIMITS[0] * math.sqrt(high)
+        mass = UNLIKELY * math.sqrt(high)
         for place, _ in self.mesh.found:
-            if abs(place) < reach:
+            if abs(place) < mass:
                 raise PrecisionError(
                     f"activation {self.activation.name!r}: φ is not smooth near x={place:.9g}, which variances up to "
                     f"{high:.3g} reach; give that kink as kinks="
                 )
-        required = PROMISED[self.kinked] / 10
-        rounding = self.mesh.error(reach)
+        required = self.promised / 10
+        rounding = self.mesh.error(math.sqrt(high))
         if rounding > required or (panel.error > required and self.per_unit == MOST_PER_UNIT):
             raise PrecisionError(
                 f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is accurate only to "
@@ -286,11 +317,8 @@ class Family:
         q = np.concatenate([self._variances(number, r) for number in numbers])
         low, high = self.edges[:-1, None], self.edges[1:, None]
         angles = low + (quadrature.chebyshev_points(r) + 1) / 2 * (high - low)
-        functions = self.gaussian.function, self.gaussian.derivative
-        rule = self._rule(numbers, functions)
-        with ThreadPoolExecutor(n_threads) as pool:  # NumPy's loops release the GIL
-            values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta, *rule), angles.ravel()))
-        values = np.array(values).reshape(n_theta, r, 2, 2, n, r, n, r)  # θ, sign, function, q1, q2
+        values = self._near_values(numbers, q, angles.ravel(), n_threads)
+        values = values.reshape(n_theta, r, 2, 2, n, r, n, r)  # θ, sign, function, q1, q2
         matrix = quadrature.chebyshev_matrix(r)
         tables = np.einsum("mx,ai,bj,pxsfuivj->suvpafmb", matrix, matrix, matrix, values, optimize=True)
         scale = np.sqrt([self._panel(number).moments.max(axis=1) for number in numbers])  # panel, function
@@ -316,9 +344,19 @@ class Family:
                     self._near[sign, first, second] = np.ascontiguousarray(tables[sign, u, v])
         return True
 
+    def _near_values(self, numbers, q, angles, n_threads):
+        """What is tabulated, for all pairs of the variances q on these panels: see `quadrature.pair_matrices`."""
+        if self.remainder:
+            return self.remainder.values(q, angles, self._required, n_threads)
+        functions = self.gaussian.function, self.gaussian.derivative
+        rule = self._rule(numbers, functions)
+        with ThreadPoolExecutor(n_threads) as pool:  # NumPy's loops release the GIL
+            values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta, *rule), angles))
+        return np.array(values)
+
     def _required(self, q):
         """Accuracy of tables; beyond variances of 100 there is no promise."""
-        return PROMISED[self.kinked] * (1 if q <= 101 else 1e4)
+        return self.promised * (1 if q <= 101 else 1e4)
 
     def _give_up(self, q, reached, required):
         raise PrecisionError(

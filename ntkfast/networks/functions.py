@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,7 @@ from ntkfast.networks.quadrature import Array, Function
 from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is examined on [-REACH, REACH] when the activation is created
+FARTHEST = 128.0  # and searched for kinks to there, as far as it is finite
 _compiled: dict[
     Function, Function
 ] = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
@@ -112,17 +113,33 @@ def _is_kink(evaluate: Function, t: float, kinks: Sequence[float]) -> bool:
     return quadrature.Probe(evaluate).unresolved(t - h, t + h) > quadrature.RESOLVED
 
 
+def _rings(kinks: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Intervals beyond REACH, on both sides in turn, outwards to FARTHEST, cut at the kinks."""
+    low = REACH
+    while low < FARTHEST:
+        for side in (-1, 1):
+            inner, outer = sorted((side * 1.0155 * low, side * 2.031 * low))
+            yield from itertools.pairwise([inner, *(t for t in kinks if inner < t < outer), outer])
+        low *= 2
+
+
 def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[float, ...]:
-    """The given kinks, without those where φ is smooth, and those found on [-REACH, REACH]."""
+    """The given kinks, without those where φ is smooth, and those found."""
     kinks = tuple(t for t in kinks if _is_kink(evaluate, t, kinks))
-    edges = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
+    ends = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
     found = []
-    for low, high in itertools.pairwise(edges):
-        for a, b in quadrature.find_kinks(evaluate, low, high):
+    for low, high in [*itertools.pairwise(ends), *_rings(kinks)]:
+        try:
+            spots = quadrature.find_kinks(evaluate, low, high)
+        except ActivationError:
+            if abs(low + high) < REACH:
+                raise
+            break  # φ leaves float64 out there
+        for a, b in spots:
             margin = 0.5 * (b - a)  # a kink at one of its ends
             if not any(a - margin <= t <= b + margin for t in (*kinks, *found)):
                 found.append(pieces.simplest(a - margin, b + margin))
-    kinks = tuple(sorted({*kinks, *found}))
+    kinks = pieces.polished(evaluate, sorted({*kinks, *found}))
     mesh = quadrature.Mesh(evaluate, kinks)
     mesh.upto(REACH)
     if mesh.found:
@@ -163,9 +180,7 @@ def activation_of(phi: Function, name: str, derivative: Function | None, kinks: 
         _check_derivative(name, function, derivative, kinks)
     else:
         derivative = quadrature.InterpolatedDerivative(quadrature.Mesh(function, kinks))
-    powers = pieces.polynomial_pieces(function, kinks) if kinks else None
-    if powers and powers.value.shape[1] == 2 and not powers.value[1:, 0].any():
-        offset, slope = powers.value[0].tolist()
-        jumps = zip(powers.at[1:].tolist(), powers.value[1:, 1].tolist(), strict=True)
-        return piecewise(name, (), offset, slope, tuple(jumps), source)
+    lines = pieces.piecewise_linear(function, kinks) if kinks else None
+    if lines:
+        return piecewise(name, (), *lines, source=source)
     return Activation(name, (), function, derivative, Instruction("series"), kinks, source)

@@ -1,7 +1,7 @@
 """What jumps at the kinks of φ, as truncated powers (x - t)₊^r: the part of φ whose dual has a closed form.
 
 If φ is a polynomial between its kinks, it is a polynomial and such powers. If not, powers times a Gaussian window, with
-the jumps of φ and of its derivatives up to order 6, leave a remainder so smooth that tables near |ρ| = 1 serve.
+the jumps of φ and of its derivatives up to order 8, leave a remainder so smooth that tables near |ρ| = 1 serve.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.polynomial import Polynomial, chebyshev
@@ -19,67 +20,96 @@ from ntkfast.networks.activation import Activation
 from ntkfast.networks.quadrature import DEGREE, RESOLVED, Array, Function, Probe, chebyshev_matrix, chebyshev_points
 from ntkfast.support.errors import ActivationError
 
-ORDER = 6  # derivatives of φ up to this one are matched
+ORDER = 8  # derivatives of φ up to this one are matched
 LARGEST_DEGREE = 4  # of a polynomial between kinks
 FAR = 1000.0  # a polynomial is one to this distance from the outermost kinks
 
 
 @dataclass(frozen=True)
 class Powers:
-    """p(x) = Σ_m Σ_r value[m, r] (x - at[m])₊^r exp(-(x - at[m])²/(2 width²)).
+    """p(x) = Σ_m Σ_r value[m, r] y_m^r exp(-y_m²/(2 width²)), y_m = max(side[m] (x - at[m]), 0); y_m = x if side is 0.
 
     Attributes
     ----------
-    at : ndarray, shape (n,)
-        Increasing, but for a first -inf in its place: a polynomial in x on the whole line.
+    at, side : ndarray, shape (n,)
     value, slope : ndarray, shape (n, order + 1)
         Coefficients of p, and of p' without the deltas at jumps.
     width : float
-        inf: no window.
+        inf: no window. A side of 0 has none.
     exact : bool
         Whether p is φ itself.
     """
 
     at: Array
+    side: Array
     value: Array
     slope: Array
     width: float
     exact: bool
 
     def function(self, x: ArrayLike) -> Array:
-        return self._sum(self.value, np.asarray(x, dtype=float))
+        return sum(self.terms(self.value, np.asarray(x, dtype=float)))
 
     def derivative(self, x: ArrayLike) -> Array:
-        return self._sum(self.slope, np.asarray(x, dtype=float))
+        return sum(self.terms(self.slope, np.asarray(x, dtype=float)))
 
-    def _sum(self, coefficients, x):
-        total = np.zeros_like(x)
-        for t, row in zip(self.at, coefficients, strict=True):
-            y = x if np.isneginf(t) else x - t
+    def terms(self, coefficients: Array, x: Array) -> Iterator[Array]:
+        """The sum over r for each m, with these coefficients."""
+        for t, side, row in zip(self.at, self.side, coefficients, strict=True):
+            y = side * (x - t) if side else x
             term = np.polynomial.polynomial.polyval(y, row) * np.exp(-0.5 * (y / self.width) ** 2)
-            total += term if np.isneginf(t) else np.where(y > 0, term, np.where(y < 0, 0.0, term / 2))
-        return total
+            yield np.where(y > 0, term, np.where(y < 0, 0.0, term / 2)) if side else term
 
 
 def polynomial_pieces(evaluate: Function, kinks: Sequence[float]) -> Powers | None:
-    """φ as polynomial and truncated powers; None if it is not a polynomial of low degree between its kinks."""
+    """φ as a polynomial, that around 0, and truncated powers to both sides of it, so that small variances meet none of
+    them; None if it is not a polynomial of low degree between its kinks.
+    """
+    found = _polynomials(evaluate, kinks)
+    if found is None:
+        return None
+    places, jumps, pieces = found
+    return _powers(places, jumps, pieces[np.count_nonzero(places < 0)])
+
+
+def _powers(places: Array, jumps: Array, middle: Array) -> Powers:
+    """Of the polynomial around 0 and the jumps, coefficients of (x - t)^r."""
+    side, powers = np.where(places < 0, -1.0, 1.0), np.arange(len(middle))
+    value = np.vstack([middle, side[:, None] ** (powers + 1) * jumps])
+    side = np.append(0.0, side)
+    slope = np.hstack([(value * powers)[:, 1:] * np.where(side < 0, -1, 1)[:, None], np.zeros((len(side), 1))])
+    used = 1 + int(np.flatnonzero(value.any(axis=0)).max(initial=0))
+    return Powers(np.append(0.0, places), side, value[:, :used].copy(), slope[:, :used].copy(), math.inf, exact=True)
+
+
+def piecewise_linear(evaluate: Function, kinks: Sequence[float]) -> tuple[float, float, tuple] | None:
+    """offset, slope and (kink, jump of slope) pairs of a piecewise linear φ without jumps; None if it is not one."""
+    found = _polynomials(evaluate, kinks)
+    if found is None:
+        return None
+    places, jumps, pieces = found
+    if jumps[:, 0].any() or jumps[:, 2:].any() or pieces[:, 2:].any():
+        return None
+    return (*pieces[0, :2].tolist(), tuple(zip(places.tolist(), jumps[:, 1].tolist(), strict=True)))
+
+
+def _polynomials(evaluate: Function, kinks: Sequence[float]) -> tuple[Array, Array, Array] | None:
+    """Kinks t, the jumps there as coefficients of (x - t)^r, and all pieces as coefficients of x^r."""
     try:
-        pieces = list(_fitted(evaluate, kinks))
+        found = list(_fitted(evaluate, kinks))
     except ActivationError:  # φ leaves float64 far from its kinks
         return None
-    if any(piece is None for piece in pieces):
+    if any(piece is None for piece in found):
         return None
-    at, rows = [-math.inf], [_rounded(_taylor(pieces[0][0], 0.0), pieces[0][1])]
-    for t, ((left, before), (right, after)) in zip(kinks, itertools.pairwise(pieces), strict=True):
+    places, jumps = [], []
+    for t, ((left, before), (right, after)) in zip(kinks, itertools.pairwise(found), strict=True):
         jump = _rounded(_taylor(right, t) - _taylor(left, t), np.maximum(before, after))
         if jump[1] and abs(jump[0]) < 1e-7 * (1 + abs(t)) * abs(jump[1]):  # they meet a rounding away
             jump, t = np.append(0.0, jump[1:]), t - jump[0] / jump[1]
-        at.append(t)
-        rows.append(jump)
-    value = np.array(rows)
-    slope = np.hstack([value[:, 1:] * np.arange(1, LARGEST_DEGREE + 1), np.zeros((len(at), 1))])
-    used = max(1, 1 + int(np.flatnonzero(value.any(axis=0)).max(initial=0)))
-    return Powers(np.array(at), value[:, :used].copy(), slope[:, :used].copy(), math.inf, True)
+        places.append(t)
+        jumps.append(jump)
+    pieces = [_rounded(_taylor(piece, 0.0), rounding) for piece, rounding in found]
+    return np.array(places), np.array(jumps), np.array(pieces)
 
 
 def _fitted(evaluate: Function, kinks: Sequence[float]) -> Iterator[tuple[Polynomial, Array] | None]:
@@ -113,17 +143,16 @@ def _taylor(piece: Polynomial, t: float) -> Array:
 
 
 def _rounded(values: Array, rounding: Array) -> Array:
-    """The numbers with the fewest decimals that are as good."""
+    """The simplest numbers that are as good."""
     return np.array([simplest(v - r, v + r) for v, r in zip(values, 4 * rounding, strict=True)])
 
 
 def simplest(low: float, high: float) -> float:
-    """The number with the fewest decimals in [low, high]: most kinks and slopes are such numbers."""
-    for digits in range(16):
-        value = round((low + high) / 2, digits)
-        if low <= value <= high:
-            return value + 0.0
-    return (low + high) / 2
+    """The simplest fraction or, above denominators of 100, decimal in [low, high]: most kinks and slopes are such."""
+    middle = (low + high) / 2
+    fractions = (float(Fraction(middle).limit_denominator(n)) for n in (1, 2, 6, 10, 30, 100))
+    decimals = (round(middle, digits) for digits in range(3, 16))
+    return next((value + 0.0 for value in itertools.chain(fractions, decimals) if low <= value <= high), middle)
 
 
 def windowed(evaluate: Function, kinks: Sequence[float]) -> Powers:
@@ -142,7 +171,32 @@ def windowed(evaluate: Function, kinks: Sequence[float]) -> Powers:
     powers = np.arange(ORDER + 2)
     slope = np.hstack([(value * powers)[:, 1:], np.zeros((len(kinks), 1))])
     slope[:, 1:] -= value[:, :-1] / width**2
-    return Powers(np.array(kinks, dtype=float), value, slope, width, False)
+    return Powers(np.array(kinks, dtype=float), np.ones(len(kinks)), value, slope, width, exact=False)
+
+
+def polished(evaluate: Function, kinks: Sequence[float]) -> tuple[float, ...]:
+    """The kinks, each moved to where φ jumps, or where the polynomials on both sides meet if they differ in slope."""
+    probe, places = Probe(evaluate), []
+    for t in kinks:
+        jump = _derivatives(probe, kinks, t, 1) - _derivatives(probe, kinks, t, -1)
+        step = jump[0] / jump[1] if abs(jump[1]) > 1e-6 else 0.0
+        size = np.abs(evaluate(t + np.linspace(-1, 1, 16))).max()
+        if abs(jump[0]) > 1e-6 * (size + abs(jump[1])):
+            places.append(_place_of_jump(evaluate, t))
+            continue
+        rounding = 4e-15 * (abs(t) + size / max(abs(jump[1]), 1e-6))
+        places.append(float(t - step) if rounding < abs(step) < 1e-7 else t)
+    return tuple(places)
+
+
+def _place_of_jump(evaluate: Function, t: float) -> float:
+    """By bisection, t itself if it is as good."""
+    low, high = t - 1e-9 * max(1.0, abs(t)), t + 1e-9 * max(1.0, abs(t))
+    ends = evaluate(np.array([low, high]))
+    while low < (middle := (low + high) / 2) < high:
+        value = evaluate(np.array([middle]))[0]
+        low, high = (middle, high) if abs(value - ends[0]) < abs(value - ends[1]) else (low, middle)
+    return t if low <= t <= high else high
 
 
 def _width(jumps: Array) -> float:
@@ -170,12 +224,15 @@ def _derivatives(probe: Probe, kinks: Sequence[float], t: float, side: int) -> A
 
 
 def of(activation: Activation) -> Powers | None:
-    """Of an activation without a closed form: None if it has no kinks, or one at 0 that polynomials do not surround,
-    for which there are tables.
-    """
-    if not activation.kinks:
+    """None if φ has no kinks, or one at 0 that polynomials do not surround: there are tables for these."""
+    instruction, kinks = activation.instruction, activation.kinks
+    if instruction.is_piecewise_linear:
+        offset, slope, jumps = instruction.parameters
+        places, sizes = np.array(jumps, dtype=float).T
+        left = places < 0
+        middle = np.array([offset - sizes[left] @ places[left], slope + sizes[left].sum()])
+        return _powers(places, np.outer(sizes, [0.0, 1.0]), middle)
+    if not instruction.is_series or not kinks:
         return None
-    exact = polynomial_pieces(activation.function, activation.kinks)
-    if exact is None and any(activation.kinks):
-        return windowed(activation.function, activation.kinks)
-    return exact
+    exact = polynomial_pieces(activation.function, kinks)
+    return windowed(activation.function, kinks) if exact is None and any(kinks) else exact

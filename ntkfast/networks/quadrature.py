@@ -64,7 +64,7 @@ class Probe:
 
     def __init__(self, evaluate: Function) -> None:
         self.evaluate = evaluate
-        self._sizes = {}  # exponent of a distance from 0 -> root mean square of φ up to half of it
+        self._sizes = {}  # exponent of a distance from 0 -> mean of |φ| up to half of it
 
     def unresolved(self, low: float, high: float, *, local: bool = False) -> float:
         """The last Chebyshev coefficients of the function on [low, high] beyond its rounding and that of x, relative to
@@ -85,7 +85,7 @@ class Probe:
         exponent = math.frexp(distance)[1]
         if exponent not in self._sizes:
             values = self.evaluate(2.0 ** (exponent - 2) * np.linspace(-1, 1, 65))
-            self._sizes[exponent] = float(np.linalg.norm(values / 8.0))  # 64 intervals
+            self._sizes[exponent] = float(np.abs(values).mean())
         return self._sizes[exponent]
 
     def _rounding(self, low, high):
@@ -125,9 +125,10 @@ class Mesh:
             self._grow(reach)
             return self.breaks
 
-    def error(self, reach: float) -> float:
-        """Relative error of the worst panel on [-reach, reach]."""
-        return max((tail for distance, tail in self.given_up if distance < reach), default=0.0)
+    def error(self, std: float) -> float:
+        """Relative error of the worst panel, times the density of a Gaussian of this standard deviation there."""
+        with np.errstate(under="ignore"):
+            return max((tail * math.exp(-0.5 * (distance / std) ** 2) for distance, tail in self.given_up), default=0.0)
 
     def _grow(self, reach: float) -> None:
         while self.reach < reach:
@@ -243,8 +244,10 @@ class Gaussian:
     def __init__(self, name: str, function: Function, derivative: Function, mesh: Mesh) -> None:
         self.name, self.function, self.derivative, self.mesh = name, function, derivative, mesh
 
-    def nodes(self, q: float) -> tuple[Array, Array]:
-        """z and weights (density included) for the variance q; they resolve φ(√q z) and h_k for k to a few hundred."""
+    def nodes(self, q: float, longest: float = 0.5, other: Mesh | None = None) -> tuple[Array, Array]:
+        """z and weights (density included) for the variance q; they resolve φ(√q z), the function of another mesh, and
+        h_k for k to 64/longest²; longest: of the panels in z.
+        """
         s = math.sqrt(q)
         for limit in LIMITS:
             ends = self.function(s * np.array([-limit, limit, 0.97 * limit, -0.97 * limit]))
@@ -257,7 +260,9 @@ class Gaussian:
                 f"φ({limit * s:.6g}) = {ends[1]:.6g}"
             )
         mesh = self.mesh.upto(limit * s) / s
-        steps = np.linspace(-limit, limit, int(4 * limit) + 1)
+        if other is not None:
+            mesh = np.union1d(mesh, other.upto(limit * s) / s)
+        steps = np.linspace(-limit, limit, math.ceil(2 * limit / min(longest, 0.5)) + 1)
         breaks = np.union1d(steps, mesh[np.abs(mesh) < limit])
         breaks = breaks[np.append(True, np.diff(breaks) > 1e-14 * np.abs(breaks[1:]))]
         z, w = rule(breaks)

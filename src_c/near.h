@@ -155,26 +155,28 @@ static inline __attribute__((always_inline)) int near_panels(const int rates, co
     return 1;
 }
 
-/* The truncated powers' part of the derivatives, by differences in long double.  The duals bend at differences of log q
- * and at theta of the size of theta. */
+/* The truncated powers' part of the derivatives.  By Stein's lemma, at fixed theta, q1 dK/dq1 = E[u p'(u) p(v)]/2; those
+ * of K' by differences in long double, at distances relative to theta, where it bends. */
 static void powers_rates(const nf_powers *p, long double q1, long double q2, long double theta, long double turn,
                          nf_near *sum)
 {
     static const double weight[2] = {8.0 / 12, -1.0 / 12};
     const long double by_log = 1e-3L * fmaxl(theta, 1e-7L), by_theta = 3e-3L * theta;
+    long double of[4];
+    near_powers_long(1, p, q1, q2, theta, turn, of);
+    sum[0].row += (double)of[2] / 2;
+    sum[0].column += (double)of[3] / 2;
     for (int k = 0; k < 4; k++) {
         const int far = 1 + k / 2, side = k & 1 ? -1 : 1;
         const long double scale = side * weight[far - 1], factor = expl(side * far * by_log);
         long double row[2], column[2], turned[2] = {0};
-        near_powers_long(p, q1 * factor, q2, theta, turn, row);
-        near_powers_long(p, q1, q2 * factor, theta, turn, column);
+        near_powers_long(0, p, q1 * factor, q2, theta, turn, row);
+        near_powers_long(0, p, q1, q2 * factor, theta, turn, column);
         if (theta > 1e-9L)
-            near_powers_long(p, q1, q2, theta + side * far * by_theta, turn, turned);
-        for (int w = 0; w < 2; w++) {
-            sum[w].row += (double)(scale * row[w] / by_log);
-            sum[w].column += (double)(scale * column[w] / by_log);
-            sum[w].theta += theta > 1e-9L ? (double)(scale * turned[w] / by_theta) : 0;
-        }
+            near_powers_long(0, p, q1, q2, theta + side * far * by_theta, turn, turned);
+        sum[1].row += (double)(scale * row[1] / by_log);
+        sum[1].column += (double)(scale * column[1] / by_log);
+        sum[1].theta += theta > 1e-9L ? (double)(scale * turned[1] / by_theta) : 0;
     }
 }
 
@@ -184,10 +186,10 @@ static void powers_of_pair(const nf_powers *p, nf_near_point x, nf_near_point y,
     const double q1 = 1 / (x.inverse * x.inverse), q2 = 1 / (y.inverse * y.inverse), turn = rho < 0 ? -1 : 1;
     const double theta = 2 * asin(sqrt(0.5 * (1 - fabs(rho))));
     if (fmin(q1, q2) >= p->from && fmax(q1, q2) <= p->upto) {
-        near_powers_double(p, q1, q2, theta, turn, sum);
+        near_powers_double(0, p, q1, q2, theta, turn, sum);
     } else {
         long double longer[2];
-        near_powers_long(p, q1, q2, theta, turn, longer);
+        near_powers_long(0, p, q1, q2, theta, turn, longer);
         sum[0] = (double)longer[0], sum[1] = (double)longer[1];
     }
 }

@@ -121,10 +121,13 @@ static void NEAR_(power_moments)(int n, NEAR_T a, NEAR_T b, NEAR_T r, NEAR_T s, 
             m[j][k] = (j > 1 ? (j - 1) * m[j - 2][k] : at_a[k]) + r * k * m[j - 1][k - 1] - a * m[j - 1][k];
 }
 
-/* E[p(u) p(v)] and E[p'(u) p'(v)], at this angle theta = arccos |rho|; turn: the sign of rho */
-static void NEAR_(near_powers)(const nf_powers *p, NEAR_T q1, NEAR_T q2, NEAR_T theta, NEAR_T turn, NEAR_T *sum)
+/* E[p(u) p(v)] and E[p'(u) p'(v)] and, if rates, E[u p'(u) p(v)] and E[p(u) v p'(v)], at this angle theta = arccos |rho|;
+ * turn: the sign of rho */
+static void NEAR_(near_powers)(const int rates, const nf_powers *p, NEAR_T q1, NEAR_T q2, NEAR_T theta, NEAR_T turn,
+                               NEAR_T *sum)
 {
-    const int n = p->order + 1;
+    static const int row_of[4][2] = {{0, 0}, {1, 1}, {2, 0}, {0, 2}};
+    const int row = p->order + 2, n = p->order + 1 + rates, n_sums = rates ? 4 : 2;
     const NEAR_T sine = sin(theta), overlap = q1 * q2 * sine * sine, c = turn * cos(theta) * sqrt(q1 * q2);
     const NEAR_T window = p->window, growth = 1 + window * (q1 + q2) + window * window * overlap;
     const NEAR_T v1 = (q1 + window * overlap) / growth, v2 = (q2 + window * overlap) / growth, both = c / growth;
@@ -135,13 +138,14 @@ static void NEAR_(near_powers)(const nf_powers *p, NEAR_T q1, NEAR_T q2, NEAR_T 
         power1[k] = power1[k - 1] * std1;
         power2[k] = power2[k - 1] * std2;
     }
-    sum[0] = sum[1] = 0;
+    for (int w = 0; w < n_sums; w++)
+        sum[w] = 0;
     for (int i = 0; i < p->n; i++)
         for (int j = 0; j < p->n; j++) {
             const int whole1 = p->side[i] == 0, whole2 = p->side[j] == 0;
             const NEAR_T side1 = whole1 ? 1 : p->side[i], side2 = whole2 ? 1 : p->side[j];
             const NEAR_T t1 = p->at[i], t2 = p->at[j];
-            NEAR_T total[2] = {0}, factor = 1;
+            NEAR_T factor = 1;
             if (window > 0) {
                 const NEAR_T far = t1 * t1 * (1 + window * q2) - 2 * window * c * t1 * t2 + t2 * t2 * (1 + window * q1);
                 factor = exp(-window * far / (2 * growth)) / sqrt(growth);
@@ -149,15 +153,16 @@ static void NEAR_(near_powers)(const nf_powers *p, NEAR_T q1, NEAR_T q2, NEAR_T 
             NEAR_(power_moments)(n, side1 * (t1 - window * (v1 * t1 + both * t2)) / std1,
                                  side2 * (t2 - window * (both * t1 + v2 * t2)) / std2, side1 * side2 * r, s, whole1,
                                  whole2, m);
-            for (int w = 0; w < 2; w++) {
-                const double *x = p->coef + (2 * i + w) * n, *y = p->coef + (2 * j + w) * n;
+            for (int w = 0; w < n_sums; w++) {
+                const double *x = p->coef + (3 * i + row_of[w][0]) * row, *y = p->coef + (3 * j + row_of[w][1]) * row;
+                NEAR_T total = 0;
                 for (int k = 0; k < n; k++) {
                     NEAR_T inner = 0;
                     for (int l = 0; x[k] != 0 && l < n; l++)
                         inner += y[l] * power2[l] * m[k][l];
-                    total[w] += x[k] * power1[k] * inner;
+                    total += x[k] * power1[k] * inner;
                 }
-                sum[w] += factor * total[w];
+                sum[w] += factor * total;
             }
         }
 }

@@ -115,12 +115,12 @@ typedef struct {
     const long double *basis;
 } nf_polynomial;
 
-/* p(x) = sum_m sum_r coef[m][0][r] y^r exp(-window y^2/2) with y = max(side[m] (x - at[m]), 0), and in coef[m][1] the
- * same for p'.  side: 1 or -1;  0: powers of x on the whole line, at = 0, without a window.
- * coef: [n][2][order + 1].  exact: p is phi.  Double is enough for variances between `from` and `upto`. */
-enum { NF_MAX_POWERS = 10 };
+/* p(x) = sum_m sum_r coef[m][0][r] y^r exp(-window y^2/2) with y = max(side[m] (x - at[m]), 0), in coef[m][1] the same
+ * for p' and in coef[m][2] for x p'(x).  side: 1 or -1;  0: powers of x on the whole line, at = 0, without a window.
+ * coef: [n][3][order + 2], x p' being of order + 1.  exact: p is phi.  Double is enough for variances between `from` and `upto`. */
+enum { NF_MAX_POWERS = 11 };
 typedef struct {
-    int n, order, exact; /* order < NF_MAX_POWERS */
+    int n, order, exact; /* order + 1 < NF_MAX_POWERS */
     double window, from, upto;
     const double *at, *side, *coef;
 } nf_powers;

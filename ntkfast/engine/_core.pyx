@@ -317,10 +317,10 @@ cdef class Series:
         return self
 
     def powers(self, const double[::1] at, const double[::1] side, const double[:, :, ::1] coef, double window, bint exact, double start, double upto):
-        """coef (n, 2, order + 1)"""
+        """coef (n, 3, order + 2)"""
         if coef.shape[2] > NF_MAX_POWERS:
             raise ValueError(f"coef: at most {NF_MAX_POWERS} powers, got {coef.shape[2]}")
-        self.powers_data = nf_powers(len(at), coef.shape[2] - 1, exact, window, start, upto, &at[0], &side[0], &coef[0, 0, 0])
+        self.powers_data = nf_powers(len(at), coef.shape[2] - 2, exact, window, start, upto, &at[0], &side[0], &coef[0, 0, 0])
         if self.name == "kinks":
             self.data.kinks.powers = &self.powers_data
         else:

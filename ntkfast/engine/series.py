@@ -198,8 +198,7 @@ class Family:
 
     def _with_powers(self, result, first, panels):
         powers, limits = self.powers, self._limits_of_double(first, panels)
-        coef = np.ascontiguousarray(np.stack([powers.value, powers.slope], axis=1))
-        return result.powers(powers.at, powers.side, coef, powers.width**-2, powers.exact, *limits)
+        return result.powers(powers.at, powers.side, powers.coefficients(), powers.width**-2, powers.exact, *limits)
 
     def _limits_of_double(self, first, panels):
         """The variances between which the sums of truncated powers, which cancel for large ones and far out in the

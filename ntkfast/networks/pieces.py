@@ -53,6 +53,12 @@ class Powers:
     def derivative(self, x: ArrayLike) -> Array:
         return sum(self.terms(self.slope, np.asarray(x, dtype=float)))
 
+    def coefficients(self) -> Array:
+        """Of p, p' and x p'(x), each up to order + 1: (n, 3, order + 2)."""
+        x_slope = np.pad(self.slope * self.at[:, None], ((0, 0), (0, 1)))  # x = at + side y
+        x_slope[:, 1:] += self.slope * np.where(self.side < 0, -1, 1)[:, None]
+        return np.stack([*(np.pad(rows, ((0, 0), (0, 1))) for rows in (self.value, self.slope)), x_slope], axis=1)
+
     def terms(self, coefficients: Array, x: Array) -> Iterator[Array]:
         """The sum over r for each m, with these coefficients."""
         for t, side, row in zip(self.at, self.side, coefficients, strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.infinite.dual import dual, dual_derivative
-from ntkfast.networks import Activation, activations
+from ntkfast.networks import Activation, activations, pieces
 
 VARIANCES = (0.01, 0.0147, 1.1, 3.7, 70.0, 100.0)
 CORRELATIONS = (1, -1, 0.999999, -0.9999, 0.9995, -0.997, 0.99, 0.97, -0.95, 0.93, 0.9, -0.8, 0.6, 0.3, 0.0, -0.3)
@@ -89,7 +89,7 @@ def measure(activation: Activation, n_pairs: int = 40, seed: int = 0) -> Row:
             abs(got - exact[value]) / (exact[value] or 1)
             for value, got in zip(variances, expectation(activation, ends, ends, ends), strict=True)
         ]
-    return Row(repr(activation), _method(activation.instruction), *errors, max(on_diagonal))
+    return Row(repr(activation), _method(activation), *errors, max(on_diagonal))
 
 
 def _within_reach(activation, q):
@@ -99,10 +99,10 @@ def _within_reach(activation, q):
     return max(mass[0], mass[-1]) <= 1e-16 * mass.max()
 
 
-def _method(instruction):
-    if instruction.is_series:
-        return "Hermite series, table near ρ = ±1"
-    return "Hermite series, closed form near ρ = ±1" if instruction.is_piecewise_linear else "closed form"
+def _method(activation):
+    if pieces.of(activation):
+        return "Hermite series, closed form near ρ = ±1"
+    return "Hermite series, table near ρ = ±1" if activation.instruction.is_series else "closed form"
 
 
 def rows() -> Iterator[Row]:

@@ -7,13 +7,17 @@
 enum { NEAR_ORDER = 16 };
 
 #define NEAR_T double
+#define NEAR_EPSILON DBL_EPSILON
 #define NEAR_(name) name##_double
 #include "near_powers.h"
 #undef NEAR_T
 #undef NEAR_
+#undef NEAR_EPSILON
 #define NEAR_T long double
+#define NEAR_EPSILON LDBL_EPSILON
 #define NEAR_(name) name##_long
 #include "near_powers.h"
+#undef NEAR_EPSILON
 #undef NEAR_T
 #undef NEAR_
 

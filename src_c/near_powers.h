@@ -38,29 +38,29 @@ static NEAR_T NEAR_(corner)(NEAR_T a, NEAR_T b, NEAR_T s)
     const NEAR_T scale = (NEAR_T)0.159154943091895335769L * exp(-(NEAR_T)0.5 * product);
     if (edge == 0 || scale == 0)
         return 0;
-    NEAR_T series[NEAR_ORDER], root = 1, total = 0; /* of exp(-ab/(1+cos)), and of that divided by cos = sqrt(1-w) */
+    NEAR_T series[NEAR_ORDER], inverse_root[NEAR_ORDER]; /* of exp(-ab/(1+cos)), and of 1/cos = 1/sqrt(1-w) */
+    NEAR_T root = 1, total = 0, term = 1, before, power = s;
     NEAR_T moment = s * edge - fabs(d) * (NEAR_T)2.506628274631000502415765L * NEAR_(upper_tail)(fabs(d) / s);
-    NEAR_T power = s;
-    NEAR_T inverse_root[NEAR_ORDER];
     for (int k = 0; k < NEAR_ORDER; k++) {
-        NEAR_T sum = k == 0;
+        NEAR_T sum = k == 0, over = 0;
         for (int j = 1; j <= k; j++)
             sum -= product * j * half[j] * series[k - j] / k;
         series[k] = sum;
         inverse_root[k] = root;
         root *= (2 * k + 1) / ((NEAR_T)2 * (k + 1));
-    }
-    for (int k = 0; k < NEAR_ORDER; k++) {
-        NEAR_T over = 0;
         if (k > 0) {
             power *= s2;
             moment = (power * edge - d * d * moment) / (2 * k + 1);
         }
         for (int j = 0; j <= k; j++)
             over += series[j] * inverse_root[k - j];
-        total += over * moment;
+        before = term;
+        term = scale * over * moment;
+        total += term;
+        if (fabs(before) + fabs(term) < (NEAR_T)1e-3 * NEAR_EPSILON * total)
+            break;
     }
-    return scale * total;
+    return total;
 }
 
 /* P(u > a, v > b); s = sqrt(1 - r^2) */

@@ -110,8 +110,10 @@ def _polynomials(evaluate: Function, kinks: Sequence[float]) -> tuple[Array, Arr
     places, jumps = [], []
     for t, ((left, before), (right, after)) in zip(kinks, itertools.pairwise(found), strict=True):
         jump = _rounded(_taylor(right, t) - _taylor(left, t), np.maximum(before, after))
-        if jump[1] and abs(jump[0]) < 1e-7 * (1 + abs(t)) * abs(jump[1]):  # they meet a rounding away
-            jump, t = np.append(0.0, jump[1:]), t - jump[0] / jump[1]
+        away = jump[0] / jump[1] if jump[1] else math.inf  # where they meet
+        if abs(away) < 1e-7 * (1 + abs(t)):
+            jump[0] = 0.0
+            t -= away if abs(away) > 1e-14 * (1 + abs(t)) else 0.0
         places.append(t)
         jumps.append(jump)
     pieces = [_rounded(_taylor(piece, 0.0), rounding) for piece, rounding in found]
@@ -190,7 +192,7 @@ def polished(evaluate: Function, kinks: Sequence[float]) -> tuple[float, ...]:
         if abs(jump[0]) > 1e-6 * (size + abs(jump[1])):
             places.append(_place_of_jump(evaluate, t))
             continue
-        rounding = 4e-15 * (abs(t) + size / max(abs(jump[1]), 1e-6))
+        rounding = 3e-14 * (abs(t) + size / max(abs(jump[1]), 1e-6))
         places.append(float(t - step) if rounding < abs(step) < 1e-7 else t)
     return tuple(places)
 

@@ -220,7 +220,10 @@ def test_tiles_agree_with_dual(activation, dtype):
         assert_allclose(plane[i, j] / pairs, exact / pairs, atol=tolerance, rtol=1e-5)
 
 
-@pytest.mark.parametrize("activation", catalogue.SMOOTH + catalogue.PIECEWISE + catalogue.KINKED, ids=repr)
+AT_MOST_LINEAR = [a for a in catalogue.SMOOTH + catalogue.PIECEWISE + catalogue.KINKED if a.name != "squared_relu"]
+
+
+@pytest.mark.parametrize("activation", AT_MOST_LINEAR, ids=repr)
 def test_depth_fifty_stays_positive(activation):
     X = np.random.default_rng(0).normal(size=(200, 10))
     for kernel in nf.kernels(nf.MLP(50, activation, 1.2, 0.1), X):

@@ -71,6 +71,10 @@ KINKED_ENTRIES = (
     *entries(1e-10, A.hardshrink(0.3), A.threshold(0.4, -0.2), jumps=True),
 )
 ENTRIES = CLOSED_ENTRIES + PIECEWISE_ENTRIES + SMOOTH_ENTRIES + KINKED_ENTRIES
+# whose kernels have derivatives: a series has none where φ jumps
+DIFFERENTIABLE_ENTRIES = tuple(
+    entry for entry in ENTRIES if not (entry.jumps and entry.activation.instruction.is_series)
+)
 
 CLOSED, PIECEWISE, SMOOTH, KINKED, ALL = (
     tuple(entry.activation for entry in group)

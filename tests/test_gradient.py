@@ -72,11 +72,8 @@ def deep(activation):
 # --- the kernels
 
 
-HAVE_DERIVATIVES = [e for e in catalogue.ENTRIES if not (e.jumps and e.activation.instruction.is_series)]
-
-
 @pytest.mark.parametrize("other", [None, Y], ids=["symmetric", "rectangular"])
-@pytest.mark.parametrize("entry", HAVE_DERIVATIVES, ids=repr)
+@pytest.mark.parametrize("entry", catalogue.DIFFERENTIABLE_ENTRIES, ids=repr)
 def test_against_differences(entry, other):
     """Series are truncated at about 1e-10, at a term that a step may change."""
     check(deep(entry.activation), X, other, exact=min(entry.promised, 1e-10))

@@ -125,7 +125,7 @@ class Family:
         self.kinked = bool(activation.kinks)
         self.gaussian = quadrature.gaussian(activation)
         self.mesh = self.gaussian.mesh
-        self.per_unit = 4 if any(activation.kinks) else 1  # panels per factor of 4
+        self.per_unit = 8 if any(activation.kinks) else 1  # panels per factor of 4
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.powers = pieces.of(activation)
         self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None

@@ -1,9 +1,11 @@
 /* gradient.c: the map of the derivatives of the limit kernels, and the sink that adds them up. */
 #include "ntkfast.h"
 
-size_t nf_gradient_bytes(const nf_program *program)
+size_t nf_gradient_bytes(const nf_limit *limit, nf_dtype dtype)
 {
-    return (NF_TAPE_HEAD + NF_TAPE_STEP * (size_t)program->n) * NF_LANES * sizeof(double);
+    const size_t tape = (NF_TAPE_HEAD + NF_TAPE_STEP * (size_t)limit->program->n) * NF_LANES * sizeof(double);
+    const size_t edges = nf_edges_bytes(dtype, limit->d); /* needed before the tape is */
+    return tape > edges ? tape : edges;
 }
 
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last)

@@ -23,7 +23,7 @@ int nf_limit_open(const void *self, nf_tile *tile, int step)
     const nf_limit *map = self;
     const int start = step * NF_FEATURES, rest = map->d - start;
     nf_inner_products(map->blas, tile, map->rows.points, map->columns.points, start,
-                      rest < NF_FEATURES ? rest : NF_FEATURES, step > 0, inner_plane(tile));
+                      rest < NF_FEATURES ? rest : NF_FEATURES, step > 0, tile->work, inner_plane(tile));
     return rest > NF_FEATURES;
 }
 

@@ -136,23 +136,24 @@ typedef struct {
 } nf_kinks;
 
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
- * [first+p, first+p+1], xi in [-1, 1] on it; below all panels phi counts as affine on both sides of 0, or as constant
- * on both if it jumps there.
+ * [first+p, first+p+1], xi in [-1, 1] on it; below all panels, where 1/sqrt(q) > most_inverse, phi counts as affine on
+ * both sides of 0, or as constant on both if it jumps there.
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
- * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_theta][degree_near][2][degree_theta]
- * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, theta = arccos|rho| between edge[k]
- * and edge[k+1], and xi2.  missing: [n][n], set to 1 where a pair of points needed a block that does not exist; the
- * series is used in its place.
+ * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_angle][degree_near][2][degree_angle]
+ * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, y between edge[k] and edge[k+1], and
+ * xi2, where y = 1 - |rho| or, if `root`, sqrt(2 (1 - |rho|)), in which the dual of kinks is smooth.  missing: [n][n],
+ * set to 1 where a pair of points needed a block that does not exist; the series is used in its place.
  * powers: NULL, or what the closed form near |rho| = 1 adds to the tables; if exact, there are none. */
 typedef struct {
     nf_terms terms;
-    int first, n, degree, per_unit;
+    double first, per_unit, most_inverse;
+    int n, degree;
     const double *coef, *moment;
     double zero[2];
-    int jumps_at_zero;
+    int jumps_at_zero, root;
     const double *const *near;
     const double *edge;
-    int n_theta, degree_theta, degree_near; /* the latter two up to NF_MAX_NEAR */
+    int n_angle, degree_angle, degree_near; /* the latter two up to NF_MAX_NEAR */
     unsigned char *missing;
     const nf_powers *powers;
 } nf_panels;
@@ -323,9 +324,13 @@ typedef struct {
 } nf_points_view;
 
 /* to[i, j] = (to[i, j] if keep, else 0) + x_(i0+i) . y_(j0+j) over k features from `start`, for the pairs of a tile; on
- * the diagonal of a symmetric matrix, where both sides are the same points, for j >= i only. */
+ * the diagonal of a symmetric matrix, where both sides are the same points, for j >= i only.
+ * BLAS rounds differently at the edges of a matrix whose size is no multiple of its blocks.  edges: nf_edges_bytes for
+ * copies of the points there, with which both orders of a pair give the same bits; NULL: they need not. */
+enum { NF_EDGE = 16 };
 void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int64_t start,
-                       int k, int keep, void *to);
+                       int k, int keep, void *edges, void *to);
+size_t nf_edges_bytes(nf_dtype dtype, int64_t d); /* for up to d features */
 
 /* The most features that one step multiplies over: Ctrl-C is checked between the steps of a long product. */
 enum { NF_FEATURES = 1 << 15 };
@@ -354,6 +359,7 @@ typedef struct {
     const void *diagonal[NF_PLANES]; /* symmetric: (n) exact values for the diagonal of each requested output */
 } nf_limit;
 
+/* work: nf_edges_bytes */
 int nf_limit_open(const void *self, nf_tile *tile, int step);
 void nf_limit_rows(const void *self, nf_tile *tile, int first, int last);
 void nf_limit_pair(const nf_limit *map, const nf_tile *tile, int i, int j); /* entry (i, j) of the tile, by pair.c */
@@ -403,7 +409,7 @@ typedef struct {
 
 /* Chunks of NF_LANES numbers that the forward pass of a row leaves: once, and for each instruction. */
 enum { NF_TAPE_HEAD = 2 + 2 * NF_MAX_NESTING, NF_TAPE_STEP = 9 };
-size_t nf_gradient_bytes(const nf_program *program); /* of `work` */
+size_t nf_gradient_bytes(const nf_limit *limit, nf_dtype dtype); /* of `work` */
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
 
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #define NF_WIDTH 1
 #define NF_NEXT 1
 #define NF_SIMD
+#define NF_VECTOR_BYTES 16
 #include "near.h"
 
 #define NF_T long double
@@ -46,12 +47,10 @@ NF_INLINE void NF_(series)(NF_ARGS)
     const int n[2] = {terms->even, terms->odd}, apart = terms->slopes ? terms->even + terms->odd : 0;
     const long double r = NF_ABS_RHO(0), rho = copysign(r, sigma[0]), scale = row[1] * col[1];
     double value = 0, slope = 0;
-    nf_near_row near_row;
-    near_row.n = 0;
     (void)theta, (void)rates;
     const nf_near_point x = {(double)row[0], terms->even ? (double)row[2] : 0, 0};
     const nf_near_point y = {(double)col[0], terms->even ? (double)col[2] : 0, 0};
-    if (r <= terms->reach || !near_field(in, x, y, (double)rho, &near_row, &value, &slope)) {
+    if (r <= terms->reach || !near_field(in, x, y, (double)rho, (double)row[-1], &value, &slope)) {
         long double sum[2] = {0}, rate[2] = {0}, slopes[2] = {0};
         for (int odd = 0, at = 2; odd < 2; at += n[odd], odd++)
             for (int k = n[odd] - 1; k >= 0; k--) {
@@ -286,9 +285,11 @@ static long double distance(const nf_pair *pair, int sign)
 }
 
 /* K11 - K22 as the integral of dK/dlog q, where the difference would cancel */
-static long double difference_of(const nf_instr *in, const nf_pair *pair, long double eta, const long double *K)
+static long double difference_of(const nf_instr *in, const nf_pair *pair, long double eta, const long double *K,
+                                 long double slope)
 {
-    if (!(fabsl(eta) < 0.1L)) /* or one of them is 0 */
+    /* not if one of them is 0, nor where phi saturates: dK/dlog q is then a small difference of numbers like q slope */
+    if (!(fabsl(eta) < 0.1L) || !(fabsl(eta) * pair->q[0] * slope < K[0]))
         return K[0] - K[1];
     const long double middle = sqrtl(pair->q[0] * pair->q[1]);
     long double sum = 0;
@@ -338,7 +339,9 @@ static long double dual(const nf_instr *in, nf_pair *pair)
     const long double eta = log_ratio(pair);
     const int two = exponentials(in, &k, &A, &B);
     next.theta = pair->theta;
-    next.difference = !two ? difference_of(in, pair, eta, next.q) : B != 0 ? B * exponential_difference(k, pair) : 0;
+    next.difference = !two     ? difference_of(in, pair, eta, next.q, slopes[0])
+                      : B != 0 ? B * exponential_difference(k, pair)
+                               : 0;
     if (!(std > 0) || sign < 0) {
         set_covariance(&next, here.value[0]);
         *pair = next;
@@ -466,50 +469,54 @@ static double cross(double x1, double y1, double x2, double y2)
     return fma(x1, y2, -product) + fma(-x2, y1, product);
 }
 
-#define START(T)                                                                                                         \
+/* For numbers of type T, with sums of type `sum`: long double does not underflow. */
+#define START(T, name, sum)                                                                                              \
     /* sin(theta)^2 of x and y: with w = x_m y - y_m x, of which no component cancels, the part of y orthogonal to x   \
      * is that of w over x_m, the largest component of x */ \
-    static double sine_square_##T(const T *x, const T *y, int d, const nf_pair *pair)                                    \
+    static long double sine_square_##name(const T *x, const T *y, int d, const nf_pair *pair)                            \
     {                                                                                                                    \
-        const double square_x = (double)pair->q[0], square_y = (double)pair->q[1];                                       \
-        double along = 0, across = 0;                                                                                    \
+        sum along = 0, across = 0;                                                                                       \
         int m = 0;                                                                                                       \
         for (int k = 1; k < d; k++)                                                                                      \
             m = fabs((double)x[k]) > fabs((double)x[m]) ? k : m;                                                         \
         for (int k = 0; k < d; k++)                                                                                      \
-            along += cross(x[m], y[m], x[k], y[k]) * (double)x[k] / square_x;                                            \
+            along += cross(x[m], y[m], x[k], y[k]) * (sum)x[k] / (sum)pair->q[0];                                        \
         for (int k = 0; k < d; k++) {                                                                                    \
-            const double w = cross(x[m], y[m], x[k], y[k]) - along * (double)x[k];                                       \
-            across += w / (double)x[m] * (w / (double)x[m]);                                                             \
+            const sum w = (cross(x[m], y[m], x[k], y[k]) - along * (sum)x[k]) / (sum)x[m];                               \
+            across += w * w;                                                                                             \
         }                                                                                                                \
-        return across / square_y;                                                                                        \
+        return across / pair->q[1];                                                                                      \
     }                                                                                                                    \
-    static void start_##T(const T *x, const T *y, int d, nf_pair *pair)                                                  \
+    static void start_##name(const T *x, const T *y, int d, nf_pair *pair)                                               \
     {                                                                                                                    \
-        double near = 0, far = 0, difference = 0;                                                                        \
+        sum near = 0, far = 0, difference = 0, product = 0;                                                              \
         for (int k = 0; k < d; k++) {                                                                                    \
-            const double minus = (double)x[k] - (double)y[k], plus = (double)x[k] + (double)y[k];                        \
+            const sum minus = (sum)x[k] - (sum)y[k], plus = (sum)x[k] + (sum)y[k];                                       \
             near += minus * minus;                                                                                       \
             far += plus * plus;                                                                                          \
             difference += minus * plus;                                                                                  \
+            product += (sum)x[k] * (sum)y[k];                                                                            \
         }                                                                                                                \
-        pair->sign = far < near ? -1 : 1;                                                                                \
+        pair->sign = product < 0 ? -1 : 1;                                                                               \
         pair->difference = difference;                                                                                   \
-        const long double apart = fmin(near, far), roots = root_difference(pair);                                        \
-        pair->gap = (apart - roots * roots) / 2;                                                                         \
+        const long double apart = product < 0 ? far : near, roots = root_difference(pair);                               \
+        pair->gap = pair->q[0] > 0 && pair->q[1] > 0 ? (apart - roots * roots) / 2 : 0;                                  \
         if (pair->gap > 1e-3L * apart || !(apart > 0) || !(pair->q[0] > 0) || !(pair->q[1] > 0))                         \
             return;                                                                                                      \
-        const long double square = sine_square_##T(x, y, d, pair); /* nearly parallel, of different lengths */           \
-        pair->gap = sqrtl(pair->q[0] * pair->q[1]) * square / (1 + sqrtl(1 - fminl(square, 1)));                         \
+        const long double square = fminl(sine_square_##name(x, y, d, pair), 1); /* parallel, of different lengths */     \
+        pair->gap = sqrtl(pair->q[0] * pair->q[1]) * square / (1 + sqrtl(1 - square));                                   \
     }
-START(float)
-START(double)
+START(float, float, double)
+START(double, double, double)
+START(double, extreme, long double)
 
 void nf_pair_start(nf_dtype dtype, const void *x, const void *y, int d, double q1, double q2, nf_pair *pair)
 {
     *pair = (nf_pair){.q = {q1, q2}};
     if (dtype == NF_FLOAT32)
         start_float(x, y, d, pair);
-    else
+    else if (q1 > 1e-200 && q2 > 1e-200 && q1 < 1e200 && q2 < 1e200)
         start_double(x, y, d, pair);
+    else
+        start_extreme(x, y, d, pair);
 }

@@ -4,7 +4,7 @@
  * with its derivative: three operations per term and lane, four vectors at a time so that the units are busy.  The
  * number of terms is chosen for each chunk, from its largest |rho|: choosing per block, mispredicted branches would
  * cost more than the terms saved.  If all columns have the same variance, the products of coefficients are formed once
- * for all of them.  Lanes whose correlation is beyond the reach of the series are recomputed one by one (near.h).
+ * for all of them.  Lanes whose correlation is beyond the reach of the series are recomputed (near.h).
  *
  * Rates need other sums: series_rates.h has them, series_points.h those of the diagonal.
  */
@@ -101,21 +101,62 @@ NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int h
     }
 }
 
+/* The point's 1/sqrt(q), a_0 and q da_0/dq = a_2/sqrt(2) (see series_rates.h), from its numbers */
+static inline nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
+{
+    const double half = sqrt(0.5);
+    return terms->even ? (nf_near_point){numbers[0], numbers[2 * NF_NEXT], half * numbers[3 * NF_NEXT]}
+                       : (nf_near_point){numbers[0], 0, 0};
+}
+
+/* The lanes beyond the reach, and their row's point */
+static inline nf_near_point NF_(near_lanes)(const nf_instr *in, const NF_T *row, const NF_T *col, const NF_T *rho,
+                                            nf_near_lanes *lanes)
+{
+    const nf_terms *terms = in->data;
+    const NF_T reach = (NF_T)terms->reach;
+    const nf_near_point x = NF_(near_point)(terms, row);
+    lanes->n = 0;
+    for (int i = 0; i < NF_WIDTH; i++)
+        near_add(lanes, i, fabs(rho[i]) > reach, rho[i], col[i]);
+    if (near_below(in->data, x, lanes))
+        for (int k = 0; k < lanes->n; k++) {
+            const nf_near_point y = NF_(near_point)(terms, col + lanes->lane[k]);
+            lanes->mean[k] = y.mean, lanes->mean_rate[k] = y.mean_rate;
+        }
+    return x;
+}
+
+static __attribute__((noinline)) void NF_(series_near)(const nf_instr *in, const NF_T *row, const NF_T *col,
+                                                       const NF_T *rho, NF_T *value, NF_T *slope)
+{
+    nf_near_lanes lanes;
+    nf_near exact;
+    const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
+    near_sums(0, in->data, x, &lanes, &exact);
+    for (int k = 0; k < lanes.n; k++)
+        if (exact.found[k]) {
+            value[lanes.lane[k]] = (NF_T)exact.of[0][k];
+            slope[lanes.lane[k]] = (NF_T)exact.of[1][k];
+        }
+}
+
 static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 {
     const nf_terms *terms = in->data;
     NF_T rho[NF_WIDTH], value[NF_WIDTH], slope[NF_WIDTH], products[NF_MAX_ROWS], tops[NF_(BLOCK)] = {0}, top = 0;
     NF_(series_rows) rows = {terms, row + 2 * NF_NEXT, row + (2 + terms->even) * NF_NEXT, col + 2 * NF_NEXT,
                              col + (2 + terms->even) * NF_NEXT};
-    const NF_T *scales = col + NF_NEXT, scale = row[NF_NEXT];
-    int differ = 0;
+    const NF_T *scales = col + NF_NEXT, scale = row[NF_NEXT], reach = (NF_T)terms->reach;
+    int differ = 0, beyond = 0;
     NF_LAYER
     for (int i = 0; i < NF_WIDTH; i += NF_(BLOCK)) {
         NF_SIMD
         for (int k = 0; k < NF_(BLOCK); k++) {
             const NF_T r = NF_ABS_RHO(i + k);
             rho[i + k] = copysign(r, sigma[i + k]);
-            tops[k] = r > tops[k] ? r : tops[k];
+            tops[k] = r > tops[k] && r <= reach ? r : tops[k]; /* of the lanes that the series serves */
+            beyond += r > reach;
         }
     }
     for (int k = 0; k < NF_(BLOCK); k++)
@@ -145,19 +186,18 @@ static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
     else
         same ? NF_CHUNK(1, 1, 1, 0) : NF_CHUNK(0, 1, 1, 0);
 #undef NF_CHUNK
-    if (top > (NF_T)terms->reach) {
-        nf_near_row near_row;
-        near_row.n = 0;
+    if (beyond && in->op == NF_KINKS)
         for (int i = 0; i < NF_WIDTH; i++) {
             double exact[2];
-            const nf_near_point x = {row[0], terms->even ? row[2 * NF_NEXT] : 0, 0};
-            const nf_near_point y = {col[i], terms->even ? col[2 * NF_NEXT + i] : 0, 0};
-            if (!(fabs(rho[i]) > (NF_T)terms->reach) || !near_field(in, x, y, rho[i], &near_row, &exact[0], &exact[1]))
+            if (!(fabs(rho[i]) > reach))
                 continue;
+            powers_of_pair(((const nf_kinks *)in->data)->powers, row[0], col[i], rho[i], 1 - fabs((double)rho[i]),
+                           &exact[0], &exact[1]);
             value[i] = (NF_T)exact[0];
             slope[i] = (NF_T)exact[1];
         }
-    }
+    else if (beyond)
+        NF_(series_near)(in, row, col, rho, value, slope);
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
         NF_ADVANCE(i, value[i], slope[i]);

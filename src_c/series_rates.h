@@ -39,7 +39,7 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T r = NF_ABS_RHO(i);
         rho[i] = copysign(r, sigma[i]);
-        top = r > top ? r : top;
+        top = r > top && r <= (NF_T)terms->reach ? r : top; /* tables serve the other lanes */
     }
     const int place = (int)(top * NF_BINS), bin = place < NF_BINS ? place : NF_BINS - 1;
     const int *n = terms->terms + 2 * bin;
@@ -70,55 +70,49 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
     }
 }
 
-/* The point's 1/sqrt(q), a_0 and, as above, q da_0/dq = a_2/sqrt(2), from its numbers */
-static nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
-{
-    const double half = sqrt(0.5);
-    return terms->even ? (nf_near_point){numbers[0], numbers[2 * NF_NEXT], half * numbers[3 * NF_NEXT]}
-                       : (nf_near_point){numbers[0], 0, 0};
-}
-
-/* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, theta): at fixed c, with
- * c_theta = -sin(theta) sqrt(q1 q2) for rho > 0, c/2 times the derivative with respect to c is subtracted from those
+/* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, rho): at fixed c,
+ * rho/2 times the derivative with respect to rho, which is c/2 times that with respect to c, is subtracted from those
  * with respect to log q. */
 static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
 {
-    const nf_terms *terms = in->data;
-    nf_near sum[2];
-    nf_near_row near_row;
-    near_row.n = 0;
-    for (int i = 0; i < NF_WIDTH; i++) {
-        const double r = NF_ABS_RHO(i), sign = copysign(1.0, (double)sigma[i]);
-        if (!(r > terms->reach))
+    NF_T rho[NF_WIDTH];
+    nf_near_lanes lanes;
+    nf_near sum;
+    NF_SIMD
+    for (int i = 0; i < NF_WIDTH; i++)
+        rho[i] = copysign(NF_ABS_RHO(i), sigma[i]);
+    const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
+    if (lanes.n)
+        near_sums(1, in->data, x, &lanes, &sum);
+    for (int k = 0; k < lanes.n; k++) {
+        const int i = lanes.lane[k];
+        const double sign = copysign(1.0, lanes.rho[k]), half = 0.5 * sigma[i];
+        const double bend = sign * sum.rho[1][k] * x.inverse * lanes.inverse[k];
+        if (!sum.found[k])
             continue;
-        const nf_near_point x = NF_(near_point)(terms, row), y = NF_(near_point)(terms, col + i);
-        if (!near_sums(1, in->data, x, y, sign * r, &near_row, sum))
-            continue;
-        const double sine = sqrt((1 - r) * (1 + r));
-        const double bend = sine > 0 ? -sign * sum[1].theta / sine * x.inverse * y.inverse : 0, half = 0.5 * sigma[i];
-        p->value[i] = (NF_T)sum[0].of;
-        p->slope[i] = p->price[i] = (NF_T)sum[1].of;
+        p->value[i] = (NF_T)sum.of[0][k];
+        p->slope[i] = p->price[i] = (NF_T)sum.of[1][k];
         p->bend[i] = (NF_T)bend;
-        p->value_row[i] = (NF_T)(sum[0].row - half * sum[1].of);
-        p->value_column[i] = (NF_T)(sum[0].column - half * sum[1].of);
-        p->slope_row[i] = (NF_T)(sum[1].row - half * bend);
-        p->slope_column[i] = (NF_T)(sum[1].column - half * bend);
+        p->value_row[i] = (NF_T)(sum.row[0][k] - half * sum.of[1][k]);
+        p->value_column[i] = (NF_T)(sum.column[0][k] - half * sum.of[1][k]);
+        p->slope_row[i] = (NF_T)(sum.row[1][k] - half * bend);
+        p->slope_column[i] = (NF_T)(sum.column[1][k] - half * bend);
     }
 }
 
 /* For kinks, from their closed forms */
 static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
 {
-    const nf_terms *terms = in->data;
+    const nf_kinks *phi = in->data;
     for (int i = 0; i < NF_WIDTH; i++) {
         const double r = NF_ABS_RHO(i);
-        if (!(r > terms->reach))
+        if (!(r > phi->terms.reach))
             continue;
         const double sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
         double value, slope, of_row[3], of_column[3];
-        near_field(in, (nf_near_point){row[0], 0, 0}, (nf_near_point){col[i], 0, 0}, rho, NULL, &value, &slope);
-        kinks_rates(in->data, row[0], col[i], rho, sine, of_row);
-        kinks_rates(in->data, col[i], row[0], rho, sine, of_column);
+        powers_of_pair(phi->powers, row[0], col[i], rho, 1 - r, &value, &slope);
+        kinks_rates(phi, row[0], col[i], rho, sine, of_row);
+        kinks_rates(phi, col[i], row[0], rho, sine, of_column);
         p->value[i] = (NF_T)value;
         p->slope[i] = p->price[i] = (NF_T)slope;
         p->value_row[i] = (NF_T)of_row[0];

@@ -280,7 +280,7 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
         sink.base[p] = (char *)out->base[p] + (dtype == NF_FLOAT32 ? 4 : 8); /* unaligned to any vector */
         sink.row_stride[p] = out->rs, sink.column_stride[p] = out->cs;
     }
-    return nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, planes, 0, 0},
+    return nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, planes, 0, nf_edges_bytes(dtype, d)},
                   (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), watch, threads);
 }
 
@@ -492,7 +492,8 @@ static void along(nf_dtype dtype, const nf_program *program, const side *s, int 
 
 static void go_back(const nf_grid *grid, nf_gradient *map, nf_sink sink, int threads)
 {
-    const nf_map back = {nf_limit_open, nf_gradient_rows, map, 1u << NF_NNGP, 0, nf_gradient_bytes(map->limit.program)};
+    const size_t work = nf_gradient_bytes(&map->limit, grid->dtype);
+    const nf_map back = {nf_limit_open, nf_gradient_rows, map, 1u << NF_NNGP, 0, work};
     const nf_status status = nf_run(grid, back, sink, 0, nf_grid_tiles(grid), NULL, threads);
     check(status == NF_OK, "status", "gradient", grid->n, grid->m, threads);
 }
@@ -619,9 +620,10 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
         for (int part = 0; part < 2; part++) {
             nf_vectors sink = {.plane = NF_NTK, .width = width, .n_panels = 2, .v = v, .sum = sum[k]};
             sink.queue = nf_queue_new(k + 1, part ? cut : 0, nf_vectors_bytes(&sink, &grid));
-            const nf_status status = nf_run(&grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, 0},
-                                            (nf_sink){nf_vectors_begin, nf_vectors_put, nf_vectors_end, &sink},
-                                            part ? cut : 0, part ? tiles : cut, NULL, k + 1);
+            const nf_status status = nf_run(
+                &grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, nf_edges_bytes(dtype, limit.d)},
+                (nf_sink){nf_vectors_begin, nf_vectors_put, nf_vectors_end, &sink}, part ? cut : 0, part ? tiles : cut,
+                NULL, k + 1);
             check(status == NF_OK, "status", "vectors", n, m, k + 1);
             nf_queue_free(sink.queue);
         }

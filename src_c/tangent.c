@@ -12,7 +12,7 @@ static void product(const nf_tangent *map, const nf_tile *tile, nf_points_view r
 {
     const int64_t start = (int64_t)piece * NF_FEATURES, rest = d - start;
     nf_inner_products(map->blas, tile, rows, columns, start, (int)(rest < NF_FEATURES ? rest : NF_FEATURES),
-                      keep || piece > 0, to);
+                      keep || piece > 0, NULL, to);
 }
 
 #define ADD_UP(T)                                                                                                      \

@@ -128,9 +128,18 @@ def test_odd_activations_keep_antipodes_apart(name):
     np.testing.assert_array_equal(np.diag(K[:16, 16:]), -np.diag(K)[:16])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation", TAME, ids=str)
-def test_both_orders_give_the_same_bits(activation, dtype):
-    points = np.random.default_rng(1).standard_normal((128, 3)).astype(dtype) / 2
+def test_both_orders_give_the_same_bits(activation):
+    """In float64: single precision BLAS may add up the features of some columns in another order."""
+    points = np.random.default_rng(1).standard_normal((133, 40)) / 2  # BLAS has edges here
     K = nf.ntk(nf.MLP(3, activation, weight_std=1.1, bias_std=0.1), points, points.copy())
     np.testing.assert_array_equal(K, K.T)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+@pytest.mark.parametrize("name", ["relu", "erf", "abs"])
+def test_numbers_at_the_ends_of_the_range(name, scale):
+    points = scale * np.array([[1.0, 2.0, 2.0], [1.00000000002, 2.00000000001, 2.0], [2.0, 4.0, 4.0], [0.0, 0.0, 0.0]])
+    K = nf.kernels(nf.MLP(4, name, bias_std=0.1), points, points.copy())
+    assert np.isfinite(K.nngp).all()
+    assert np.isfinite(K.ntk).all()

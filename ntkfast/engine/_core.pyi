@@ -35,8 +35,8 @@ class Series:
     ) -> Series: ...
     def panels(
         self,
-        first: int,
-        per_unit: int,
+        first: float,
+        per_unit: float,
         coef: NDArray[np.float64],
         moment: NDArray[np.float64],
         zero: float,
@@ -53,7 +53,7 @@ class Series:
         start: float,
         upto: float,
     ) -> Series: ...
-    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64]) -> Series: ...
+    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64], root: bool) -> Series: ...
 
 @disjoint_base
 class Program:

@@ -50,14 +50,15 @@ cdef extern from "ntkfast.h" nogil:
         const nf_powers *powers
     ctypedef struct nf_panels:
         nf_terms terms
-        int first, n, degree, per_unit
+        double first, per_unit, most_inverse
+        int n, degree
         const double *coef
         const double *moment
         double zero[2]
-        int jumps_at_zero
+        int jumps_at_zero, root
         const double *const *near
         const double *edge
-        int n_theta, degree_theta, degree_near
+        int n_angle, degree_angle, degree_near
         unsigned char *missing
         const nf_powers *powers
     ctypedef struct nf_program:
@@ -161,7 +162,8 @@ cdef extern from "ntkfast.h" nogil:
     int nf_limit_open(const void *, nf_tile *, int)
     void nf_limit_rows(const void *, nf_tile *, int, int)
     void nf_rates(const nf_program *, int64_t, const double *, long double *, int)
-    size_t nf_gradient_bytes(const nf_program *)
+    size_t nf_gradient_bytes(const nf_limit *, nf_dtype)
+    size_t nf_edges_bytes(nf_dtype, int64_t)
     void nf_gradient_rows(const void *, nf_tile *, int, int)
     int nf_sums_begin(void *, const nf_tile *)
     int nf_sums_end(void *, const nf_tile *)
@@ -306,21 +308,25 @@ cdef class Series:
         self.keep += [at, jump, root, inverse_root]
         return self
 
-    def panels(self, int first, int per_unit, double[:, :, ::1] coef, double[:, :, ::1] moment, double zero, double zero_slope, bint jumps_at_zero):
+    def panels(self, double first, double per_unit, double[:, :, ::1] coef, double[:, :, ::1] moment, double zero,
+               double zero_slope, bint jumps_at_zero):
         """coef (n, degree, rows - 2), moment (n, 2, degree)"""
         cdef nf_panels *panels = &self.data.panels
-        panels.first, panels.n, panels.degree, panels.per_unit = first, coef.shape[0], coef.shape[1], per_unit
-        panels.coef, panels.moment, panels.near = &coef[0, 0, 0], &moment[0, 0, 0], NULL
+        panels.first, panels.per_unit, panels.n, panels.degree = first, per_unit, coef.shape[0], coef.shape[1]
+        panels.most_inverse = 2.0 ** (-first / per_unit)
+        panels.coef, panels.moment, panels.near, panels.n_angle = &coef[0, 0, 0], &moment[0, 0, 0], NULL, 1
         panels.zero[0], panels.zero[1], panels.jumps_at_zero = zero, zero_slope, jumps_at_zero
         panels.powers = NULL
         self.keep += [coef, moment]
         return self
 
-    def powers(self, const double[::1] at, const double[::1] side, const double[:, :, ::1] coef, double window, bint exact, double start, double upto):
+    def powers(self, const double[::1] at, const double[::1] side, const double[:, :, ::1] coef, double window,
+               bint exact, double start, double upto):
         """coef (n, 3, order + 2)"""
         if coef.shape[2] > NF_MAX_POWERS:
             raise ValueError(f"coef: at most {NF_MAX_POWERS} powers, got {coef.shape[2]}")
-        self.powers_data = nf_powers(len(at), coef.shape[2] - 2, exact, window, start, upto, &at[0], &side[0], &coef[0, 0, 0])
+        self.powers_data = nf_powers(len(at), coef.shape[2] - 2, exact, window, start, upto, &at[0], &side[0],
+                                     &coef[0, 0, 0])
         if self.name == "kinks":
             self.data.kinks.powers = &self.powers_data
         else:
@@ -328,14 +334,14 @@ cdef class Series:
         self.keep += [at, side, coef]
         return self
 
-    def near(self, blocks, double[::1] edge):
-        """blocks: for sign of ρ, panel of q1, panel of q2 an array (n_theta, degree, 2, degree_theta, degree) or None"""
+    def near(self, blocks, double[::1] edge, bint root):
+        """blocks: for sign of ρ, panel of q1, panel of q2 an array (n_angle, degree, 2, degree_angle, degree) or None"""
         cdef int64_t[::1] pointers = np.array([0 if block is None else block.ctypes.data for block in blocks])
         cdef nf_panels *panels = &self.data.panels
-        panels.near, panels.edge = <const double *const *>&pointers[0], &edge[0]
+        panels.near, panels.edge, panels.root = <const double *const *>&pointers[0], &edge[0], root
         some = next(block for block in blocks if block is not None)
-        panels.n_theta, panels.degree_near, _, panels.degree_theta, _ = some.shape
-        if max(panels.degree_near, panels.degree_theta) > NF_MAX_NEAR:
+        panels.n_angle, panels.degree_near, _, panels.degree_angle, _ = some.shape
+        if max(panels.degree_near, panels.degree_angle) > NF_MAX_NEAR:
             raise ValueError(f"blocks: at most {NF_MAX_NEAR} coefficients per direction, got shape {some.shape}")
         self.keep += [list(blocks), pointers, edge]
         return self
@@ -403,13 +409,13 @@ cdef class Program:
         if series.name == "series":
             missing = np.zeros((series.data.panels.n, series.data.panels.n), dtype=np.uint8)
             self.data[k].panels.missing = <unsigned char *><int64_t>missing.ctypes.data
-            self.missing_blocks[k] = missing, series.data.panels.first
+            self.missing_blocks[k] = missing
 
     def missing(self):
         """Instruction -> pairs of panels that needed |ρ| beyond the reach of the series, and had no table for it."""
         return {
-            k: {(first + int(p), first + int(q)) for p, q in np.argwhere(blocks)}
-            for k, (blocks, first) in self.missing_blocks.items()
+            k: {(int(p), int(q)) for p, q in np.argwhere(blocks)}
+            for k, blocks in self.missing_blocks.items()
             if blocks.any()
         }
 
@@ -492,7 +498,7 @@ def trace(Program program, double q, double delta):
     cdef long double outputs[NF_PLANES]
     cdef double[:, ::1] numbers = np.empty((program.program.n + 1, 2))
     nf_pair_run(&program.program, &pair, outputs, &numbers[0, 0])
-    for blocks, _ in program.missing_blocks.values():
+    for blocks in program.missing_blocks.values():
         blocks[...] = 0
     return np.asarray(numbers)
 
@@ -578,6 +584,7 @@ cdef class LimitMap(Map):
             self.limit.diagonal[p] = NULL if diagonals is None else address(diagonals[p])
         self.keep = program, x, x_table, y, y_table, diagonals
         self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_limit_rows, &self.limit
+        self.c.work_bytes = nf_edges_bytes(NF_FLOAT32 if x.itemsize == 4 else NF_FLOAT64, x.shape[1])
         for name in get:
             self.c.planes |= 1 << OUTPUTS.index(name)
 
@@ -613,7 +620,7 @@ cdef class GradientMap(Map):
         self.keep = [program, x, x_table, y, y_table]
         self.c.open, self.c.rows, self.c.self = nf_limit_open, nf_gradient_rows, &self.gradient
         self.c.planes = 1 << NF_NNGP
-        self.c.work_bytes = nf_gradient_bytes(&program.program)
+        self.c.work_bytes = nf_gradient_bytes(&self.gradient.limit, NF_FLOAT32 if x.itemsize == 4 else NF_FLOAT64)
 
     def weighted(self, weights, GradientSink sink):
         """weights (n, m): of the dtype of the grid, rows contiguous.  sink: the one that this map is run with."""

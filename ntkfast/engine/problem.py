@@ -210,7 +210,7 @@ class Problem:
             for output in dict.fromkeys(("nngp", *get)):  # every output is computed from Σ
                 arrays.require_fitting(side.peaks[output], self.dtype, side.points.name)
 
-    def _until_complete(self, run):
+    def _until_complete(self, run, report):
         """run(ready), see `series.until_complete`; the prepared data are kept."""
         kept = self._ready
 
@@ -219,7 +219,7 @@ class Problem:
             ready, kept = kept or self._make_ready(), None
             return ready
 
-        self._ready, result = series.until_complete(prepare, run, self.n_threads)
+        self._ready, result = series.until_complete(prepare, run, self.n_threads, report)
         return result
 
     def _with_derivatives(self):
@@ -267,7 +267,7 @@ class Problem:
             _core.run(ready.limit(diagonals, get), sink or _core.Sink(), grid, first, last, self.n_threads, report)
 
         with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
-            self._until_complete(fill)
+            self._until_complete(fill, report)
 
     def matrices(self, get, out=None, show=None) -> list[np.ndarray]:
         """The outputs named in get, each (n, m), in that order. out: a sequence with an array or None for each."""
@@ -338,7 +338,7 @@ class Problem:
             return ready.program, sink.layers, sink.by_row, sink.by_column
 
         with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {kernel}") as report:
-            program, layers, *by_points = self._with_derivatives()._until_complete(run)
+            program, layers, *by_points = self._with_derivatives()._until_complete(run, report)
         total = np.einsum("pr,pr->p", parameters.layer, layers[parameters.at])
         if self.symmetric:
             by_points = [sum(by_points)]
@@ -374,7 +374,7 @@ class Problem:
             return of_outputs
 
         with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
-            diagonals = self._with_derivatives()._until_complete(run)
+            diagonals = self._with_derivatives()._until_complete(run, report)
         if self.symmetric:
             for name, result in zip(get, results, strict=True):
                 for matrix, diagonal in zip(result, diagonals[OUTPUTS.index(name)], strict=True):

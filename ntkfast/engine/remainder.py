@@ -7,13 +7,14 @@ E[φφ] - E[pp] = Σ_k (g_k a_k + b_k g_k) ρ^k for the coefficients a, b and g 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ntkfast.networks import quadrature
 from ntkfast.networks.pieces import Powers
-from ntkfast.networks.quadrature import Gaussian
+from ntkfast.networks.quadrature import Array, Gaussian
 from ntkfast.support.errors import PrecisionError
 
 FEWEST_TERMS, MOST_TERMS = 512, 2**16
@@ -29,25 +30,27 @@ class Remainder:
         self._mesh = quadrature.Mesh(powers.function, powers.at)
         self._kept = {}  # variance -> number of terms, and what `_sums` returns
 
-    def values(self, q, angles, required, n_threads):
-        """E[φφ] - E[pp], and the same for φ' and p', for all pairs of the variances q at correlations cos θ and -cos θ:
-        (angles, 2 signs, 2 functions, len(q), len(q)). required(q): the accuracy.
+    def rule(self, q: Array, required: float, n_threads: int) -> Callable[[float], Array]:
+        """A function of δ: E[φφ] - E[pp], and the same for φ' and p', for all pairs of the variances q at correlations
+        1-δ and δ-1: (2 signs, 2 functions, len(q), len(q)).
         """
         whole, rest = self._coefficients(q, required, n_threads)
         k = np.arange(whole.shape[-1])
-        results = np.empty((len(angles), 2, 2, len(q), len(q)))
-        for result, theta in zip(results, angles, strict=True):
-            log = math.log(math.cos(theta)) if theta < 1e-8 else 0.5 * math.log1p(-(math.sin(theta) ** 2))
+
+        def matrices(delta):
+            log = math.log1p(-delta)
             n = len(k) if log == 0 else min(len(k), math.ceil(-45 / log))
-            powers = np.exp(k[:n] * log)
+            powers, results = np.exp(k[:n] * log), np.empty((2, 2, len(q), len(q)))
             for w in (0, 1):
                 a, g = whole[:, w, :n], rest[:, w, :n]
                 even, odd = (
                     (g[:, s] * powers[s]) @ a[:, s].T + ((a - g)[:, s] * powers[s]) @ g[:, s].T
                     for s in (slice(0, None, 2), slice(1, None, 2))
                 )
-                result[0, w], result[1, w] = even + odd, even - odd
-        return results
+                results[0, w], results[1, w] = even + odd, even - odd
+            return results
+
+        return matrices
 
     def _coefficients(self, q, required, n_threads):
         """Those of (φ, φ') and of (g, g'): two arrays (len(q), 2, terms)."""
@@ -55,10 +58,10 @@ class Remainder:
         for value in sorted(q, reverse=True):  # the one that needs most terms first
             while (error := self._last_terms(*self._at(value, n))) > ENOUGH and n < MOST_TERMS:
                 n *= 2
-            if error > 2 * required(value):  # less than half as much is left out
+            if error > 2 * required:  # less than half as much is left out
                 raise PrecisionError(
                     f"activation {self.gaussian.name!r}: near |ρ| = 1 and for variances about {value:.3g} its dual is "
-                    f"accurate only to {error:.1e} relative to the diagonal, {required(value):.0e} is required"
+                    f"accurate only to {error:.1e} relative to the diagonal, {required:.0e} is required"
                 )
         with ThreadPoolExecutor(n_threads) as pool:  # numba's loops release the GIL
             found = list(pool.map(lambda value: self._at(value, n), q))

@@ -1,32 +1,34 @@
 """The data of instructions that sum a Hermite series: coefficients as functions of the variance, and how many terms are
 enough.
 
-A coefficient a_k(q) is a smooth function of log q. It is computed at the Chebyshev points of panels (a factor of 4 in
-q, or less if that does not resolve it) and interpolated in C for every point, so that the number of quadratures does
-not depend on the number of points. The panels of the last 64 activations are kept: layers of a deep network share them.
+A coefficient a_k(q) is a smooth function of log q. It is computed at the Chebyshev points of a panel that is just long
+enough for the variances of a layer, and interpolated in C for every point, so that the number of quadratures does not
+depend on the number of points. The panels of the last 64 activations are kept: the positions and lengths that a panel
+can have are few, so that layers of a deep network, and other data, share them.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ntkfast.engine import _core
+from ntkfast.engine import _core, near
 from ntkfast.engine.remainder import Remainder
 from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
+from ntkfast.support import progress
 from ntkfast.support.errors import PrecisionError
 
-POINTS = 18  # Chebyshev points of a panel
-MOST_PER_UNIT = 16  # panels per factor of 4, if they must be so small
+FINEST, COARSEST = 32, 0.5  # panels per factor of 4: one panel as short as the variances allow, else several
 N_TERMS = 256  # at most so many coefficients
+WORTH = 64  # terms: a longer sum costs more than a table
 TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
     (np.dtype(np.float64), False): 2e-11,
     (np.dtype(np.float64), True): 1e-10,
@@ -35,10 +37,7 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
 }
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
-NEAR_RHO = 0.9  # the tables near |ρ| = 1 begin here; every series converges beyond it
-NEAR_POINTS = 13  # Chebyshev points in θ = arccos |ρ| on each of these panels, and in each log q
-NEAR_EDGES = math.acos(NEAR_RHO) * np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
-MOST_NEAR_PANELS = 40  # of θ, where φ is steep
+MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels whose tables are computed at once
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
@@ -54,8 +53,8 @@ def jumps(activation: Activation) -> bool:
 
 @dataclass
 class _Panel:
-    coefficients: np.ndarray  # (POINTS, terms) values at the Chebyshev points
-    moments: np.ndarray  # (2, POINTS): E φ², E φ'²
+    coefficients: np.ndarray  # (points, terms) values at the Chebyshev points
+    moments: np.ndarray  # (2, points): E φ², E φ'²
     weight: np.ndarray  # (2, N_TERMS): largest a_k²/E φ², k a_k²/(q E φ'²) on the panel
     rest: np.ndarray  # (2,): 1 minus their sums
     error: float  # of the interpolation in log q, relative to the diagonal
@@ -95,9 +94,9 @@ class Prepared:
     bound: dict[int, tuple]
 
 
-def until_complete(prepare: Callable, run: Callable, n_threads: int):
+def until_complete(prepare: Callable, run: Callable, n_threads: int, report=None):
     """prepared = prepare() and run(prepared), repeated until no pair lacks a table near |ρ| = 1: tables are computed
-    when a pair needs them. prepared is a `Prepared`. Returns the last two.
+    when a pair needs them. prepared is a `Prepared`. report: a progress bar, which then says so. Returns the last two.
     """
     while True:
         prepared = prepare()
@@ -106,7 +105,8 @@ def until_complete(prepare: Callable, run: Callable, n_threads: int):
         if not missing:
             return prepared, result
         for k, pairs in missing.items():
-            make_tables(*prepared.bound[k], pairs, n_threads)
+            with progress.doing(report, f"tables of {prepared.bound[k][0].name}"):
+                make_tables(*prepared.bound[k], pairs, n_threads)
 
 
 _families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
@@ -125,13 +125,16 @@ class Family:
         self.kinked = bool(activation.kinks)
         self.gaussian = quadrature.gaussian(activation)
         self.mesh = self.gaussian.mesh
-        self.per_unit = 8 if any(activation.kinks) else 1  # panels per factor of 4
+        self.coarsest = 8.0 if any(activation.kinks) else COARSEST
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.powers = pieces.of(activation)
         self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None
         self.promised = PROMISED[self.kinked and self.powers is None]
-        self.edges = NEAR_EDGES
-        self._panels, self._near, self._lock = {}, {}, threading.RLock()
+        self._panels, self._tables, self._lock = {}, {}, threading.RLock()
+        # per_unit -> of a panel, where φ oscillates or, with q, a kink comes within reach
+        self._more_points = defaultdict(lambda: MORE_POINTS if any(activation.kinks) else 0)
+        # |ρ| from which on tables are better than long series; truncated powers are not
+        self._tables_from = near.NEAR_RHO if activation.instruction.is_series and not self.powers else 1.0
         self._data = {}  # results of `data`, valid until the tables change
 
     def data(self, low, high, dtype, gradient):
@@ -139,53 +142,64 @@ class Family:
         if instruction.is_polynomial:
             return _polynomial(instruction.parameters)
         with self._lock:
-            key = self._panel_number(low), self._panel_number(high), dtype, gradient
-            if key in self._data:  # of a Hermite series; the others are made again
-                return self._data[key]
-            first, last, panels = self._resolved(low, high)
-            reach, terms = self._reach_and_terms(panels, dtype, gradient)
-            even, odd = terms[-1]
-            if instruction.is_piecewise_linear:
-                result = _kinks(instruction.parameters, (even, odd), reach, terms)
-                return self._with_powers(result, first, panels)
-            chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
-            chosen += [N_TERMS + k for k in chosen] if self.slopes else []
-            to_chebyshev = quadrature.chebyshev_matrix(POINTS)
-            coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
-            moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
-            sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both sides counts
-            values = self.gaussian.function(sides)
-            value = values.mean() if self.slopes else self.gaussian.function(np.zeros(1))[0]
-            jumps_at_zero = abs(values[1] - values[0]) > 1e-9 * max(1.0, np.abs(values).max())
-            slope = self.gaussian.derivative(sides).mean()
-            result = _core.Series("series", (even, odd), reach, terms, self.slopes)
-            result.panels(first, self.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
-            if self.powers:
-                self._with_powers(result, first, panels)
-            numbers = range(first, last + 1)
-            blocks = [self._near.get((sign, p, q)) for sign in (0, 1) for p in numbers for q in numbers]
-            if any(block is not None for block in blocks):
-                result.near(blocks, self.edges)
-            self._data[self._panel_number(low), self._panel_number(high), dtype, gradient] = result
-            return result
+            span = self._span(low, high)
+            key = span, dtype, gradient
+            if key not in self._data:
+                span, panels = self._resolved(low, high)
+                self._data[span, dtype, gradient] = self._bound(span, panels, dtype, gradient)
+            return self._data[span, dtype, gradient]
+
+    def _bound(self, span, panels, dtype, gradient):
+        instruction = self.activation.instruction
+        reach, terms = self._reach_and_terms(panels, dtype, gradient)
+        even, odd = terms[-1]
+        if instruction.is_piecewise_linear:
+            return self._with_powers(_kinks(instruction.parameters, (even, odd), reach, terms), span, panels)
+        chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
+        chosen += [N_TERMS + k for k in chosen] if self.slopes else []
+        to_chebyshev = quadrature.chebyshev_matrix(self._points(span))
+        coef = np.array([to_chebyshev @ panel.coefficients[:, chosen] for panel in panels])
+        moment = np.array([panel.moments @ to_chebyshev.T for panel in panels])
+        sides = np.array([-1e-12, 1e-12])  # where φ or φ' jumps at 0 the mean of both sides counts
+        values = self.gaussian.function(sides)
+        value = values.mean() if self.slopes else self.gaussian.function(np.zeros(1))[0]
+        jumps_at_zero = abs(values[1] - values[0]) > 1e-9 * max(1.0, np.abs(values).max())
+        slope = self.gaussian.derivative(sides).mean()
+        result = _core.Series("series", (even, odd), reach, terms, self.slopes)
+        result.panels(span.first, span.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
+        if self.powers:
+            self._with_powers(result, span, panels)
+        tables = self._tables.get(span)
+        if tables:
+            result.near(tables.blocks(), tables.edges, not tables.is_smooth)
+        return result
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
         with self._lock:
-            pairs = [pair for pair in pairs if (0, *pair) not in self._near]
-            numbers = sorted({number for pair in pairs for number in pair})
-            if pairs:
-                self._cut_theta(max(numbers))
-            groups = [numbers] if len(numbers) <= MAX_TOGETHER else {tuple(sorted({*pair})) for pair in pairs}
-            for group in groups:
-                if group and not self._tabulate(group, n_threads):
-                    return  # the next pass finds out which tables are needed now
-
-    def _cut_theta(self, highest):
-        """Panels of θ for variances up to this panel: like √(1 + q θ²), the dual bends at θ of 1/√q."""
-        bend = 2.0 ** -((highest + 1) / self.per_unit)
-        while self.edges[1] > max(bend, 1e-8):
-            self.edges = np.concatenate([[0], self.edges[1:2] / 2, self.edges[1:]])
-            self._near, self._data = {}, {}
+            span, panels = self._resolved(low, high)
+            tables = self._tables.get(span)
+            if tables is None:
+                more = self._more_points[span.per_unit]
+                required = self._required(span.highest(span.n - 1))
+                tables = near.Tables(self.gaussian, span, more, not self.kinked, required, self.remainder)
+            r = tables.n_points
+            to_near = quadrature.chebyshev_values(self._points(span), quadrature.chebyshev_points(r))
+            moments = np.array([panel.moments @ to_near.T for panel in panels])
+            at_edge = np.array([self._at_edge(span, k, panel, to_near) for k, panel in enumerate(panels)])
+            numbers = {number for pair in pairs for number in pair}
+            try:
+                for group in [pairs] if len(numbers) <= MAX_TOGETHER else [[pair] for pair in pairs]:
+                    tables.make(group, moments, at_edge, n_threads)
+            except near.Unresolved as error:
+                self._refine(span, error.args[0], tables.n_points < near.MOST_POINTS)
+                return  # the next pass finds out which tables are needed now
+            except near.Inaccurate as error:
+                if self._tables_from == 1:
+                    self._give_up(span, error.args[0])
+                self._tables_from, self._data = 1.0, {}  # the series first, as far as it converges
+                return
+            self._tables[span] = tables
+            self._data = {key: value for key, value in self._data.items() if key[0] != span}
 
     def _reach_and_terms(self, panels, dtype, gradient):
         weight = np.max([panel.weight for panel in panels], axis=0)
@@ -194,13 +208,13 @@ class Family:
         if gradient:  # E φ'' φ'' and the like, as large as q E φ'²
             weight = np.vstack([weight, np.arange(N_TERMS) * weight[1]])
             rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]
-        return _terms(weight, rest, tolerance)
+        return _terms(weight, rest, tolerance, self._tables_from)
 
-    def _with_powers(self, result, first, panels):
-        powers, limits = self.powers, self._limits_of_double(first, panels)
+    def _with_powers(self, result, span, panels):
+        powers, limits = self.powers, self._limits_of_double(span, panels)
         return result.powers(powers.at, powers.side, powers.coefficients(), powers.width**-2, powers.exact, *limits)
 
-    def _limits_of_double(self, first, panels):
+    def _limits_of_double(self, span, panels):
         """The variances between which the sums of truncated powers, which cancel for large ones and far out in the
         tails for small ones, leave double enough digits; raise if large ones leave long double too few.
         """
@@ -208,7 +222,7 @@ class Family:
             return 0.0, math.inf
         enough = []
         for k, panel in enumerate(panels):
-            high = 4.0 ** ((first + k + 1) / self.per_unit)
+            high = span.highest(k)
             lost = [
                 self._cancellation(high, *row)
                 for row in zip((self.powers.value, self.powers.slope), panel.moments[:, 0], strict=True)
@@ -221,12 +235,12 @@ class Family:
                     f"accurate only to {error:.1e} relative to the diagonal, {required:.0e} is required; scale the "
                     "data"
                 )
-        edges = 4.0 ** (np.arange(first, first + len(panels) + 1) / self.per_unit)
+        edges = 4.0 ** ((span.first + np.arange(span.n + 1)) / span.per_unit)
         good = np.flatnonzero(enough)
         if len(good) == 0:
             return math.inf, 0.0
         low, high = good[0], good[-1] + 1
-        return edges[low] if low else 0.0, edges[high] if high < len(panels) else math.inf
+        return edges[low] if low else 0.0, edges[high] if high < span.n else math.inf
 
     def _cancellation(self, q, rows, moment):
         """The sum of the parts of E[pp], and of what their recursions cancel, relative to E[pp]."""
@@ -240,17 +254,17 @@ class Family:
         return total**2 / moment
 
     def _resolved(self, low, high):
-        """Numbers of the first and last panel and of all between them, fine enough for the coefficients."""
+        """The span of these variances, fine enough for the coefficients, and its panels."""
         while True:
-            first, last = (self._panel_number(q) for q in (low, high))
-            numbers = range(last, first - 1, -1)  # the hardest one first
-            if all(self._is_resolved(number) for number in numbers):
-                return first, last, [self._panels[number] for number in reversed(numbers)]
-            self._refine()
+            span = self._span(low, high)
+            numbers = range(span.n - 1, -1, -1)  # the hardest one first
+            if all(self._is_resolved(span, number) for number in numbers):
+                return span, [self._panel(span, number) for number in range(span.n)]
+            self._refine(span, self._panel(span, span.n - 1).error, self._points(span) < MOST_POINTS)
 
-    def _is_resolved(self, number):
+    def _is_resolved(self, span, number):
         """Whether interpolation on this panel is accurate enough; raise if it would not be on any smaller one."""
-        panel, high = self._panel(number), 4.0 ** ((number + 1) / self.per_unit)
+        panel, high = self._panel(span, number), span.highest(number)
         mass = UNLIKELY * math.sqrt(high)
         for place, _ in self.mesh.found:
             if abs(place) < mass:
@@ -260,7 +274,9 @@ class Family:
                 )
         required = self.promised / 10
         rounding = self.mesh.error(math.sqrt(high))
-        if rounding > required or (panel.error > required and self.per_unit == MOST_PER_UNIT):
+        if rounding > required or (
+            panel.error > required and span.per_unit >= FINEST and self._points(span) >= MOST_POINTS
+        ):
             raise PrecisionError(
                 f"activation {self.activation.name!r}: for variances about {high:.3g} its dual is accurate only to "
                 f"{max(rounding, panel.error):.1e} relative to the diagonal, {required:.0e} is required; φ oscillates "
@@ -268,134 +284,96 @@ class Family:
             )
         return panel.error <= required
 
-    def _refine(self):
-        """Halve the panels and discard what was computed on them."""
-        self.per_unit *= 2
-        self._panels, self._near, self._data = {}, {}, {}
+    def _refine(self, span, reached, by_points):
+        """From now on panels as long as this span's have more points, or there are only shorter ones."""
+        if by_points:
+            self._more_points[span.per_unit] += MORE_POINTS
+        elif span.per_unit >= FINEST:
+            self._give_up(span, reached)
+        else:
+            self.coarsest = 2 * span.per_unit
+        self._panels, self._tables, self._data = {}, {}, {}
 
-    def _panel_number(self, q):
-        return max(math.floor(self.per_unit * math.log2(q) / 2), self.per_unit * LOWEST[self.kinked])
+    def _give_up(self, span, reached):
+        raise PrecisionError(
+            f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about "
+            f"{span.highest(span.n - 1):.3g} is accurate only to {reached:.1e} relative to the diagonal, "
+            f"{self._required(span.highest(span.n - 1)):.0e} is required"
+        )
 
-    def _variances(self, panel, degree):
-        xi = quadrature.chebyshev_points(degree)
-        return 4.0 ** ((panel + (xi + 1) / 2) / self.per_unit)
+    def _points(self, span):
+        """Chebyshev points of a panel for the coefficients."""
+        return min(MOST_POINTS, near.points_needed(span.per_unit, 15) + self._more_points[span.per_unit])
 
-    def _panel(self, number):
-        if number not in self._panels:
-            q = self._variances(number, POINTS)
+    def _span(self, low, high):
+        """The shortest panel that covers these variances, or several; on a fixed grid, which other data find again."""
+        low, high = (max(math.log2(q) / 2, LOWEST[self.kinked]) for q in (low, high))
+        per_unit = FINEST
+        while per_unit >= self.coarsest:
+            first = math.floor(4 * per_unit * low) / 4
+            if per_unit * high <= first + 1:
+                return near.Span(per_unit, first, 1)
+            per_unit /= 2
+        first = math.floor(self.coarsest * low)
+        return near.Span(self.coarsest, first, max(1, math.ceil(self.coarsest * high) - first))
+
+    def _panel(self, span, number):
+        key = span.per_unit, span.first + number
+        if key not in self._panels:
+            q = span.variances(number, self._points(span))
             results = [self.gaussian.coefficients(value, N_TERMS, self.slopes) for value in q]
             a, value, slope = (np.array([result[k] for result in results]) for k in range(3))
             b = np.array([result[3] for result in results]) if self.slopes else None
-            slope[slope * q < 1e-20 * value] = 0  # a constant φ: rounding errors only
+            constant = slope * q < 1e-20 * value  # rounding errors only
+            slope[constant] = 0
+            if b is not None:
+                b[constant] = 0
             slope_terms = np.arange(N_TERMS) * a**2 / q[:, None] if b is None else b**2
             parts = [_shares(a**2, value), _shares(slope_terms, slope)]
-            self._panels[number] = _Panel(
+            self._panels[key] = _Panel(
                 a if b is None else np.hstack([a, b]),
                 np.array([value, slope]),
                 np.array([part.max(axis=0) for part in parts]),
                 np.array([max(0.0, (1 - part.sum(axis=1)).max()) if part.any() else 0.0 for part in parts]),
                 self._interpolation_error(a, value, slope, *([] if b is None else [b])),
             )
-        return self._panels[number]
+        return self._panels[key]
 
     def _interpolation_error(self, *values):
-        """Of values (POINTS, n) at the Chebyshev points of a panel, relative to the largest."""
+        """Of values (points, n) at the Chebyshev points of a panel, relative to the largest."""
         if self.activation.instruction.is_piecewise_linear:  # its numbers have a closed form
             return 0.0
-        errors = [
-            np.abs(quadrature.chebyshev_matrix(POINTS)[-2:] @ value).max() / max(np.abs(value).max(), 1e-300)
-            for value in values
-        ]
+        to_chebyshev = quadrature.chebyshev_matrix(len(values[0]))
+        errors = [np.abs(to_chebyshev[-2:] @ value).max() / max(np.abs(value).max(), 1e-300) for value in values]
         return float(max(errors))
 
-    def _tabulate(self, numbers, n_threads):
-        """Tables, as in nf_panels, for all pairs of these panels: Chebyshev coefficients in ξ1, θ, ξ2. False:
-        the panels were too large, and are smaller now.
-        """
-        n, r, n_theta = len(numbers), NEAR_POINTS, len(self.edges) - 1
-        q = np.concatenate([self._variances(number, r) for number in numbers])
-        low, high = self.edges[:-1, None], self.edges[1:, None]
-        angles = low + (quadrature.chebyshev_points(r) + 1) / 2 * (high - low)
-        values = self._near_values(numbers, q, angles.ravel(), n_threads)
-        values = values.reshape(n_theta, r, 2, 2, n, r, n, r)  # θ, sign, function, q1, q2
-        matrix = quadrature.chebyshev_matrix(r)
-        tables = np.einsum("mx,ai,bj,pxsfuivj->suvpafmb", matrix, matrix, matrix, values, optimize=True)
-        scale = np.sqrt([self._panel(number).moments.max(axis=1) for number in numbers])  # panel, function
-        scale = scale[:, None] * scale[None]
-        scale[scale == 0] = np.inf
-        sizes = np.abs(tables).max(axis=0) / scale[:, :, None, None, :, None, None]  # axes u v p a f m b
-        required = self._required(q.max())
-        in_q = max(sizes[:, :, :, -2:].max(), sizes[..., -2:].max())
-        in_theta = sizes[..., -2:, :].max(axis=(0, 1, 3, 4, 5, 6))  # of each panel
-        if in_q > required and self.per_unit < MOST_PER_UNIT:
-            self._refine()
-            return False
-        if in_theta.max() > required and n_theta < MOST_NEAR_PANELS:
-            self.edges = np.union1d(self.edges, (self.edges[1:] + self.edges[:-1])[in_theta > required] / 2)
-            self._near, self._data = {}, {}
-            return False
-        if max(in_q, in_theta.max()) > required:
-            self._give_up(q, max(in_q, in_theta.max()), required)
-        self._data = {}
-        for sign in (0, 1):
-            for u, first in enumerate(numbers):
-                for v, second in enumerate(numbers):
-                    self._near[sign, first, second] = np.ascontiguousarray(tables[sign, u, v])
-        return True
-
-    def _near_values(self, numbers, q, angles, n_threads):
-        """What is tabulated, for all pairs of the variances q on these panels: see `quadrature.pair_matrices`."""
-        if self.remainder:
-            return self.remainder.values(q, angles, self._required, n_threads)
-        functions = self.gaussian.function, self.gaussian.derivative
-        rule = self._rule(numbers, functions)
-        with ThreadPoolExecutor(n_threads) as pool:  # NumPy's loops release the GIL
-            values = list(pool.map(lambda theta: quadrature.pair_matrices(functions, q, theta, *rule), angles))
-        return np.array(values)
-
     def _required(self, q):
-        """Accuracy of tables; beyond variances of 100 there is no promise."""
-        return self.promised * (1 if q <= 101 else 1e4)
+        """Accuracy near |ρ| = 1. Beyond variances of 100 there is no promise, where powers cancel."""
+        return self.promised * (1 if self.powers is None or q <= 101 else 1e4)
 
-    def _give_up(self, q, reached, required):
-        raise PrecisionError(
-            f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about {q.mean():.3g} is "
-            f"accurate only to {reached:.1e} relative to the diagonal, {required:.0e} is required"
-        )
-
-    def _rule(self, numbers, functions):
-        """A rule that fills the tables of these panels and agrees with the series where they meet, or an error."""
-        rules = iter(quadrature.RULES)
-        rule = next(rules)
-        for number in numbers:
-            q = self._variances(number, POINTS)
-            while (error := self._disagreement(number, functions, rule)) > self._required(q.min()):
-                rule = next(rules, None)
-                if rule is None:
-                    self._give_up(q, error, self._required(q.min()))
-        return rule
-
-    def _disagreement(self, number, functions, rule):
-        """Of the polar rule and the series on a panel, relative to the diagonal."""
-        q, panel, k = self._variances(number, POINTS), self._panel(number), np.arange(N_TERMS)
-        a, b = panel.coefficients[:, :N_TERMS], panel.coefficients[:, N_TERMS:]
-        value = (a * NEAR_RHO**k) @ a.T
+    def _at_edge(self, span, number, panel, to_near):
+        """The duals (2, n, n) of the variances of one panel at NEAR_RHO, from the series."""
+        q, k = span.variances(number, len(to_near)), np.arange(N_TERMS)
+        coefficients = to_near @ panel.coefficients
+        a, b = coefficients[:, :N_TERMS], coefficients[:, N_TERMS:]
+        value = (a * near.NEAR_RHO**k) @ a.T
         if self.slopes:
-            slope = (b * NEAR_RHO**k) @ b.T
+            slope = (b * near.NEAR_RHO**k) @ b.T
         else:
-            slope = (a * k * NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
-        by_rule = quadrature.pair_matrices(functions, q, math.acos(NEAR_RHO), *rule)[0]
-        scale = np.sqrt(panel.moments[:, :, None] * panel.moments[:, None, :])
-        return float((np.abs(by_rule - [value, slope]) / np.where(scale > 0, scale, 1)).max())
+            slope = (a * k * near.NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
+        return np.array([value, slope])
 
 
 def _shares(parts, whole):
     return np.divide(parts, whole[:, None], out=np.zeros_like(parts), where=whole[:, None] > 0)
 
 
-def _terms(weight, rest, tolerance):
-    """Up to which |ρ| the series converges, and for each bin of |ρ| how many even and odd terms of each series (value,
+def _terms(weight, rest, tolerance, near_rho):
+    """Up to which |ρ| the series is used, and for each bin of |ρ| how many even and odd terms of each series (value,
     slope, and its derivative) leave a remainder below the tolerance up to the end of the bin. weight, rest: see _Panel.
+
+    near_rho: from where on tables may serve instead; they do where the series does not converge or is longer than they
+    are.
     """
     tolerance = np.broadcast_to(tolerance, len(weight))
     powers = np.maximum(np.arange(N_TERMS) - np.arange(len(weight))[:, None], 0)
@@ -406,6 +384,9 @@ def _terms(weight, rest, tolerance):
         for parity in (0, 1):
             tails = np.cumsum(shares[:, parity::2][:, ::-1], axis=1)[:, ::-1]
             terms[row, parity] = _rounded(np.count_nonzero((tails > tolerance[:, None] / 4).any(axis=0)))
+    bins = max(np.count_nonzero(terms.sum(axis=1) <= WORTH), math.ceil(near_rho * _core.BINS))
+    if bins / _core.BINS < reach:
+        reach, terms[bins:] = bins / _core.BINS, terms[bins - 1]
     return reach, terms
 
 

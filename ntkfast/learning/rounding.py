@@ -130,15 +130,15 @@ def _activation(phi, now):
     (q, at_top, _), _ = values
     some = q > 0
     changes = [((a - b)[one > 0] / one[one > 0]).max(initial=0) for one, a, b in values]
-    value, slope = (max(0.0, float(change)) + 3 * _promise(phi, now.q.max()) for change in changes)  # of a, b and K
+    value, slope = (max(0.0, float(change)) + 3 * _promise(phi) for change in changes)  # of a, b and K
     rho = min(1.0, float((at_top[some] / q[some]).max(initial=0)))
     return Known(q, rho, value, now.ntk + slope)
 
 
-def _promise(phi, q):
-    """The promised error of a dual at the given ρ, relative to the diagonal, for variances up to q."""
+def _promise(phi):
+    """The promised error of a dual at the given ρ, relative to the diagonal."""
     if not phi.instruction.varies:
         return CLOSED
     if phi.instruction.is_polynomial:
         return POLYNOMIAL
-    return series.PROMISED[bool(phi.kinks)] * (1 if q <= 101 else 1e4)  # as the engine requires of its tables
+    return series.PROMISED[bool(phi.kinks)]  # as the engine requires of its tables

@@ -42,6 +42,11 @@ def chebyshev_matrix(n: int) -> Array:
     return matrix
 
 
+def chebyshev_values(n: int, x: Array) -> Array:
+    """From values at n Chebyshev points to values at x."""
+    return np.cos(np.outer(np.arccos(x), np.arange(n))) @ chebyshev_matrix(n)
+
+
 @lru_cache
 def _legendre(n: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(n)
@@ -302,7 +307,7 @@ def _graded(low: float, high: float, levels: int, ratio: float = 0.25) -> Array:
     return np.concatenate([[low], low + steps, [low + half], high - steps[::-1], [high]])
 
 
-RADII = np.array([0, 0.01, 0.04, 0.15, 0.5, 1.2, 2.2, 3.4, 4.8, 6.5, 9.0, 12.0])
+PANEL = 12  # Gauss points on a panel of r and α
 
 
 def _without_dust(values: Array) -> Array:
@@ -311,29 +316,32 @@ def _without_dust(values: Array) -> Array:
     return values
 
 
-RULES = ((12, 3), (24, 4))  # Gauss points on a panel of r and α; how often panels are graded
+def most_levels(q: float) -> int:
+    """Gradings of `pair_matrices` beyond which nothing gets better, for variances up to q."""
+    return 4 + max(0, math.ceil(math.log(q, 16)))
 
 
-def pair_matrices(functions: Sequence[Function], q: Array, theta: float, n: int, levels: int) -> Array:
+def pair_matrices(functions: Sequence[Function], q: Array, theta: float, levels: int) -> Array:
     """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
     two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
 
     Polar coordinates z, z' = r cos α, r cos(α - θ): the rays where z = 0 or z' = 0 are panel ends. Half of the
     directions are the negatives of the others. Turning α into θ - α exchanges z and z' in the sector where both are
     positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
+
+    levels: how often panels are graded towards r = 0 and towards these rays; φ bends where |x| is about 1, at z of
+    1/√q.
     """
     quarter = np.pi / 2
-    levels += max(0, math.ceil(math.log(np.max(q) / 256, 16)))  # φ bends where |x| is about 1: at r of 1/√q
-    finer = levels - RULES[0][1]  # RADII serve the first rule
-    r, radial = rule(np.concatenate([[0], RADII[1] * 0.25 ** np.arange(finer, 0, -1.0), RADII[1:]]), n)
+    r, radial = rule(np.concatenate([[0], 3 * 0.25 ** np.arange(levels, -1.0, -1), [5.5, 9.5]]), PANEL)
     radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
     s = np.sqrt(q)[:, None, None]
     results = np.zeros((2, len(functions), len(q), len(q)))
     for low, high, grading, same in (
-        (-quarter, theta - quarter, max(levels - 2, 1), False),
+        (-quarter, theta - quarter, max(levels - 2, 0), False),
         (theta - quarter, quarter, levels, True),
     ):
-        alpha, weight = rule(_graded(low, high, grading), n)
+        alpha, weight = rule(_graded(low, high, grading), PANEL)
         z, w = np.outer(r, np.cos(alpha)), np.outer(radial, weight)
         for k, f in enumerate(functions):
             plus, minus = _without_dust(f(s * z)), _without_dust(f(-s * z))

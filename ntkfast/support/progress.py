@@ -35,9 +35,27 @@ def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, in
 
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
         with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:
+            yield None if bar.disable else _Report(bar, description)
 
-            def report(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
 
-            yield None if bar.disable else report
+class _Report:
+    """Moves a bar."""
+
+    def __init__(self, bar, description: str) -> None:
+        self._bar, self._description = bar, description
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show this in place of the description meanwhile; where the bar waits before it appears, only once it has."""
+        self._bar.set_description(what, refresh=self._bar.delay == 0)
+        yield
+        self._bar.set_description(self._description, refresh=False)
+
+
+def doing(report: Callable[[int, int], object] | None, what: str) -> contextlib.AbstractContextManager[None]:
+    """A context in which a bar says what is being done; other reports have no words."""
+    return report.doing(what) if isinstance(report, _Report) else contextlib.nullcontext()

@@ -1,0 +1,115 @@
+"""Tables of duals near |ρ| = 1: the rules that fill them, and where they lie."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import ntkfast as nf
+from ntkfast.engine import near, series
+from ntkfast.networks import quadrature, smoothing
+
+A = nf.activations
+
+
+def moments(act, q):
+    return np.array([quadrature.gaussian(act).coefficients(value, 2)[1:3] for value in q]).T
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-4])
+@pytest.mark.parametrize(("act", "q"), [(A.tanh(), [0.3, 4.0]), (A.softplus(), [1.0, 30.0]), (A.arctan(), [2.0, 5.0])])
+def test_smoothing_against_panels(act, q, delta):
+    """The FFT against the twin's panels, for φ and φ', at both signs of ρ."""
+    q, functions = np.array(q), (act.function, act.derivative)
+    found = smoothing.Smoothed(functions, q, moments(act, q), 1e-13)
+    assert found.error <= 1e-13
+    check(found.matrices(delta), functions, q, delta)
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-4])
+@pytest.mark.parametrize("act", [A.tanh(), A.silu(), A.sigmoid()], ids=repr)
+def test_straight_lines_and_the_rest(act, delta):
+    """The same at variances where φ is nearly its asymptote."""
+    q, functions = np.array([2e3, 1e4]), (act.function, act.derivative)
+    lines = smoothing.lines_of(*functions)
+    of_points = moments(act, q)
+    found = smoothing.Localised(functions, lines, q, of_points, 1e-12)
+    assert found.error <= 1e-12
+    check(found.matrices(delta), functions, q, delta)
+
+
+def check(matrices, functions, q, delta):
+    for sign, of_sign in ((1, matrices[0]), (-1, matrices[1])):
+        for function, matrix in zip(functions, of_sign, strict=True):
+            exact = reference.pair_expectation(function, *q, sign * (1 - delta), ())
+            assert abs(matrix[0, 1] - exact) < 2e-10 * abs(matrices[0]).max(axis=(1, 2)).min()
+            assert_allclose(matrix, matrix.T, rtol=1e-12)
+
+
+def test_no_straight_lines():
+    for act in (A.arctan(), A.sin(), nf.Activation.from_function(lambda x: x + np.sin(x) ** 2)):
+        assert smoothing.lines_of(act.function, quadrature.gaussian(act).derivative) is None
+
+
+@pytest.mark.parametrize("q", [3e3, 1e6, 1e8])
+@pytest.mark.parametrize("act", [A.tanh(), A.softplus(), A.mish()], ids=repr)
+def test_large_variances(act, q):
+    """Against the polar rule, which shares nothing with `Localised` and the series."""
+    pair = np.array([q, 2 * q])
+    for rho in (0.3, 0.99, -0.9999, 1 - 1e-7):
+        turned = quadrature.pair_matrices((act.function,), pair, 2 * math.asin(math.sqrt((1 - abs(rho)) / 2)), 10)
+        exact = turned[int(rho < 0), 0, 0, 1]
+        scale = math.sqrt(nf.dual(act, q, q, q) * nf.dual(act, 2 * q, 2 * q, 2 * q))
+        assert abs(nf.dual(act, q, 2 * q, rho * math.sqrt(2) * q) - exact) < 1e-10 * scale
+
+
+def test_fast_oscillation():
+    """Coefficients that change quickly with log q: panels get more points."""
+    made = nf.Activation.from_function(lambda x: np.sin(10 * x), name="made")
+    for rho in (0.8, 0.999, -0.999999):
+        for dual in (nf.dual, nf.dual_derivative):
+            found, exact = (dual(act, 3.0, 3.05, rho * math.sqrt(3 * 3.05)) for act in (made, A.sin(1, 10)))
+            assert abs(found - exact) < 1e-10 * dual(A.sin(1, 10), 3, 3, 3)
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(st.floats(-25, 25), st.floats(0, 4), st.sampled_from([0.5, 1.0, 8.0]))
+def test_spans_cover_the_variances(low, length, coarsest):
+    family = series.Family(A.elu())
+    family.coarsest = coarsest
+    span = family._span(4.0**low, 4.0 ** (low + length))
+    ends = span.first / span.per_unit, (span.first + span.n) / span.per_unit
+    assert ends[0] <= low + 1e-9
+    assert low + length <= ends[1] + 1e-9
+    if span.n == 1:  # no shorter one of half the length would do
+        assert span.per_unit == series.FINEST or length > 0.75 / (2 * span.per_unit) - 1e-9
+
+
+def test_tables_of_a_layer_with_equal_variances_are_small():
+    """What varies little needs few Chebyshev points."""
+    narrow, wide = (
+        near.Tables(quadrature.gaussian(A.tanh()), near.Span(per_unit, 0, 1), 0, True, 1e-10) for per_unit in (32, 0.5)
+    )
+    assert narrow.n_points < 8 < wide.n_points
+
+
+def test_the_bar_says_that_tables_are_made(monkeypatch, capsys):
+    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # new families, which have no tables yet
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    nf.ntk(nf.MLP(2, "elu"), X, progress=True)
+    assert "tables of elu" in capsys.readouterr().err
+
+
+def test_rows_and_whole_agree_in_float32():
+    """The tables are double; what float32 loses is the rounding of ρ and of the result."""
+    X = np.random.default_rng(0).normal(size=(150, 10)).astype(np.float32) * 3
+    for act in (A.elu(), A.tanh()):
+        net = nf.MLP(3, act, 1.3, 0.2)
+        assert_allclose(
+            nf.nngp(net, X), nf.nngp(net, X.astype(np.float64)), rtol=0, atol=2e-5 * nf.diagonal(net, X, "nngp").max()
+        )

@@ -6,13 +6,17 @@
 enum { NEAR_ORDER = 16 };
 
 #define NEAR_T double
+#define NEAR_EPSILON DBL_EPSILON
 #define NEAR_(name) name##_double
-#include "near_kinks.h"
+#include "near_powers.h"
 #undef NEAR_T
 #undef NEAR_
+#undef NEAR_EPSILON
 #define NEAR_T long double
+#define NEAR_EPSILON LDBL_EPSILON
 #define NEAR_(name) name##_long
-#include "near_kinks.h"
+#include "near_powers.h"
+#undef NEAR_EPSILON
 #undef NEAR_T
 #undef NEAR_
 
@@ -312,14 +316,79 @@ static inline __attribute__((always_inline)) void near_panels(const int rates, c
         near_shrink(rates, phi, x, lanes, sum);
 }
 
-/* The closed form for kinks with |rho| beyond the reach */
-static inline void near_closed(const nf_kinks *phi, double inverse1, double inverse2, double rho, double *value,
-                               double *slope)
+static double angle_of(double versine)
 {
-    if (inverse1 * inverse2 < 1e-4)
-        near_kinks_long(phi, inverse1, inverse2, rho, value, slope);
-    else
-        near_kinks_double(phi, inverse1, inverse2, rho, value, slope);
+    return 2 * asin(sqrt(0.5 * versine));
+}
+
+/* E[p p] and E[p' p'].  versine = 1 - |rho| may be known better than from rho. */
+static void powers_of_pair(const nf_powers *p, double inverse1, double inverse2, double rho, double versine,
+                           double *value, double *slope)
+{
+    const double q1 = 1 / (inverse1 * inverse1), q2 = 1 / (inverse2 * inverse2), turn = rho < 0 ? -1 : 1;
+    if (fmin(q1, q2) >= p->from && fmax(q1, q2) <= p->upto) {
+        double sum[2];
+        near_powers_double(0, p, q1, q2, angle_of(versine), turn, sum);
+        *value = sum[0], *slope = sum[1];
+    } else {
+        long double sum[2];
+        near_powers_long(0, p, q1, q2, angle_of(versine), turn, sum);
+        *value = (double)sum[0], *slope = (double)sum[1];
+    }
+}
+
+/* Adds the powers' part of the derivatives at lane k.  By Stein's lemma, at fixed theta, q1 dK/dq1 = E[u p'(u) p(v)]/2;
+ * those of K' by differences in long double, at distances relative to theta, where it bends. */
+static void powers_rates(const nf_powers *p, double inverse1, const nf_near_lanes *lanes, int k, nf_near *sum)
+{
+    static const double weight[2] = {8.0 / 12, -1.0 / 12};
+    const double inverse2 = lanes->inverse[k], turn = lanes->rho[k] < 0 ? -1 : 1;
+    const long double q1 = 1 / (inverse1 * inverse1), q2 = 1 / (inverse2 * inverse2);
+    const long double theta = angle_of(lanes->versine[k]), least = 1e-9L; /* below it K' does not bend */
+    const long double by_log = 1e-3L * fmaxl(theta, 1e-7L), by_theta = 3e-3L * theta, sine = sinl(theta);
+    long double of[4];
+    near_powers_long(1, p, q1, q2, theta, turn, of);
+    sum->row[0][k] += (double)of[2] / 2;
+    sum->column[0][k] += (double)of[3] / 2;
+    for (int i = 0; i < 4; i++) {
+        const int far = 1 + i / 2, side = i & 1 ? -1 : 1;
+        const long double scale = side * weight[far - 1], factor = expl(side * far * by_log);
+        long double row[2], column[2], turned[2];
+        near_powers_long(0, p, q1 * factor, q2, theta, turn, row);
+        near_powers_long(0, p, q1, q2 * factor, theta, turn, column);
+        sum->row[1][k] += (double)(scale * row[1] / by_log);
+        sum->column[1][k] += (double)(scale * column[1] / by_log);
+        if (theta > least) { /* d/d|rho| = -1/sin(theta) d/dtheta */
+            near_powers_long(0, p, q1, q2, theta + side * far * by_theta, turn, turned);
+            sum->rho[1][k] -= (double)(scale * turned[1] / (by_theta * sine));
+        }
+    }
+}
+
+/* Tables and, where phi has them, truncated powers, as near_panels.  Of sum->rho[0], which nobody needs, the powers'
+ * part is left out. */
+static inline __attribute__((always_inline)) void near_sums(const int rates, const nf_panels *phi, nf_near_point x,
+                                                            const nf_near_lanes *lanes, nf_near *sum)
+{
+    const nf_powers *p = phi->powers;
+    if (!p || !p->exact) {
+        near_panels(rates, phi, x, lanes, sum);
+    } else {
+        memset(sum, 0, sizeof *sum);
+        memset(sum->found, 1, sizeof sum->found);
+    }
+    for (int k = 0; p && k < lanes->n; k++) {
+        double value, slope;
+        /* below all panels the series serves: no kink is so near to 0 */
+        sum->found[k] &= shrink_of(phi, x.inverse) == 1 && shrink_of(phi, lanes->inverse[k]) == 1;
+        if (!sum->found[k])
+            continue;
+        powers_of_pair(p, x.inverse, lanes->inverse[k], lanes->rho[k], lanes->versine[k], &value, &slope);
+        sum->of[0][k] += value;
+        sum->of[1][k] += slope;
+        if (rates)
+            powers_rates(p, x.inverse, lanes, k, sum);
+    }
 }
 
 /* One pair beyond the reach, whose versine = 1 - |rho| may be known better than from rho.  0: there is no table, and
@@ -330,7 +399,8 @@ static inline int near_field(const nf_instr *in, nf_near_point x, nf_near_point 
     nf_near_lanes lanes;
     nf_near sum;
     if (in->op == NF_KINKS) {
-        near_closed(in->data, x.inverse, y.inverse, rho, value, slope);
+        const nf_kinks *phi = in->data;
+        powers_of_pair(phi->powers, x.inverse, y.inverse, rho, versine, value, slope);
         return 1;
     }
     if (in->op != NF_SERIES)
@@ -338,7 +408,7 @@ static inline int near_field(const nf_instr *in, nf_near_point x, nf_near_point 
     lanes.n = 0;
     near_add(&lanes, 0, 1, rho, y.inverse);
     lanes.versine[0] = versine, lanes.mean[0] = y.mean, lanes.mean_rate[0] = y.mean_rate;
-    near_panels(0, in->data, x, &lanes, &sum);
+    near_sums(0, in->data, x, &lanes, &sum);
     if (sum.found[0])
         *value = sum.of[0][0], *slope = sum.of[1][0];
     return sum.found[0];

@@ -115,6 +115,16 @@ typedef struct {
     const long double *basis;
 } nf_polynomial;
 
+/* p(x) = sum_m sum_r coef[m][0][r] y^r exp(-window y^2/2) with y = max(side[m] (x - at[m]), 0), in coef[m][1] the same
+ * for p' and in coef[m][2] for x p'(x).  side: 1 or -1;  0: powers of x on the whole line, at = 0, without a window.
+ * coef: [n][3][order + 2], x p' being of order + 1.  exact: p is phi.  Double is enough for variances between `from` and `upto`. */
+enum { NF_MAX_POWERS = 11 };
+typedef struct {
+    int n, order, exact; /* order + 1 < NF_MAX_POWERS */
+    double window, from, upto;
+    const double *at, *side, *coef;
+} nf_powers;
+
 /* phi(x) = offset + slope x + sum_j jump[j] max(x - at[j], 0) */
 typedef struct {
     nf_terms terms;
@@ -122,6 +132,7 @@ typedef struct {
     const long double *at, *jump; /* sorted by `at` */
     long double offset, slope;
     const double *root, *inverse_root; /* sqrt(k) and 1/sqrt(k), k < 2 max(even, odd) */
+    const nf_powers *powers;           /* the same function */
 } nf_kinks;
 
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
@@ -131,7 +142,8 @@ typedef struct {
  * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_angle][degree_near][2][degree_angle]
  * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, y between edge[k] and edge[k+1], and
  * xi2, where y = 1 - |rho| or, if `root`, sqrt(2 (1 - |rho|)), in which the dual of kinks is smooth.  missing: [n][n],
- * set to 1 where a pair of points needed a block that does not exist; the series is used in its place. */
+ * set to 1 where a pair of points needed a block that does not exist; the series is used in its place.
+ * powers: NULL, or what the closed form near |rho| = 1 adds to the tables; if exact, there are none. */
 typedef struct {
     nf_terms terms;
     double first, per_unit, most_inverse;
@@ -143,6 +155,7 @@ typedef struct {
     const double *edge;
     int n_angle, degree_angle, degree_near; /* the latter two up to NF_MAX_NEAR */
     unsigned char *missing;
+    const nf_powers *powers;
 } nf_panels;
 
 typedef struct {

@@ -186,7 +186,7 @@ static const long double gauss_w[GAUSS] = {0.249147045813402785000562L, 0.233492
                                            0.106939325995318430960255L, 0.047175336386511827194616L};
 
 /* theta and sin(theta) - theta cos(theta) of 1 - cos(theta) = delta <= 1, without cancellation: power series below 0.1 */
-static inline double angle_of(double delta, double *excess)
+static inline double angle_from(double delta, double *excess)
 {
     /* asin(s)/s and, with t = theta^2, (sin(theta) - theta cos(theta))/theta^3 = sum_k (-1)^k (2k+2)/(2k+3)! t^k */
     static const double a[] = {1,
@@ -236,7 +236,7 @@ static int through_lines(const nf_program *program, int k, nf_pair *pair, long d
             const double a = (double)in->param[0], b = (double)in->param[1], squares = (a * a + b * b) / 2;
             const double odd = (a - b) * (a - b) / (2 * (double)NF_PI), delta = gap / std;
             double excess;
-            slope = squares - odd * angle_of(delta, &excess);
+            slope = squares - odd * angle_from(delta, &excess);
             gap = squares * gap - odd * std * excess;
             q1 *= squares, q2 *= squares, std *= squares, difference *= squares;
         }
@@ -264,7 +264,7 @@ static long double after_lines(const nf_instr *in, nf_pair *pair, long double st
     const long double a = in->param[0], b = in->param[1], squares = (a * a + b * b) / 2;
     const long double odd = (a - b) * (a - b) / (2 * NF_PI);
     double excess;
-    const double theta = angle_of((double)delta, &excess);
+    const double theta = angle_from((double)delta, &excess);
     pair->q[0] *= squares;
     pair->q[1] *= squares;
     pair->difference *= squares;

@@ -133,7 +133,7 @@ static __attribute__((noinline)) void NF_(series_near)(const nf_instr *in, const
     nf_near_lanes lanes;
     nf_near exact;
     const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
-    near_panels(0, in->data, x, &lanes, &exact);
+    near_sums(0, in->data, x, &lanes, &exact);
     for (int k = 0; k < lanes.n; k++)
         if (exact.found[k]) {
             value[lanes.lane[k]] = (NF_T)exact.of[0][k];
@@ -191,7 +191,8 @@ static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
             double exact[2];
             if (!(fabs(rho[i]) > reach))
                 continue;
-            near_closed(in->data, row[0], col[i], rho[i], &exact[0], &exact[1]);
+            powers_of_pair(((const nf_kinks *)in->data)->powers, row[0], col[i], rho[i], 1 - fabs((double)rho[i]),
+                           &exact[0], &exact[1]);
             value[i] = (NF_T)exact[0];
             slope[i] = (NF_T)exact[1];
         }

@@ -70,8 +70,9 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
     }
 }
 
-/* Beyond the reach the tables are differentiated.  They depend on (q1, q2, rho): at fixed c, rho/2 times the derivative
- * with respect to rho, which is c/2 times that with respect to c, is subtracted from those with respect to log q. */
+/* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, rho): at fixed c,
+ * rho/2 times the derivative with respect to rho, which is c/2 times that with respect to c, is subtracted from those
+ * with respect to log q. */
 static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
 {
     NF_T rho[NF_WIDTH];
@@ -82,7 +83,7 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
         rho[i] = copysign(NF_ABS_RHO(i), sigma[i]);
     const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
     if (lanes.n)
-        near_panels(1, in->data, x, &lanes, &sum);
+        near_sums(1, in->data, x, &lanes, &sum);
     for (int k = 0; k < lanes.n; k++) {
         const int i = lanes.lane[k];
         const double sign = copysign(1.0, lanes.rho[k]), half = 0.5 * sigma[i];
@@ -102,16 +103,16 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
 /* For kinks, from their closed forms */
 static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
 {
-    const nf_terms *terms = in->data;
+    const nf_kinks *phi = in->data;
     for (int i = 0; i < NF_WIDTH; i++) {
         const double r = NF_ABS_RHO(i);
-        if (!(r > terms->reach))
+        if (!(r > phi->terms.reach))
             continue;
         const double sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
         double value, slope, of_row[3], of_column[3];
-        near_closed(in->data, row[0], col[i], rho, &value, &slope);
-        kinks_rates(in->data, row[0], col[i], rho, sine, of_row);
-        kinks_rates(in->data, col[i], row[0], rho, sine, of_column);
+        powers_of_pair(phi->powers, row[0], col[i], rho, 1 - r, &value, &slope);
+        kinks_rates(phi, row[0], col[i], rho, sine, of_row);
+        kinks_rates(phi, col[i], row[0], rho, sine, of_column);
         p->value[i] = (NF_T)value;
         p->slope[i] = p->price[i] = (NF_T)slope;
         p->value_row[i] = (NF_T)of_row[0];

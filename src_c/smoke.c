@@ -75,12 +75,16 @@ static int square_terms[NF_BINS][2], kink_terms[NF_BINS][2];
 static const long double square_basis[9] = {0, 0, 1, 0, 0, 0, 0, 0, 1.41421356237309504880L};
 static const long double kink_at[1] = {0}, kink_jump[1] = {1};
 static const nf_polynomial square = {.terms = {2, 0, 0, 1, &square_terms[0][0]}, .degree = 2, .basis = square_basis};
+static const double kink_place[1] = {0}, kink_side[1] = {1}, kink_coef[9] = {0, 1, 0, 1, 0, 0, 0, 1, 0};
+static const nf_powers kink_powers = {
+    .n = 1, .order = 1, .exact = 1, .upto = INFINITY, .at = kink_place, .side = kink_side, .coef = kink_coef};
 static const nf_kinks kink = {.terms = {N_TERMS, N_TERMS, 0, 0.85, &kink_terms[0][0]},
                               .n = 1,
                               .at = kink_at,
                               .jump = kink_jump,
                               .root = roots,
-                              .inverse_root = inverse_roots};
+                              .inverse_root = inverse_roots,
+                              .powers = &kink_powers};
 
 static void make_series(void)
 {

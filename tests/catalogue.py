@@ -52,7 +52,7 @@ CLOSED_ENTRIES = (
     *entries(1e-12, A.exp(0.9, 0.4), A.cosh(0.8, 0.5), A.sinh(1.1, 0.4), largest_variance=4.0),
     *entries(1e-12, A.rectified_monomial(0), A.sign(), A.step(), jumps=True),
 )
-PIECEWISE_ENTRIES = entries(1e-8, A.hardtanh(), A.hardsigmoid(), A.relu6())
+PIECEWISE_ENTRIES = entries(1e-8, A.hardtanh(), A.hardsigmoid(), A.relu6(), A.softshrink(0.3))
 SMOOTH_ENTRIES = entries(
     1e-10,
     A.tanh(),
@@ -63,9 +63,18 @@ SMOOTH_ENTRIES = entries(
     A.mish(),
     A.arctan(),
     A.log_cosh(),
+    A.gelu_tanh(),
 )
-KINKED_ENTRIES = entries(1e-8, A.elu(1.3), A.selu(), A.celu(0.7), A.softsign())
+KINKED_ENTRIES = (
+    *entries(1e-8, A.elu(1.3), A.selu(), A.celu(0.7), A.softsign()),
+    *entries(1e-10, A.squared_relu(0.2), A.hard_swish(), A.smelu(0.8)),
+    *entries(1e-10, A.hardshrink(0.3), A.threshold(0.4, -0.2), jumps=True),
+)
 ENTRIES = CLOSED_ENTRIES + PIECEWISE_ENTRIES + SMOOTH_ENTRIES + KINKED_ENTRIES
+# whose kernels have derivatives: a series has none where φ jumps
+DIFFERENTIABLE_ENTRIES = tuple(
+    entry for entry in ENTRIES if not (entry.jumps and entry.activation.instruction.is_series)
+)
 
 CLOSED, PIECEWISE, SMOOTH, KINKED, ALL = (
     tuple(entry.activation for entry in group)

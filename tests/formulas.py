@@ -50,6 +50,11 @@ def clipped(x, low, high):
     return np.where(x.real <= low, low, np.where(x.real >= high, high, x))
 
 
+def integrated(x):
+    """The integral of (1 + clipped(x, -1, 1))/2 from -1."""
+    return sides(x + 1, 0, sides(x - 1, (x + 1) ** 2 / 4, x))
+
+
 def expm1_below(x, scale=1.0):
     """exp(x/scale) - 1 for x <= 0, without overflow for x > 0."""
     return np.expm1(sides(x, x, 0) / scale)
@@ -94,4 +99,11 @@ PHI = {
     "selu": lambda x: SELU_SCALE * sides(x, SELU_ALPHA * expm1_below(x), x),
     "celu": lambda x, alpha: sides(x, alpha * expm1_below(x, alpha), x),
     "softsign": lambda x: x / (1 + sides(x, -x, x)),
+    "gelu_tanh": lambda x: x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)),
+    "softshrink": lambda x, threshold: x - clipped(x, -threshold, threshold),
+    "hardshrink": lambda x, threshold: x * (sides(x - threshold, 0, 1) + sides(x + threshold, 1, 0)),
+    "threshold": lambda x, threshold, value: sides(x - threshold, value, x),
+    "squared_relu": lambda x, threshold: sides(x - threshold, 0, x - threshold) ** 2,
+    "hard_swish": lambda x: x * clipped(x / 6 + 0.5, 0, 1),
+    "smelu": lambda x, beta: beta * integrated(x / beta),
 }

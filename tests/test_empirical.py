@@ -231,8 +231,6 @@ def test_gram_from_jacobian(outputs):
 
 def test_bad_input(monkeypatch):
     f = network("relu")
-    unknown = nf.Activation.from_function(lambda x: np.tanh(x), name="mine")
-    blind = nf.FiniteNetwork.init(nf.MLP(2, unknown), D, 4)
     steep = f.copy()
     steep.weights[-1][:] = 1e200
     X = points(3)
@@ -246,7 +244,6 @@ def test_bad_input(monkeypatch):
         (ValueError, "X: expected 5 features", lambda: nf.empirical_ntk(f, X[:, :2])),
         (ValueError, "Y: expected 5 features", lambda: nf.empirical_ntk(f, X, X[:, :2])),
         (ValueError, "X: expected finite numbers", lambda: nf.empirical_ntk(f, X * np.nan)),
-        (ValueError, "'mine' has no derivative.*derivative=", lambda: nf.empirical_ntk(blind, X)),
         (
             ValueError,
             r"out: expected shape \(3, 3, 3\)",

@@ -474,7 +474,10 @@ def test_instruction_sets_agree(activation, dtype):
     net, weights = nf.MLP(3, activation, bias_std=0.3), np.random.default_rng(1).normal(size=(60, 60))
 
     def both():
-        return *nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot")), nf.kernel_vjp(net, X, weights=weights)
+        kernels = nf.kernels(net, X, get=("nngp", "ntk", "nngp_dot"))
+        if all(entry.activation != activation for entry in catalogue.DIFFERENTIABLE_ENTRIES):
+            return kernels
+        return *kernels, nf.kernel_vjp(net, X, weights=weights)
 
     first, *others = each_isa(both).values()
     tolerance = 1e-4 if dtype == "f4" else 1e-11

@@ -43,6 +43,16 @@ class Series:
         zero_slope: float,
         jumps_at_zero: bool,
     ) -> Series: ...
+    def powers(
+        self,
+        at: NDArray[np.float64],
+        side: NDArray[np.float64],
+        coef: NDArray[np.float64],
+        window: float,
+        exact: bool,
+        start: float,
+        upto: float,
+    ) -> Series: ...
     def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64], root: bool) -> Series: ...
 
 @disjoint_base

@@ -14,7 +14,7 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_RATES, NF_NNGP, NF_PANEL
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_MAX_POWERS, NF_RATES, NF_NNGP, NF_PANEL
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -33,6 +33,12 @@ cdef extern from "ntkfast.h" nogil:
         nf_terms terms
         int degree
         const long double *basis
+    ctypedef struct nf_powers:
+        int n, order, exact
+        double window, start "from", upto
+        const double *at
+        const double *side
+        const double *coef
     ctypedef struct nf_kinks:
         nf_terms terms
         int n
@@ -41,6 +47,7 @@ cdef extern from "ntkfast.h" nogil:
         long double offset, slope
         const double *root
         const double *inverse_root
+        const nf_powers *powers
     ctypedef struct nf_panels:
         nf_terms terms
         double first, per_unit, most_inverse
@@ -53,6 +60,7 @@ cdef extern from "ntkfast.h" nogil:
         const double *edge
         int n_angle, degree_angle, degree_near
         unsigned char *missing
+        const nf_powers *powers
     ctypedef struct nf_program:
         const nf_instr *code
         int n, n_rows, nesting, last_dual
@@ -274,6 +282,7 @@ cdef class Series:
     """
 
     cdef series_data data
+    cdef nf_powers powers_data
     cdef object keep
     cdef readonly str name
     cdef readonly int n_rows
@@ -307,7 +316,22 @@ cdef class Series:
         panels.most_inverse = 2.0 ** (-first / per_unit)
         panels.coef, panels.moment, panels.near, panels.n_angle = &coef[0, 0, 0], &moment[0, 0, 0], NULL, 1
         panels.zero[0], panels.zero[1], panels.jumps_at_zero = zero, zero_slope, jumps_at_zero
+        panels.powers = NULL
         self.keep += [coef, moment]
+        return self
+
+    def powers(self, const double[::1] at, const double[::1] side, const double[:, :, ::1] coef, double window,
+               bint exact, double start, double upto):
+        """coef (n, 3, order + 2)"""
+        if coef.shape[2] > NF_MAX_POWERS:
+            raise ValueError(f"coef: at most {NF_MAX_POWERS} powers, got {coef.shape[2]}")
+        self.powers_data = nf_powers(len(at), coef.shape[2] - 2, exact, window, start, upto, &at[0], &side[0],
+                                     &coef[0, 0, 0])
+        if self.name == "kinks":
+            self.data.kinks.powers = &self.powers_data
+        else:
+            self.data.panels.powers = &self.powers_data
+        self.keep += [at, side, coef]
         return self
 
     def near(self, blocks, double[::1] edge, bint root):

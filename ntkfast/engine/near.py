@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ntkfast.engine.remainder import Remainder
 from ntkfast.networks import quadrature, smoothing
 from ntkfast.networks.quadrature import Array, Gaussian
 
@@ -63,7 +64,8 @@ class Span:
 class Tables:
     """The tables of one activation for one span.
 
-    more: Chebyshev points in each log q than most functions need.
+    more: Chebyshev points in each log q than most functions need.  remainder: what is tabulated is the dual without its
+    truncated powers; None: there are none.
 
     Attributes
     ----------
@@ -71,8 +73,17 @@ class Tables:
         Ends of the panels of y.
     """
 
-    def __init__(self, gaussian: Gaussian, span: Span, more: int, is_smooth: bool, required: float) -> None:
+    def __init__(
+        self,
+        gaussian: Gaussian,
+        span: Span,
+        more: int,
+        is_smooth: bool,
+        required: float,
+        remainder: Remainder | None = None,
+    ) -> None:
         self.gaussian, self.span, self.is_smooth, self.required = gaussian, span, is_smooth, required
+        self.remainder = remainder
         self.functions = gaussian.function, gaussian.derivative
         self.n_points = min(MOST_POINTS, points_needed(span.per_unit, 11) + more)
         bend = 1 / (2 * span.highest(span.n - 1))  # like √(1 + 2q(1-ρ)), the dual bends at 1-ρ of 1/2q
@@ -108,7 +119,10 @@ class Tables:
             return
         r = self.n_points
         q = np.concatenate([self.span.variances(number, r) for number in numbers])
-        matrices = self._rule(q, numbers, moments, series)
+        if self.remainder:
+            matrices = self.remainder.rule(q, self.required, n_threads)
+        else:
+            matrices = self._rule(q, numbers, moments, series)
         scale = np.sqrt(moments[numbers].max(axis=2))  # panel, function
         scale = scale[:, None] * scale[None]
         scale[scale == 0] = np.inf

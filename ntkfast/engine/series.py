@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkfast.engine import _core, near
-from ntkfast.networks import quadrature
+from ntkfast.engine.remainder import Remainder
+from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.support import progress
 from ntkfast.support.errors import PrecisionError
@@ -35,8 +37,9 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
 }
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
-MOST_POINTS = 28  # Chebyshev points of a panel
+MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels whose tables are computed at once
+UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
 
@@ -122,12 +125,16 @@ class Family:
         self.kinked = bool(activation.kinks)
         self.gaussian = quadrature.gaussian(activation)
         self.mesh = self.gaussian.mesh
-        self.coarsest = 4.0 if any(activation.kinks) else COARSEST
+        self.coarsest = 8.0 if any(activation.kinks) else COARSEST
         self.slopes = activation.instruction.is_series and jumps(activation)
+        self.powers = pieces.of(activation)
+        self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None
+        self.promised = PROMISED[self.kinked and self.powers is None]
         self._panels, self._tables, self._lock = {}, {}, threading.RLock()
-        self._more_points = {}  # per_unit -> of a panel, where φ oscillates
-        has_tables = activation.instruction.is_series and not any(activation.kinks)
-        self._tables_from = near.NEAR_RHO if has_tables else 1.0  # |ρ| from which on tables are better than long series
+        # per_unit -> of a panel, where φ oscillates or, with q, a kink comes within reach
+        self._more_points = defaultdict(lambda: MORE_POINTS if any(activation.kinks) else 0)
+        # |ρ| from which on tables are better than long series; truncated powers are not
+        self._tables_from = near.NEAR_RHO if activation.instruction.is_series and not self.powers else 1.0
         self._data = {}  # results of `data`, valid until the tables change
 
     def data(self, low, high, dtype, gradient):
@@ -147,8 +154,7 @@ class Family:
         reach, terms = self._reach_and_terms(panels, dtype, gradient)
         even, odd = terms[-1]
         if instruction.is_piecewise_linear:
-            self._check_closed_form(instruction.parameters, span.highest(span.n - 1), panels[-1])
-            return _kinks(instruction.parameters, (even, odd), reach, terms)
+            return self._with_powers(_kinks(instruction.parameters, (even, odd), reach, terms), span, panels)
         chosen = [2 * k for k in range(even)] + [2 * k + 1 for k in range(odd)]
         chosen += [N_TERMS + k for k in chosen] if self.slopes else []
         to_chebyshev = quadrature.chebyshev_matrix(self._points(span))
@@ -161,6 +167,8 @@ class Family:
         slope = self.gaussian.derivative(sides).mean()
         result = _core.Series("series", (even, odd), reach, terms, self.slopes)
         result.panels(span.first, span.per_unit, coef, moment, float(value), float(slope), bool(jumps_at_zero))
+        if self.powers:
+            self._with_powers(result, span, panels)
         tables = self._tables.get(span)
         if tables:
             result.near(tables.blocks(), tables.edges, not tables.is_smooth)
@@ -168,20 +176,12 @@ class Family:
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
         with self._lock:
-            if any(self.activation.kinks):
-                _, panels = self._resolved(low, high)
-                reach, _ = self._reach_and_terms(panels, dtype, gradient)
-                rest = max(panel.rest.max() for panel in panels)
-                raise PrecisionError(
-                    f"activation {self.activation.name!r}: its kinks away from 0 allow no table near |ρ| = 1, and it "
-                    f"is not piecewise linear; pairs with |ρ| > {reach:.3f} are accurate only to {rest:.1e} relative "
-                    f"to the diagonal, {PROMISED[True]:.0e} is promised"
-                )
             span, panels = self._resolved(low, high)
             tables = self._tables.get(span)
             if tables is None:
-                more = self._more_points.get(span.per_unit, 0)
-                tables = near.Tables(self.gaussian, span, more, not self.kinked, PROMISED[self.kinked])
+                more = self._more_points[span.per_unit]
+                required = self._required(span.highest(span.n - 1))
+                tables = near.Tables(self.gaussian, span, more, not self.kinked, required, self.remainder)
             r = tables.n_points
             to_near = quadrature.chebyshev_values(self._points(span), quadrature.chebyshev_points(r))
             moments = np.array([panel.moments @ to_near.T for panel in panels])
@@ -210,16 +210,48 @@ class Family:
             rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]
         return _terms(weight, rest, tolerance, self._tables_from)
 
-    def _check_closed_form(self, parameters, high, panel):
-        """The sums of near_kinks.h cancel, from the variance to E φ²."""
-        steepest = abs(parameters[1]) + sum(abs(jump) for _, jump in parameters[2])
-        lost = np.finfo(np.longdouble).eps * high * steepest**2 / max(panel.moments[0].max(), 1e-300)
-        if lost > PROMISED[True]:
-            raise PrecisionError(
-                f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is "
-                f"accurate only to {lost:.1e} relative to the diagonal, {PROMISED[True]:.0e} is promised; scale the "
-                "data"
-            )
+    def _with_powers(self, result, span, panels):
+        powers, limits = self.powers, self._limits_of_double(span, panels)
+        return result.powers(powers.at, powers.side, powers.coefficients(), powers.width**-2, powers.exact, *limits)
+
+    def _limits_of_double(self, span, panels):
+        """The variances between which the sums of truncated powers, which cancel for large ones and far out in the
+        tails for small ones, leave double enough digits; raise if large ones leave long double too few.
+        """
+        if not self.powers.exact:
+            return 0.0, math.inf
+        enough = []
+        for k, panel in enumerate(panels):
+            high = span.highest(k)
+            lost = [
+                self._cancellation(high, *row)
+                for row in zip((self.powers.value, self.powers.slope), panel.moments[:, 0], strict=True)
+            ]
+            enough.append(max(lost) < 1e-13 / np.finfo(float).eps)
+            error, required = max(lost) * np.finfo(np.longdouble).eps, self._required(high)
+            if error > required and high > 1:
+                raise PrecisionError(
+                    f"activation {self.activation.name!r}: for variances up to {high:.3g} its dual near |ρ| = 1 is "
+                    f"accurate only to {error:.1e} relative to the diagonal, {required:.0e} is required; scale the "
+                    "data"
+                )
+        edges = 4.0 ** ((span.first + np.arange(span.n + 1)) / span.per_unit)
+        good = np.flatnonzero(enough)
+        if len(good) == 0:
+            return math.inf, 0.0
+        low, high = good[0], good[-1] + 1
+        return edges[low] if low else 0.0, edges[high] if high < span.n else math.inf
+
+    def _cancellation(self, q, rows, moment):
+        """The sum of the parts of E[pp], and of what their recursions cancel, relative to E[pp]."""
+        if not moment > 0:
+            return 0.0
+        z, w = self.gaussian.nodes(q)
+        total = 0.0
+        for t, row, part in zip(self.powers.at, rows, self.powers.terms(np.abs(rows), math.sqrt(q) * z), strict=True):
+            degree = np.flatnonzero(row).max(initial=0)
+            total += math.sqrt(np.sum(w * part**2)) * max(1.0, t * t / q) ** degree
+        return total**2 / moment
 
     def _resolved(self, low, high):
         """The span of these variances, fine enough for the coefficients, and its panels."""
@@ -233,15 +265,15 @@ class Family:
     def _is_resolved(self, span, number):
         """Whether interpolation on this panel is accurate enough; raise if it would not be on any smaller one."""
         panel, high = self._panel(span, number), span.highest(number)
-        reach = quadrature.LIMITS[0] * math.sqrt(high)
+        mass = UNLIKELY * math.sqrt(high)
         for place, _ in self.mesh.found:
-            if abs(place) < reach:
+            if abs(place) < mass:
                 raise PrecisionError(
                     f"activation {self.activation.name!r}: φ is not smooth near x={place:.9g}, which variances up to "
                     f"{high:.3g} reach; give that kink as kinks="
                 )
-        required = PROMISED[self.kinked] / 10
-        rounding = self.mesh.error(reach)
+        required = self.promised / 10
+        rounding = self.mesh.error(math.sqrt(high))
         if rounding > required or (
             panel.error > required and span.per_unit >= FINEST and self._points(span) >= MOST_POINTS
         ):
@@ -255,7 +287,7 @@ class Family:
     def _refine(self, span, reached, by_points):
         """From now on panels as long as this span's have more points, or there are only shorter ones."""
         if by_points:
-            self._more_points[span.per_unit] = self._more_points.get(span.per_unit, 0) + 6
+            self._more_points[span.per_unit] += MORE_POINTS
         elif span.per_unit >= FINEST:
             self._give_up(span, reached)
         else:
@@ -266,12 +298,12 @@ class Family:
         raise PrecisionError(
             f"activation {self.activation.name!r}: its dual near |ρ| = 1 for variances about "
             f"{span.highest(span.n - 1):.3g} is accurate only to {reached:.1e} relative to the diagonal, "
-            f"{PROMISED[self.kinked]:.0e} is required"
+            f"{self._required(span.highest(span.n - 1)):.0e} is required"
         )
 
     def _points(self, span):
         """Chebyshev points of a panel for the coefficients."""
-        return min(MOST_POINTS, near.points_needed(span.per_unit, 15) + self._more_points.get(span.per_unit, 0))
+        return min(MOST_POINTS, near.points_needed(span.per_unit, 15) + self._more_points[span.per_unit])
 
     def _span(self, low, high):
         """The shortest panel that covers these variances, or several; on a fixed grid, which other data find again."""
@@ -314,6 +346,10 @@ class Family:
         to_chebyshev = quadrature.chebyshev_matrix(len(values[0]))
         errors = [np.abs(to_chebyshev[-2:] @ value).max() / max(np.abs(value).max(), 1e-300) for value in values]
         return float(max(errors))
+
+    def _required(self, q):
+        """Accuracy near |ρ| = 1. Beyond variances of 100 there is no promise, where powers cancel."""
+        return self.promised * (1 if self.powers is None or q <= 101 else 1e4)
 
     def _at_edge(self, span, number, panel, to_near):
         """The duals (2, n, n) of the variances of one panel at NEAR_RHO, from the series."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast.engine import tangent, threads
 from ntkfast.finite import passes
 from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
-from ntkfast.finite.network import FiniteNetwork, check_finite_network, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.support import arrays, memory
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
@@ -218,7 +218,7 @@ def empirical_ntk(
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, an activation has no derivative, or the kernel is not finite.
+        An argument is not as described, or the kernel is not finite.
     MemoryError
         The result is larger than the memory that is available. Nothing has been allocated then.
 
@@ -235,7 +235,6 @@ def empirical_ntk(
     _check_apart(out, f)
     check_outputs(outputs)
     _check_layout(layout, outputs)
-    require_derivatives(f)
     units = sum(map(len, f.weights))
     trained = [layer for layer, is_trained in enumerate(passes.trained(f)) if is_trained]
     return kernel_of_factors(

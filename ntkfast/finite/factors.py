@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.finite import passes
-from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.finite.steps import DenseStep, affine
 from ntkfast.support import memory
 
@@ -58,7 +58,7 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     Raises
     ------
     ValueError, TypeError
-        X does not suit the network, or an activation has no derivative.
+        X does not suit the network.
     MemoryError
         The sensitivities do not fit.
 
@@ -70,7 +70,7 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     >>> [factors.inputs.shape for factors in layer_factors(f, [[1.0, 0.0]])]
     [(1, 8), (1, 8), (1, 2)]
     """
-    require_derivatives(f)
+    check_finite_network(f)
     X = f.points(X)
     units = sum(map(len, f.weights))
     memory.require(

@@ -14,7 +14,7 @@ from ntkfast.finite import passes
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.jacobian import pull_back, split, vector
-from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.finite.training import largest_product
 from ntkfast.support import losses, memory
 from ntkfast.support.losses import Loss
@@ -40,7 +40,7 @@ class LinearizedNetwork:
     """
 
     def __init__(self, network: FiniteNetwork, displacement: ArrayLike | None = None) -> None:
-        require_derivatives(network)
+        check_finite_network(network)
         self.network = network
         self.displacement: Array
         if displacement is None:
@@ -212,7 +212,7 @@ def linearize(f: FiniteNetwork, displacement: ArrayLike | None = None) -> Linear
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described.
 
     Examples
     --------

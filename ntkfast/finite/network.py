@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ntkfast.finite import jacobian, passes, saving
 from ntkfast.finite.steps import steps_of
 from ntkfast.finite.widths import shapes_of
-from ntkfast.networks import Activation, Network
+from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
 from ntkfast.support import memory
 from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
@@ -210,7 +210,7 @@ class FiniteNetwork:
         MemoryError
             It does not fit.
         ValueError, TypeError
-            X does not suit the network, or an activation has no derivative.
+            X does not suit the network.
 
         Examples
         --------
@@ -219,7 +219,6 @@ class FiniteNetwork:
         >>> f.jacobian([[3.0]])
         array([[[3. , 0.1]]])
         """
-        require_derivatives(self)
         return jacobian.jacobian(self, self.points(X))
 
     def copy(self) -> FiniteNetwork:
@@ -352,17 +351,6 @@ def check_finite_network(f: FiniteNetwork) -> None:
         of_torch = any(base.__module__.startswith("torch.nn.") for base in type(f).__mro__)
         hint = "; the kernel of a PyTorch module: nf.torch.empirical_ntk" if of_torch else ""
         raise TypeError(f"f: expected a FiniteNetwork, got {type(f).__name__}{hint}")
-
-
-def require_derivatives(f: FiniteNetwork) -> None:
-    """Raise unless f is a FiniteNetwork, and for its first activation whose derivative is not known."""
-    check_finite_network(f)
-    for layer in f.net.walk():
-        if isinstance(layer, Activation) and layer.derivative is None:
-            raise ValueError(
-                f"f: the activation {layer.name!r} has no derivative, which gradients need; "
-                "give it to Activation.from_function as derivative="
-            )
 
 
 def _compiled(net):

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.finite import passes
 from ntkfast.finite.jacobian import pull_back, split, vector
-from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.support import arrays
 
 __all__ = ["jvp", "ntk_vector_product", "vjp"]
@@ -30,7 +30,7 @@ def jvp(f: FiniteNetwork, X: ArrayLike, tangent: ArrayLike) -> NDArray[np.floati
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def jvp(f: FiniteNetwork, X: ArrayLike, tangent: ArrayLike) -> NDArray[np.floati
     >>> nf.jvp(f, [[3.0]], [10.0])
     array([[30.]])
     """
-    require_derivatives(f)
+    check_finite_network(f)
     X = f.points(X)
     weights, biases = split(f, vector(tangent, "tangent", (f.n_parameters,), f.dtype))
     result = np.empty((len(X), f.n_outputs), f.dtype)
@@ -66,7 +66,7 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
     >>> nf.vjp(f, [[3.0], [4.0]], [1.0, 10.0])
     array([43.])
     """
-    require_derivatives(f)
+    check_finite_network(f)
     X = f.points(X)
     cotangent = _per_output(f, X, cotangent, "cotangent")
     result = np.zeros(f.n_parameters, f.dtype)
@@ -104,7 +104,7 @@ def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[
     >>> nf.ntk_vector_product(f, [[3.0], [1.0]], [1.0, 0.0])
     array([9., 3.])
     """
-    require_derivatives(f)
+    check_finite_network(f)
     X = f.points(X)
     cotangent = _per_output(f, X, v, "v")
     weights, biases = split(f, np.zeros(f.n_parameters, f.dtype))

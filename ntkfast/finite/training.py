@@ -14,7 +14,7 @@ from ntkfast.engine import threads
 from ntkfast.finite import blas, passes
 from ntkfast.finite.divergence import Watch
 from ntkfast.finite.empirical import empirical_ntk
-from ntkfast.finite.network import FiniteNetwork, require_derivatives
+from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.finite.steps import BLOCK
 from ntkfast.support import arrays, losses, memory, reprs
 from ntkfast.support.losses import Direction, Loss
@@ -177,7 +177,7 @@ def train(
         The loss is not finite, or 1e8 times both its value at the start and that of zero outputs. The message gives the
         step and an estimate of the largest stable learning rate.
     TypeError, ValueError
-        An argument is not as described, or an activation has no derivative.
+        An argument is not as described.
     MemoryError
         The copy of the network or the pass over all points does not fit.
     KeyboardInterrupt
@@ -197,7 +197,7 @@ def train(
     array([[2.],
            [3.]])
     """
-    require_derivatives(f)
+    check_finite_network(f)
     points = f.points(X)
     steps = non_negative_integer(steps, "steps")
     rate = positive_number(learning_rate, "learning_rate")

@@ -31,8 +31,7 @@ class Activation(Layer):
     name : str
     parameters : tuple of (str, value)
     function, derivative : callable
-        φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides. `derivative` is None
-        where φ' is not known as a function.
+        φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides.
     instruction : Instruction
         The kernel program's instruction that maps Σ to E[φ(u)φ(v)].
     kinks : tuple of float
@@ -51,7 +50,7 @@ class Activation(Layer):
     name: str
     parameters: tuple[tuple[str, object], ...]
     function: Callable[..., Any] = field(compare=False, repr=False)
-    derivative: Callable[..., Any] | None = field(compare=False, repr=False)
+    derivative: Callable[..., Any] = field(compare=False, repr=False)
     instruction: Instruction = field(repr=False)
     kinks: tuple[float, ...] = field(default=(), repr=False)
     source: tuple[Callable[..., Any] | None, ...] | None = field(default=None, repr=False)  # φ and φ' as given
@@ -80,8 +79,8 @@ class Activation(Layer):
         name : str, optional
             Default: the function's own.
         derivative : callable, optional
-            φ', checked against φ. Limit kernels compute it from φ where it is not given; the gradients of networks of
-            finite width need it.
+            φ', checked against φ. Where it is not given, polynomials that interpolate φ between its kinks are
+            differentiated: a little slower in networks of finite width, and as accurate as φ allows.
         kinks : sequence of float, optional
             Where φ, φ' or a higher derivative jumps. Kinks that are not given are searched for.
 
@@ -99,9 +98,12 @@ class Activation(Layer):
 
         Notes
         -----
-        The dual is accurate to 1e-10 for smooth φ and 1e-8 with kinks, relative to √(E φ(u)² E φ(v)²), for variances
-        in [0.01, 100]. If a pair cannot be computed to that accuracy, the call raises `PrecisionError`, which reports
-        the accuracy reached; this happens for |ρ| near 1 if φ has kinks away from 0 and is not piecewise linear.
+        The dual is accurate to 1e-10 for smooth φ and for kinks away from 0, and to 1e-8 for kinks at 0, relative to
+        √(E φ(u)² E φ(v)²), for variances in [0.01, 100]. If a pair cannot be computed to that accuracy, the call
+        raises `PrecisionError`, which reports the accuracy reached.
+
+        Near |ρ| = 1 the jumps of φ and of its derivatives at kinks are represented by truncated powers (x - t)₊^r,
+        whose E[(u - s)₊^j (v - t)₊^k] have a closed form. If φ is a polynomial between its kinks, nothing is left.
 
         Examples
         --------

@@ -35,7 +35,10 @@ __all__ = [
     "exp_normalized",
     "gaussian",
     "gelu",
+    "gelu_tanh",
     "get",
+    "hard_swish",
+    "hardshrink",
     "hardsigmoid",
     "hardtanh",
     "hermite",
@@ -57,11 +60,15 @@ __all__ = [
     "silu",
     "sin",
     "sinh",
+    "smelu",
     "softplus",
+    "softshrink",
     "softsign",
+    "squared_relu",
     "step",
     "swish",
     "tanh",
+    "threshold",
 ]
 
 
@@ -465,6 +472,17 @@ def relu6() -> Activation:
     return _clipped("relu6", (), 0.0, 6.0, 1.0, 0.0)
 
 
+@registered
+def softshrink(threshold: float = 0.5) -> Activation:
+    """sign(x) max(|x| - threshold, 0)."""
+    threshold = positive_number(threshold, "threshold")
+    kinks = (-threshold, -1.0), (threshold, 1.0)
+    return replace(
+        piecewise("softshrink", (("threshold", threshold),), threshold, 1.0, kinks),
+        function=lambda x: x - np.clip(x, -threshold, threshold),
+    )
+
+
 # ---- with a Hermite series -----------------------------------------------------------------------------------
 
 
@@ -561,6 +579,19 @@ def mish() -> Activation:
 
 
 @registered
+def gelu_tanh() -> Activation:
+    """x (1 + tanh(√(2/π) (x + 0.044715 x³)))/2, the approximation of `gelu` (Hendrycks and Gimpel, 2016)."""
+    scale, cubic = 2 * math.sqrt(2 / math.pi), 0.044715  # (1 + tanh(y))/2 = expit(2 y)
+
+    def derivative(x):
+        y = scale * (x + cubic * x**3)
+        s = scipy.special.expit(y)
+        return s * (1 + x * scipy.special.expit(-y) * scale * (1 + 3 * cubic * x * x))
+
+    return _series("gelu_tanh", lambda x: x * scipy.special.expit(scale * (x + cubic * x**3)), derivative)
+
+
+@registered
 def softsign() -> Activation:
     """x/(1 + |x|)."""
     return _series("softsign", lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2, (0.0,))
@@ -576,6 +607,66 @@ def arctan() -> Activation:
 def log_cosh() -> Activation:
     """log(cosh(x))."""
     return _series("log_cosh", lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2), np.tanh)
+
+
+# ---- polynomials between kinks -------------------------------------------------------------------------------
+
+
+@registered
+def squared_relu(threshold: float = 0.0) -> Activation:
+    """max(x - threshold, 0)² (So et al., 2021)."""
+    pairs, p = _numbers(threshold=threshold)
+    t = p["threshold"]
+    return _series("squared_relu", lambda x: np.maximum(x - t, 0) ** 2, lambda x: 2 * np.maximum(x - t, 0), (t,), pairs)
+
+
+@registered
+def hard_swish() -> Activation:
+    """x min(max(x + 3, 0), 6)/6 (Howard et al., 2019)."""
+
+    def derivative(x):
+        x = np.asarray(x)
+        slope = np.where(x > 3, 1.0, np.where(x < -3, 0.0, x / 3 + 0.5))
+        return slope - np.where(x == 3, 0.25, 0.0) + np.where(x == -3, 0.25, 0.0)
+
+    return _series("hard_swish", lambda x: x * np.clip(x + 3, 0, 6) / 6, derivative, (-3.0, 3.0))
+
+
+@registered
+def smelu(beta: float = 1.0) -> Activation:
+    """(x + beta)²/(4 beta) for |x| <= beta, max(x, 0) elsewhere: a ReLU without a corner (Shamir et al., 2020)."""
+    beta = positive_number(beta, "beta")
+
+    def function(x):
+        return np.clip(x + beta, 0, 2 * beta) ** 2 / (4 * beta) + np.maximum(x - beta, 0)
+
+    def derivative(x):
+        return np.clip(x + beta, 0, 2 * beta) / (2 * beta)
+
+    return _series("smelu", function, derivative, (-beta, beta), (("beta", beta),))
+
+
+@registered
+def hardshrink(threshold: float = 0.5) -> Activation:
+    """x for |x| > threshold, 0 elsewhere. Its derivative has no deltas at the jumps."""
+    t = positive_number(threshold, "threshold")
+
+    def outside(x):
+        return np.heaviside(np.abs(x) - t, 0.5)
+
+    return _series("hardshrink", lambda x: x * outside(x), outside, (-t, t), (("threshold", t),))
+
+
+@registered
+def threshold(threshold: float = 1.0, value: float = 0.0) -> Activation:
+    """x for x > threshold, value elsewhere. Its derivative has no delta at a jump."""
+    pairs, p = _numbers(threshold=threshold, value=value)
+    t, below = p.values()
+
+    def function(x):
+        return np.where(x > t, x, np.where(x < t, below, (t + below) / 2))
+
+    return _series("threshold", function, lambda x: np.heaviside(x - t, 0.5), (t,), pairs)
 
 
 def __dir__() -> list[str]:

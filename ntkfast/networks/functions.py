@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.networks import quadrature
+from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
 from ntkfast.networks.instruction import Instruction
@@ -17,6 +17,7 @@ from ntkfast.networks.quadrature import Array, Function
 from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is examined on [-REACH, REACH] when the activation is created
+FARTHEST = 128.0  # and searched for kinks to there, as far as it is finite
 _compiled: dict[
     Function, Function
 ] = {}  # numba's ufuncs of scalar functions: a second activation of the same function compiles nothing
@@ -105,33 +106,40 @@ def _checked(function: Function, name: str, what: str) -> Function:
     return evaluate
 
 
-def _simplest(low: float, high: float) -> float:
-    """The number with the fewest decimals in [low, high]: kinks are mostly at such numbers."""
-    for digits in range(13):
-        value = round((low + high) / 2, digits)
-        if low <= value <= high:
-            return value + 0.0
-    return (low + high) / 2
-
-
 def _is_kink(evaluate: Function, t: float, kinks: Sequence[float]) -> bool:
     """Whether φ is not smooth on a neighbourhood of t that has no other kink."""
     near = min((abs(t - other) / 2 for other in kinks if other != t), default=1.0)
     h = min(0.05 * max(1.0, abs(t)), near)
-    return quadrature.unresolved(evaluate, t - h, t + h) > quadrature.RESOLVED
+    return quadrature.Probe(evaluate).unresolved(t - h, t + h) > quadrature.RESOLVED
+
+
+def _rings(kinks: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Intervals beyond REACH, on both sides in turn, outwards to FARTHEST, cut at the kinks."""
+    low = REACH
+    while low < FARTHEST:
+        for side in (-1, 1):
+            inner, outer = sorted((side * 1.0155 * low, side * 2.031 * low))
+            yield from itertools.pairwise([inner, *(t for t in kinks if inner < t < outer), outer])
+        low *= 2
 
 
 def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[float, ...]:
-    """The given kinks, without those where φ is smooth, and those found on [-REACH, REACH]."""
+    """The given kinks, without those where φ is smooth, and those found."""
     kinks = tuple(t for t in kinks if _is_kink(evaluate, t, kinks))
-    edges = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
+    ends = [-1.0137 * REACH, *(t for t in kinks if abs(t) < REACH), 1.0191 * REACH]
     found = []
-    for low, high in itertools.pairwise(edges):
-        for a, b in quadrature.find_kinks(evaluate, low, high):
-            margin = 1e-3 * (b - a)
+    for low, high in [*itertools.pairwise(ends), *_rings(kinks)]:
+        try:
+            spots = quadrature.find_kinks(evaluate, low, high)
+        except ActivationError:
+            if abs(low + high) < REACH:
+                raise
+            break  # φ leaves float64 out there
+        for a, b in spots:
+            margin = 0.5 * (b - a)  # a kink at one of its ends
             if not any(a - margin <= t <= b + margin for t in (*kinks, *found)):
-                found.append(_simplest(a - margin, b + margin))
-    kinks = tuple(sorted({*kinks, *found}))
+                found.append(pieces.simplest(a - margin, b + margin))
+    kinks = pieces.polished(evaluate, sorted({*kinks, *found}))
     mesh = quadrature.Mesh(evaluate, kinks)
     mesh.upto(REACH)
     if mesh.found:
@@ -161,29 +169,6 @@ def _check_derivative(name: str, function: Function, derivative: Function, kinks
         )
 
 
-def _pieces(evaluate: Function, kinks: Sequence[float]) -> tuple[float, float, tuple[tuple[float, float], ...]] | None:
-    """offset, slope and (kink, jump of slope) pairs of a piecewise linear φ without jumps; None if it is not one."""
-    ends = [kinks[0] - 1000.0, *kinks, kinks[-1] + 1000.0]
-    lines = []
-    for low, high in itertools.pairwise(ends):
-        x = low + (high - low) * np.array([1e-6, 0.2, 0.41, 0.5, 0.77, 1 - 1e-6])
-        values = evaluate(x)
-        slope = float((values[4] - values[1]) / (x[4] - x[1]))
-        if np.abs(values - values[3] - slope * (x - x[3])).max() > 1e-12 * (1 + np.abs(values).max()):
-            return None
-        lines.append((slope, float(values[3] - slope * x[3])))
-    places, jumps = [], []
-    for t, (left, right) in zip(kinks, itertools.pairwise(lines), strict=True):
-        if left[0] == right[0]:
-            return None  # a jump
-        meet = (left[1] - right[1]) / (right[0] - left[0])
-        if abs(meet - t) > 1e-7 * (1 + abs(t)):
-            return None
-        places.append(t if abs(meet - t) < 1e-14 * (1 + abs(t)) else meet)
-        jumps.append(right[0] - left[0])
-    return lines[0][1], lines[0][0], tuple(zip(places, jumps, strict=True))
-
-
 def activation_of(phi: Function, name: str, derivative: Function | None, kinks: tuple[float, ...]) -> Activation:
     """See `Activation.from_function`; the arguments are of the right types."""
     source = phi, derivative
@@ -193,7 +178,9 @@ def activation_of(phi: Function, name: str, derivative: Function | None, kinks: 
     if derivative is not None:
         derivative = _checked(_on_arrays(derivative, name, "derivative"), name, "derivative")
         _check_derivative(name, function, derivative, kinks)
-    lines = _pieces(function, kinks) if kinks else None
+    else:
+        derivative = quadrature.InterpolatedDerivative(quadrature.Mesh(function, kinks))
+    lines = pieces.piecewise_linear(function, kinks) if kinks else None
     if lines:
         return piecewise(name, (), *lines, source=source)
     return Activation(name, (), function, derivative, Instruction("series"), kinks, source)

@@ -59,6 +59,51 @@ def rule(breaks: ArrayLike, n: int = DEGREE) -> tuple[Array, Array]:
     return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * w).ravel()
 
 
+class Probe:
+    """Judges where a function is a polynomial of degree 20, to the accuracy that its Gaussian integrals need.
+
+    An error of φ at x matters relative to the size of φ on (-|x|/2, |x|/2) too: every Gaussian that reaches x has its
+    mass there. So what is left of a formula such as 0.5 x (1 + tanh(…)) in the tail where it should vanish is not
+    structure, nor is what the rounding of φ explains.
+    """
+
+    def __init__(self, evaluate: Function) -> None:
+        self.evaluate = evaluate
+        self._sizes = {}  # exponent of a distance from 0 -> mean of |φ| up to half of it
+
+    def unresolved(self, low: float, high: float, *, local: bool = False) -> float:
+        """The last Chebyshev coefficients of the function on [low, high] beyond its rounding and that of x, relative to
+        its size; local: to its size on this interval alone.
+        """
+        x = chebyshev_points(DEGREE + 1)
+        values = self.evaluate((low + high) / 2 + (high - low) / 2 * x)
+        tail = np.abs(chebyshev_matrix(DEGREE + 1)[-3:] @ values).max()
+        size = max(float(np.abs(values).max()), 1e-300)
+        if not local:
+            size = max(size, self._size(max(abs(low), abs(high))))
+        tail -= 4 * np.finfo(float).eps * max(abs(low), abs(high)) * np.ptp(values) / (high - low)
+        if RESOLVED * size < tail < NOISE * size:
+            tail -= 4 * self._rounding(low, high)
+        return max(0.0, float(tail)) / size
+
+    def _size(self, distance):
+        exponent = math.frexp(distance)[1]
+        if exponent not in self._sizes:
+            values = self.evaluate(2.0 ** (exponent - 2) * np.linspace(-1, 1, 65))
+            self._sizes[exponent] = float(np.abs(values).mean())
+        return self._sizes[exponent]
+
+    def _rounding(self, low, high):
+        """The standard deviation of the rounding of φ, from fourth differences over so short a distance that nothing
+        else is left (Moré and Wild, 2011). Of five places the worst one may be at a kink.
+        """
+        unit = 2.0 ** (math.frexp(max(abs(low), abs(high)))[1] - 52)  # an odd multiple, or x would hide the rounding
+        step = (2 * round((high - low) * 2.0**-25 / unit) + 9) * unit
+        starts = np.round((low + (high - low) * np.array([0.13, 0.31, 0.52, 0.71, 0.89])) / unit) * unit
+        values = self.evaluate(starts[:, None] + step * np.arange(7))
+        return float(np.sort(np.abs(np.diff(values, 4, axis=1)).max(axis=1))[-2]) / math.sqrt(70)
+
+
 class Mesh:
     """Panels in x on each of which φ is a polynomial of degree 20 to rounding; grown outwards as needed.
 
@@ -76,6 +121,7 @@ class Mesh:
         self.evaluate, self.kinks = evaluate, tuple(kinks)
         self.reach, self.breaks = 0.0, np.array([0.0])
         self.found, self.given_up = [], []
+        self._probe = Probe(evaluate)
         self._lock = threading.Lock()  # tables are filled by several threads
 
     def upto(self, reach: float) -> Array:
@@ -84,9 +130,10 @@ class Mesh:
             self._grow(reach)
             return self.breaks
 
-    def error(self, reach: float) -> float:
-        """Relative error of the worst panel on [-reach, reach]."""
-        return max((tail for distance, tail in self.given_up if distance < reach), default=0.0)
+    def error(self, std: float) -> float:
+        """Relative error of the worst panel, times the density of a Gaussian of this standard deviation there."""
+        with np.errstate(under="ignore"):
+            return max((tail * math.exp(-0.5 * (distance / std) ** 2) for distance, tail in self.given_up), default=0.0)
 
     def _grow(self, reach: float) -> None:
         while self.reach < reach:
@@ -103,7 +150,7 @@ class Mesh:
         todo, ends = [(low, high, (math.inf,) * 4)], [low, high]
         while todo:
             a, b, before = todo.pop()
-            tail = unresolved(self.evaluate, a, b)
+            tail = self._probe.unresolved(a, b)
             # Halving a panel halves the error at a kink, and reduces it far more elsewhere; what remains is noise.
             noise = tail < NOISE and tail > before[0] / 4
             if tail <= RESOLVED:
@@ -129,41 +176,40 @@ class Mesh:
         return not 0.075 < change[0] / max(change[1], 1e-300) < 0.75  # 1/16 where it is Lipschitz
 
 
-def unresolved(evaluate: Function, low: float, high: float) -> float:
-    """The last Chebyshev coefficients of the function on [low, high], relative to its largest value there, beyond what
-    the rounding of x explains."""
-    x = chebyshev_points(DEGREE + 1)
-    values = evaluate((low + high) / 2 + (high - low) / 2 * x)
-    tail = np.abs(chebyshev_matrix(DEGREE + 1)[-3:] @ values).max()
-    rounding = 4 * np.finfo(float).eps * max(abs(low), abs(high)) * np.ptp(values) / (high - low)
-    return max(0.0, float(tail - rounding)) / max(float(np.abs(values).max()), 1e-300)
-
-
 def find_kinks(evaluate: Function, low: float, high: float) -> list[tuple[float, float]]:
     """Small intervals in each of which the function or one of its first derivatives jumps.
 
     Where a function is analytic, halving an interval divides the error of its interpolant by 2^20; at a jump of the
-    m-th derivative only by 2^m. Intervals are cut unevenly, so that no cut is likely to be a kink.
+    m-th derivative only by 2^m. A kink so near to the end of an interval that no point of its interpolant is beyond it
+    is found by a last look at the intervals around these ends.
     """
-    spots, todo = [], [(low, high, math.inf, 0)]
+    probe = Probe(evaluate)
+    spots, resolved, todo = [], [], [(low, high, math.inf, 0)]
     while todo:
         a, b, before, slow = todo.pop()
-        tail = unresolved(evaluate, a, b)
+        tail = probe.unresolved(a, b)
         slow = slow + 1 if tail > before / 100 else 0
         cut = a + 0.4637 * (b - a)
         if slow >= 4 and b - a < 0.03 * max(1.0, abs(a) / 8):
-            spots.append(_corner(evaluate, a, b))
+            spots.append(_corner(probe, a, b))
         elif tail > RESOLVED and len(todo) < MAX_PANELS:
             todo += [(a, cut, tail, slow), (cut, b, tail, slow)]
+        else:
+            resolved.append((a, b))
+    for (a, end), (start, b) in itertools.pairwise(sorted(resolved)):
+        h = min(end - a, b - start) / 2
+        wide, narrow = ((end - size, end + size) for size in (h, h / 16))
+        if end == start and probe.unresolved(*wide) > 100 * RESOLVED and probe.unresolved(*narrow) > RESOLVED:
+            spots.append(_corner(probe, *wide))
     return spots
 
 
-def _corner(evaluate: Function, low: float, high: float) -> tuple[float, float]:
+def _corner(probe: Probe, low: float, high: float) -> tuple[float, float]:
     """The smallest part of [low, high] that still shows where the function is not smooth."""
     while high - low > FINEST * max(1.0, abs(low), abs(high)):
         cuts = [low + share * (high - low) for share in (0, 0.3119, 0.6437, 1)]
         parts = list(itertools.pairwise(cuts))
-        errors = [unresolved(evaluate, *part) for part in parts]
+        errors = [probe.unresolved(*part, local=True) for part in parts]
         if max(errors) < 10 * RESOLVED:
             break
         low, high = parts[int(np.argmax(errors))]
@@ -171,7 +217,7 @@ def _corner(evaluate: Function, low: float, high: float) -> tuple[float, float]:
 
 
 class InterpolatedDerivative:
-    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink, from the panel to its right."""
+    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink, the mean of both sides."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.panels = mesh, None
@@ -188,7 +234,13 @@ class InterpolatedDerivative:
             coefficients = values @ chebyshev_matrix(DEGREE + 1).T
             panels = breaks, np.polynomial.chebyshev.chebder(coefficients, axis=1) / half[:, None]
             self.panels = panels
-        return recurrence.piecewise_chebyshev(x.ravel(), *panels).reshape(x.shape)
+        slope = recurrence.piecewise_chebyshev(x.ravel(), *panels).reshape(x.shape)
+        for t in self.mesh.kinks:
+            at_kink = x == t
+            if at_kink.any():
+                k = int(np.searchsorted(breaks, t))  # panel k is to its right
+                slope[at_kink] = (panels[1][k - 1].sum() + panels[1][k] @ (-1.0) ** np.arange(DEGREE)) / 2
+        return slope
 
 
 class Gaussian:
@@ -197,8 +249,10 @@ class Gaussian:
     def __init__(self, name: str, function: Function, derivative: Function, mesh: Mesh) -> None:
         self.name, self.function, self.derivative, self.mesh = name, function, derivative, mesh
 
-    def nodes(self, q: float) -> tuple[Array, Array]:
-        """z and weights (density included) for the variance q; they resolve φ(√q z) and h_k for k to a few hundred."""
+    def nodes(self, q: float, longest: float = 0.5, other: Mesh | None = None) -> tuple[Array, Array]:
+        """z and weights (density included) for the variance q; they resolve φ(√q z), the function of another mesh, and
+        h_k for k to 64/longest²; longest: of the panels in z.
+        """
         s = math.sqrt(q)
         for limit in LIMITS:
             ends = self.function(s * np.array([-limit, limit, 0.97 * limit, -0.97 * limit]))
@@ -211,7 +265,9 @@ class Gaussian:
                 f"φ({limit * s:.6g}) = {ends[1]:.6g}"
             )
         mesh = self.mesh.upto(limit * s) / s
-        steps = np.linspace(-limit, limit, int(4 * limit) + 1)
+        if other is not None:
+            mesh = np.union1d(mesh, other.upto(limit * s) / s)
+        steps = np.linspace(-limit, limit, math.ceil(2 * limit / min(longest, 0.5)) + 1)
         breaks = np.union1d(steps, mesh[np.abs(mesh) < limit])
         breaks = breaks[np.append(True, np.diff(breaks) > 1e-14 * np.abs(breaks[1:]))]
         z, w = rule(breaks)
@@ -238,8 +294,7 @@ class Gaussian:
 def gaussian(activation: Activation) -> Gaussian:
     """Expectations of this activation."""
     mesh = Mesh(activation.function, activation.kinks)
-    derivative = activation.derivative or InterpolatedDerivative(mesh)
-    return Gaussian(activation.name, activation.function, derivative, mesh)
+    return Gaussian(activation.name, activation.function, activation.derivative, mesh)
 
 
 # ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------

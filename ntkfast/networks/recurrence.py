@@ -21,6 +21,25 @@ def hermite_sums(z, weighted, n):
     return out
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def long_hermite_sums(z, weighted, n):
+    """The same for several functions, weighted (functions, len(z)), with sums in any order: (functions, n)."""
+    out = np.empty((len(weighted), n))
+    before, h = np.zeros_like(z), np.ones_like(z)
+    for k in range(n):
+        up, down = 1.0 / np.sqrt(k + 1.0), np.sqrt(k / (k + 1.0))
+        for f in range(len(weighted)):
+            total = 0.0
+            for i in range(len(z)):
+                total += weighted[f, i] * h[i]
+            out[f, k] = total
+        for i in range(len(z)):
+            following = z[i] * h[i] * up - down * before[i]
+            before[i] = h[i]
+            h[i] = following
+    return out
+
+
 @njit(cache=True, nogil=True)
 def piecewise_chebyshev(x, breaks, coefficients):
     """Σ_k coefficients[p, k] T_k(ξ), with ξ in [-1, 1] the position of x on the panel p of breaks that contains it."""

@@ -68,7 +68,7 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
         needed = _needed(line.activation, near[k:], max(near[k, 0], largest[k]), dtype)
         if early:  # the first dual: its δ is that of the points
             tau, early = max(tau, needed), False
-        elif apart[k, 1] < needed:
+        elif apart[k, 1] < needed and not line.instruction.varies:  # a series takes too long for every pair
             return Search(float(shift / scale), ALL)
         elif near[k, 1] < needed:
             tau = max(tau, PROBE * needed / max(near[k, 1], 1e-300))

@@ -139,7 +139,7 @@ def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[
             margin = 0.5 * (b - a)  # a kink at one of its ends
             if not any(a - margin <= t <= b + margin for t in (*kinks, *found)):
                 found.append(pieces.simplest(a - margin, b + margin))
-    kinks = pieces.polished(evaluate, sorted({*kinks, *found}))
+    kinks = tuple(t for t in pieces.polished(evaluate, sorted({*kinks, *found})) if not _is_steep(evaluate, t))
     mesh = quadrature.Mesh(evaluate, kinks)
     mesh.upto(REACH)
     if mesh.found:
@@ -149,6 +149,13 @@ def _find_kinks(evaluate: Function, kinks: Sequence[float], name: str) -> tuple[
             f"polynomial fits near x={place[0]:.9g}, however near; is it Lipschitz there?"
         )
     return kinks
+
+
+def _is_steep(evaluate: Function, t: float) -> bool:
+    """Whether φ looks as if it jumped at t, but is continuous on a smaller scale, as tanh(10⁵ x) is."""
+    scale = max(1.0, abs(t))
+    steps = [abs(float(np.diff(evaluate(t + scale * h * np.array([-1.0, 1.0])))[0])) for h in (1e-3, 1e-4, 1e-11)]
+    return steps[0] < 2 * steps[1] and steps[2] < steps[0] / 10
 
 
 def _check_derivative(name: str, function: Function, derivative: Function, kinks: Sequence[float]) -> None:

@@ -134,6 +134,11 @@ def _fitted(evaluate: Function, kinks: Sequence[float]) -> Iterator[tuple[Polyno
             yield None
             return
         piece = chebyshev.Chebyshev(coefficients[: degree + 1], domain=(low, high)).convert(kind=Polynomial)
+        inside = np.array([1e-3, 1e-5, 1e-7]) * (high - low)  # a layer at an end that all of the points missed
+        inside = np.concatenate([low + inside, high - inside])
+        if (np.abs(piece(inside) - evaluate(inside)) > 1e-11 * size).any():
+            yield None
+            return
         side = {0: -1, len(kinks): 1}.get(number)
         if side:
             far = (low if side < 0 else high) + side * FAR * np.array([0.01, 0.1, 1.0])

@@ -1,0 +1,10 @@
+"""Estimators for scikit-learn, and a kernel for its Gaussian processes. Importing this imports scikit-learn."""
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError:
+    raise ImportError("ntkfast.sklearn needs scikit-learn: pip install 'ntkfast[sklearn]'") from None
+
+from ntkfast.sklearn.regressor import NTKRegressor
+
+__all__ = ["NTKRegressor"]

@@ -10,13 +10,19 @@ import ntkfast as nf
 pytest.importorskip("sklearn")
 
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.decomposition import KernelPCA
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import WhiteKernel
+from sklearn.kernel_approximation import Nystroem
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ntkfast.sklearn import NTKRegressor
+from ntkfast.sklearn import NTKClassifier, NTKKernel, NTKRegressor
 
 NET = nf.MLP(depth=3, weight_std=2**0.5, bias_std=0.1)  # the estimators' default
 RNG = np.random.default_rng(0)
@@ -25,7 +31,11 @@ Y = np.stack([np.sin(X[:, 0]) + X[:, 1] + 0.1 * RNG.standard_normal(40), X[:, 2]
 y = Y[:, 0]
 
 
-@parametrize_with_checks([NTKRegressor(), NTKRegressor(alpha=[0.1]), NTKRegressor(alpha=0.1, t=100.0)])
+ESTIMATORS = [NTKRegressor(), NTKRegressor(alpha=[0.1]), NTKRegressor(alpha=0.1, t=100.0)]
+ESTIMATORS += [NTKClassifier(), NTKClassifier(alpha=[0.1]), NTKClassifier(alpha=0.1, t=100.0)]
+
+
+@parametrize_with_checks(ESTIMATORS)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -117,6 +127,51 @@ def test_the_default_grid():
     assert model.alphas_[0] < model.alpha_ < model.alphas_[-1]
 
 
+# --- classification
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_classification_is_regression_on_one_hot_targets(k):
+    codes = RNG.integers(0, k, 40)
+    names = np.array(["ape", "bee", "cat", "dog"])[codes]
+    model = NTKClassifier(alpha=0.1).fit(X, names)
+    targets = 2.0 * codes - 1 if k == 2 else (codes[:, None] == np.arange(k)) - 1 / k
+    regressor = NTKRegressor(alpha=0.1).fit(X, targets)
+    values = regressor.predict(T)
+    np.testing.assert_allclose(model.decision_function(T), values, rtol=1e-12, atol=1e-14)
+    chosen = (values > 0).astype(int) if k == 2 else values.argmax(axis=1)
+    np.testing.assert_array_equal(model.predict(T), model.classes_[chosen])
+    np.testing.assert_array_equal(model.predict(T), model.classes_[model.predict_proba(T).argmax(axis=1)])
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("alpha", [0.1, [0.1, 0.2]])
+def test_probabilities_have_the_largest_leave_one_out_likelihood(k, alpha):
+    from sklearn.metrics import log_loss
+
+    codes = np.digitize(X[:, 0] + RNG.standard_normal(40), [0.0, 1.0][: k - 1])
+    model = NTKClassifier(alpha=alpha).fit(X, codes)
+    rest = [NTKClassifier(alpha=model.alpha_).fit(*without(i, X, codes)) for i in range(40)]
+    values = np.concatenate([one.decision_function(X[i : i + 1]) for i, one in enumerate(rest)]).reshape(40, -1)
+
+    def loss(scale):
+        scores = scale * (values if k > 2 else np.concatenate([-values / 2, values / 2], axis=1))
+        return log_loss(codes, np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True), labels=np.arange(k))
+
+    assert 1e-2 < model.scale_ < 1e2
+    assert loss(model.scale_) < min(loss(0.95 * model.scale_), loss(1.05 * model.scale_))
+    np.testing.assert_allclose(model.predict_proba(T).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_probabilities_of_digits_are_calibrated():
+    features, classes = load_digits(return_X_y=True)
+    model = NTKClassifier(alpha="loo").fit(features[:400] / 16, classes[:400])
+    probabilities = model.predict_proba(features[400:800] / 16)
+    right = model.predict(features[400:800] / 16) == classes[400:800]
+    assert right.mean() > 0.85
+    assert probabilities.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.05)
+
+
 # --- what users of scikit-learn rely on
 
 
@@ -178,3 +233,77 @@ def test_uncertainties_are_of_the_limit():
         model.predict(T, return_std=True)
     with pytest.raises(ValueError, match="return_cov: expected one of"):
         model.predict(T, return_std=True, return_cov=True)
+
+
+# --- the kernel
+
+
+KERNELS = {
+    "shared": NTKKernel(depth=3, activation="erf", bias_std=0.3),
+    "per layer": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=[0.2, 0.1], kernel="nngp"),
+    "mixed": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=0.3),
+    "fixed": NTKKernel(depth=2, bias_std=0.0, bias_std_bounds="fixed"),
+    "nothing free": NTKKernel(weight_std_bounds="fixed", bias_std_bounds="fixed"),
+    "composed": 2.0 * NTKKernel(depth=2, kernel="nngp") ** 2 + WhiteKernel(0.1),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_derivatives_of_the_kernel_against_differences(name):
+    kernel = KERNELS[name]
+    K, gradient = kernel(X, eval_gradient=True)
+    np.testing.assert_array_equal(K, kernel(X))
+    assert gradient.shape == (40, 40, kernel.n_dims)
+    for k, step in enumerate(1e-5 * np.eye(kernel.n_dims)):
+        up, down = (kernel.clone_with_theta(kernel.theta + sign * step)(X) for sign in (1, -1))
+        np.testing.assert_allclose(gradient[..., k], (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", ["ntk", "nngp"])
+def test_the_kernel_is_that_of_the_network(kernel):
+    net = nf.Network([nf.Dense(weight_std=1.5, bias_std=0.2), "gelu", nf.Dense(weight_std=0.5, bias_std=0.1)])
+    wrapped = NTKKernel(depth=2, activation="gelu", weight_std=[1.5, 0.5], bias_std=[0.2, 0.1], kernel=kernel)
+    np.testing.assert_array_equal(wrapped(X), nf.kernels(net, X, get=kernel))
+    np.testing.assert_array_equal(wrapped(T, X), nf.kernels(net, T, X, get=kernel))
+    np.testing.assert_array_equal(wrapped.diag(X), nf.diagonal(net, X, kernel))
+    assert not wrapped.is_stationary()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_are_values(name):
+    kernel = KERNELS[name]
+    for same in (clone(kernel), pickle.loads(pickle.dumps(kernel)), kernel.clone_with_theta(kernel.theta)):
+        np.testing.assert_allclose(same(X), kernel(X), rtol=1e-12)
+    assert clone(kernel) == kernel
+    assert "NTKKernel(depth=" in repr(kernel)
+
+
+def test_a_gaussian_process_fits_the_hyperparameters():
+    kernel = NTKKernel(depth=2, activation="erf", kernel="nngp") + WhiteKernel(0.1)
+    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0).fit(X, y)
+    start = GaussianProcessRegressor(kernel, optimizer=None).fit(X, y)
+    assert process.log_marginal_likelihood_value_ > start.log_marginal_likelihood_value_ + 1
+    found, noise = process.kernel_.k1, process.kernel_.k2.noise_level
+    net = nf.MLP(2, "erf", found.weight_std, found.bias_std)
+    expected = nf.GaussianProcess(nf.nngp(net, X), y, noise=noise)
+    assert process.log_marginal_likelihood_value_ == pytest.approx(expected.log_marginal_likelihood(), rel=1e-8)
+    np.testing.assert_allclose(process.predict(T), expected.mean(nf.nngp(net, T, X)), rtol=1e-6)
+
+
+def test_kernels_where_matrices_are_wanted(monkeypatch):
+    kernel, calls = NTKKernel(), []
+    call = NTKKernel.__call__
+    monkeypatch.setattr(NTKKernel, "__call__", lambda *given, **rest: calls.append(1) or call(*given, **rest))
+    ridge = KernelRidge(alpha=0.1, kernel=kernel).fit(X, y)
+    np.testing.assert_allclose(ridge.predict(T), NTKRegressor(alpha=0.1).fit(X, y).predict(T), rtol=1e-9)
+    assert SVC(kernel=kernel).fit(X, y > 0).score(X, y > 0) > 0.9
+    assert KernelPCA(3, kernel=kernel).fit_transform(X).shape == (40, 3)
+    assert Nystroem(kernel, n_components=10, random_state=0).fit_transform(X).shape == (40, 10)
+    assert len(calls) == 7  # KernelRidge 2, SVC 2, KernelPCA 1, Nystroem 2
+
+
+def test_bad_kernels():
+    with pytest.raises(ValueError, match=r"weight_std: expected a number or 3, one per layer, got shape \(2,\)"):
+        NTKKernel(weight_std=[1.0, 2.0])(X)
+    with pytest.raises(ValueError, match="Y: expected None with eval_gradient=True"):
+        NTKKernel()(X, T, eval_gradient=True)

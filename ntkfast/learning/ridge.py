@@ -9,6 +9,8 @@ which at t = ∞ is (K + αI)⁻¹ y, and at α = 0 the flow of `LeastSquaresFlo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ntkfast.learning import checks
@@ -19,27 +21,49 @@ from ntkfast.support import arrays
 from ntkfast.support.typing import Array
 
 
+class Residuals(NamedTuple):
+    """y_i - f_i, (..., N, q), and 1 - H_ii, (..., N), where f = H y on the data."""
+
+    values: Array
+    kept: Array
+
+    def left_out(self, share: Array | None = None) -> Array:
+        """y_i minus its prediction without the point i, or without this share of its weight, (..., N, q).
+
+        (y_i - f_i)/(1 - H_ii) (Rasmussen and Williams 2006, equation 5.12). This is exact at t = ∞; before it, where
+        the flow of the other points alone has other eigenvectors, it is an approximation.
+        """
+        kept = self.kept if share is None else 1 - share * (1 - self.kept)
+        result: Array = self.values / kept[..., None]
+        return result
+
+
 def dual_coefficients(
     K: Array, y: Array, alpha: float, t: float, n_points: float, residuals: bool = False
-) -> tuple[Array, Array | None]:
-    """a_t, (N, q), and on request the leave-one-out residuals, (N, q). K is overwritten.
+) -> tuple[Array, Residuals | None]:
+    """a_t, (N, q), and on request its residuals. K is overwritten.
 
     By a Cholesky factor at t = ∞ if K + αI is positive definite beyond rounding, else by the eigendecomposition, which
     at α = 0 gives the solution of least norm.
     """
+    tiny = np.finfo(K.dtype).eps * K.diagonal().mean()
     K[np.diag_indices_from(K)] += K.dtype.type(alpha)
     with checks.overflow("dual_coefficients") as fits:
         time, propagator = Continuous(np.array([t])), Propagator(K, "the kernel", True, n_points)
         found = propagator.cholesky(time)
         if found:
             dual = fits(found.solve(y))
-            return dual, dual / found.inverse().diagonal()[:, None] if residuals else None
+            if not residuals:
+                return dual, None
+            ridge = K.dtype.type(max(alpha, tiny))  # without a ridge, the ratio of residuals that are all 0
+            return dual, Residuals(ridge * dual, ridge * found.inverse().diagonal())
         e = propagator.eigen()
         dual = fits(propagator.spread(e.vectors, propagator.learned(time), e.vectors.T @ y)[0])
         if not residuals:
             return dual, None
         kernel = Eigen(np.maximum(e.values - alpha, 0), e.vectors, e.floor, e.error)
-        return dual, leave_one_out(kernel, y, np.array([alpha]), t, n_points)[0]
+        found_errors = residuals_of(kernel, y, np.array([alpha]), t, n_points)
+        return dual, Residuals(found_errors.values[0], found_errors.kept[0])
 
 
 def from_eigen(e: Eigen, y: Array, alpha: float, t: float, n_points: float) -> Array:
@@ -50,20 +74,16 @@ def from_eigen(e: Eigen, y: Array, alpha: float, t: float, n_points: float) -> A
     return dual
 
 
-def leave_one_out(e: Eigen, y: Array, alphas: Array, t: float, n_points: float) -> Array:
-    """y_i minus its prediction from the other points, (A, N, q), for every α, from the eigendecomposition of K.
-
-    With f = H y on the data they are (y_i - f_i)/(1 - H_ii) (Rasmussen and Williams 2006, equation 5.12). This is exact
-    at t = ∞; before it, where the flow of the other points alone has other eigenvectors, it is an approximation.
-    """
+def residuals_of(e: Eigen, y: Array, alphas: Array, t: float, n_points: float) -> Residuals:
+    """The residuals for every α, with a first axis (A,), from the eigendecomposition of K."""
     floor = np.finfo(y.dtype).eps * max(float(e.values[-1]), np.finfo(y.dtype).tiny)
     ridges = np.maximum(alphas, floor)[:, None]
     rates = e.values + ridges  # (A, n)
     left = ((ridges + e.values * np.exp(-t / n_points * rates)) / rates).astype(y.dtype)  # of the error
     coefficients = (left.T[:, :, None] * (e.vectors.T @ y)[:, None, :]).reshape(len(y), -1)  # (n, A q)
-    result = np.empty((len(alphas), *y.shape), y.dtype)
+    values, kept = np.empty((len(alphas), *y.shape), y.dtype), np.empty((len(alphas), len(y)), y.dtype)
     for rows in arrays.blocks(len(y)):
         V = e.vectors[rows]
-        errors = (V @ coefficients).reshape(len(V), len(alphas), -1)
-        result[:, rows] = (errors / (np.square(V) @ left.T)[:, :, None]).transpose(1, 0, 2)
-    return result
+        values[:, rows] = (V @ coefficients).reshape(len(V), len(alphas), -1).transpose(1, 0, 2)
+        kept[:, rows] = left @ np.square(V).T
+    return Residuals(values, kept)

@@ -5,6 +5,8 @@ try:
 except ImportError:
     raise ImportError("ntkfast.sklearn needs scikit-learn: pip install 'ntkfast[sklearn]'") from None
 
+from ntkfast.sklearn.classifier import NTKClassifier
+from ntkfast.sklearn.kernel import NTKKernel
 from ntkfast.sklearn.regressor import NTKRegressor
 
-__all__ = ["NTKRegressor"]
+__all__ = ["NTKClassifier", "NTKKernel", "NTKRegressor"]

@@ -86,7 +86,10 @@ class NTKEstimator(BaseEstimator):
     # --- fit and predict
 
     def _fit_columns(self, X: Array, Y: Array, weights: Array | None, residuals: bool = False) -> Array | None:
-        """Learn the targets Y, (N, q); on request their leave-one-out residuals, (N, q)."""
+        """Learn the targets Y, (N, q); on request their leave-one-out residuals, (N, q).
+
+        For the latter a weight w counts as w equal points, of which one is left out.
+        """
         vars(self).pop("_process", None)
         self.X_fit_ = X
         self._root = None if weights is None else np.sqrt(weights).astype(X.dtype)[:, None]
@@ -101,15 +104,20 @@ class NTKEstimator(BaseEstimator):
             else:
                 self.alphas_ = self._grid(K)
                 e = eigen(K, "the kernel", overwrite=True)
-                all_errors = ridge.leave_one_out(e, y, self.alphas_, self.t, n_points)
-                self.loo_scores_ = -np.square(all_errors, dtype=np.float64).sum(axis=1).mean(axis=1) / n_points
+                found = ridge.residuals_of(e, y, self.alphas_, self.t, n_points)
+                self.loo_scores_ = -np.square(found.left_out(), dtype=np.float64).sum(axis=1).mean(axis=1) / n_points
                 best = int(self.loo_scores_.argmax())
-                self.alpha_, errors = float(self.alphas_[best]), all_errors[best]
+                self.alpha_, errors = float(self.alphas_[best]), ridge.Residuals(*(part[best] for part in found))
                 dual = ridge.from_eigen(e, y, self.alpha_, self.t, n_points)
         self._dual = dual if self._root is None else self._root * dual
-        if errors is None or self._root is None:
-            return errors
-        return np.divide(errors, self._root, out=np.zeros_like(errors), where=self._root > 0)
+        if not residuals:
+            return None
+        if weights is None:
+            return errors.left_out()
+        some = weights > 0
+        share = np.divide(np.minimum(weights, 1), weights, out=np.ones_like(weights), where=some)
+        values = errors.left_out(share.astype(y.dtype))
+        return np.divide(values, self._root, out=np.zeros_like(values), where=some[:, None])
 
     def _grid(self, K: Array) -> Array:
         """The ridges to choose from."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ntkfast.learning import checks
 from ntkfast.learning.decay import Continuous
-from ntkfast.learning.factor import Eigen
+from ntkfast.learning.factor import Eigen, cholesky
 from ntkfast.learning.propagator import Propagator
 from ntkfast.support import arrays
 from ntkfast.support.typing import Array
@@ -46,19 +46,21 @@ def dual_coefficients(
     By a Cholesky factor at t = ∞ if K + αI is positive definite beyond rounding, else by the eigendecomposition, which
     at α = 0 gives the solution of least norm.
     """
-    tiny = np.finfo(K.dtype).eps * K.diagonal().mean()
+    eps = float(np.finfo(K.dtype).eps)
+    tiny = eps * K.diagonal().mean()
     K[np.diag_indices_from(K)] += K.dtype.type(alpha)
     with checks.overflow("dual_coefficients") as fits:
-        time, propagator = Continuous(np.array([t])), Propagator(K, "the kernel", True, n_points)
-        found = propagator.cholesky(time)
+        # the ridge makes an ill-conditioned K harmless: only a matrix that is singular to rounding is decomposed
+        found = cholesky(K, overwrite=True, rcond=eps if alpha else None) if np.isinf(t) else None
         if found:
             dual = fits(found.solve(y))
             if not residuals:
                 return dual, None
             ridge = K.dtype.type(max(alpha, tiny))  # without a ridge, the ratio of residuals that are all 0
             return dual, Residuals(ridge * dual, ridge * found.inverse().diagonal())
+        propagator = Propagator(K, "the kernel", True, n_points)
         e = propagator.eigen()
-        dual = fits(propagator.spread(e.vectors, propagator.learned(time), e.vectors.T @ y)[0])
+        dual = fits(propagator.spread(e.vectors, propagator.learned(Continuous(np.array([t]))), e.vectors.T @ y)[0])
         if not residuals:
             return dual, None
         kernel = Eigen(np.maximum(e.values - alpha, 0), e.vectors, e.floor, e.error)

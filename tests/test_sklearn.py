@@ -1,6 +1,8 @@
 """The face for scikit-learn: its own checks, and every number against the functions of ntkfast or a loop."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import ntkfast as nf
 
 pytest.importorskip("sklearn")
 
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.decomposition import KernelPCA
@@ -198,6 +201,36 @@ def test_a_second_fit_forgets_the_first():
     model.fit(X[:20], y[:20], sample_weight=np.full(20, 2.0))
     fresh = clone(model).fit(X[:20], y[:20], sample_weight=np.full(20, 2.0))
     np.testing.assert_array_equal(model.predict(T, return_std=True), fresh.predict(T, return_std=True))
+
+
+@pytest.mark.parametrize("t", [3.0, np.inf])
+def test_a_weight_of_two_is_a_point_given_twice(t):
+    weights = np.repeat([1.0, 2.0], 20)
+    weighted = NTKRegressor(alpha=0.1, t=t).fit(X, y, sample_weight=weights)
+    repeated = NTKRegressor(alpha=0.1, t=t).fit(
+        np.repeat(X, weights.astype(int), axis=0), np.repeat(y, weights.astype(int))
+    )
+    np.testing.assert_allclose(weighted.predict(T), repeated.predict(T), rtol=1e-8)
+    if np.isinf(t):
+        std, expected = (model.predict(T, return_std=True)[1] for model in (weighted, repeated))
+        np.testing.assert_allclose(std, expected, rtol=1e-8)
+
+
+def test_metadata_is_routed():
+    with config_context(enable_metadata_routing=True):
+        model = NTKRegressor(alpha=0.1).set_fit_request(sample_weight=True)
+        weights = np.linspace(0.5, 2, 40)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        routed = pipeline.fit(X, y, sample_weight=weights)
+    scaled = StandardScaler().fit(X)
+    direct = NTKRegressor(alpha=0.1).fit(scaled.transform(X), y, sample_weight=weights)
+    np.testing.assert_allclose(routed.predict(T), direct.predict(scaled.transform(T)), rtol=1e-12)
+
+
+def test_without_scikit_learn():
+    code = "import sys; sys.modules['sklearn'] = None; import ntkfast as nf; nf.sklearn"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "ImportError: ntkfast.sklearn needs scikit-learn: pip install 'ntkfast[sklearn]'" in done.stderr
 
 
 def test_searches_and_pipelines():

@@ -37,6 +37,7 @@ FREE |= {
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"KernelOperator"}  # as LinearOperators have it
+FREE |= {"sklearn.NTKKernel.__call__"}  # as scikit-learn calls it
 
 
 def rows():

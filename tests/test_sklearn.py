@@ -15,7 +15,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.decomposition import KernelPCA
-from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.kernel_approximation import Nystroem
 from sklearn.kernel_ridge import KernelRidge
@@ -260,6 +260,18 @@ def test_bad_parameters(parameters, message):
         NTKRegressor(**parameters).fit(X, y)
 
 
+@pytest.mark.parametrize("estimator", [NTKRegressor(), NTKClassifier()])
+def test_bad_weights(estimator):
+    with pytest.raises(ValueError, match="at least one"):
+        estimator.fit(X, y > 0, sample_weight=np.zeros(40))
+
+
+def test_a_network_stays_a_value():
+    model = clone(NTKRegressor(network=NET))
+    assert model.network == NET
+    np.testing.assert_array_equal(model.fit(X, y).predict(T), NTKRegressor().fit(X, y).predict(T))
+
+
 def test_uncertainties_are_of_the_limit():
     model = NTKRegressor(t=1.0).fit(X, y)
     with pytest.raises(ValueError, match=r"t: expected inf for uncertainties, got 1\.0"):
@@ -321,6 +333,13 @@ def test_a_gaussian_process_fits_the_hyperparameters():
     expected = nf.GaussianProcess(nf.nngp(net, X), y, noise=noise)
     assert process.log_marginal_likelihood_value_ == pytest.approx(expected.log_marginal_likelihood(), rel=1e-8)
     np.testing.assert_allclose(process.predict(T), expected.mean(nf.nngp(net, T, X)), rtol=1e-6)
+
+
+def test_a_gaussian_process_of_three_classes():
+    classes = np.digitize(X[:, 0], [-0.5, 0.5])
+    model = GaussianProcessClassifier(NTKKernel(depth=2, weight_std=3.0), max_iter_predict=20).fit(X, classes)
+    assert model.score(X, classes) > 0.9
+    assert model.kernel_(X, eval_gradient=True)[1].shape == (40, 40, 2, 3)
 
 
 def test_kernels_where_matrices_are_wanted(monkeypatch):

@@ -90,6 +90,8 @@ class NTKEstimator(BaseEstimator):
 
         For the latter a weight w counts as w equal points, of which one is left out.
         """
+        if weights is not None and not weights.any():
+            raise ValueError("sample_weight: expected at least one weight > 0, got 0 for every point")
         vars(self).pop("_process", None)
         self.X_fit_ = X
         self._root = None if weights is None else np.sqrt(weights).astype(X.dtype)[:, None]

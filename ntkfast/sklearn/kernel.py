@@ -95,7 +95,7 @@ class NTKKernel(Kernel):
         values = np.stack([self._layers(name) for name in NAMES], axis=1)  # in the order of `hyperparameters`
         return with_hyperparameters(MLP(self.depth, self.activation), values.ravel().tolist())
 
-    def __call__(self, X: ArrayLike, Y: ArrayLike | None = None, *, eval_gradient: bool = False) -> Any:
+    def __call__(self, X: ArrayLike, Y: ArrayLike | None = None, eval_gradient: bool = False) -> Any:
         """The kernel matrix, and its derivatives with respect to the logarithms of the hyperparameters (`theta`).
 
         Parameters

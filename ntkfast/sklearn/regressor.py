@@ -131,7 +131,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         points, columns = self._predict_columns(X)
         mean = columns[:, 0] if self._flat else columns
         if return_std:
-            return mean, np.sqrt(self._posterior(points, diagonal(self._network(), points, self.kernel), "variance"))
+            prior = diagonal(self._network(), points, self.kernel, n_threads=self.n_threads)
+            return mean, np.sqrt(self._posterior(points, prior, "variance"))
         if return_cov:
             return mean, self._posterior(points, self._matrix(points), "covariance")
         return mean

@@ -78,7 +78,7 @@ def from_eigen(e: Eigen, y: Array, alpha: float, t: float, n_points: float) -> A
 
 def residuals_of(e: Eigen, y: Array, alphas: Array, t: float, n_points: float) -> Residuals:
     """The residuals for every α, with a first axis (A,), from the eigendecomposition of K."""
-    floor = np.finfo(y.dtype).eps * max(float(e.values[-1]), np.finfo(y.dtype).tiny)
+    floor = float(np.finfo(y.dtype).eps) * float(e.values[-1]) or 1.0
     ridges = np.maximum(alphas, floor)[:, None]
     rates = e.values + ridges  # (A, n)
     left = ((ridges + e.values * np.exp(-t / n_points * rates)) / rates).astype(y.dtype)  # of the error

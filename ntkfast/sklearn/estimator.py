@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -16,7 +17,7 @@ from ntkfast.infinite.operator import KernelOperator
 from ntkfast.learning import ridge
 from ntkfast.learning.factor import eigen
 from ntkfast.networks import MLP, Activation, Network
-from ntkfast.support.typing import Array
+from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
 N_ALPHAS = 50  # of alpha="loo"
@@ -40,16 +41,16 @@ class NTKEstimator(BaseEstimator):
     def __init__(
         self,
         *,
-        depth=3,
-        activation="relu",
-        weight_std=2**0.5,
-        bias_std=0.1,
-        network=None,
-        kernel="ntk",
-        alpha=1.0,
-        t=np.inf,
-        n_threads=None,
-    ):
+        depth: int = 3,
+        activation: str | Activation = "relu",
+        weight_std: float = 2**0.5,
+        bias_std: float = 0.1,
+        network: Network | None = None,
+        kernel: KernelName = "ntk",
+        alpha: float | str | ArrayLike = 1.0,
+        t: float = np.inf,
+        n_threads: int | None = None,
+    ) -> None:
         self.depth = depth
         self.activation = activation
         self.weight_std = weight_std
@@ -92,7 +93,7 @@ class NTKEstimator(BaseEstimator):
         """
         if weights is not None and not weights.any():
             raise ValueError("sample_weight: expected at least one weight > 0, got 0 for every point")
-        vars(self).pop("_process", None)
+        self.__dict__.pop("_process", None)
         self.X_fit_ = X
         self._root = None if weights is None else np.sqrt(weights).astype(X.dtype)[:, None]
         n_points = float(len(X) if weights is None else weights.sum())

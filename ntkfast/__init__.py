@@ -55,7 +55,7 @@ from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparamete
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
 
 if _TYPE_CHECKING:
-    from ntkfast import datasets, experiments, plotting, torch
+    from ntkfast import datasets, experiments, plotting, sklearn, torch
     from ntkfast.infinite.operator import KernelOperator
 
 __version__: str
@@ -127,6 +127,7 @@ __all__ = [
     "random_feature_convergence",
     "random_feature_model",
     "show_config",
+    "sklearn",
     "smallest_eigenvalue",
     "torch",
     "train",
@@ -136,7 +137,7 @@ __all__ = [
 
 # Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
 # importlib.metadata alone takes a third as long as everything else here.
-_LAZY = frozenset({"datasets", "experiments", "plotting", "torch"})
+_LAZY = frozenset({"datasets", "experiments", "plotting", "sklearn", "torch"})
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import math
 import re
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import ntkfast as nf
 from ntkfast.networks.layer import Layer
 
 TABLE = Path(__file__).parent.parent / "docs" / "api.md"
-MODULES = ("activations", "datasets", "plotting", "torch")  # whose functions have rows of their own
+MODULES = ("activations", "datasets", "plotting", "sklearn", "torch")  # whose functions have rows of their own
 SHARED = ("rng", "out", "dtype", "n_threads", "progress", "memory")  # options of many functions, in this order
 OBJECTS = ("net", "f", "K_xx", "activation", "module")  # what may come before X
 BANNED = {"beta", "gamma", "K", "lr", "num_threads", "repeats", "ridge", "seed", "sigma", "threads", "verbose"}
@@ -36,6 +37,7 @@ FREE |= {
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"KernelOperator"}  # as LinearOperators have it
+FREE |= {"sklearn.NTKKernel.__call__"}  # as scikit-learn calls it
 
 
 def rows():
@@ -93,15 +95,20 @@ def parameters(thing):
     return [(p.name, p.kind, p.default) for p in found]
 
 
+def value(default):
+    """The value of a default in the table."""
+    return {"inf": math.inf, "2 ** 0.5": 2**0.5}.get(ast.unparse(default)) or ast.literal_eval(default)
+
+
 def written(signature):
     """The same for a row of the table."""
     a = ast.parse(f"def f{signature}: pass").body[0].args
     empty, P = inspect.Parameter.empty, inspect.Parameter
-    defaults = [empty] * (len(a.args) - len(a.defaults)) + [ast.literal_eval(d) for d in a.defaults]
+    defaults = [empty] * (len(a.args) - len(a.defaults)) + [value(d) for d in a.defaults]
     found = [(arg.arg, P.POSITIONAL_OR_KEYWORD, d) for arg, d in zip(a.args, defaults, strict=True)]
     found += [(a.vararg.arg, P.VAR_POSITIONAL, empty)] if a.vararg else []
     keywords = zip(a.kwonlyargs, a.kw_defaults, strict=True)
-    return found + [(arg.arg, P.KEYWORD_ONLY, empty if d is None else ast.literal_eval(d)) for arg, d in keywords]
+    return found + [(arg.arg, P.KEYWORD_ONLY, empty if d is None else value(d)) for arg, d in keywords]
 
 
 PUBLIC = public()

@@ -21,14 +21,14 @@ CHUNK = 2**22  # numbers of the scratch that holds several times at once
 class Propagator:
     """e^{-tΠ} and A_t for a symmetric kernel K, (n, n), which is factored when a factor is first needed.
 
-    Π = K/N with N = n_points, fewer than n if points have several coupled outputs.
+    Π = K/N with N = n_points: fewer than n if points have several coupled outputs, their total if they have weights.
 
     One eigendecomposition serves all times. If only t = inf is needed and K is positive definite beyond rounding, a
     Cholesky factor is used instead. With overwrite=True either works in the memory of K. Calls must be made one at a
     time, as a decomposition may overwrite what another call reads.
     """
 
-    def __init__(self, K: Array, name: str, overwrite: bool, n_points: int) -> None:
+    def __init__(self, K: Array, name: str, overwrite: bool, n_points: float) -> None:
         self.n, self.n_points, self.dtype = len(K), n_points, K.dtype
         self._K: Array | None = K
         self._name, self._overwrite = name, overwrite

@@ -63,3 +63,17 @@ def spectra(net: nf.Network) -> None:
     assert_type(nf.smallest_eigenvalue(net, X), nf.SmallestEigenvalue)
     assert_type(nf.random_feature_model(K, n_features=100), nf.RandomFeatureModel)
     assert_type(nf.random_feature_convergence(K), nf.FeatureConvergence)
+
+
+def scikit_learn() -> None:
+    regressor = nf.sklearn.NTKRegressor(
+        depth=2, activation=nf.activations.erf(), kernel="nngp", alpha=[0.1, 1.0], t=10.0
+    )
+    regressor.fit(X, y).predict(X)
+    nf.sklearn.NTKRegressor(network=nf.MLP(2), alpha="loo").predict([[1.0, 0.0]], return_std=True)
+    classifier = nf.sklearn.NTKClassifier(alpha=0.1, n_threads=1)
+    classifier.fit(X, y, sample_weight=y)
+    assert_type(classifier.predict_proba(X), Array)
+    assert_type(classifier.decision_function(X), Array)
+    kernel = nf.sklearn.NTKKernel(weight_std=[1.0, 2.0, 1.5], bias_std_bounds="fixed")
+    assert_type(kernel.diag(X), Array)

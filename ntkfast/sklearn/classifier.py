@@ -1,0 +1,160 @@
+"""Classification by least squares with the kernel of an infinitely wide network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
+from ntkfast.support.typing import Array
+
+__all__ = ["NTKClassifier"]
+
+LOG_SCALES = (-5.0, 5.0)  # bounds of the logarithm of the factor between decision values and log-probabilities
+
+
+class NTKClassifier(ClassifierMixin, NTKEstimator):
+    """Least-squares classification with the kernel of an infinitely wide network.
+
+    `NTKRegressor` on one-hot targets minus 1/k for k classes (the values of two classes are ±1, in one column): the
+    class is that of the largest output. Probabilities are those outputs, calibrated:
+
+        p(c | x) = softmax(s f(x))_c
+
+    with the one number s under which the leave-one-out predictions of the data have the largest likelihood, so that
+    they do not become overconfident where the data are learned exactly.
+
+    Parameters
+    ----------
+    depth, activation, weight_std, bias_std, network, kernel, alpha, t, n_threads
+        As in `NTKRegressor`, and as there features are to be standardised in a pipeline. The squared leave-one-out
+        error is that of the targets.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (k,)
+    alpha_, alphas_, loo_scores_, X_fit_, n_features_in_, feature_names_in_
+        As in `NTKRegressor`.
+    dual_coef_ : ndarray, shape (N,) for two classes, else (N, k)
+    scale_ : float
+        s.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    MemoryError
+        The kernel of the data does not fit into memory.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), nf.sklearn.NTKClassifier(alpha="loo"))
+    >>> model.fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.95
+    True
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKClassifier:
+        """Fit to the data.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d)
+            float32 gives float32 results, everything else float64.
+        y : array_like, shape (N,)
+            Classes.
+        sample_weight : array_like, shape (N,), optional
+            Of the squared errors. Time is in units of their sum.
+
+        Returns
+        -------
+        self
+        """
+        X, y = validate_data(self, X, y, dtype=DTYPES)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        k = len(self.classes_)
+        if k < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_[0]!r}")
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        targets = (2.0 * codes - 1)[:, None] if k == 2 else np.eye(k)[codes] - 1 / k
+        errors = self._fit_columns(X, targets, weights, residuals=True)
+        self.scale_ = calibrated(self._scores(targets - errors), codes, weights)
+        self.dual_coef_ = self._dual[:, 0] if k == 2 else self._dual
+        return self
+
+    def _scores(self, columns: Array) -> Array:
+        """One column for each class."""
+        return np.concatenate([-columns / 2, columns / 2], axis=1) if columns.shape[1] == 1 else columns
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """The learned function.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, d)
+
+        Returns
+        -------
+        ndarray, shape (m,) for two classes, positive for the second; else (m, k)
+        """
+        columns = self._predict_columns(X)[1]
+        return columns[:, 0] if columns.shape[1] == 1 else columns
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of the largest output, (m,).
+
+        Parameters
+        ----------
+        X : array_like, shape (m, d)
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        scores = self._scores(self._predict_columns(X)[1])
+        classes: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
+        return classes
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities of the classes, calibrated on leave-one-out predictions of the data.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, d)
+
+        Returns
+        -------
+        ndarray, shape (m, k), whose rows sum to 1
+        """
+        from scipy.special import softmax
+
+        scores = self._scores(self._predict_columns(X)[1])
+        probabilities: Array = softmax(scores * scores.dtype.type(self.scale_), axis=1)
+        return probabilities
+
+
+def calibrated(scores: Array, codes: NDArray[np.integer[Any]], weights: Array | None) -> float:
+    """The factor s of largest likelihood for classes of probabilities softmax(s f), f (N, k)."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    own = scores[np.arange(len(scores)), codes]
+
+    def cost(log_scale: float) -> float:
+        s = np.exp(log_scale)
+        return float(np.average(logsumexp(s * scores, axis=1) - s * own, weights=weights))
+
+    return float(np.exp(minimize_scalar(cost, bounds=LOG_SCALES, method="bounded").x))

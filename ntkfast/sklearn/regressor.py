@@ -1,0 +1,155 @@
+"""Regression with the kernel of an infinitely wide network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ntkfast.infinite.kernels import diagonal
+from ntkfast.learning.gaussian import GaussianProcess
+from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
+from ntkfast.support.typing import Array
+
+__all__ = ["NTKRegressor"]
+
+
+class NTKRegressor(RegressorMixin, NTKEstimator):
+    """Kernel ridge regression with the kernel of an infinitely wide network, a drop-in for scikit-learn's KernelRidge.
+
+    With f(x) = K(x, X) a it minimises Σ_i (f(x_i) - y_i)² + α aᵀ K a, or follows gradient flow towards this minimum
+    until time t, from f = 0:
+
+        a = V diag((1 - e^{-t(μ+α)/N}) / (μ+α)) Vᵀ y,    K = V diag(μ) Vᵀ
+
+    At t = ∞ this is (K + αI)⁻¹ y; at α = 0 it is the training of a wide network (Jacot, Gabriel and Hongler 2018,
+    section 5), in the units of `ntkfast.LeastSquaresFlow`.
+
+    The kernel depends on the scale of the features, and the prior mean is 0: standardisation is the job of a pipeline,
+    as in the example (targets: `sklearn.compose.TransformedTargetRegressor`).
+
+    Parameters
+    ----------
+    depth : int
+        Number of affine layers, as in `ntkfast.MLP`.
+    activation : str or Activation
+    weight_std, bias_std : float
+        Of all layers. √2 preserves the variance from layer to layer for relu.
+    network : Network, optional
+        Instead of the four above.
+    kernel : {"ntk", "nngp"}
+        All layers are trained, or the last one only.
+    alpha : float, sequence of float or "loo"
+        The ridge α >= 0. Out of a sequence, or out of 50 ridges from √eps to 100 times the mean of the kernel's
+        diagonal for "loo", the one with the smallest squared leave-one-out error is taken; one eigendecomposition
+        serves all of them. The error is exact at t = ∞, else the usual approximation (y_i - f_i)/(1 - H_ii).
+    t : float
+        The time at which training stops.
+    n_threads : int, optional
+        Default: what OpenMP, BLAS and joblib allow.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The ridge used.
+    dual_coef_ : ndarray, shape (N,) or (N, outputs)
+        a.
+    X_fit_ : ndarray, shape (N, d)
+    alphas_, loo_scores_ : ndarray, shape (A,)
+        If there was a choice: the ridges, and minus the mean squared leave-one-out error of each.
+    n_features_in_ : int
+    feature_names_in_ : ndarray, shape (d,)
+        If X has names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    MemoryError
+        The kernel of the data does not fit into memory.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), nf.sklearn.NTKRegressor(depth=2, alpha="loo"))
+    >>> model.fit(X[:300], y[:300] - 150).score(X[300:], y[300:] - 150) > 0.5
+    True
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKRegressor:
+        """Fit to the data.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d)
+            float32 gives float32 results, everything else float64.
+        y : array_like, shape (N,) or (N, outputs)
+        sample_weight : array_like, shape (N,), optional
+            Of the squared errors. Time is in units of their sum.
+
+        Returns
+        -------
+        self
+        """
+        X, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        self._fit_columns(X, y.reshape(len(X), -1), sample_weight)
+        self._flat = y.ndim == 1
+        self.dual_coef_ = self._dual[:, 0] if self._flat else self._dual
+        return self
+
+    def predict(self, X: ArrayLike, *, return_std: bool = False, return_cov: bool = False) -> Any:
+        """The learned function at new points, and its uncertainty as the posterior mean of a Gaussian process.
+
+        The process has the same kernel as prior covariance and α as the variance of the noise (`GaussianProcess`).
+        That is the uncertainty of an infinitely wide network for kernel="nngp"; for that of a network with all layers
+        trained, see `LeastSquaresFlow`.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, d)
+        return_std, return_cov : bool
+            Also return the standard deviation or the covariance of f, without the noise; one of them, at t = ∞.
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, outputs)
+            With return_std a tuple of it and the deviations, (m,), with return_cov of it and the covariance, (m, m).
+            Both are the same for all outputs.
+        """
+        if return_std and return_cov:
+            raise ValueError("return_cov: expected one of return_std and return_cov, got both")
+        points, columns = self._predict_columns(X)
+        mean = columns[:, 0] if self._flat else columns
+        if return_std:
+            prior = diagonal(self._network(), points, self.kernel, n_threads=self.n_threads)
+            return mean, np.sqrt(self._posterior(points, prior, "variance"))
+        if return_cov:
+            return mean, self._posterior(points, self._matrix(points), "covariance")
+        return mean
+
+    def _posterior(self, X: Array, prior: Array, what: str) -> Array:
+        if not np.isinf(self.t):
+            raise ValueError(f"t: expected inf for uncertainties, got {self.t}; LeastSquaresFlow has them at any time")
+        if not hasattr(self, "_process"):
+            K = self._weighted_matrix()
+            self._process = GaussianProcess(K, self._dual, noise=self.alpha_, overwrite=True, n_threads=self.n_threads)
+        K_tx = self._matrix(X, self.X_fit_)
+        if self._root is not None:
+            K_tx *= self._root.T
+        result: Array = getattr(self._process, what)(K_tx, prior)
+        return result
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -488,7 +488,7 @@ def test_kinks_anywhere(name):
             for dual, f in ((nf.dual, phi), (nf.dual_derivative, slope)):
                 scale = math.prod(math.sqrt(dual(made, q, q, q)) for q in (q1, q2))
                 exact = reference.pair_expectation(f, q1, q2, near, kinks)
-                allowed = 5e-9 if name == "step_and_slope" else 1e-10  # the series of a φ that jumps are long
+                allowed = 1e-8 if name == "step_and_slope" else 1e-10  # the series of a φ that jumps are long
                 assert abs(dual(made, q1, q2, c) - exact) <= allowed * scale, (q1, q2, rho)
 
 

@@ -90,6 +90,7 @@ def test_errors_are_measured(monkeypatch):
     assert all(cell.error == pytest.approx(1e-6, rel=1e-2) and "Θ" in cell.at for cell in cells)
 
 
+@pytest.mark.long
 def test_command(tmp_path):
     out = tmp_path / "accuracy.md"
     result = CliRunner().invoke(main, ["accuracy", "relu", "softsign", "--seconds", "5", "--out", str(out)])

@@ -467,7 +467,9 @@ ELSEWHERE = {  # φ, φ', and the kinks
 }
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "step_and_slope" else name for name in ELSEWHERE]
+)
 def test_kinks_anywhere(name):
     """Beyond the reach of the series: truncated powers in closed form and, where φ is no polynomial, a table of the
     smooth rest. ρ as it is after c = ρ √(q1 q2) was rounded."""

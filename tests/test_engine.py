@@ -9,6 +9,7 @@ import time
 import catalogue
 import numpy as np
 import pytest
+from example_networks import MIXED, NET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instruction_sets import each_isa
@@ -18,17 +19,6 @@ import ntkfast as nf
 from ntkfast.engine import _core, threads
 from ntkfast.support import memory
 
-NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
-MIXED = nf.Network(
-    [
-        nf.Dense(weight_std=1.1, bias_std=0.2),
-        "erf",
-        nf.Dense(weight_std=1.3),
-        "abs",
-        nf.Dense(weight_std=0.9, bias_std=0.1),
-        nf.Dense(weight_std=1.2, weight_lr=0.5),
-    ]
-)
 ALL = ("nngp", "ntk", "nngp_dot")
 DTYPES = [np.float32, np.float64]
 LONG = nf.MLP(depth=50, bias_std=0.1)  # with N = 6000 about a second

@@ -7,21 +7,10 @@ import pickle
 import catalogue
 import numpy as np
 import pytest
+from example_networks import MIXED, NET
 from numpy.testing import assert_array_equal
 
 import ntkfast as nf
-
-NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
-MIXED = nf.Network(
-    [
-        nf.Dense(weight_std=1.1, bias_std=0.2),
-        "erf",
-        nf.Dense(weight_std=1.3),
-        "abs",
-        nf.Dense(weight_std=0.9, bias_std=0.1),
-        nf.Dense(weight_std=1.2, weight_lr=0.5),
-    ]
-)
 
 
 def points(n, d=5, dtype=np.float64, seed=0):

@@ -3,8 +3,8 @@
 Rounding leaves an error ε in a correlation ρ. Through a kink, where the dual of φ' is a square root at |ρ| = 1, it
 becomes ε/√(2δ) with δ = 1 - |ρ|; where the dual changes on a scale of 1/q, or in a chaotic network, which drives near
 points apart, ε/δ. A pair for which this exceeds the accuracy wanted is computed by `src_c/pair.c`, which carries δ
-itself. Two traces through the program, of a pair at a right angle and of one that is nearly equal, tell which of these
-happens, and where.
+itself. Traces through the program, of a pair at a right angle and of nearly equal points of the median and of the
+largest norm, tell which of these happens, and where.
 """
 
 from __future__ import annotations

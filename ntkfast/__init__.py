@@ -52,6 +52,7 @@ from ntkfast.networks import (
     activations,
 )
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.saving import load, save
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
 
 if _TYPE_CHECKING:
@@ -115,6 +116,7 @@ __all__ = [
     "kernel_vjp",
     "kernels",
     "linearize",
+    "load",
     "log_marginal_likelihood",
     "max_learning_rate",
     "network_likelihood",
@@ -126,6 +128,7 @@ __all__ = [
     "plotting",
     "random_feature_convergence",
     "random_feature_model",
+    "save",
     "show_config",
     "sklearn",
     "smallest_eigenvalue",

@@ -12,6 +12,7 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.networks.layer import Layer
+from ntkfast.support.saved import Saved
 
 TABLE = Path(__file__).parent.parent / "docs" / "api.md"
 MODULES = ("activations", "datasets", "plotting", "sklearn", "torch")  # whose functions have rows of their own
@@ -30,7 +31,6 @@ OPERANDS |= {"widths", "n_outputs"}  # sizes of a network, which follow n_inputs
 # Values, whose numbers are in the order of their formula, and constructors and files with an order of their own.
 FREE = {"MLP", "Dense", "Dropout", "Residual", "Network", "Activation"}
 FREE |= {
-    "FiniteNetwork.load",
     "FiniteNetwork.points",
     "datasets.mnist",
     "datasets.download_mnist",
@@ -60,8 +60,9 @@ def public():
     for name, thing in list(found.items()):
         if inspect.isclass(thing) and not issubclass(thing, Exception):
             members = {key: value for key, value in vars(thing).items() if key == "__call__" or key[0] != "_"}
-            if issubclass(thing, Layer):  # what all layers have is not part of the users' interface
-                members = {key: value for key, value in members.items() if key not in vars(Layer)}
+            for base in (Layer, Saved):  # what these have is not part of the users' interface
+                if issubclass(thing, base):
+                    members = {key: value for key, value in members.items() if key not in vars(base)}
             own = fields(thing)
             found |= {
                 f"{name}.{key}": value

@@ -132,7 +132,7 @@ def test_is_a_value_like_others():
 
 def test_can_be_saved(tmp_path):
     f = nf.FiniteNetwork.init(NET, 3, 4, rng=0)
-    f.save(tmp_path / "f.npz")
-    again = nf.FiniteNetwork.load(tmp_path / "f.npz")
+    nf.save(f, tmp_path / "f.ntk")
+    again = nf.load(tmp_path / "f.ntk")
     assert again.net == NET
     np.testing.assert_array_equal(again(X), f(X))

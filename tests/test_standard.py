@@ -108,8 +108,8 @@ def test_values():
 
 def test_saving(tmp_path):
     f = nf.FiniteNetwork.init(NET, 3, WIDTHS, rng=0)
-    f.save(tmp_path / "f.npz")
-    assert nf.FiniteNetwork.load(tmp_path / "f.npz").net == NET
+    nf.save(f, tmp_path / "f.ntk")
+    assert nf.load(tmp_path / "f.ntk").net == NET
 
 
 @pytest.mark.parametrize(

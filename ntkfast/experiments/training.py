@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast import saving
 from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values, load, save
 from ntkfast.experiments.work import Report
@@ -112,7 +113,7 @@ def _save_state(folder: Path, name: str, step: int, seen: list[Values], f: Finit
     """The network first, under a new name: whenever this is interrupted, the state refers to a network that exists."""
     path = folder / f"{name}.at-{step}"
     older = [other for other in folder.glob(f"{name}.at-*") if other != path]
-    f.save(path)
+    saving.save(f, path)
     save(folder / f"{name}.state.npz", {"step": step, "n_seen": len(seen), **_stacked(seen)})
     for path in older:
         path.unlink()
@@ -133,6 +134,6 @@ def _state(folder: Path, name: str, f: FiniteNetwork) -> tuple[int, list[Values]
     try:
         step, n_seen = state.pop("step"), state.pop("n_seen")
         seen = [{key: values[k] for key, values in state.items()} for k in range(n_seen)]
-        return step, seen, FiniteNetwork.load(folder / f"{name}.at-{step}")
+        return step, seen, saving.load(folder / f"{name}.at-{step}")
     except (KeyError, TypeError, ValueError, FileNotFoundError):
         return 0, [], f

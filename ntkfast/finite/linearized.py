@@ -18,6 +18,7 @@ from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.finite.training import largest_product
 from ntkfast.support import losses, memory
 from ntkfast.support.losses import Loss
+from ntkfast.support.saved import Saved
 from ntkfast.support.scalars import non_negative_integer, non_negative_number, positive_number
 from ntkfast.support.typing import Array
 
@@ -26,7 +27,7 @@ __all__ = ["LinearizedNetwork", "linearize"]
 LARGE = 6000  # rows of a matrix whose eigendecomposition takes minutes
 
 
-class LinearizedNetwork:
+class LinearizedNetwork(Saved):
     """A network linearised in its parameters around θ0: f_lin(x) = f(x; θ0) + J(x) (θ - θ0).
 
     Its gradient descent is kernel gradient descent with the fixed kernel Θ̂ of θ0. Made by `linearize`.
@@ -47,6 +48,9 @@ class LinearizedNetwork:
             self.displacement = np.zeros(network.n_parameters, network.dtype)
         else:
             self.displacement = vector(displacement, "displacement", (network.n_parameters,), network.dtype).copy()
+
+    def described(self) -> dict[str, Any]:
+        return {"network": self.network, "displacement": self.displacement}
 
     def __call__(self, X: ArrayLike) -> Array:
         """The outputs at X (N, n_inputs), shape (N, n_outputs)."""

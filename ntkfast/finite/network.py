@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast.finite import jacobian, passes, saving
+from ntkfast.finite import jacobian, passes
 from ntkfast.finite.steps import steps_of
 from ntkfast.finite.widths import shapes_of
 from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
 from ntkfast.support import memory
 from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
+from ntkfast.support.saved import Saved, checked
 from ntkfast.support.scalars import generator, positive_integer
 from ntkfast.support.typing import Seed
 
@@ -27,7 +27,7 @@ PARAMETRIZATIONS = ("ntk", "standard")
 Parametrization: TypeAlias = Literal["ntk", "standard"]
 
 
-class FiniteNetwork:
+class FiniteNetwork(Saved):
     """A network of finite width.
 
     A `Dense` of n inputs is, in NTK parametrisation (Jacot, Gabriel and Hongler 2018, section 2) and in the standard
@@ -227,61 +227,17 @@ class FiniteNetwork:
         weights = [weight.copy() for weight in self.weights]
         return FiniteNetwork(self.net, weights, biases, parametrization=self.parametrization)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one .npz file; `load` reads it.
-
-        The file is either complete or absent: it is written next to `path` as .ntkfast-….tmp and then renamed. A file
-        that is replaced keeps its permissions; if `path` is a link, its target is replaced.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Used unchanged; no suffix is added.
-
-        Raises
-        ------
-        TypeError, ValueError
-            path is not a path, or names something other than a regular file.
-        OSError
-            The file cannot be written.
-        """
-        saving.write(self, path)
+    def described(self) -> dict[str, Any]:
+        return {
+            "net": self.net,
+            "weights": self.weights,
+            "biases": self.biases,
+            "parametrization": self.parametrization,
+        }
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], net: Network | None = None) -> FiniteNetwork:
-        """The network that `save` wrote. Nothing in the file is executed.
-
-        Parameters
-        ----------
-        path : str or path-like
-        net : Network, optional
-            Needed if an activation was made by `Activation.from_function`: the network of the same layers.
-
-        Returns
-        -------
-        FiniteNetwork
-
-        Raises
-        ------
-        ValueError
-            The file was not written by `save` or is damaged, or net is needed but missing, or is a different network.
-        MemoryError
-            The arrays do not fit.
-        OSError
-            The file cannot be opened.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> import ntkfast as nf
-        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, rng=0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     f.save(pathlib.Path(folder) / "f.npz")
-        ...     again = nf.FiniteNetwork.load(pathlib.Path(folder) / "f.npz")
-        >>> bool((f([[1, 2, 3]]) == again([[1, 2, 3]])).all())
-        True
-        """
-        return saving.read(path, net, cls)
+    def rebuilt(cls, net: Any, **described: Any) -> FiniteNetwork:
+        return cls(checked(net, Network, "net"), **described)
 
     def points(self, X: ArrayLike, name: str = "X") -> NDArray[np.floating]:
         """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ import scipy
 from ntkfast.learning import definiteness
 from ntkfast.support import arrays, memory
 from ntkfast.support.progress import reporter
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, Progress
 
 AT_ONCE = 16384  # a matrix up to this size is factored by one call, within some ten seconds
@@ -42,13 +44,36 @@ def fortran(K: Array, overwrite: bool, what: str) -> Array:
     return array.copy(order="F")
 
 
-class Cholesky:
-    """K = L Lᵀ. Above its diagonal `half` holds K's other triangle, or L's zeros if `factor` made it."""
+class Cholesky(Saved):
+    """K = L Lᵀ. Above its diagonal `half` holds K's other triangle, or L's zeros if `factor` or a file made it."""
 
     def __init__(self, half: Array, diagonal: Array) -> None:
         self.half = half  # (n, n), Fortran order
-        self._diagonal = diagonal  # of K
+        self.matrix_diagonal = diagonal  # of K
         self.lowest = 0.0  # 1/‖K⁻¹‖₁, estimated: at most the smallest eigenvalue, at least 1/√n of it
+
+    def described(self) -> dict[str, Any]:
+        n = len(self.half)
+        memory.require(self.half.nbytes // 2, "the file's half of a Cholesky factor")
+        lower, start = np.empty(n * (n + 1) // 2, self.half.dtype), 0
+        for k in range(n):
+            lower[start : start + n - k] = self.half[k:, k]
+            start += n - k
+        return {"lower": lower, "lowest": self.lowest}
+
+    @classmethod
+    def rebuilt(cls, lower: Any, lowest: Any) -> Cholesky:
+        lower = checked_array(lower, (None,), "lower")
+        n, start = (math.isqrt(8 * len(lower) + 1) - 1) // 2, 0
+        checked_array(lower, (n * (n + 1) // 2,), "lower")
+        memory.require(n * n * lower.itemsize, "a Cholesky factor")
+        half = np.zeros((n, n), lower.dtype, order="F")
+        for k in range(n):
+            half[k:, k] = lower[start : start + n - k]
+            start += n - k
+        factor = cls(half, np.empty(0, lower.dtype))
+        factor.lowest = checked(lowest, float, "lowest")
+        return factor
 
     def _lapack(self, name: str) -> Any:  # not kept: LAPACK's functions cannot be pickled
         return scipy.linalg.get_lapack_funcs(name, (self.half,))
@@ -75,7 +100,7 @@ class Cholesky:
         """K, restored from the triangle that was not written to; the factor is lost."""
         K = self.half
         arrays.mirror(K.T)
-        np.fill_diagonal(K, self._diagonal)
+        np.fill_diagonal(K, self.matrix_diagonal)
         return K
 
 
@@ -167,7 +192,7 @@ def _factor_in_place(A: Array, progress: Progress) -> int:
 
 
 @dataclass(frozen=True)
-class Eigen:
+class Eigen(Saved):
     """K = V diag(μ) Vᵀ, μ ascending and exactly 0 in the null space. Solving leaves the null space out.
 
     The largest entry of every eigenvector in absolute value (the first of them) is positive.
@@ -177,6 +202,12 @@ class Eigen:
     vectors: Array  # (n, n)
     floor: float  # eigenvalues up to here count as 0
     error: float  # estimated 2-norm of the error of K; 0 if no eigenvalue is negative
+
+    @classmethod
+    def rebuilt(cls, values: Any, vectors: Any, floor: Any, error: Any) -> Eigen:
+        values = checked_array(values, (None,), "values")
+        vectors = checked_array(vectors, (len(values), len(values)), "vectors", values.dtype)
+        return cls(values, vectors, checked(floor, float, "floor"), checked(error, float, "error"))
 
     def solve(self, B: Array) -> Array:
         inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)

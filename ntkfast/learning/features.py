@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
 from ntkfast.support import memory, reprs
 from ntkfast.support import progress as progress_bar
+from ntkfast.support.saved import Saved, checked_array
 from ntkfast.support.scalars import generator
 from ntkfast.support.typing import Array, Progress, Seed
 
@@ -23,7 +25,7 @@ __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergen
 
 
 @dataclass(frozen=True)
-class RandomFeatureModel:
+class RandomFeatureModel(Saved):
     """F_θ = (1/√P) Σ_p θ_p f^(p) on N points.
 
     Attributes
@@ -38,6 +40,11 @@ class RandomFeatureModel:
     theta: Array
 
     __repr__ = reprs.short
+
+    @classmethod
+    def rebuilt(cls, features: Any, theta: Any) -> RandomFeatureModel:
+        theta = checked_array(theta, (None,), "theta")
+        return cls(checked_array(features, (None, len(theta)), "features", theta.dtype), theta)
 
     def __call__(self, theta: ArrayLike | None = None) -> Array:
         """F_θ on the points, (N,), at initialisation by default."""

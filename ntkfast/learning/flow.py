@@ -23,6 +23,7 @@ from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.learning.propagator import Propagator
 from ntkfast.support import memory
+from ntkfast.support.saved import Saved, checked
 from ntkfast.support.scalars import generator, positive_integer
 from ntkfast.support.typing import Array, Seed
 
@@ -58,7 +59,7 @@ def _public(
     return call
 
 
-class LeastSquaresFlow:
+class LeastSquaresFlow(Saved):
     """Kernel gradient descent on C = ½‖f - y‖²_pin, the training of an infinitely wide network, at any time t.
 
     Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs:
@@ -173,7 +174,33 @@ class LeastSquaresFlow:
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        return f"LeastSquaresFlow(N={self._n}{self._outputs.described()}, {self._dtype})"
+        return f"LeastSquaresFlow(N={self._n}{self._outputs.in_repr()}, {self._dtype})"
+
+    def described(self) -> dict[str, Any]:
+        with self._lock, threads.blas(self._n_threads, float(len(self._y)) ** 3):
+            propagator = self._propagator.described()
+            initial = None if self._initial is None else self._initial.root
+        return {
+            "outputs": self._outputs,
+            "y": self._y,
+            "propagator": propagator,
+            "initial": initial,
+            "n_threads": self._n_threads,
+        }
+
+    @classmethod
+    def rebuilt(cls, outputs: Any, y: Any, propagator: Any, initial: Any, n_threads: Any) -> LeastSquaresFlow:
+        flow = cls.__new__(cls)
+        flow._outputs = checked(outputs, Outputs, "outputs")
+        flow._propagator = Propagator.rebuilt(**checked(propagator, dict, "propagator"))
+        flow._n, flow._dtype = flow._outputs.n, flow._propagator.dtype
+        flow._y = flow._outputs.saved_columns(y, "y", flow._dtype)
+        flow._initial = None if initial is None else InitialFunctions.rebuilt(initial, len(flow._y))
+        if flow._propagator.n != len(flow._y):
+            raise ValueError(f"propagator: expected {len(flow._y)} rows, got {flow._propagator.n}")
+        flow._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
+        flow._lock = threading.RLock()
+        return flow
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # a lock cannot be pickled

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 from ntkfast.engine import threads
 from ntkfast.learning import checks, outputs
 from ntkfast.learning.definiteness import inaccurate, singular, unexplained
-from ntkfast.learning.factor import attempt, fortran
+from ntkfast.learning.factor import Cholesky, attempt, fortran
 from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.support import arrays, reprs
-from ntkfast.support.scalars import non_negative_number
+from ntkfast.support.saved import Saved, checked
+from ntkfast.support.scalars import non_negative_number, positive_integer
 from ntkfast.support.typing import Array
 
 __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
@@ -55,7 +56,7 @@ class MarginalLikelihood(NamedTuple):
         return reprs.short(self)
 
 
-class GaussianProcess:
+class GaussianProcess(Saved):
     """f ~ GP(0, K) observed at N points with independent noise: y = f(X) + ε, ε ~ N(0, σ²).
 
     With K_σ = K + σ² I = L Lᵀ and the dual coefficients a = K_σ⁻¹ y,
@@ -156,8 +157,33 @@ class GaussianProcess:
         if K.dtype == np.float32 and max(self._noise, found.lowest) < error:
             inaccurate("K_xx", f"noise is {self._noise:.3g}, expected at least {error:.1g}")
 
+    def described(self) -> dict[str, Any]:
+        return {
+            "outputs": self._outputs,
+            "y": self._y,
+            "noise": self._noise,
+            "factor": self._factor,
+            "dual": self._dual,
+            "n_threads": self._n_threads,
+        }
+
+    @classmethod
+    def rebuilt(cls, outputs: Any, y: Any, noise: Any, factor: Any, dual: Any, n_threads: Any) -> GaussianProcess:
+        process = cls.__new__(cls)
+        process._outputs, process._factor = checked(outputs, Outputs, "outputs"), checked(factor, Cholesky, "factor")
+        process._n = len(process._factor.half)
+        process._y, process._dual = (
+            process._outputs.saved_columns(columns, name, process._factor.half.dtype)
+            for columns, name in ((y, "y"), (dual, "dual"))
+        )
+        if len(process._y) != process._n:
+            raise ValueError(f"factor: expected {len(process._y)} rows, got {process._n}")
+        process._noise = non_negative_number(noise, "noise")
+        process._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
+        return process
+
     def __repr__(self) -> str:
-        described = self._outputs.described()
+        described = self._outputs.in_repr()
         return f"GaussianProcess(N={self._outputs.n}{described}, noise={self._noise:.6g}, {self._y.dtype})"
 
     def _blas(self, m: int) -> contextlib.AbstractContextManager[object]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ntkfast.learning.definiteness import unexplained
-from ntkfast.learning.factor import Factor, eigenpairs, factor
+from ntkfast.learning.factor import Cholesky, Eigen, Factor, eigenpairs, factor
 from ntkfast.support import memory
+from ntkfast.support.saved import checked
 from ntkfast.support.typing import Array, DType
 
 
@@ -17,6 +19,16 @@ class InitialFunctions:
 
     def __init__(self, nngp_xx: Array, dtype: DType) -> None:
         self._nngp_xx, self._dtype = nngp_xx, dtype
+
+    @classmethod
+    def rebuilt(cls, root: Any, n: int) -> InitialFunctions:
+        """From the root alone, as it was saved, (n, n)."""
+        found: Factor = root if isinstance(root, Eigen) else checked(root, Cholesky, "initial")
+        if len(found.half) != n:
+            raise ValueError(f"initial: expected {n} rows, got {len(found.half)}")
+        initial = cls(found.half, found.half.dtype)
+        vars(initial)["root"] = found
+        return initial
 
     @cached_property
     def root(self) -> Factor:

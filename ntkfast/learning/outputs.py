@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.learning import checks
+from ntkfast.support.saved import Saved, checked, checked_array
+from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Array
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Outputs(Saved):
     """How kernels and values of N points with k outputs become matrices and columns.
 
     Independent outputs share a kernel (N, N), and values (N, k) are k columns. Coupled outputs have a kernel
@@ -34,6 +36,15 @@ class Outputs:
             n = shape[0] if k > 1 and shape[0] * k == len(K) else len(K)
         coupled = n != len(K)
         return cls(n, len(K) // n if coupled else k, coupled, len(shape) == 1)
+
+    @classmethod
+    def rebuilt(cls, n: Any, k: Any, coupled: Any, flat: Any) -> Outputs:
+        n, k = positive_integer(n, "n"), positive_integer(k, "k")
+        return cls(n, k, checked(coupled, bool, "coupled"), checked(flat, bool, "flat"))
+
+    def saved_columns(self, values: Any, name: str, dtype: DTypeLike) -> Array:
+        """Values at the data from a file, as `values` returned them."""
+        return checked_array(values, (self.n * self._block, 1 if self.coupled else self.k), name, dtype)
 
     @property
     def _block(self) -> int:
@@ -98,7 +109,7 @@ class Outputs:
         m = matrix.shape[-1] // self.k
         return np.ascontiguousarray(np.swapaxes(matrix.reshape(*matrix.shape[:-2], m, self.k, m, self.k), -3, -2))
 
-    def described(self) -> str:
+    def in_repr(self) -> str:
         """For reprs."""
         return "" if self.flat else f", {'coupled ' if self.coupled else ''}outputs={self.k}"
 

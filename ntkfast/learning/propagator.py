@@ -7,12 +7,15 @@ remains of the error, and 1 minus that, divided by Nλ, is what a new point lear
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from ntkfast.learning.decay import Time, learned, remaining
 from ntkfast.learning.factor import Cholesky, Eigen, cholesky, eigen
 from ntkfast.support import memory
+from ntkfast.support.saved import checked, checked_array
+from ntkfast.support.scalars import positive_number
 from ntkfast.support.typing import Array
 
 CHUNK = 2**22  # numbers of the scratch that holds several times at once
@@ -35,6 +38,37 @@ class Propagator:
         self._cholesky: Cholesky | None = None
         self._eigen: Eigen | None = None
         self._definite = True  # until a Cholesky factorisation says otherwise
+
+    # --- files
+
+    def described(self) -> dict[str, Any]:
+        """The fields for a file: the eigendecomposition, which is computed if nothing has been.
+
+        If a Cholesky factor has been enough, that, with K in its other triangle.
+        """
+        found = self._cholesky
+        if found is None:
+            factor = {"eigen": self.eigen()}
+        else:
+            factor = {"half": found.half, "diagonal": found.matrix_diagonal, "lowest": found.lowest}
+        return {"name": self._name, "n_points": self.n_points, **factor}
+
+    @classmethod
+    def rebuilt(
+        cls, name: Any, n_points: Any, eigen: Any = None, half: Any = None, diagonal: Any = None, lowest: Any = None
+    ) -> Propagator:
+        """The inverse of `described`."""
+        name, n_points = checked(name, str, "name"), positive_number(n_points, "n_points")
+        if eigen is not None:
+            propagator = cls(checked(eigen, Eigen, "eigen").vectors, name, True, n_points)
+            propagator._eigen, propagator._K = eigen, None
+            return propagator
+        n = len(checked_array(diagonal, (None,), "diagonal"))
+        half = checked_array(half, (n, n), "half", diagonal.dtype)
+        propagator = cls(half, name, True, n_points)
+        propagator._cholesky = Cholesky(half, diagonal)
+        propagator._cholesky.lowest = checked(lowest, float, "lowest")
+        return propagator
 
     # --- the factors
 

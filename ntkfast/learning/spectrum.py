@@ -16,6 +16,7 @@ from ntkfast.learning import checks
 from ntkfast.learning.definiteness import semi_definite
 from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
 from ntkfast.support import arrays, reprs
+from ntkfast.support.saved import Saved, checked_array
 from ntkfast.support.scalars import generator, positive_number
 from ntkfast.support.typing import Array, Seed
 
@@ -29,7 +30,7 @@ Product: TypeAlias = Callable[[Array], Array]  # B ↦ K B, (n, q)
 
 
 @dataclass(frozen=True)
-class KernelPCA:
+class KernelPCA(Saved):
     """What `kernel_pca` finds.
 
     Attributes
@@ -57,6 +58,14 @@ class KernelPCA:
     _means: Array = field(repr=False)  # (1/N) 1ᵀ K f^(i), if centered
 
     __repr__ = reprs.short
+
+    @classmethod
+    def rebuilt(cls, eigenvalues: Any, eigenfunctions: Any, residuals: Any, _means: Any, **others: Any) -> KernelPCA:
+        eigenvalues = checked_array(eigenvalues, (None,), "eigenvalues")
+        k, dtype = eigenvalues.shape, eigenvalues.dtype
+        eigenfunctions = checked_array(eigenfunctions, (None, *k), "eigenfunctions", dtype)
+        residuals, means = checked_array(residuals, k, "residuals"), checked_array(_means, k, "means", dtype)
+        return cls(eigenvalues, eigenfunctions, residuals, _means=means, **others)
 
     @property
     def explained(self) -> Array:

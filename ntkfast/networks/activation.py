@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.networks.instruction import Instruction
-from ntkfast.networks.layer import FEATURES, Flow, Layer, NotDescribedError, require_gaussian
+from ntkfast.networks.layer import FEATURES, Flow, Layer, require_gaussian
+from ntkfast.support.saved import Given, GivenError
 from ntkfast.support.scalars import finite_number, positive_integer, positive_number
 
 __all__ = ["Activation"]
 
 MOST_COEFFICIENTS = 2048
+PROBES = (-2.1, -0.9, -0.3, 0.1, 0.6, 1.7)  # where a function that is given again is compared with the one saved
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,24 @@ class Activation(Layer):
     def emit(self, code) -> None:
         code.dual(self)
 
-    def described(self) -> dict:
-        return {"name": self.name, "parameters": self.parameters, "own": self.source is not None}
+    def described(self):
+        if self.source is None:
+            return {"name": self.name, "parameters": self.parameters}
+        return {"name": self.name, "own": Given(self.name, self), "values": tuple(self(PROBES).tolist())}
 
     @classmethod
-    def rebuilt(cls, name, parameters, own) -> Activation:
-        if own:
-            raise NotDescribedError(f"the activation {name!r} was made by Activation.from_function")
-        return _build(name, parameters)
+    def rebuilt(cls, name, parameters=(), own=None, values=()):
+        if own is None:
+            return _build(name, parameters)
+        found = own(PROBES)
+        wrong = np.flatnonzero(~np.isclose(found, values, rtol=1e-6, atol=1e-9))
+        if own.name != name or len(wrong):
+            k = wrong[0] if len(wrong) else 0
+            raise GivenError(
+                f"expected the activation {name!r}, which is {values[k]:.9g} at {PROBES[k]}, got {own!r}, which is "
+                f"{found[k]:.9g}"
+            )
+        return own
 
     def __call__(self, x: ArrayLike) -> NDArray[np.floating]:
         """φ(x), elementwise."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
+
+from ntkfast.support.saved import Saved
 
 __all__ = ["Flow", "Layer", "flow_through", "share_through", "walk"]
 
@@ -37,21 +38,12 @@ class Flow:
     outputs: bool = False
 
 
-class NotDescribedError(LookupError):
-    """A layer cannot be made from its description alone."""
-
-
-class Layer:
+class Layer(Saved):
     """Base class of the layers, which are immutable values: dataclasses compared by their fields.
 
     A new layer is a subclass with `after`, `share` and `emit`, and a step class in ntkfast/finite/steps.py for networks
     of finite width. Everything else (nesting, hyperparameters, files, derivatives) follows from its fields.
     """
-
-    kinds: ClassVar[dict[str, type[Layer]]] = {}  # every layer by the name of its class
-
-    def __init_subclass__(cls):
-        Layer.kinds[cls.__name__] = cls
 
     @property
     def branches(self) -> tuple[tuple[Layer, ...], ...]:
@@ -82,14 +74,6 @@ class Layer:
     def emit(self, code) -> None:
         """Write the layer's instructions by the methods of `code` (ntkfast/engine/lower.py)."""
         raise NotImplementedError
-
-    def described(self) -> dict:
-        """Numbers, strings, tuples and layers from which `rebuilt` restores the layer."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def rebuilt(cls, **described) -> Layer:
-        return cls(**described)
 
 
 def walk(layers: Iterable[Layer]) -> Iterator[Layer]:

@@ -29,6 +29,7 @@ from ntkfast.networks.layer import (
     share_through,
 )
 from ntkfast.support.reprs import listed
+from ntkfast.support.saved import Saved
 from ntkfast.support.scalars import (
     finite_number,
     non_negative_number,
@@ -438,7 +439,9 @@ def _shares(shares, how, count):
     if len(shares) != count:
         raise ValueError(f"shares: expected {count}, one per branch, got {len(shares)}")
     total = math.fsum(shares)
-    return tuple(share if total == 1 else share / total for share in shares)
+    if abs(total - 1) <= count * np.finfo(np.float64).eps:  # quotients by their sum, which stay as they are
+        return tuple(shares)
+    return tuple(share / total for share in shares)
 
 
 @dataclass(frozen=True)
@@ -507,6 +510,10 @@ class Residual(Layer):
         return f"Residual({listed(self.layers)}, scale={self.scale!r})"
 
 
+def _is_layer_class(given):
+    return isinstance(given, type) and issubclass(given, Layer)
+
+
 def as_layers(layers, name="layers") -> tuple[Layer, ...]:
     """The layers as a tuple, names of activations replaced by activations."""
     if isinstance(layers, str) or not isinstance(layers, Iterable):
@@ -515,8 +522,8 @@ def as_layers(layers, name="layers") -> tuple[Layer, ...]:
     for k, given in enumerate(layers):
         layer = get(given) if isinstance(given, str) else given
         if not isinstance(layer, Layer):
-            kinds = ", ".join(sorted(kind for kind in __all__ if kind in Layer.kinds and kind != "Dense"))
-            makes_one = callable(given) and given in (*Layer.kinds.values(), *FACTORIES.values())
+            kinds = ", ".join(sorted(kind for kind in __all__ if kind in Saved.kinds and kind != "Dense"))
+            makes_one = given in FACTORIES.values() if inspect.isfunction(given) else _is_layer_class(given)
             hint = f"; is {given.__name__}() meant?" if makes_one else ""
             raise TypeError(
                 f"{name}[{k}]: expected a Dense, an activation, or one of {kinds}, got {type(layer).__name__}{hint}"

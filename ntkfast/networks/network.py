@@ -13,6 +13,7 @@ from ntkfast.networks.activations import get
 from ntkfast.networks.layer import Flow, Layer, flow_through, in_standard, walk
 from ntkfast.networks.layers import Dense, Dropout, as_layers
 from ntkfast.support.reprs import listed
+from ntkfast.support.saved import Saved
 from ntkfast.support.scalars import positive_integer
 
 __all__ = ["MLP", "Network", "check_network", "refuse_dropout"]
@@ -25,7 +26,7 @@ MEAN_KERNELS = (
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Saved):
     """A fully connected network of any width: `Dense` layers, with at most one activation between two of them.
 
     Parameters

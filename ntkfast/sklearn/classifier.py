@@ -63,6 +63,8 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
     True
     """
 
+    _fitted = (*NTKEstimator._fitted, "classes_", "scale_")
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKClassifier:
         """Fit to the data.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,13 +17,14 @@ from ntkfast.infinite.operator import KernelOperator
 from ntkfast.learning import ridge
 from ntkfast.learning.factor import eigen
 from ntkfast.networks import MLP, Activation, Network
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
 N_ALPHAS = 50  # of alpha="loo"
 
 
-class NTKEstimator(BaseEstimator):
+class NTKEstimator(Saved, BaseEstimator):
     """Kernel ridge regression with the kernel of a network, on targets that subclasses provide."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -37,6 +38,12 @@ class NTKEstimator(BaseEstimator):
         "t": [Interval(Real, 0, np.inf, closed="both")],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
+
+    # what `_fit_columns` and scikit-learn leave behind; subclasses add to it
+    _fitted: ClassVar[tuple[str, ...]] = (
+        *("X_fit_", "_root", "_dual", "dual_coef_", "alpha_", "alphas_", "loo_scores_"),
+        *("n_features_in_", "feature_names_in_"),
+    )
 
     def __init__(
         self,
@@ -65,6 +72,27 @@ class NTKEstimator(BaseEstimator):
         state = dict(super().__getstate__())
         state.pop("_process", None)  # N² numbers, which are computed again when they are needed
         return state
+
+    # --- files
+
+    def described(self) -> dict[str, Any]:
+        fitted = {name: getattr(self, name) for name in self._fitted if hasattr(self, name)}
+        return {"parameters": self.get_params(deep=False), "fitted": fitted}
+
+    @classmethod
+    def rebuilt(cls, parameters: Any, fitted: Any) -> Self:
+        estimator = cls(**checked(parameters, dict, "parameters"))
+        estimator._validate_params()
+        other = checked(fitted, dict, "fitted").keys() - set(cls._fitted)
+        if other:
+            raise ValueError(f"fitted: unknown names {sorted(other)}")
+        if fitted:
+            X = checked_array(fitted["X_fit_"], (None, None), "X_fit_")
+            checked_array(fitted["_dual"], (len(X), None), "_dual", X.dtype)
+            if fitted["_root"] is not None:
+                checked_array(fitted["_root"], (len(X), 1), "_root", X.dtype)
+            vars(estimator).update(fitted)
+        return estimator
 
     # --- the kernel
 

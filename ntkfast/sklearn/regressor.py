@@ -83,6 +83,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     True
     """
 
+    _fitted = (*NTKEstimator._fitted, "_flat")
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKRegressor:
         """Fit to the data.

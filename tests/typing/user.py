@@ -89,6 +89,11 @@ def finite_width(net: nf.Network) -> None:
     nf.ntk_vector_product(f, X, f(X)).sum()
 
 
+def files(net: nf.Network, own: nf.Activation) -> None:
+    nf.save(net, "net.ntk")
+    nf.load("net.ntk", activations={"mine": own})
+
+
 def failures(net: nf.Network) -> str:
     try:
         nf.ntk(net, X)

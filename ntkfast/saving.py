@@ -23,11 +23,13 @@ LAZY = {
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a model to one file, from which `load` makes an equal one: to the last bit, on any machine.
 
-    The file is a zip archive of JSON and .npy arrays with their SHA-256; nothing in it is executed. It holds what
-    the model needs for new points: the parameters of a `FiniteNetwork`, the points and dual coefficients of an
-    estimator, of a `KernelPCA` the eigenfunctions. No file holds the kernel of the data, with N² numbers, where that is
-    not needed; but a `GaussianProcess` keeps its Cholesky factor, with N²/2 numbers, for variances, and a
-    `LeastSquaresFlow` its eigendecomposition, for all times, which is computed for the file if it has not been before.
+    The file is a zip archive of JSON and .npy arrays with their SHA-256; nothing in it is executed. It holds what the
+    model needs for new points: the parameters of a `FiniteNetwork`, the points and dual coefficients of an estimator,
+    the eigenfunctions of a `KernelPCA`, the dual coefficients of a `KernelFlow` at all times. Of the N² numbers of a
+    kernel matrix it holds none, but for two classes that cannot do without: a `GaussianProcess` has its Cholesky
+    factor, N²/2 numbers, for variances; a `LeastSquaresFlow` its eigendecomposition, N² numbers, for all times, which
+    is computed if nothing has been (if it has been used for t = inf only, its Cholesky factor and the kernel, N²
+    numbers together), and a factor of `nngp_xx`.
 
     The file is either complete or absent: it is written next to `path` as .ntkfast-….tmp and then renamed. A file that
     is replaced keeps its permissions; if `path` is a link, its target is replaced.
@@ -35,7 +37,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : Network, Activation, Dense and the other layers, FiniteNetwork, LinearizedNetwork, LeastSquaresFlow, \
-GaussianProcess, KernelPCA, RandomFeatureModel, sklearn.NTKRegressor or sklearn.NTKClassifier
+KernelFlow, GaussianProcess, KernelPCA, RandomFeatureModel, sklearn.NTKRegressor or sklearn.NTKClassifier
         Activations made by `Activation.from_function` are saved by name and must be given to `load`.
     path : str or path-like
         Used unchanged; no suffix is added.

@@ -19,6 +19,7 @@ from ntkfast.learning import kernel_flow as descent
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.learning.kernel_flow import kernel_flow
+from ntkfast.learning.path import Path
 from ntkfast.support import losses, memory
 
 N, M = 30, 7
@@ -773,6 +774,25 @@ def test_kernels_that_are_symmetric_and_positive_but_for_rounding():
 # --- any cost, any direction: the differential equation
 
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("method", descent.METHODS)
+def test_a_path_is_that_of_the_solver(problem, method, monkeypatch):
+    """SciPy's own interpolation to rounding, within steps and at their ends, from no more numbers than it needs."""
+    p, kept, made = problem, [], Path.of
+    monkeypatch.setattr(Path, "of", lambda solution, n: made(kept.append(solution) or solution, n))
+    path = kernel_flow(p.ntk, p.y, t=50.0, f0=p.f0, method=method, friction=0.7)._path
+    solution = kept[0]
+    times = np.concatenate([solution.ts, np.linspace(0, 50, 301)])
+    found = np.array([path(t) for t in times])
+    expected = np.array([solution(t)[: p.y.size] for t in times])
+    # two interpolants meet at the end of a step, those of some methods to their tolerance only
+    at_ends = {"RK45": 1e-14, "Radau": 1e-14}.get(method, 1e-7)
+    size = np.abs(expected).max()
+    assert_allclose(found[: len(solution.ts)], expected[: len(solution.ts)], rtol=0, atol=at_ends * size)
+    assert_allclose(found[len(solution.ts) :], expected[len(solution.ts) :], rtol=0, atol=1e-14 * size)
+    assert not path(0.0).any()
+    assert np.diff(path.first).mean() <= {"RK45": 5, "RK23": 4, "Radau": 4, "BDF": 6, "LSODA": 10}[method] + 1
 
 
 @pytest.mark.parametrize("method", [None, *descent.METHODS])

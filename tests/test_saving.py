@@ -156,6 +156,38 @@ def test_flows_of_singular_and_of_coupled_kernels(again):
     equal(again(process).leave_one_out().mean, process.leave_one_out().mean)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"y": Y[:, 0]},
+        {"y": Y, "f0": Y + 1, "friction": 0.5, "method": "RK45"},
+        {"y": np.arange(30) % 3, "loss": "softmax", "method": "BDF", "stop": 0.5},
+        {"y": Y[:, 0] > 0, "f0": np.zeros(30), "direction": lambda t, f: f - 1, "stop": lambda t, f: -1.0 - t},
+        {"y": Y[:, 0], "stop": 1e9},
+    ],
+    ids=["plain", "friction", "classes", "direction", "at rest"],
+)
+def test_flows_of_any_cost(options, again, path):
+    data, across, _ = kernels(np.float64)
+    flow = nf.kernel_flow(data.ntk, t=[0.0, 1.0, 30.0], **options)
+    found = again(flow)
+    assert repr(found) == repr(flow)
+    for name in ("t", "f", "dual_coefficients"):
+        equal(getattr(found, name), getattr(flow, name))
+    assert_array_equal(found.loss, flow.loss)
+    t = np.linspace(0, flow.t[-1], 50)
+    equal(found.predict(t, across.ntk), flow.predict(t, across.ntk))
+    equal(found.predict(t, data.ntk, flow._f0), flow.predict(t))
+    with pytest.raises(ValueError, match="K_tx: expected the kernel of the data, which is not saved with a flow"):
+        found.predict(t)
+
+
+def test_flows_of_coupled_outputs_and_any_cost(again):
+    coupled = np.einsum("ij,ab->ijab", nf.ntk(NET, X), [[1.0, 0.3], [0.3, 2.0]])
+    flow = nf.kernel_flow(coupled, Y, t=3.0)
+    equal(again(flow).predict(2.0, coupled[:4]), flow.predict(2.0, coupled[:4]))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("y", [Y[:, 0], Y], ids=["flat", "columns"])
 def test_gaussian_processes(dtype, y, again, path):
@@ -631,6 +663,7 @@ except ValueError as error:
 
 KINDS = {
     "LeastSquaresFlow": lambda: nf.LeastSquaresFlow(np.eye(3), np.ones(3), np.eye(3)),
+    "KernelFlow": lambda: nf.kernel_flow(np.eye(3), np.ones(3), t=2.0),
     "GaussianProcess": lambda: nf.GaussianProcess(np.eye(3), np.ones(3)),
     "KernelPCA": lambda: nf.kernel_pca(np.eye(3), 2),
     "RandomFeatureModel": lambda: nf.random_feature_model(np.eye(3), n_features=2, rng=0),

@@ -8,15 +8,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
 from ntkfast.learning import checks, outputs
 from ntkfast.learning.outputs import Outputs
+from ntkfast.learning.path import Path
 from ntkfast.support import arrays, losses, memory, reprs
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.errors import DivergenceError
 from ntkfast.support.losses import Cost, Direction, Loss
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import finite_number, positive_number
 from ntkfast.support.typing import Array, Progress
 
@@ -36,7 +38,7 @@ STILL = 100  # at one time; LSODA never stops once its steps get too small to ch
 
 
 @dataclass(frozen=True)
-class KernelFlow:
+class KernelFlow(Saved):
     """What `kernel_flow` finds: the path of the function, on the data and elsewhere.
 
     Attributes
@@ -58,12 +60,31 @@ class KernelFlow:
     dual_coefficients: Array
     loss: Array | None
     stopped: bool
-    _path: _Path = field(repr=False)
-    _K: Array = field(repr=False)
+    _path: Path = field(repr=False)
+    _K: Array | None = field(repr=False)  # None: from a file
     _f0: Array = field(repr=False)
     _outputs: Outputs = field(repr=False)
 
     __repr__ = reprs.short
+
+    def described(self) -> dict[str, Any]:
+        described = super().described()
+        del described["_K"]
+        return described
+
+    @classmethod
+    def rebuilt(
+        cls, t: Any, f: Any, dual_coefficients: Any, loss: Any, stopped: Any, _path: Any, _f0: Any, _outputs: Any
+    ) -> KernelFlow:
+        layout, path = checked(_outputs, Outputs, "outputs"), checked(_path, Path, "path")
+        t = checked_array(t, (None,), "t")
+        f0 = checked_array(_f0, (layout.n, layout.k if layout.coupled else None), "f0", np.dtype(np.float64))
+        shape = (len(t), layout.n) if np.ndim(f) == 2 and f0.shape[1] == 1 else (len(t), *f0.shape)
+        f, dual = checked_array(f, shape, "f"), checked_array(dual_coefficients, shape, "dual_coefficients")
+        if path.values.shape[1] != f0.size:
+            raise ValueError(f"path: expected {f0.size} unknowns, got {path.values.shape[1]}")
+        loss = None if loss is None else checked_array(loss, t.shape, "loss")
+        return cls(t, f, dual, loss, checked(stopped, bool, "stopped"), path, None, f0, layout)
 
     def predict(self, t: ArrayLike, K_tx: ArrayLike | None = None, f0_t: ArrayLike | None = None) -> Array:
         """f_t(x) = f_0(x) + K(x, X) a(t) at any time up to the last one, by the solver's interpolation.
@@ -72,7 +93,8 @@ class KernelFlow:
         ----------
         t : float or array_like, shape (T,)
         K_tx : array_like, shape (m, N), optional
-            K(x, X) for new points. Default: f_t on the data is returned.
+            K(x, X) for new points. Default: f_t on the data is returned, for which a flow from a file needs K(X, X), as
+            that is not saved.
         f0_t : array_like, shape (m,) or (m, outputs), optional
             f_0 at the new points; default 0.
 
@@ -88,12 +110,14 @@ class KernelFlow:
         if K_tx is None:
             if f0_t is not None:
                 raise TypeError("f0_t: expected together with K_tx, got it alone")
+            if self._K is None:
+                raise ValueError("K_tx: expected the kernel of the data, which is not saved with a flow, got None")
             left, start = self._K, self._f0
         else:
             left = self._outputs.cross(K_tx, "K_tx", dtype)
             m = self._outputs.points(left)
             start = np.zeros(1) if f0_t is None else checks.columns(f0_t, m, "f0_t", dtype, k)[0]
-        a = np.array([self._path(time) for time in times]).reshape(len(times), len(self._K), -1)
+        a = np.array([self._path(time) for time in times]).reshape(len(times), left.shape[1], -1)
         f: Array = start + (left @ a).reshape(len(times), -1, k)
         f = f[..., 0] if self.f.ndim == 2 else f
         return f[0] if scalar else f
@@ -246,7 +270,7 @@ def kernel_flow(
         initial = np.zeros(n_unknowns)
         last = float(times[-1])
         if last == 0 or (events and not callable(stop) and events[0](0.0, initial) <= 0):
-            path, stopped = _Path(None, shape), last > 0
+            path, stopped = Path.constant(np.zeros(size)), last > 0
             times = times[:1] * 0
         else:
             options = {"jac": jacobian if separable else None} if implicit else {}
@@ -273,9 +297,9 @@ def kernel_flow(
             stopped = found.status == 1
             if stopped:
                 times = np.append(times[times < found.t[-1]], found.t[-1])
-            path = _Path(found.sol, shape)
+            path = Path.of(found.sol, size)
 
-        dual = np.array([path(time) for time in times])
+        dual = np.array([path(time).reshape(shape) for time in times])
         f = start + (K @ dual.reshape(len(dual), len(K), -1)).reshape(dual.shape)
         recorded = None if cost is None else np.array([cost(value)[0] for value in f])
         if flat:
@@ -341,19 +365,6 @@ def _event(stop: float | Stop | None, cost: Cost | None, function: Callable[[Arr
 
     setattr(event, "terminal", True)  # noqa: B010  # SciPy wants an attribute of the function
     return [event]
-
-
-@dataclass(frozen=True)
-class _Path:
-    """a at any time, from the solver's interpolation; a class, as closures cannot be pickled."""
-
-    solution: Callable[[float], NDArray[np.float64]] | None  # None: a stays 0
-    shape: tuple[int, int]
-
-    def __call__(self, time: float) -> Array:
-        if self.solution is None:
-            return np.zeros(self.shape)
-        return self.solution(time)[: self.shape[0] * self.shape[1]].reshape(self.shape)
 
 
 class _Patience:

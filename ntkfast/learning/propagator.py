@@ -48,7 +48,7 @@ class Propagator:
         """
         found = self._cholesky
         if found is None:
-            factor = {"eigen": self.eigen()}
+            factor: dict[str, Any] = {"eigen": self.eigen()}
         else:
             factor = {"half": found.half, "diagonal": found.matrix_diagonal, "lowest": found.lowest}
         return {"name": self._name, "n_points": self.n_points, **factor}

@@ -73,11 +73,12 @@ def write(path: str | os.PathLike[str], model: object, given: Sequence[str], arr
     text = json.dumps(header, allow_nan=False).encode()
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         sums = []
-        for name, content in [(DESCRIPTION, text), *((f"{k}.npy", array) for k, array in enumerate(arrays))]:
+        members = [(DESCRIPTION, None), *((f"{k}.npy", array) for k, array in enumerate(arrays))]
+        for name, content in members:
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
                 stream = _Hashed(member)
-                if isinstance(content, bytes):
-                    stream.write(content)
+                if content is None:
+                    stream.write(text)
                 else:
                     np.lib.format.write_array(stream, content, version=(1, 0), allow_pickle=False)
             sums.append(f"{stream.sha.hexdigest()}  {name}\n")

@@ -104,16 +104,16 @@ class Writer:
     def _(self, value: float) -> Any:
         return value if np.isfinite(value) else {"float": repr(value)}
 
-    @value.register
-    def _(self, value: list) -> Any:
+    @value.register(list)
+    def _(self, value: list[Any]) -> Any:
         return [self.value(part) for part in value]
 
-    @value.register
-    def _(self, value: tuple) -> Any:
+    @value.register(tuple)
+    def _(self, value: tuple[Any, ...]) -> Any:
         return {"tuple": [self.value(part) for part in value]}
 
-    @value.register
-    def _(self, value: dict) -> Any:
+    @value.register(dict)
+    def _(self, value: dict[str, Any]) -> Any:
         return {"dict": self.fields(value)}
 
     @value.register

@@ -669,13 +669,13 @@ KINDS = {
     "RandomFeatureModel": lambda: nf.random_feature_model(np.eye(3), n_features=2, rng=0),
     "LinearizedNetwork": lambda: nf.linearize(finite(NET, 2)),
     "NTKRegressor": lambda: nf.sklearn.NTKRegressor(alpha="loo").fit(X, Y),
-    "NTKClassifier": lambda: nf.sklearn.NTKClassifier().fit(X, X[:, 0] > 0),
+    "NTKClassifier": lambda: nf.sklearn.NTKClassifier().fit(X, (X[:, 0] > 0) * 1),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_arrays_that_do_not_suit_the_model(kind, path):
-    """Each array in turn has another shape, or another dtype; scores, which nothing is computed from, may."""
+    """Each array in turn has another shape, or another dtype."""
     if kind.startswith("NTK"):
         pytest.importorskip("sklearn")
     nf.save(KINDS[kind](), path)
@@ -688,8 +688,28 @@ def test_arrays_that_do_not_suit_the_model(kind, path):
                 nf.load(path)
                 continue
             refusals += 1
-    free = {"NTKRegressor": 4, "NTKClassifier": 3}.get(kind, 0)  # alphas_, loo_scores_, dual_coef_, classes_, alpha
-    assert refusals >= 2 * len(arrays) - 2 * free
+    assert refusals == 2 * len(arrays)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"_flat"', '"predict"', r"missing names \['_flat'\], unknown names \['predict'\]"),
+        ('"_flat": true', '"_flat": 1', "_flat: expected bool, got 1"),
+        ('"n_features_in_": 3', '"n_features_in_": 2', "expected 3 features as in X_fit_"),
+        ('"depth": 3', '"depth": "x"', "'depth' parameter of NTKRegressor must be"),
+        ('"depth"', '"dept"', "unexpected keyword argument 'dept'"),
+        ('"alpha_": 1.0', '"alpha_": "x"', "alpha_: expected float, got 'x'"),
+    ],
+)
+def test_forged_estimators(old, new, words, path):
+    pytest.importorskip("sklearn")
+    nf.save(nf.sklearn.NTKRegressor().fit(X, Y[:, 0]), path)
+    contents = contents_of(path)
+    text = contents["model.json"].decode()
+    assert old in text
+    forged(path, contents | {"model.json": text.replace(old, new).encode()})
+    refused(path, words)
 
 
 # --- the file itself

@@ -16,7 +16,7 @@ from ntkfast.learning import checks
 from ntkfast.learning.definiteness import semi_definite
 from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
 from ntkfast.support import arrays, reprs
-from ntkfast.support.saved import Saved, checked_array
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import generator, positive_number
 from ntkfast.support.typing import Array, Seed
 
@@ -60,12 +60,23 @@ class KernelPCA(Saved):
     __repr__ = reprs.short
 
     @classmethod
-    def rebuilt(cls, eigenvalues: Any, eigenfunctions: Any, residuals: Any, _means: Any, **others: Any) -> KernelPCA:
+    def rebuilt(
+        cls,
+        eigenvalues: Any,
+        eigenfunctions: Any,
+        residuals: Any,
+        trace: Any,
+        centered: Any,
+        method: Any,
+        _means: Any,
+    ) -> KernelPCA:
         eigenvalues = checked_array(eigenvalues, (None,), "eigenvalues")
         k, dtype = eigenvalues.shape, eigenvalues.dtype
         eigenfunctions = checked_array(eigenfunctions, (None, *k), "eigenfunctions", dtype)
         residuals, means = checked_array(residuals, k, "residuals"), checked_array(_means, k, "means", dtype)
-        return cls(eigenvalues, eigenfunctions, residuals, _means=means, **others)
+        trace = None if trace is None else checked(trace, float, "trace")
+        centered, method = checked(centered, bool, "centered"), checked(method, str, "method")
+        return cls(eigenvalues, eigenfunctions, residuals, trace, centered, method, means)
 
     @property
     def explained(self) -> Array:

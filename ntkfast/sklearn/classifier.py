@@ -11,6 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
+from ntkfast.support import reprs
+from ntkfast.support.saved import checked
 from ntkfast.support.typing import Array
 
 __all__ = ["NTKClassifier"]
@@ -96,6 +98,13 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         self.scale_ = calibrated(self._scores(targets - errors), codes, weights)
         self.dual_coef_ = self._dual[:, 0] if k == 2 else self._dual
         return self
+
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        checked(self.scale_, float, "scale_")
+        k = self._dual.shape[1]
+        if np.shape(self.classes_) != (max(k, 2),) or not isinstance(self.classes_, np.ndarray):
+            raise ValueError(f"classes_: expected {max(k, 2)} classes, got {reprs.brief(self.classes_)}")
 
     def _scores(self, columns: Array) -> Array:
         """One column for each class."""

@@ -22,6 +22,7 @@ from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
 N_ALPHAS = 50  # of alpha="loo"
+OPTIONAL = {"alphas_", "loo_scores_", "feature_names_in_"}  # what not every fit leaves
 
 
 class NTKEstimator(Saved, BaseEstimator):
@@ -83,16 +84,28 @@ class NTKEstimator(Saved, BaseEstimator):
     def rebuilt(cls, parameters: Any, fitted: Any) -> Self:
         estimator = cls(**checked(parameters, dict, "parameters"))
         estimator._validate_params()
-        other = checked(fitted, dict, "fitted").keys() - set(cls._fitted)
-        if other:
-            raise ValueError(f"fitted: unknown names {sorted(other)}")
-        if fitted:
-            X = checked_array(fitted["X_fit_"], (None, None), "X_fit_")
-            checked_array(fitted["_dual"], (len(X), None), "_dual", X.dtype)
-            if fitted["_root"] is not None:
-                checked_array(fitted["_root"], (len(X), 1), "_root", X.dtype)
+        if checked(fitted, dict, "fitted"):
+            missing, other = set(cls._fitted) - fitted.keys() - OPTIONAL, fitted.keys() - set(cls._fitted)
+            if missing or other:
+                raise ValueError(f"fitted: missing names {sorted(missing)}, unknown names {sorted(other)}")
             vars(estimator).update(fitted)
+            estimator._check_fitted()
         return estimator
+
+    def _check_fitted(self) -> None:
+        """Raise unless what comes from a file is as `fit` leaves it."""
+        X = checked_array(self.X_fit_, (None, None), "X_fit_")
+        dual = checked_array(self._dual, (len(X), None), "_dual", X.dtype)
+        checked_array(self.dual_coef_, dual.shape[: np.ndim(self.dual_coef_)], "dual_coef_", X.dtype)
+        checked(self.alpha_, float, "alpha_")
+        if self._root is not None:
+            checked_array(self._root, (len(X), 1), "_root", X.dtype)
+        if hasattr(self, "alphas_"):
+            alphas = checked_array(self.alphas_, (None,), "alphas_")
+            checked_array(self.loo_scores_, alphas.shape, "loo_scores_")
+        names = getattr(self, "feature_names_in_", None)
+        if self.n_features_in_ != X.shape[1] or (names is not None and np.shape(names) != X.shape[1:]):
+            raise ValueError(f"n_features_in_, feature_names_in_: expected {X.shape[1]} features as in X_fit_")
 
     # --- the kernel
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from ntkfast.infinite.kernels import diagonal
 from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
+from ntkfast.support.saved import checked
 from ntkfast.support.typing import Array
 
 __all__ = ["NTKRegressor"]
@@ -108,6 +109,10 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         self._flat = y.ndim == 1
         self.dual_coef_ = self._dual[:, 0] if self._flat else self._dual
         return self
+
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        checked(self._flat, bool, "_flat")
 
     def predict(self, X: ArrayLike, *, return_std: bool = False, return_cov: bool = False) -> Any:
         """The learned function at new points, and its uncertainty as the posterior mean of a Gaussian process.

@@ -40,6 +40,11 @@
 #include "series_rates.h"
 #include "program.h"
 #include "rectangle.h"
+#define NF_PLANE float
+#define NF_OF_PLANE(name) name##_f32
+#include "interpret.h"
+#undef NF_PLANE
+#undef NF_OF_PLANE
 #include "backward.h"
 #include "put.h"
 #include "product.h"
@@ -76,6 +81,14 @@
 #include "series_rates.h"
 #include "program.h"
 #include "rectangle.h"
+#define NF_PLANE double
+#define NF_OF_PLANE(name) name##_f64
+#include "interpret.h"
+#undef NF_PLANE
+#undef NF_OF_PLANE
+#define NF_PLANE float
+#define NF_OF_PLANE(name) name##_wide
+#include "interpret.h"
 #include "backward.h"
 #include "put.h"
 #include "product.h"
@@ -94,6 +107,7 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .name = NF_TEXT(NF_ISA),
     .norms = {norms_f32, norms_f64},
     .interpret = {interpret_f32, interpret_f64},
+    .interpret_wide = interpret_wide,
     .backward = {backward_f32, backward_f64},
     .dual = dual_f64,
     .put = {put_f32, put_f64},

@@ -51,7 +51,9 @@ void nf_limit_rows(const void *self, nf_tile *tile, int first, int last)
 {
     const nf_limit *map = self;
     const nf_dtype dtype = tile->grid->dtype;
-    nf_isa_in_use()->interpret[dtype](map, tile, first, last, inner_plane(tile));
+    const nf_isa *isa = nf_isa_in_use();
+    (map->wide && dtype == NF_FLOAT32 ? isa->interpret_wide : isa->interpret[dtype])(map, tile, first, last,
+                                                                                     inner_plane(tile));
     if (!nf_on_diagonal(tile))
         return;
     for (int p = 0; p < NF_PLANES; p++) { /* the diagonal is known exactly */

@@ -349,10 +349,11 @@ typedef struct {
     const void *table, *inverse;
 } nf_side;
 
-/* Pairs with |x.y + shift| inverse_i inverse_j > bound are computed anew by pair.c, from their differences. */
+/* Pairs with |x.y + shift| inverse_i inverse_j > bound are computed anew by pair.c, from their differences.
+ * wide: tables and `inverse` are doubles and the program acts in double, whatever the points and the matrix are. */
 typedef struct {
     const nf_program *program;
-    int d;
+    int d, wide;
     nf_side rows, columns;
     nf_blas blas;
     double shift, bound;
@@ -471,8 +472,10 @@ size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* for the
 typedef struct {
     const char *name;
     void (*norms[2])(const void *x, int64_t n, int64_t d, int64_t ld, double *out);
-    /* Runs the program over some rows; tile->plane[k] for each requested output, x.x' in `inner` (may alias). */
+    /* Runs the program over some rows; tile->plane[k] for each requested output, x.x' in `inner` (may alias).
+     * interpret_wide: of a map that is `wide`, on float32. */
     void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
+    void (*interpret_wide)(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
     void (*backward[2])(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner);
     /* One instruction over NF_LANES pairs: numbers of the row's point, of the columns', as in a table; sigma, theta. */
     void (*dual)(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta);

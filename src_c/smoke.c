@@ -209,6 +209,7 @@ static void *array(int64_t n)
 typedef struct {
     int64_t n, ld;
     void *x, *table, *diagonal[NF_PLANES];
+    int wide; /* the table is of doubles */
 } side;
 
 static int64_t padded(int64_t n)
@@ -217,9 +218,10 @@ static int64_t padded(int64_t n)
 }
 
 /* Deterministic points in [-1, 1]; the first is (1, 0, ...) and the third, if there is one, is the second. */
-static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int d, unsigned seed, int threads)
+static side make_wide_side(nf_dtype dtype, int wide, const nf_program *program, int64_t n, int d, unsigned seed,
+                           int threads)
 {
-    side s = {.n = n, .ld = d + 3};
+    side s = {.n = n, .ld = d + 3, .wide = wide};
     s.x = array(n * s.ld);
     for (int64_t i = 0; i < n; i++)
         for (int k = 0; k < d; k++) {
@@ -233,7 +235,7 @@ static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int 
     nf_norms(dtype, s.x, n, d, s.ld, norm, threads);
     for (int64_t i = 0; i < n; i++)
         q[i] = norm[i];
-    nf_points(dtype, program, 0, program->n, 0, n, q, n, s.table, threads);
+    nf_points(wide ? NF_FLOAT64 : dtype, program, 0, program->n, 0, n, q, n, s.table, threads);
     for (int p = 0; p < NF_PLANES; p++) {
         s.diagonal[p] = array(n);
         for (int64_t i = 0; i < n; i++)
@@ -241,6 +243,11 @@ static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int 
     }
     free(norm), free(q);
     return s;
+}
+
+static side make_side(nf_dtype dtype, const nf_program *program, int64_t n, int d, unsigned seed, int threads)
+{
+    return make_wide_side(dtype, 0, program, n, d, seed, threads);
 }
 
 static void free_side(side *s)
@@ -271,7 +278,7 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
 {
     const int symmetric = x == y;
     const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype};
-    nf_limit limit = {.program = program, .d = d, .blas = blas[dtype]};
+    nf_limit limit = {.program = program, .d = d, .wide = x->wide, .blas = blas[dtype]};
     limit.rows = (nf_side){.points = {x->x, x->ld}, .table = x->table};
     limit.columns = (nf_side){.points = {y->x, y->ld}, .table = y->table};
     nf_array sink = {.stream = stream};
@@ -342,13 +349,13 @@ static double worst(nf_dtype dtype, int dual, int d, const side *x, const side *
     return error;
 }
 
-static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
+static void problem(nf_dtype dtype, int wide, int dual, int64_t n, int64_t m)
 {
     char what[80];
     nf_instr code[DEPTH];
     const nf_program program = make_program(code, dual, DIMENSION);
-    side x = make_side(dtype, &program, n, DIMENSION, 1, 3), rectangular = {0};
-    side *y = m ? (rectangular = make_side(dtype, &program, m, DIMENSION, 2, 1), &rectangular) : &x;
+    side x = make_wide_side(dtype, wide, &program, n, DIMENSION, 1, 3), rectangular = {0};
+    side *y = m ? (rectangular = make_wide_side(dtype, wide, &program, m, DIMENSION, 2, 1), &rectangular) : &x;
     const double tolerance = dtype == NF_FLOAT32 ? 4e-6 : dual == NF_KINKS ? 1e-12 : 2e-14;
     for (order how = 0; how < N_ORDERS; how++) {
         output first = {0};
@@ -356,8 +363,8 @@ static void problem(nf_dtype dtype, int dual, int64_t n, int64_t m)
             const int stream = k & 1, threads = k & 2 ? 3 : 1;
             output out = make_output(dtype, n, y->n, how);
             const nf_status status = run(dtype, &program, DIMENSION, &x, y, stream, 7, &out, NULL, threads);
-            snprintf(what, sizeof what, "f%d %s %s stream %d", dtype == NF_FLOAT32 ? 32 : 64, nf_ops[dual].name,
-                     order_names[how], stream);
+            snprintf(what, sizeof what, "f%d%s %s %s stream %d", dtype == NF_FLOAT32 ? 32 : 64, wide ? " wide" : "",
+                     nf_ops[dual].name, order_names[how], stream);
             check(status == NF_OK, "status", what, n, y->n, threads);
             if (k == 0) {
                 int64_t written;
@@ -686,8 +693,10 @@ int main(void)
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
         for (size_t d = 0; d < sizeof duals / sizeof *duals; d++)
             for (int k = 0; k < 4; k++) {
-                problem((nf_dtype)dtype, duals[d], sizes[k], 0);
-                problem((nf_dtype)dtype, duals[d], sizes[k], sizes[3 - k]);
+                for (int wide = 0; wide <= (dtype == NF_FLOAT32); wide++) {
+                    problem((nf_dtype)dtype, wide, duals[d], sizes[k], 0);
+                    problem((nf_dtype)dtype, wide, duals[d], sizes[k], sizes[3 - k]);
+                }
             }
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)
         for (size_t d = 0; d < sizeof duals / sizeof *duals; d++)

@@ -93,7 +93,7 @@ def test_order(depth, dtype):
     """Where a network draws all points together, every pair is near."""
     for name in ("relu", "leaky_relu", "abs", "erf"):
         net = nf.MLP(depth, name, weight_std=1, bias_std=0.1)
-        assert_right(net, [1.0, 2, -1], [0.5, -1, 1.5], dtype, factor=2)  # of float32, the layers' own rounding adds up
+        assert_right(net, [1.0, 2, -1], [0.5, -1, 1.5], dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -164,3 +164,20 @@ def test_numbers_at_the_ends_of_the_range(name, scale):
     K = nf.kernels(nf.MLP(4, name, bias_std=0.1), points, points.copy())
     assert np.isfinite(K.nngp).all()
     assert np.isfinite(K.ntk).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf", "sin", "abs"])
+@pytest.mark.parametrize(("weight_std", "bias_std"), [(2**0.5, 0.0), (1.0, 0.3), (1.5, 0.05)])
+@pytest.mark.parametrize("depth", [8, 12, 40, 100])
+def test_deep_networks_in_float32(activation, weight_std, bias_std, depth):
+    """Rounding does not add up over layers: ordinary points, duplicates from near to far, and antipodes."""
+    rng = np.random.default_rng(1)
+    base = rng.standard_normal((6, 10))
+    X = np.concatenate([base, -base, *(base + 10.0**-k * rng.standard_normal(base.shape) for k in range(1, 7))])
+    X = X.astype(np.float32)
+    net = nf.MLP(depth, activation, weight_std=weight_std, bias_std=bias_std)
+    wide = nf.kernels(net, X.astype(np.float64), get=("nngp", "ntk"))
+    for K, expected in zip(nf.kernels(net, X, get=("nngp", "ntk")), wide, strict=True):
+        assert K.dtype == np.float32
+        scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+        assert np.abs((K - expected) / scale).max() < TOLERANCE[np.float32]

@@ -106,7 +106,7 @@ cdef extern from "ntkfast.h" nogil:
         int sign
     ctypedef struct nf_limit:
         const nf_program *program
-        int d
+        int d, wide
         nf_side rows, columns
         nf_blas blas
         double shift, bound
@@ -573,13 +573,15 @@ cdef class Map:
 cdef class LimitMap(Map):
     """The limit kernels of the rows of x (n, d) against those of y (m, d).
 
-    get: names from OUTPUTS.  diagonals (3, n): exact values in the symmetric case, else None.
+    get: names from OUTPUTS.  diagonals (3, n): exact values in the symmetric case, else None.  Tables in float64 of
+    points in float32: the program acts in float64.
     """
 
     cdef nf_limit limit
 
     def __init__(self, Program program, x, x_table, y, y_table, diagonals, get):
         set_limit(&self.limit, program, x, x_table, y, y_table)
+        self.limit.wide = x_table.itemsize > x.itemsize
         for p in range(NF_PLANES):
             self.limit.diagonal[p] = NULL if diagonals is None else address(diagonals[p])
         self.keep = program, x, x_table, y, y_table, diagonals

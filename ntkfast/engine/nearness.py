@@ -18,6 +18,7 @@ from ntkfast.engine.lower import Code
 
 ROUNDING = {np.dtype(np.float64): 3e-15, np.dtype(np.float32): 2.5e-7}  # of a correlation, by BLAS and some layers
 WANTED = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-6}  # relative to the diagonal
+THETA = 4  # Θ, which sums over the layers, is up to so many times as sensitive to ρ as Σ in a network that expands
 LEAST = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}  # equal points are recognised in any network
 PROBE = 1e-9  # δ of the nearly equal pair
 ALL = -1.0  # the bound below which no pair is
@@ -47,12 +48,12 @@ class Search:
         return result
 
 
-def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search | None:
+def search(code: Code, program: _core.Program, squared_norms, dtype, arithmetic) -> Search | None:
     """How to find the near pairs of points with these norms; None if there are none.
 
-    program: of this code, bound and not yet run.
+    program: of this code, bound and not yet run.  dtype: of the points.  arithmetic: the dtype in which it acts.
     """
-    dtype = np.dtype(dtype)
+    dtype, arithmetic = np.dtype(dtype), np.dtype(arithmetic)
     first = code.lines[0] if code.lines else None
     scale, shift = first.numbers[:2] if first and first.instruction.name == "affine" else (1, 0)
     usable = squared_norms[(squared_norms > 0) & np.isfinite(squared_norms)]
@@ -65,7 +66,9 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
     for k, line in enumerate(code.lines):
         if line.activation is None:
             continue
-        needed = _needed(line.activation, near[k:], max(near[k, 0], largest[k]), dtype)
+        rounding = ROUNDING[dtype if early else arithmetic]
+        tolerated = WANTED[dtype] / (THETA if arithmetic == np.float64 else 1)  # few layers in float32 need no more
+        needed = _needed(line.activation, near[k:], max(near[k, 0], largest[k]), rounding, WANTED[dtype], tolerated)
         if early:  # the first dual: its δ is that of the points
             tau, early = max(tau, needed), False
         elif apart[k, 1] < needed and not line.instruction.varies:  # a series takes too long for every pair
@@ -75,13 +78,13 @@ def search(code: Code, program: _core.Program, squared_norms, dtype) -> Search |
     return Search(float(shift / scale), 1 - min(tau, 0.5))
 
 
-def _needed(activation, near, largest, dtype):
+def _needed(activation, near, largest, rounding, wanted, tolerated):
     """The δ before this dual below which rounding, here, spoils the result.
 
-    largest: variance, of any point. A dual that changes over δ = 1/s does so about like (1 + 2 s δ)^(-1/2), which turns
-    an error ε of ρ into ε s (1 + 2 s δ)^(-3/2); the δ at which this is as wanted has a maximum over s.
+    largest: variance, of any point.  rounding: of ρ here.  wanted: of the result.  tolerated: of Σ, where errors of ρ
+    grow. A dual that changes over δ = 1/s does so about like (1 + 2 s δ)^(-1/2), which turns an error ε of ρ into
+    ε s (1 + 2 s δ)^(-3/2); the δ at which this is as wanted has a maximum over s.
     """
-    rounding, wanted = ROUNDING[dtype], WANTED[dtype]
     growth = near[:, 1].max() / max(near[0, 1], 1e-300)
     ratio, stiff = rounding / wanted, 0.0
     instruction = activation.instruction
@@ -89,6 +92,6 @@ def _needed(activation, near, largest, dtype):
         stiffness = STIFFNESS[instruction.name](*instruction.parameters) if instruction.name in STIFFNESS else 1
         change = min(ratio * float(stiffness) * largest, 3**1.5)
         stiff = ratio * (change ** (2 / 3) - 1) / (2 * change) if change > 1 else 0.0
-    expanding = ratio if rounding * growth > wanted else 0.0
+    expanding = ratio if rounding * growth > tolerated else 0.0
     kinked = ratio**2 / 2 if activation.kinks else 0.0
     return max(expanding, stiff, kinked)

@@ -24,6 +24,7 @@ FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
 MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums for each of them
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
+DEEP = 6  # with more activations than this, programs on float32 act in float64: rounding would add up beyond 2e-6
 
 
 def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
@@ -66,19 +67,19 @@ class _Ready(series.Prepared):
     sides: tuple[Side, Side]
     search: nearness.Search | None
 
-    @property
-    def arguments(self):
-        """The leading arguments of every map."""
-        x, y = self.sides
-        return self.program, x.points.x, x.table, y.points.x, y.table
-
     def limit(self, diagonals, get):
         """The map of these outputs."""
-        limit = _core.LimitMap(*self.arguments, diagonals, get)
+        x, y = self.sides
+        limit = _core.LimitMap(self.program, x.points.x, x.table, y.points.x, y.table, diagonals, get)
         if self.search is not None:
-            x, y = self.sides
             limit.nearby(x.points.norms, x.inverse, y.points.norms, y.inverse, self.search.shift, self.search.bound)
         return limit
+
+    def gradient(self, kernel):
+        """The map of the derivatives of this kernel, which has the precision of the points at any depth."""
+        x, y = self.sides
+        tables = [side.table.astype(side.points.x.dtype, copy=False) for side in self.sides]
+        return _core.GradientMap(self.program, x.points.x, tables[0], y.points.x, tables[1], kernel)
 
 
 class Problem:
@@ -131,6 +132,12 @@ class Problem:
         return lower(self.net, self.given[0][0].shape[1])
 
     @property
+    def arithmetic(self) -> np.dtype:
+        """What the program computes in."""
+        is_deep = sum(line.activation is not None for line in self.code.lines) > DEEP
+        return np.dtype(np.float64) if is_deep else self.dtype
+
+    @property
     def points(self) -> list[Points]:
         """Of both sides, one if symmetric; loaded on first use."""
         if self._points is None:
@@ -179,29 +186,29 @@ class Problem:
 
     def _bind(self):
         """The program, its series bound to data for the variances that these points have on reaching them."""
-        code = self.code
+        code, arithmetic = self.code, self.arithmetic
         program, bound, done = code.program(), {}, 0
         states = [_core.start(program, points.norms) for points in self.points] if code.series else []
         for k, activation in code.series:
             for state in states:
-                _core.points(program, state, done, k, self.dtype, self.n_threads, False, None)
+                _core.points(program, state, done, k, arithmetic, self.n_threads, False, None)
             done = k
             q = np.concatenate([state[0] for state in states]).astype(float)
             q = q[(q > 0) & np.isfinite(q)]
-            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), self.dtype, self._derivatives
+            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), arithmetic, self._derivatives
             program.bind(k, series.data(*bound[k]))
         return program, bound
 
     def _side(self, program, points, with_table=True, report=None, search=None):
-        state = _core.start(program, points.norms)
-        table = _core.points(program, state, 0, len(program), self.dtype, self.n_threads, with_table, report)
+        arithmetic, state = self.arithmetic, _core.start(program, points.norms)
+        table = _core.points(program, state, 0, len(program), arithmetic, self.n_threads, with_table, report)
         peaks = {"nngp": state[3], "ntk": state[4], "nngp_dot": state[2]}
-        return Side(points, table, state[:3], peaks, search and search.inverse(points.norms, self.dtype))
+        return Side(points, table, state[:3], peaks, search and search.inverse(points.norms, arithmetic))
 
     def _make_ready(self):
         program, bound = self._bind()
         norms = np.concatenate([points.norms for points in self.points])
-        search = nearness.search(self.code, program, norms, self.dtype)
+        search = nearness.search(self.code, program, norms, self.dtype, self.arithmetic)
         sides = [self._side(program, points, search=search) for points in self.points]
         return _Ready(program, bound, (sides[0], sides[-1]), search)
 
@@ -333,7 +340,7 @@ class Problem:
             self._require_fitting(ready.sides, (kernel,))
             grid = self.grid(1, gradient.FLOPS_PER_LAYER)
             sink = _core.GradientSink(ready.program)
-            derivatives = _core.GradientMap(*ready.arguments, kernel).weighted(weights, sink)
+            derivatives = ready.gradient(kernel).weighted(weights, sink)
             _core.run(derivatives, sink, grid, 0, grid.tiles, self.n_threads, report)
             return ready.program, sink.layers, sink.by_row, sink.by_column
 
@@ -368,7 +375,7 @@ class Problem:
                 of_points, of_outputs = parameters.along(_core.rates(ready.program, points.norms, self.n_threads))
                 rates.append(parameters.padded(of_points, len(points.x)))
             for name, result in zip(get, results, strict=True):
-                derivatives = _core.GradientMap(*ready.arguments, name)
+                derivatives = ready.gradient(name)
                 derivatives.matrices(parameters.at, parameters.layer, rates[0], rates[-1], result)
                 _core.run(derivatives, _core.Sink(), grid, 0, grid.tiles, self.n_threads, report)
             return of_outputs

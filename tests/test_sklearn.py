@@ -283,11 +283,17 @@ def test_uncertainties_are_of_the_limit():
 # --- the kernel
 
 
+BRANCHES = nf.Network(
+    [nf.Dense(bias_std=0.5), nf.Residual(["erf", nf.Dense(weight_std=2.0)]), "relu", nf.Dense(weight_std=1.5)]
+)
 KERNELS = {
     "shared": NTKKernel(depth=3, activation="erf", bias_std=0.3),
     "per layer": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=[0.2, 0.1], kernel="nngp"),
     "mixed": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=0.3),
-    "fixed": NTKKernel(depth=2, bias_std=0.0, bias_std_bounds="fixed"),
+    "fixed": NTKKernel(depth=2, bias_std=0.3, bias_std_bounds="fixed"),
+    "zeros": NTKKernel(depth=3, weight_std=[1.0, 1.5, 2.0], bias_std=[0.0, 0.3, 0.0]),
+    "no bias": NTKKernel(depth=3, bias_std=0.0),
+    "network": NTKKernel(network=BRANCHES),
     "nothing free": NTKKernel(weight_std_bounds="fixed", bias_std_bounds="fixed"),
     "composed": 2.0 * NTKKernel(depth=2, kernel="nngp") ** 2 + WhiteKernel(0.1),
 }
@@ -302,6 +308,34 @@ def test_derivatives_of_the_kernel_against_differences(name):
     for k, step in enumerate(1e-5 * np.eye(kernel.n_dims)):
         up, down = (kernel.clone_with_theta(kernel.theta + sign * step)(X) for sign in (1, -1))
         np.testing.assert_allclose(gradient[..., k], (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_derivatives_take_the_memory_of_their_result():
+    import tracemalloc
+
+    kernel, points = NTKKernel(depth=6), RNG.standard_normal((800, 5))
+    kernel(points, eval_gradient=True)
+    tracemalloc.start()
+    kernel(points, eval_gradient=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3.5 * 8 * 800**2  # the matrix and two of derivatives
+
+
+def test_hyperparameters_of_a_network():
+    kernel = NTKKernel(network=BRANCHES)
+    values = [0.5, 1.0, 2.0, 1.5]  # biases that are 0 remain so
+    np.testing.assert_allclose(kernel.theta, np.log(values))
+    np.testing.assert_array_equal(kernel(T, X), nf.ntk(BRANCHES, T, X))
+    np.testing.assert_array_equal(kernel.diag(X), nf.diagonal(BRANCHES, X))
+    moved = kernel.clone_with_theta(np.log([0.25, 1.0, 2.0, 3.0]))
+    expected = nf.with_hyperparameters(BRANCHES, [1.0, 0.25, 2.0, 0.0, 3.0, 0.0])
+    assert kernel.network == BRANCHES
+    np.testing.assert_allclose(moved(X), nf.ntk(expected, X), rtol=1e-12)
+    assert kernel.bounds.shape == (4, 2)
+    fixed = NTKKernel(network=BRANCHES, weight_std_bounds="fixed")
+    np.testing.assert_allclose(fixed.theta, np.log([0.5]))
+    assert "NTKKernel(network=Network(" in repr(kernel)
 
 
 @pytest.mark.parametrize("kernel", ["ntk", "nngp"])
@@ -320,7 +354,7 @@ def test_kernels_are_values(name):
     for same in (clone(kernel), pickle.loads(pickle.dumps(kernel)), kernel.clone_with_theta(kernel.theta)):
         np.testing.assert_allclose(same(X), kernel(X), rtol=1e-12)
     assert clone(kernel) == kernel
-    assert "NTKKernel(depth=" in repr(kernel)
+    assert "NTKKernel(" in repr(kernel)
 
 
 def test_a_gaussian_process_fits_the_hyperparameters():

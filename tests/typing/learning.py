@@ -77,3 +77,5 @@ def scikit_learn() -> None:
     assert_type(classifier.decision_function(X), Array)
     kernel = nf.sklearn.NTKKernel(weight_std=[1.0, 2.0, 1.5], bias_std_bounds="fixed")
     assert_type(kernel.diag(X), Array)
+    assert_type(kernel.theta, Array)
+    nf.sklearn.NTKKernel(network=nf.MLP(2))

@@ -31,14 +31,14 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
 
     Parameters
     ----------
-    depth, activation, weight_std, bias_std, network, kernel, alpha, t, n_threads
-        As in `NTKRegressor`, and as there features are to be standardised in a pipeline. The squared leave-one-out
-        error is that of the targets.
+    depth, activation, weight_std, bias_std, network, kernel, alpha, t, early_stopping, solver, random_state, n_threads
+        As in `NTKRegressor`, and as there features are to be standardised in a pipeline. Squared errors are those of
+        the targets.
 
     Attributes
     ----------
     classes_ : ndarray, shape (k,)
-    alpha_, alphas_, loo_scores_, X_fit_, n_features_in_, feature_names_in_
+    alpha_, t_, alphas_, times_, loo_scores_, validation_scores_, X_fit_, n_features_in_, feature_names_in_
         As in `NTKRegressor`.
     dual_coef_ : ndarray, shape (N,) for two classes, else (N, k)
     scale_ : float

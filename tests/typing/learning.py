@@ -70,6 +70,7 @@ def scikit_learn() -> None:
         depth=2, activation=nf.activations.erf(), kernel="nngp", alpha=[0.1, 1.0], t=10.0
     )
     regressor.fit(X, y).predict(X)
+    nf.sklearn.NTKRegressor(t="loo", early_stopping=0.2, solver="eigh", random_state=0)
     nf.sklearn.NTKRegressor(network=nf.MLP(2), alpha="loo").predict([[1.0, 0.0]], return_std=True)
     classifier = nf.sklearn.NTKClassifier(alpha=0.1, n_threads=1)
     classifier.fit(X, y, sample_weight=y)

@@ -1,5 +1,6 @@
 """The face for scikit-learn: its own checks, and every number against the functions of ntkfast or a loop."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -371,6 +372,46 @@ def test_uncertainties_are_of_the_limit():
         model.predict(T, return_std=True)
     with pytest.raises(ValueError, match="return_cov: expected one of"):
         model.predict(T, return_std=True, return_cov=True)
+
+
+TENSORS = """
+import numpy as np, torch, sklearn
+import ntkfast as nf
+from ntkfast.sklearn import NTKClassifier, NTKRegressor
+
+rng = np.random.default_rng(0)
+X, T = rng.standard_normal((30, 3)), rng.standard_normal((5, 3))
+codes = np.arange(30) % 3
+for dtype in (torch.float64, torch.float32):
+    for dispatch in (True, False):
+        x, t = (torch.asarray(points, dtype=dtype) for points in (X, T))
+        y, w = x[:, 0].clone(), torch.ones(30, dtype=dtype)
+        with sklearn.config_context(array_api_dispatch=dispatch):
+            model = NTKRegressor().fit(x, y, sample_weight=w)
+            found = [*model.predict(t, return_std=True), model.predict(t)]
+            one = NTKClassifier().fit(x, torch.asarray(codes))
+            found += [one.predict_proba(t), one.decision_function(t), one.predict(t)]
+            assert model.score(x, y) > 0.9
+            names = NTKClassifier().fit(x, np.array(["a", "b", "c"])[codes]).predict(t)
+        model.fit(x.numpy(), y.numpy())
+        one.fit(x.numpy(), codes)
+        points = t.numpy()
+        expected = [*model.predict(points, return_std=True), model.predict(points)]
+        expected += [one.predict_proba(points), one.decision_function(points), one.predict(points)]
+        for got, numbers in zip(found, expected, strict=True):
+            assert isinstance(got, torch.Tensor if dispatch else np.ndarray), type(got)
+            assert np.asarray(got).dtype == numbers.dtype or not dispatch  # scikit-learn converts to float64
+            np.testing.assert_allclose(np.asarray(got), numbers, rtol=1e-4 if dtype == torch.float32 else 1e-12)
+        assert isinstance(names, np.ndarray)
+"""
+
+
+def test_tensors():
+    pytest.importorskip("torch")
+    given = {**os.environ, "SCIPY_ARRAY_API": "1"}  # read when SciPy is imported
+    run = [sys.executable, "-P", "-c", TENSORS]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False, env=given)
+    assert not done.returncode, done.stderr
 
 
 # --- the kernel

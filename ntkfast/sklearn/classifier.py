@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
 from ntkfast.support.typing import Array
 
@@ -63,6 +64,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
     True
     """
 
+    @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKClassifier:
         """Fit to the data.
@@ -70,7 +72,8 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (N, d)
-            float32 gives float32 results, everything else float64.
+            float32 gives float32 results, everything else float64. With scikit-learn's array_api_dispatch, tensors give
+            tensors in `predict`; attributes are NumPy arrays.
         y : array_like, shape (N,)
             Classes.
         sample_weight : array_like, shape (N,), optional
@@ -99,6 +102,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         """One column for each class."""
         return np.concatenate([-columns / 2, columns / 2], axis=1) if columns.shape[1] == 1 else columns
 
+    @dispatched
     def decision_function(self, X: ArrayLike) -> Array:
         """The learned function.
 
@@ -113,6 +117,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         columns = self._predict_columns(X)[1]
         return columns[:, 0] if columns.shape[1] == 1 else columns
 
+    @dispatched
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the largest output, (m,).
 
@@ -128,6 +133,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         classes: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return classes
 
+    @dispatched
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes, calibrated on leave-one-out predictions of the data.
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ntkfast.infinite.kernels import diagonal
 from ntkfast.learning.gaussian import GaussianProcess
+from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
 from ntkfast.support.typing import Array
 
@@ -96,6 +97,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     True
     """
 
+    @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKRegressor:
         """Fit to the data.
@@ -103,7 +105,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (N, d)
-            float32 gives float32 results, everything else float64.
+            float32 gives float32 results, everything else float64. With scikit-learn's array_api_dispatch, tensors give
+            tensors in `predict`; attributes are NumPy arrays.
         y : array_like, shape (N,) or (N, outputs)
         sample_weight : array_like, shape (N,), optional
             Of the squared errors. Time is in units of their sum.
@@ -120,6 +123,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         self.dual_coef_ = self._dual[:, 0] if self._flat else self._dual
         return self
 
+    @dispatched
     def predict(self, X: ArrayLike, *, return_std: bool = False, return_cov: bool = False) -> Any:
         """The learned function at new points, and its uncertainty as the posterior mean of a Gaussian process.
 

@@ -21,8 +21,10 @@ class NTKKernel(Kernel):
     """The NTK or NNGP kernel of a fully connected network as a scikit-learn kernel, with exact derivatives.
 
     `GaussianProcessRegressor` fits its hyperparameters, alone or in sums, products and powers with other kernels. Where
-    scikit-learn takes a kernel function of whole matrices (`SVC`, `KernelRidge`, `KernelPCA`, `Nystroem`,
-    `pairwise_kernels`), it may be passed as `kernel=`. Each matrix is one call of the engine.
+    scikit-learn takes a kernel function (`SVC`, `KernelRidge`, `KernelPCA`, `Nystroem`, `SpectralClustering`,
+    `pairwise_kernels(metric=)`), it may be passed instead: each matrix is then one call of the engine. Other functions,
+    a lambda around it included, are mostly called once per pair of rows, N² times: there, kernel="precomputed" with
+    matrices of `ntkfast.kernels` is the fast way.
 
     Parameters
     ----------
@@ -149,14 +151,17 @@ class NTKKernel(Kernel):
         ----------
         X : array_like, shape (n, d)
         Y : array_like, shape (m, d), optional
+            Or two points X and Y of shape (d,).
         eval_gradient : bool
             Only without Y.
 
         Returns
         -------
-        ndarray, shape (n, m)
+        ndarray, shape (n, m); of two points, float
             With eval_gradient a tuple of it and the derivatives, (n, n, n_dims), those of bias_std first.
         """
+        if np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
+            return float(self(np.atleast_2d(X), np.atleast_2d(Y))[0, 0])
         if not eval_gradient:
             return kernels(self._network(), X, Y, get=self.kernel, n_threads=self.n_threads)
         if Y is not None:

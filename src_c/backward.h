@@ -154,24 +154,28 @@ static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF
 {
     const nf_program *program = map->limit.program;
     for (int p = 0; p < map->n_parameters; p++) {
-        const NF_(step) *step = &tape->step[map->at[p]];
-        NF_T *restrict to = (NF_T *)map->matrices + (p * grid->n + i) * grid->m + j, rate[4];
-        for (int r = 0; r < 4; r++)
-            rate[r] = (NF_T)map->layer[4 * p + r];
-        NF_SIMD
-        for (int l = 0; l < count; l++)
-            to[l] = rate[0] * step->by.layer[0][l] + rate[1] * step->by.layer[1][l] + rate[2] * step->by.layer[2][l] +
-                    rate[3] * step->by.layer[3][l];
-        for (int k = map->at[p] + 1; k < program->n; k++) {
-            if (program->code[k].n_rows == 0)
+        NF_T sum[NF_WIDTH] = {0};
+        for (int k = map->first[p]; k < program->n; k++) {
+            const int64_t at = (int64_t)p * program->n + k;
+            const double *layer = map->layer + 4 * at;
+            const NF_(step) *step = &tape->step[k];
+            for (int r = 0; r < 4; r++) {
+                const NF_T rate = (NF_T)layer[r];
+                if (layer[r] == 0)
+                    continue;
+                NF_SIMD
+                for (int l = 0; l < NF_WIDTH; l++)
+                    sum[l] += rate * step->by.layer[r][l];
+            }
+            if (k == map->first[p] || program->code[k].n_rows == 0)
                 continue;
-            const NF_(step) *later = &tape->step[k];
-            const NF_T of_row = (NF_T)map->of_row[((int64_t)p * program->n + k) * grid->n + i];
-            const double *of_column = map->of_column + ((int64_t)p * program->n + k) * grid->m + j;
+            const NF_T of_row = (NF_T)map->of_row[at * grid->n + i];
+            const double *of_column = map->of_column + at * grid->m + j;
             NF_SIMD
             for (int l = 0; l < count; l++)
-                to[l] += of_row * later->by.row[l] + (NF_T)of_column[l] * later->by.column[l];
+                sum[l] += of_row * step->by.row[l] + (NF_T)of_column[l] * step->by.column[l];
         }
+        memcpy((NF_T *)map->matrices + (p * grid->n + i) * grid->m + j, sum, (size_t)count * sizeof *sum);
     }
 }
 

@@ -393,9 +393,9 @@ size_t nf_sums_bytes(const nf_sums *sink, const nf_grid *grid); /* of the part o
  * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric; the
  * sink of the run must be `sums`.
  *
- * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, whose numbers at instruction
- * at[p] change at the rate layer[p], and log q of the points at the rates of_row[p][k][i] and of_column[p][k][j]
- * before instruction k. */
+ * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, under which the numbers of the layer
+ * of instruction k change at the rates layer[p][k], and log q of the points before it at of_row[p][k][i] and
+ * of_column[p][k][j]. Instruction first[p] is the first whose layer changes. */
 typedef struct {
     nf_limit limit;
     int output; /* NF_NNGP or NF_NTK */
@@ -403,7 +403,7 @@ typedef struct {
     int64_t ld_weights;
     const nf_sums *sums;
     int n_parameters;
-    const int *at;
+    const int *first;
     const double *layer, *of_row, *of_column;
     void *matrices;
 } nf_gradient;

@@ -514,12 +514,14 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
     const int64_t size = n * y->n, sizes[3] = {DEPTH * NF_SUMS_HEAD, DEPTH * n, DEPTH * y->n};
     double *of_row = array(N_PARAMETERS * DEPTH * n), *of_column = array(N_PARAMETERS * DEPTH * y->n);
-    double *last = array(N_PARAMETERS * n), *unused = array(N_PARAMETERS * y->n), layer[N_PARAMETERS][4] = {{0}};
+    double *last = array(N_PARAMETERS * n), *unused = array(N_PARAMETERS * y->n),
+           layer[N_PARAMETERS][DEPTH][4] = {{{0}}};
     void *matrices = array(N_PARAMETERS * size), *weights = random_array(dtype, size, 7);
-    int at[N_PARAMETERS];
+    int first[N_PARAMETERS];
     for (int p = 0; p < N_PARAMETERS; p++) {
-        at[p] = p / 2;
-        layer[p][p & 1] = layer[p][2 + (p & 1)] = p ? 1 : 1.0 / DIMENSION;
+        double *changed = layer[p][p / 2];
+        first[p] = p / 2;
+        changed[p & 1] = changed[2 + (p & 1)] = p ? 1 : 1.0 / DIMENSION;
     }
     along(dtype, &program, &x, DIMENSION, output, of_row, last);
     along(dtype, &program, y, DIMENSION, output, of_column, unused);
@@ -530,8 +532,8 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
                                  .blas = blas[dtype]},
                        .output = output,
                        .n_parameters = N_PARAMETERS,
-                       .at = at,
-                       .layer = &layer[0][0],
+                       .first = first,
+                       .layer = &layer[0][0][0],
                        .of_row = of_row,
                        .of_column = of_column,
                        .matrices = matrices};
@@ -585,7 +587,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     for (int p = 0; p < N_PARAMETERS; p++) {
         long double sum = 0;
         for (int64_t k = 0; k < sizes[0]; k++)
-            sum += k / 4 == at[p] ? layer[p][k % 4] * sums[0][0][k] : 0;
+            sum += layer[p][k / 4][k % 4] * sums[0][0][k];
         for (int64_t k = 0; k < sizes[1]; k++)
             sum += sums[0][1][k] * of_row[p * DEPTH * n + k];
         for (int64_t k = 0; k < sizes[2]; k++)

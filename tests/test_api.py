@@ -24,7 +24,7 @@ DEFAULTS = {"noise": 0.0, "overwrite": False, "levels": (10, 50, 90), "n_seeds":
 DEFAULTS |= {"steps": 1000, "learning_rate": 1.0, "loss": "mse"}
 
 # Arrays that may be left out but are not options; `get` and `outputs` say what is returned.
-OPERANDS = {"X", "Y", "y", "f0", "f0_t", "t", "ntk_tx", "nngp_xx", "nngp_tx", "nngp_tt", "nngp_t", "K_tx"}
+OPERANDS = {"X", "Y", "y", "f0", "f0_t", "t", "ntk_tx", "nngp_xx", "nngp_tx", "nngp_tt", "nngp_t", "K_tx", "K_t"}
 OPERANDS |= {"displacement", "eigenvalues", "get", "outputs", "theta"}
 OPERANDS |= {"widths", "n_outputs"}  # sizes of a network, which follow n_inputs
 

@@ -36,6 +36,32 @@ def test_posterior(noise):
     assert_allclose(gp.dual_coefficients, inverse @ Y, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("coupled", [False, True])
+def test_intervals_of_observations(coupled):
+    """A new observation of the same points: its covariance is that of y given y, from the joint Gaussian."""
+    noise, targets, names = 0.3, Y, (K, K_TX, K_TT)
+    if coupled:
+        names = tuple(np.einsum("ij,kl->ijkl", part, [[2.0, 0.5], [0.5, 1.0]]) for part in names)
+    flat = [part.swapaxes(1, 2).reshape(2 * len(part), -1) if coupled else part for part in names]
+    covariance = flat[2] - flat[1] @ np.linalg.solve(flat[0] + noise * np.eye(len(flat[0])), flat[1].T)
+    expected = covariance + noise * np.eye(len(covariance))
+    gp = GaussianProcess(names[0], targets, noise=noise)
+    found = gp.covariance(*names[1:], observations=True)
+    found = found.swapaxes(1, 2).reshape(expected.shape) if coupled else found
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    prior = np.einsum("iikk->ik", names[2]) if coupled else np.diagonal(names[2])
+    variance = expected.diagonal().reshape(prior.shape)
+    assert_allclose(gp.variance(names[1], prior, observations=True), variance, rtol=1e-9)
+    mean, std = gp.predict(names[1], prior, return_std=True, observations=True)
+    assert_array_equal(mean, gp.mean(names[1]))
+    assert_array_equal(gp.predict(names[1]), mean)
+    assert_allclose(std**2, variance, rtol=1e-9)
+    assert_allclose(gp.predict(names[1], prior, return_std=True)[1] ** 2, variance - noise, rtol=1e-9)
+    low, high = gp.percentiles(names[1], prior, levels=(16, 84), observations=True)
+    spread = np.broadcast_to(std if coupled else std[:, None], low.shape)
+    assert_allclose(high - low, 2 * scipy.special.ndtri(0.84) * spread, rtol=1e-9)
+
+
 def test_ridge_regression_minimises():
     """f = K a minimises ‖f - y‖² + σ² aᵀ K a, which is convex: its gradient 2 K (K a - y + σ² a) vanishes."""
     a = GaussianProcess(K, Y[:, 0], noise=0.3).dual_coefficients
@@ -169,6 +195,11 @@ SINGULAR = np.ones((2, 2))
             lambda: GaussianProcess([[1, 2], [2, 1]], [1, 2], noise=0.5),
             ValueError,
             r"K_xx \+ noise I: .* is -0.5; .* than 0.5 ",
+        ),
+        (
+            lambda: GaussianProcess(K, Y, noise=0.1).predict(K_TX, return_std=True),
+            TypeError,
+            "K_t: expected the kernel of each new point with itself for return_std=True, got None",
         ),
         (lambda: GaussianProcess(np.zeros((2, 2)), [1, 2]), ValueError, "K_xx: .* is 0; a ridge .* than 0 makes it so"),
         (lambda: GaussianProcess(K, Y, noise=1e200), ValueError, r"K_xx \+ noise I: expected numbers up to 1.3e\+151"),

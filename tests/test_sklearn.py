@@ -1,5 +1,6 @@
 """The face for scikit-learn: its own checks, and every number against the functions of ntkfast or a loop."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -8,17 +9,21 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from ntkfast.engine import threads
 
 pytest.importorskip("sklearn")
 
+import joblib
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.cluster import SpectralClustering
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.decomposition import KernelPCA
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.kernel_approximation import Nystroem
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -35,6 +40,7 @@ y = Y[:, 0]
 
 
 ESTIMATORS = [NTKRegressor(), NTKRegressor(alpha=[0.1]), NTKRegressor(alpha=0.1, t=100.0)]
+ESTIMATORS += [NTKRegressor(alpha=[0.1], t=[10.0])]
 ESTIMATORS += [NTKClassifier(), NTKClassifier(alpha=[0.1]), NTKClassifier(alpha=0.1, t=100.0)]
 
 
@@ -128,6 +134,72 @@ def test_the_default_grid():
     assert model.alphas_[-1] == pytest.approx(100 * nf.diagonal(NET, X).mean())
     assert model.alpha_ == model.alphas_[model.loo_scores_.argmax()]
     assert model.alphas_[0] < model.alpha_ < model.alphas_[-1]
+
+
+def test_ridges_and_times_from_one_eigendecomposition():
+    alphas, times = [0.01, 0.3, 10.0], [1.0, 300.0, np.inf]
+    model = NTKRegressor(alpha=alphas, t=times).fit(X, Y)
+    each = [NTKRegressor(alpha=alphas, t=t).fit(X, Y) for t in times]
+    np.testing.assert_allclose(model.loo_scores_, [one.loo_scores_ for one in each], rtol=1e-10)
+    np.testing.assert_array_equal(model.times_, times)
+    best = max(each, key=lambda one: one.loo_scores_.max())
+    assert (model.t_, model.alpha_) == (best.t_, best.alpha_)
+    np.testing.assert_allclose(model.predict(T), best.predict(T), rtol=1e-10)
+
+
+def test_the_time_alone_by_leave_one_out():
+    noisy = y + RNG.standard_normal(40)
+    model = NTKRegressor(alpha=0, t="loo").fit(X, noisy)
+    assert model.loo_scores_.shape == (50, 1)
+    assert 0 < model.t_ < np.inf
+    flow = nf.LeastSquaresFlow(nf.ntk(NET, X), noisy)
+    np.testing.assert_allclose(model.predict(T), flow.mean(model.t_, nf.ntk(NET, T, X)), rtol=1e-7)
+    errors = nf.GaussianProcess(nf.ntk(NET, X), noisy).leave_one_out().mean - noisy
+    assert model.loo_scores_[-1, 0] == pytest.approx(-np.mean(errors**2), rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, np.repeat([0.0, 0.5, 2.0], [4, 16, 20])])
+def test_early_stopping_against_a_loop(weights):
+    alphas, times = [0.01, 1.0], [3.0, 100.0, np.inf]
+    model = NTKRegressor(alpha=alphas, t=times, early_stopping=0.25, random_state=1).fit(X, Y, sample_weight=weights)
+    w = np.ones(40) if weights is None else weights
+    some = np.flatnonzero(w)
+    order = np.random.RandomState(1).permutation(some)
+    apart, rest = np.split(order, [len(some) // 4])
+    scores = np.empty((3, 2))
+    for k, t in enumerate(times):
+        for j, alpha in enumerate(alphas):
+            one = NTKRegressor(alpha=alpha, t=t).fit(X[rest], Y[rest], sample_weight=w[rest])
+            errors = np.square(one.predict(X[apart]) - Y[apart]).mean(axis=1)
+            scores[k, j] = -np.average(errors, weights=w[apart])
+    np.testing.assert_allclose(model.validation_scores_, scores, rtol=1e-8)
+    k, j = np.unravel_index(scores.argmax(), scores.shape)
+    assert (model.t_, model.alpha_) == (times[k], alphas[j])
+    same = NTKRegressor(alpha=model.alpha_, t=model.t_).fit(X, Y, sample_weight=weights)
+    np.testing.assert_allclose(model.predict(T), same.predict(T), rtol=1e-12)
+
+
+def test_early_stopping_chooses_a_time():
+    codes = (X[:, 0] + 2 * RNG.standard_normal(40)) > 0
+    model = NTKClassifier(alpha=0, early_stopping=True, random_state=0).fit(X, codes)
+    assert model.validation_scores_.shape == (50, 1)
+    assert model.t_ in model.times_
+    same = NTKClassifier(alpha=0, t=model.t_).fit(X, codes)
+    np.testing.assert_array_equal(model.predict_proba(T), same.predict_proba(T))
+    model.set_params(early_stopping=False).fit(X, codes)
+    assert not hasattr(model, "validation_scores_")
+    assert model.t_ == np.inf
+
+
+def test_solvers():
+    one, two = (NTKRegressor(alpha=0.1, solver=solver).fit(X, Y) for solver in ("cholesky", "eigh"))
+    np.testing.assert_allclose(one.dual_coef_, two.dual_coef_, rtol=1e-9)
+    doubled = np.concatenate([X, X])
+    with pytest.raises(np.linalg.LinAlgError, match="expected a larger ridge, or solver='eigh'"):
+        NTKRegressor(alpha=0, solver="cholesky").fit(doubled, np.concatenate([y, y]))
+    for chosen in ({"alpha": "loo"}, {"t": 1.0}, {"early_stopping": True}):
+        with pytest.raises(ValueError, match="solver: expected 'auto' or 'eigh'"):
+            NTKRegressor(solver="cholesky", **chosen).fit(X, y)
 
 
 # --- classification
@@ -243,6 +315,23 @@ def test_searches_and_pipelines():
     np.testing.assert_allclose(one, two, rtol=1e-10)
 
 
+def test_two_jobs_share_the_cores():
+    counts = joblib.Parallel(n_jobs=2)(joblib.delayed(threads.resolve)(None) for _ in range(2))
+    assert sum(counts) <= max(2, joblib.cpu_count())
+
+
+def test_tables_with_names():
+    pandas = pytest.importorskip("pandas")
+    table, rows = (pandas.DataFrame(part, columns=["a", "b", "c"]) for part in (X, T))
+    model = NTKRegressor().fit(table, pandas.Series(y))
+    assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(model.predict(rows), NTKRegressor().fit(X, y).predict(T))
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(rows[["b", "a", "c"]])
+    pipeline = make_pipeline(StandardScaler(), NTKRegressor()).set_output(transform="pandas").fit(table, y)
+    assert pipeline[-1].feature_names_in_.tolist() == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -252,6 +341,11 @@ def test_searches_and_pipelines():
         ({"kernel": "rbf"}, "'kernel' parameter of NTKRegressor must be"),
         ({"depth": 0}, "'depth' parameter of NTKRegressor must be"),
         ({"t": np.nan}, "'t' parameter of NTKRegressor must be"),
+        ({"t": [1.0, -1.0]}, "t: expected a number, 'loo' or a sequence"),
+        ({"t": []}, "t: expected a number, 'loo' or a sequence"),
+        ({"early_stopping": 1.5}, "'early_stopping' parameter of NTKRegressor must be"),
+        ({"early_stopping": 0.999}, "early_stopping: expected to leave samples to learn from, got 0.999 of 40"),
+        ({"solver": "lsqr"}, "'solver' parameter of NTKRegressor must be"),
         ({"activation": "rleu"}, "rleu"),
     ],
 )
@@ -280,14 +374,60 @@ def test_uncertainties_are_of_the_limit():
         model.predict(T, return_std=True, return_cov=True)
 
 
+TENSORS = """
+import numpy as np, torch, sklearn
+import ntkfast as nf
+from ntkfast.sklearn import NTKClassifier, NTKRegressor
+
+rng = np.random.default_rng(0)
+X, T = rng.standard_normal((30, 3)), rng.standard_normal((5, 3))
+codes = np.arange(30) % 3
+for dtype in (torch.float64, torch.float32):
+    for dispatch in (True, False):
+        x, t = (torch.asarray(points, dtype=dtype) for points in (X, T))
+        y, w = x[:, 0].clone(), torch.ones(30, dtype=dtype)
+        with sklearn.config_context(array_api_dispatch=dispatch):
+            model = NTKRegressor().fit(x, y, sample_weight=w)
+            found = [*model.predict(t, return_std=True), model.predict(t)]
+            one = NTKClassifier().fit(x, torch.asarray(codes))
+            found += [one.predict_proba(t), one.decision_function(t), one.predict(t)]
+            assert model.score(x, y) > 0.9
+            names = NTKClassifier().fit(x, np.array(["a", "b", "c"])[codes]).predict(t)
+        model.fit(x.numpy(), y.numpy())
+        one.fit(x.numpy(), codes)
+        points = t.numpy()
+        expected = [*model.predict(points, return_std=True), model.predict(points)]
+        expected += [one.predict_proba(points), one.decision_function(points), one.predict(points)]
+        for got, numbers in zip(found, expected, strict=True):
+            assert isinstance(got, torch.Tensor if dispatch else np.ndarray), type(got)
+            assert np.asarray(got).dtype == numbers.dtype or not dispatch  # scikit-learn converts to float64
+            np.testing.assert_allclose(np.asarray(got), numbers, rtol=1e-4 if dtype == torch.float32 else 1e-12)
+        assert isinstance(names, np.ndarray)
+"""
+
+
+def test_tensors():
+    pytest.importorskip("torch")
+    given = {**os.environ, "SCIPY_ARRAY_API": "1"}  # read when SciPy is imported
+    run = [sys.executable, "-P", "-c", TENSORS]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False, env=given)
+    assert not done.returncode, done.stderr
+
+
 # --- the kernel
 
 
+BRANCHES = nf.Network(
+    [nf.Dense(bias_std=0.5), nf.Residual(["erf", nf.Dense(weight_std=2.0)]), "relu", nf.Dense(weight_std=1.5)]
+)
 KERNELS = {
     "shared": NTKKernel(depth=3, activation="erf", bias_std=0.3),
     "per layer": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=[0.2, 0.1], kernel="nngp"),
     "mixed": NTKKernel(depth=2, weight_std=[1.0, 1.5], bias_std=0.3),
-    "fixed": NTKKernel(depth=2, bias_std=0.0, bias_std_bounds="fixed"),
+    "fixed": NTKKernel(depth=2, bias_std=0.3, bias_std_bounds="fixed"),
+    "zeros": NTKKernel(depth=3, weight_std=[1.0, 1.5, 2.0], bias_std=[0.0, 0.3, 0.0]),
+    "no bias": NTKKernel(depth=3, bias_std=0.0),
+    "network": NTKKernel(network=BRANCHES),
     "nothing free": NTKKernel(weight_std_bounds="fixed", bias_std_bounds="fixed"),
     "composed": 2.0 * NTKKernel(depth=2, kernel="nngp") ** 2 + WhiteKernel(0.1),
 }
@@ -302,6 +442,34 @@ def test_derivatives_of_the_kernel_against_differences(name):
     for k, step in enumerate(1e-5 * np.eye(kernel.n_dims)):
         up, down = (kernel.clone_with_theta(kernel.theta + sign * step)(X) for sign in (1, -1))
         np.testing.assert_allclose(gradient[..., k], (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_derivatives_take_the_memory_of_their_result():
+    import tracemalloc
+
+    kernel, points = NTKKernel(depth=6), RNG.standard_normal((800, 5))
+    kernel(points, eval_gradient=True)
+    tracemalloc.start()
+    kernel(points, eval_gradient=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3.5 * 8 * 800**2  # the matrix and two of derivatives
+
+
+def test_hyperparameters_of_a_network():
+    kernel = NTKKernel(network=BRANCHES)
+    values = [0.5, 1.0, 2.0, 1.5]  # biases that are 0 remain so
+    np.testing.assert_allclose(kernel.theta, np.log(values))
+    np.testing.assert_array_equal(kernel(T, X), nf.ntk(BRANCHES, T, X))
+    np.testing.assert_array_equal(kernel.diag(X), nf.diagonal(BRANCHES, X))
+    moved = kernel.clone_with_theta(np.log([0.25, 1.0, 2.0, 3.0]))
+    expected = nf.with_hyperparameters(BRANCHES, [1.0, 0.25, 2.0, 0.0, 3.0, 0.0])
+    assert kernel.network == BRANCHES
+    np.testing.assert_allclose(moved(X), nf.ntk(expected, X), rtol=1e-12)
+    assert kernel.bounds.shape == (4, 2)
+    fixed = NTKKernel(network=BRANCHES, weight_std_bounds="fixed")
+    np.testing.assert_allclose(fixed.theta, np.log([0.5]))
+    assert "NTKKernel(network=Network(" in repr(kernel)
 
 
 @pytest.mark.parametrize("kernel", ["ntk", "nngp"])
@@ -320,7 +488,7 @@ def test_kernels_are_values(name):
     for same in (clone(kernel), pickle.loads(pickle.dumps(kernel)), kernel.clone_with_theta(kernel.theta)):
         np.testing.assert_allclose(same(X), kernel(X), rtol=1e-12)
     assert clone(kernel) == kernel
-    assert "NTKKernel(depth=" in repr(kernel)
+    assert "NTKKernel(" in repr(kernel)
 
 
 def test_a_gaussian_process_fits_the_hyperparameters():
@@ -352,6 +520,13 @@ def test_kernels_where_matrices_are_wanted(monkeypatch):
     assert KernelPCA(3, kernel=kernel).fit_transform(X).shape == (40, 3)
     assert Nystroem(kernel, n_components=10, random_state=0).fit_transform(X).shape == (40, 10)
     assert len(calls) == 7  # KernelRidge 2, SVC 2, KernelPCA 1, Nystroem 2
+    np.testing.assert_array_equal(pairwise_kernels(T, X, metric=kernel), nf.ntk(NET, T, X))
+    clusters = SpectralClustering(2, affinity=kernel, random_state=0).fit(np.concatenate([X, -X - 5]))
+    assert clusters.affinity_matrix_.shape == (80, 80)
+    assert len(calls) == 9
+    assert kernel(T[0], X[1]) == nf.ntk(NET, T, X)[0, 1]
+    by_rows = KernelRidge(alpha=0.1, kernel=lambda one, other: kernel(one, other)).fit(X[:9], y[:9])
+    np.testing.assert_allclose(by_rows.predict(T), NTKRegressor(alpha=0.1).fit(X[:9], y[:9]).predict(T), rtol=1e-9)
 
 
 def test_bad_kernels():

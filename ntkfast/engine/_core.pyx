@@ -126,7 +126,7 @@ cdef extern from "ntkfast.h" nogil:
         int64_t ld_weights
         const nf_sums *sums
         int n_parameters
-        const int *at
+        const int *first
         const double *layer
         const double *of_row
         const double *of_column
@@ -631,18 +631,19 @@ cdef class GradientMap(Map):
         self.keep += [weights, sink]
         return self
 
-    def matrices(self, const int[::1] at, const double[:, ::1] layer, const double[:, :, ::1] of_row,
+    def matrices(self, const int[::1] first, const double[:, :, ::1] layer, const double[:, :, ::1] of_row,
                  const double[:, :, ::1] of_column, out):
         """Write the derivatives with respect to each parameter p into out (parameters, n, m); for a symmetric matrix
         only the entries above the diagonal.
 
-        layer (parameters, 4): rates of the numbers of the layer of instruction at[p].  of_row (parameters, instructions,
-        n) and of_column: rates of log q of the points before each instruction.
+        layer (parameters, instructions, 4): rates of the numbers of each layer, the first of them at instruction
+        first[p].  of_row (parameters, instructions, n) and of_column: rates of log q of the points before each
+        instruction.
         """
-        self.gradient.n_parameters, self.gradient.at, self.gradient.layer = len(at), &at[0], &layer[0, 0]
+        self.gradient.n_parameters, self.gradient.first, self.gradient.layer = len(first), &first[0], &layer[0, 0, 0]
         self.gradient.of_row, self.gradient.of_column = &of_row[0, 0, 0], &of_column[0, 0, 0]
         self.gradient.matrices = address(out, True)
-        self.keep += [at, layer, of_row, of_column, out]
+        self.keep += [first, layer, of_row, of_column, out]
         return self
 
 

@@ -62,6 +62,12 @@ class Parameters:
             now = a * value + b, a * slope * theta + c * value + d
         return rates, (by_q, by_theta)
 
+    def layers(self):
+        """The rates of all layers' numbers, (parameters, instructions, 4)."""
+        result = np.zeros((len(self.at), len(self.code.lines), 4))
+        result[np.arange(len(self.at)), self.at] = self.layer
+        return result
+
     def padded(self, rates, n):
         """The rates of `along` as one array (parameters, instructions, n)."""
         result = np.zeros((len(self.at), len(self.code.lines), n))

@@ -359,12 +359,21 @@ class Problem:
             arrays.finite(given, "weights")
         return total.astype(self.dtype)
 
-    def gradients(self, get, show=None) -> list[np.ndarray]:
-        """∂K/∂p (parameters, n, m) of each output in get."""
+    def gradients(self, get, show=None, directions=None) -> list[np.ndarray]:
+        """∂K/∂p (parameters, n, m) of each output in get.
+
+        directions (k, parameters): instead Σ_p directions[i, p] ∂K/∂p for each of them, (k, n, m).
+        """
         progress.check(show)
         get = outputs.names(get, outputs.KERNELS)
         parameters = gradient.Parameters.of(self.code)
-        shape = (len(parameters.at), *self.shape)
+
+        def towards(rates):
+            return rates if directions is None else np.tensordot(directions, rates, 1)
+
+        layers = towards(parameters.layers())
+        first = layers.any(axis=2).argmax(axis=1).astype(np.intc)
+        shape = (len(layers), *self.shape)
         results = arrays.fill_up([None] * len(get), shape, self.dtype, "", what="the derivatives")
 
         def run(ready):
@@ -373,12 +382,12 @@ class Problem:
             grid, rates = self.grid(1, gradient.FLOPS_PER_LAYER), []
             for points in self.points:
                 of_points, of_outputs = parameters.along(_core.rates(ready.program, points.norms, self.n_threads))
-                rates.append(parameters.padded(of_points, len(points.x)))
+                rates.append(towards(parameters.padded(of_points, len(points.x))))
             for name, result in zip(get, results, strict=True):
                 derivatives = ready.gradient(name)
-                derivatives.matrices(parameters.at, parameters.layer, rates[0], rates[-1], result)
+                derivatives.matrices(first, layers, rates[0], rates[-1], result)
                 _core.run(derivatives, _core.Sink(), grid, 0, grid.tiles, self.n_threads, report)
-            return of_outputs
+            return [towards(of_output) for of_output in of_outputs]
 
         with threads.single_threaded_blas(), progress.reporter(show, "gradient") as report:
             diagonals = self._with_derivatives()._until_complete(run, report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -213,21 +213,81 @@ class GaussianProcess(Saved):
         with self._blas(0), checks.overflow("mean") as fits:
             return self._outputs.shaped(fits(cross @ self._dual))
 
-    def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike) -> Array:
-        """The posterior covariance of f (noise not included) at new points, (m, m), the same for every output.
+    @overload
+    def predict(
+        self,
+        K_tx: ArrayLike,
+        K_t: ArrayLike | None = None,
+        *,
+        return_std: Literal[False] = False,
+        observations: bool = False,
+    ) -> Array: ...
+
+    @overload
+    def predict(
+        self, K_tx: ArrayLike, K_t: ArrayLike, *, return_std: Literal[True], observations: bool = False
+    ) -> tuple[Array, Array]: ...
+
+    def predict(
+        self,
+        K_tx: ArrayLike,
+        K_t: ArrayLike | None = None,
+        *,
+        return_std: bool = False,
+        observations: bool = False,
+    ) -> Array | tuple[Array, Array]:
+        """`mean`, with return_std also the standard deviation, the root of `variance`.
+
+        Parameters
+        ----------
+        K_tx : array_like, shape (m, N)
+        K_t : array_like, shape (m,), optional
+            As in `variance`; for return_std only.
+        return_std : bool
+        observations : bool
+            Of new observations y = f + ε instead of f: the variance of the noise is added.
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, outputs)
+            With return_std a tuple of it and the deviations, (m,), which independent outputs share; (m, k) for coupled
+            outputs.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> gp = nf.GaussianProcess([[1.0]], [1.0], noise=0.25)
+        >>> gp.predict([[0.6]], [1.0], return_std=True)
+        (array([0.48]), array([0.84380092]))
+        >>> gp.predict([[0.6]], [1.0], return_std=True, observations=True)
+        (array([0.48]), array([0.98081599]))
+        """
+        if not return_std:
+            return self.mean(K_tx)
+        if K_t is None:
+            raise TypeError("K_t: expected the kernel of each new point with itself for return_std=True, got None")
+        return self.mean(K_tx), np.sqrt(self.variance(K_tx, K_t, observations=observations))
+
+    def covariance(self, K_tx: ArrayLike, K_tt: ArrayLike, *, observations: bool = False) -> Array:
+        """The posterior covariance at new points, (m, m), the same for every output.
 
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
         K_tt : array_like, shape (m, m)
+        observations : bool
+            Of new observations y = f + ε instead of f: the variance of the noise is added.
 
         Returns
         -------
         ndarray, shape (m, m), symmetric
         """
-        return self._outputs.kernel(self._unexplained(K_tx, K_tt, "K_tt"))
+        C = self._unexplained(K_tx, K_tt, "K_tt")
+        if observations:
+            np.fill_diagonal(C, C.diagonal() + np.array(self._noise, C.dtype))
+        return self._outputs.kernel(C)
 
-    def variance(self, K_tx: ArrayLike, K_t: ArrayLike) -> Array:
+    def variance(self, K_tx: ArrayLike, K_t: ArrayLike, *, observations: bool = False) -> Array:
         """The diagonal of `covariance`.
 
         Parameters
@@ -236,12 +296,15 @@ class GaussianProcess(Saved):
         K_t : array_like, shape (m,)
             K(x, x), `ntkfast.diagonal` of the same kernel as K_xx: diagonal(net, X, "nngp") for an NNGP, as the default
             there is Θ.
+        observations : bool
+            Of new observations y = f + ε instead of f: the variance of the noise is added.
 
         Returns
         -------
         ndarray, shape (m,)
         """
-        return self._outputs.variance(self._unexplained(K_tx, K_t, "K_t"))
+        variance = self._unexplained(K_tx, K_t, "K_t")
+        return self._outputs.variance(variance + np.array(self._noise, variance.dtype) if observations else variance)
 
     def _unexplained(self, K_tx: ArrayLike, prior: ArrayLike, name: str) -> Array:
         """The covariance or the variances given the data, from K_tt or K_t."""
@@ -252,8 +315,10 @@ class GaussianProcess(Saved):
         with self._blas(len(cross)):
             return unexplained(total, self._factor.half_solve(cross.T), name, "K_xx", len(cross) // m)
 
-    def percentiles(self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90)) -> Array:
-        """Percentiles of f (noise not included) at new points: mean plus quantiles of N(0, 1) times the deviation.
+    def percentiles(
+        self, K_tx: ArrayLike, K_t: ArrayLike, *, levels: ArrayLike = (10, 50, 90), observations: bool = False
+    ) -> Array:
+        """Percentiles at new points: mean plus quantiles of N(0, 1) times the deviation.
 
         Parameters
         ----------
@@ -262,6 +327,8 @@ class GaussianProcess(Saved):
             As in `variance`.
         levels : sequence of float
             In (0, 100), in any order, which is that of the result.
+        observations : bool
+            Of new observations y = f + ε instead of f: the variance of the noise is added.
 
         Returns
         -------
@@ -277,7 +344,7 @@ class GaussianProcess(Saved):
                [ 1.625]])
         """
         q = quantiles(levels)
-        return bands(self.mean(K_tx), self.variance(K_tx, K_t), q)
+        return bands(self.mean(K_tx), self.variance(K_tx, K_t, observations=observations), q)
 
     def leave_one_out(self) -> LeaveOneOut:
         """Each target predicted from the N - 1 others, without a loop: mean y - a/d and variance 1/d, d = diag K_σ⁻¹.

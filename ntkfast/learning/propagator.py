@@ -21,6 +21,15 @@ from ntkfast.support.typing import Array
 CHUNK = 2**22  # numbers of the scratch that holds several times at once
 
 
+def dual_weights(e: Eigen, time: Time, n_points: float) -> Array:
+    """(1 - e^{-tλ})/(Nλ), (T, n); for the null space see the notes of LeastSquaresFlow."""
+    moves = e.values > 0
+    hidden = max(e.floor, np.sqrt(np.finfo(e.values.dtype).eps) * e.values[-1])
+    with np.errstate(invalid="ignore"):  # inf · 0
+        null = np.where(time.t * hidden < n_points, time.t / n_points, 0)[:, None]
+    return np.where(moves, learned(time, e.values / n_points) / np.where(moves, e.values, 1), null)
+
+
 class Propagator:
     """e^{-tΠ} and A_t for a symmetric kernel K, (n, n), which is factored when a factor is first needed.
 
@@ -110,13 +119,8 @@ class Propagator:
         return remaining(time, self.rates())
 
     def learned(self, time: Time) -> Array:
-        """(1 - e^{-tλ})/(Nλ), (T, n); for the null space see the notes of LeastSquaresFlow."""
-        e = self.eigen()
-        moves = e.values > 0
-        hidden = max(e.floor, np.sqrt(np.finfo(self.dtype).eps) * e.values[-1])
-        with np.errstate(invalid="ignore"):  # inf · 0
-            null = np.where(time.t * hidden < self.n_points, time.t / self.n_points, 0)[:, None]
-        return np.where(moves, learned(time, self.rates()) / np.where(moves, e.values, 1), null)
+        """(1 - e^{-tλ})/(Nλ), (T, n)."""
+        return dual_weights(self.eigen(), time, self.n_points)
 
     # --- products
 

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
 from ntkfast.support import reprs
 from ntkfast.support.saved import checked
@@ -33,14 +34,14 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
 
     Parameters
     ----------
-    depth, activation, weight_std, bias_std, network, kernel, alpha, t, n_threads
-        As in `NTKRegressor`, and as there features are to be standardised in a pipeline. The squared leave-one-out
-        error is that of the targets.
+    depth, activation, weight_std, bias_std, network, kernel, alpha, t, early_stopping, solver, random_state, n_threads
+        As in `NTKRegressor`, and as there features are to be standardised in a pipeline. Squared errors are those of
+        the targets.
 
     Attributes
     ----------
     classes_ : ndarray, shape (k,)
-    alpha_, alphas_, loo_scores_, X_fit_, n_features_in_, feature_names_in_
+    alpha_, t_, alphas_, times_, loo_scores_, validation_scores_, X_fit_, n_features_in_, feature_names_in_
         As in `NTKRegressor`.
     dual_coef_ : ndarray, shape (N,) for two classes, else (N, k)
     scale_ : float
@@ -67,6 +68,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
 
     _fitted = (*NTKEstimator._fitted, "classes_", "scale_")
 
+    @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKClassifier:
         """Fit to the data.
@@ -74,7 +76,8 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (N, d)
-            float32 gives float32 results, everything else float64.
+            float32 gives float32 results, everything else float64. With scikit-learn's array_api_dispatch, tensors give
+            tensors in `predict`; attributes are NumPy arrays.
         y : array_like, shape (N,)
             Classes.
         sample_weight : array_like, shape (N,), optional
@@ -110,6 +113,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         """One column for each class."""
         return np.concatenate([-columns / 2, columns / 2], axis=1) if columns.shape[1] == 1 else columns
 
+    @dispatched
     def decision_function(self, X: ArrayLike) -> Array:
         """The learned function.
 
@@ -124,6 +128,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         columns = self._predict_columns(X)[1]
         return columns[:, 0] if columns.shape[1] == 1 else columns
 
+    @dispatched
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the largest output, (m,).
 
@@ -139,6 +144,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         classes: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return classes
 
+    @dispatched
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes, calibrated on leave-one-out predictions of the data.
 

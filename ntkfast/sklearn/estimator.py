@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -21,8 +22,14 @@ from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
-N_ALPHAS = 50  # of alpha="loo"
-OPTIONAL = {"alphas_", "loo_scores_", "feature_names_in_"}  # what not every fit leaves
+N_ALPHAS = N_TIMES = 50  # of "loo"
+CHOICES = ("alphas_", "times_", "loo_scores_", "validation_scores_")
+OPTIONAL = {*CHOICES, "feature_names_in_"}  # what not every fit leaves
+VALIDATION = 0.1  # of early_stopping=True
+
+
+def diagonal_mean(K: Array) -> float:
+    return float(K.diagonal().mean(dtype=np.float64)) or 1.0
 
 
 class NTKEstimator(Saved, BaseEstimator):
@@ -36,13 +43,16 @@ class NTKEstimator(Saved, BaseEstimator):
         "network": [Network, None],
         "kernel": [StrOptions({"ntk", "nngp"})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"loo"}), "array-like"],
-        "t": [Interval(Real, 0, np.inf, closed="both")],
+        "t": [Interval(Real, 0, np.inf, closed="both"), StrOptions({"loo"}), "array-like"],
+        "early_stopping": ["boolean", Interval(Real, 0, 1, closed="neither")],
+        "solver": [StrOptions({"auto", "cholesky", "eigh"})],
+        "random_state": ["random_state"],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     # what `_fit_columns` and scikit-learn leave behind; subclasses add to it
     _fitted: ClassVar[tuple[str, ...]] = (
-        *("X_fit_", "_root", "_dual", "dual_coef_", "alpha_", "alphas_", "loo_scores_"),
+        *("X_fit_", "_root", "_dual", "dual_coef_", "alpha_", "t_", *CHOICES),
         *("n_features_in_", "feature_names_in_"),
     )
 
@@ -56,7 +66,10 @@ class NTKEstimator(Saved, BaseEstimator):
         network: Network | None = None,
         kernel: KernelName = "ntk",
         alpha: float | str | ArrayLike = 1.0,
-        t: float = np.inf,
+        t: float | str | ArrayLike = np.inf,
+        early_stopping: bool | float = False,
+        solver: str = "auto",
+        random_state: Any = None,
         n_threads: int | None = None,
     ) -> None:
         self.depth = depth
@@ -67,6 +80,9 @@ class NTKEstimator(Saved, BaseEstimator):
         self.kernel = kernel
         self.alpha = alpha
         self.t = t
+        self.early_stopping = early_stopping
+        self.solver = solver
+        self.random_state = random_state
         self.n_threads = n_threads
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,12 +113,15 @@ class NTKEstimator(Saved, BaseEstimator):
         X = checked_array(self.X_fit_, (None, None), "X_fit_")
         dual = checked_array(self._dual, (len(X), None), "_dual", X.dtype)
         checked_array(self.dual_coef_, dual.shape[: np.ndim(self.dual_coef_)], "dual_coef_", X.dtype)
-        checked(self.alpha_, float, "alpha_")
+        for name in ("alpha_", "t_"):
+            checked(getattr(self, name), float, name)
         if self._root is not None:
             checked_array(self._root, (len(X), 1), "_root", X.dtype)
         if hasattr(self, "alphas_"):
-            alphas = checked_array(self.alphas_, (None,), "alphas_")
-            checked_array(self.loo_scores_, alphas.shape, "loo_scores_")
+            alphas, times = (checked_array(getattr(self, name), (None,), name) for name in ("alphas_", "times_"))
+            name = "loo_scores_" if hasattr(self, "loo_scores_") else "validation_scores_"
+            scores = getattr(self, name)
+            checked_array(scores, (len(times), len(alphas))[-np.ndim(scores) :], name)
         names = getattr(self, "feature_names_in_", None)
         if self.n_features_in_ != X.shape[1] or (names is not None and np.shape(names) != X.shape[1:]):
             raise ValueError(f"n_features_in_, feature_names_in_: expected {X.shape[1]} features as in X_fit_")
@@ -134,44 +153,89 @@ class NTKEstimator(Saved, BaseEstimator):
         """
         if weights is not None and not weights.any():
             raise ValueError("sample_weight: expected at least one weight > 0, got 0 for every point")
-        self.__dict__.pop("_process", None)
+        for name in ("_process", *CHOICES):
+            self.__dict__.pop(name, None)
         self.X_fit_ = X
         self._root = None if weights is None else np.sqrt(weights).astype(X.dtype)[:, None]
         n_points = float(len(X) if weights is None else weights.sum())
         K, y = self._weighted_matrix(), Y.astype(X.dtype)
         if self._root is not None:
             y = self._root * y
+        alphas, times, found = self._alphas(K), self._times(K, n_points), None
+        chosen = bool(self.early_stopping or np.ndim(alphas) or np.ndim(times))
+        if self.solver == "cholesky" and (np.ndim(alphas) or not np.isinf(times).all()):
+            raise ValueError("solver: expected 'auto' or 'eigh' where alpha or t is chosen or t < inf, got 'cholesky'")
         with threads.blas(self.n_threads, float(len(X)) ** 3):
-            if isinstance(self.alpha, Real):
-                self.alpha_ = float(self.alpha)
-                dual, errors = ridge.dual_coefficients(K, y, self.alpha_, self.t, n_points, residuals)
+            if not chosen:
+                self.alpha_, self.t_ = float(alphas), float(times)
+            elif self.early_stopping:
+                self._choose(alphas, times, "validation_scores_", self._validation_scores(K, y, weights, alphas, times))
             else:
-                self.alphas_ = self._grid(K)
-                e = eigen(K, "the kernel", overwrite=True)
-                found = ridge.residuals_of(e, y, self.alphas_, self.t, n_points)
-                self.loo_scores_ = -np.square(found.left_out(), dtype=np.float64).sum(axis=1).mean(axis=1) / n_points
-                best = int(self.loo_scores_.argmax())
-                self.alpha_, errors = float(self.alphas_[best]), ridge.Residuals(*(part[best] for part in found))
-                dual = ridge.from_eigen(e, y, self.alpha_, self.t, n_points)
+                found = ridge.Spectral(eigen(K, "the kernel", overwrite=True), y, n_points)
+                errors = found.left_out_errors(np.atleast_1d(alphas), np.atleast_1d(times))
+                self._choose(alphas, times, "loo_scores_", -errors / n_points)
+            if found:
+                dual = found.dual_coefficients(self.alpha_, self.t_)
+                left = found.residuals(self.alpha_, self.t_) if residuals else None
+            else:
+                dual, left = ridge.dual_coefficients(K, y, self.alpha_, self.t_, n_points, self.solver, residuals)
         self._dual = dual if self._root is None else self._root * dual
-        if not residuals:
+        if left is None:
             return None
         if weights is None:
-            return errors.left_out()
+            return left.left_out()
         some = weights > 0
         share = np.divide(np.minimum(weights, 1), weights, out=np.ones_like(weights), where=some)
-        values = errors.left_out(share.astype(y.dtype))
+        values = left.left_out(share.astype(y.dtype))
         return np.divide(values, self._root, out=np.zeros_like(values), where=some[:, None])
 
-    def _grid(self, K: Array) -> Array:
-        """The ridges to choose from."""
+    # --- the choice of the ridge and the time
+
+    def _alphas(self, K: Array) -> Array:
+        """The ridge, or those to choose from."""
         if isinstance(self.alpha, str):
-            scale = float(K.diagonal().mean(dtype=np.float64)) or 1.0
-            return scale * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
+            return diagonal_mean(K) * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
         alphas = np.asarray(self.alpha, dtype=np.float64)
-        if alphas.ndim != 1 or not alphas.size or not (np.isfinite(alphas) & (alphas > 0)).all():
+        if alphas.ndim and (alphas.ndim > 1 or not alphas.size or not (np.isfinite(alphas) & (alphas > 0)).all()):
             raise ValueError(f"alpha: expected a number, 'loo' or a sequence of numbers > 0, got {self.alpha!r}")
         return alphas
+
+    def _times(self, K: Array, n_points: float) -> Array:
+        """The time, or those to choose from: from a tenth of what the first component takes until the end."""
+        if isinstance(self.t, str) or (self.early_stopping and np.ndim(self.t) == 0 and np.isinf(self.t)):
+            mean = diagonal_mean(K)
+            ends = 0.1 * n_points / (len(K) * mean), n_points / (np.sqrt(np.finfo(K.dtype).eps) * mean)
+            return np.append(np.geomspace(*ends, N_TIMES - 1), np.inf)
+        times = np.asarray(self.t, dtype=np.float64)
+        if times.ndim > 1 or not times.size or not (times >= 0).all():
+            raise ValueError(f"t: expected a number, 'loo' or a sequence of numbers >= 0, got {self.t!r}")
+        return times
+
+    def _choose(self, alphas: Array, times: Array, name: str, scores: Array) -> None:
+        """Take the ridge and the time of the largest score, (T, A)."""
+        setattr(self, name, scores if np.ndim(times) else scores[0])
+        self.alphas_, self.times_ = np.atleast_1d(alphas), np.atleast_1d(times)
+        k, j = np.unravel_index(scores.argmax(), scores.shape)
+        self.t_, self.alpha_ = float(self.times_[k]), float(self.alphas_[j])
+
+    def _validation_scores(self, K: Array, y: Array, weights: Array | None, alphas: Array, times: Array) -> Array:
+        """Minus the mean squared errors at points that are kept apart, (T, A)."""
+        some = np.arange(len(y)) if weights is None else np.flatnonzero(weights > 0)
+        fraction = VALIDATION if self.early_stopping is True else float(self.early_stopping)
+        n = max(1, round(fraction * len(some)))
+        if n >= len(some):
+            raise ValueError(
+                f"early_stopping: expected to leave samples to learn from, got {self.early_stopping!r} of {len(some)}"
+            )
+        apart, rest = np.split(check_random_state(self.random_state).permutation(some), [n])
+        each = np.ones(len(y)) if weights is None else weights
+        part = eigen(K[np.ix_(rest, rest)], "the kernel", overwrite=True)
+        errors = ridge.Spectral(part, y[rest], float(each[rest].sum())).errors_at(
+            K[np.ix_(apart, rest)], y[apart], np.atleast_1d(alphas), np.atleast_1d(times)
+        )
+        return -errors / float(each[apart].sum())
+
+    # --- predictions
 
     def _predict_columns(self, X: Any) -> tuple[Array, Array]:
         """X checked, and the learned function there, (m, q); the kernel is not stored."""

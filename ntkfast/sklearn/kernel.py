@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
+from ntkfast.engine.problem import Problem
 from ntkfast.infinite.kernels import diagonal, kernels
 from ntkfast.networks import MLP, Activation, Network
 from ntkfast.networks.hyperparameters import NAMES, with_hyperparameters
@@ -20,8 +21,10 @@ class NTKKernel(Kernel):
     """The NTK or NNGP kernel of a fully connected network as a scikit-learn kernel, with exact derivatives.
 
     `GaussianProcessRegressor` fits its hyperparameters, alone or in sums, products and powers with other kernels. Where
-    scikit-learn takes a kernel function of whole matrices (`SVC`, `KernelRidge`, `KernelPCA`, `Nystroem`,
-    `pairwise_kernels`), it may be passed as `kernel=`. Each matrix is one call of the engine.
+    scikit-learn takes a kernel function (`SVC`, `KernelRidge`, `KernelPCA`, `Nystroem`, `SpectralClustering`,
+    `pairwise_kernels(metric=)`), it may be passed instead: each matrix is then one call of the engine. Other functions,
+    a lambda around it included, are mostly called once per pair of rows, N² times: there, kernel="precomputed" with
+    matrices of `ntkfast.kernels` is the fast way.
 
     Parameters
     ----------
@@ -33,7 +36,10 @@ class NTKKernel(Kernel):
     kernel : {"ntk", "nngp"}
         For Bayesian inference with the network: "nngp".
     weight_std_bounds, bias_std_bounds : pair of float > 0, or "fixed"
-        Where a fit may move them; a bias_std of 0 must be fixed, as hyperparameters are fitted as logarithms.
+        Where a fit may move them. Their logarithms are fitted (`theta`): those that are 0 remain so.
+    network : Network, optional
+        Instead of depth, activation, weight_std and bias_std: any network. The hyperparameters are then those of its
+        `Dense` layers, one by one.
     n_threads : int, optional
 
     Examples
@@ -59,6 +65,7 @@ class NTKKernel(Kernel):
         kernel: KernelName = "ntk",
         weight_std_bounds: ArrayLike | str = (1e-2, 1e2),
         bias_std_bounds: ArrayLike | str = (1e-3, 1e2),
+        network: Network | None = None,
         n_threads: int | None = None,
     ) -> None:
         self.depth = depth
@@ -68,11 +75,23 @@ class NTKKernel(Kernel):
         self.kernel = kernel
         self.weight_std_bounds = weight_std_bounds
         self.bias_std_bounds = bias_std_bounds
+        self.network = network
         self.n_threads = n_threads
 
+    # --- hyperparameters
+
+    def _values(self, name: str) -> Array:
+        """One value for all layers, (), or one per layer, (L,)."""
+        if self.network is not None:
+            return np.array([getattr(dense, name) for dense in self.network.dense_layers])
+        values = np.asarray(getattr(self, name), dtype=np.float64)
+        if values.ndim and values.shape != (self.depth,):
+            raise ValueError(f"{name}: expected a number or {self.depth}, one per layer, got shape {values.shape}")
+        return values
+
     def _hyperparameter(self, name: str) -> Hyperparameter:
-        bounds, value = getattr(self, f"{name}_bounds"), getattr(self, name)
-        return Hyperparameter(name, "numeric", bounds, np.size(value) if np.ndim(value) else 1)
+        n = np.count_nonzero(self._values(name))
+        return Hyperparameter(name, "numeric", getattr(self, f"{name}_bounds") if n else "fixed", max(n, 1))
 
     @property
     def hyperparameter_weight_std(self) -> Any:
@@ -84,16 +103,46 @@ class NTKKernel(Kernel):
         """As scikit-learn describes it."""
         return self._hyperparameter("bias_std")
 
-    def _layers(self, name: str) -> Array:
-        """The values of all layers, (L,)."""
-        values = np.asarray(getattr(self, name), dtype=np.float64)
-        if values.ndim and values.shape != (self.depth,):
-            raise ValueError(f"{name}: expected a number or {self.depth}, one per layer, got shape {values.shape}")
-        return np.broadcast_to(values, self.depth)
+    def _free(self) -> list[str]:
+        return [part.name for part in self.hyperparameters if not part.fixed]
 
-    def _network(self) -> Network:
-        values = np.stack([self._layers(name) for name in NAMES], axis=1)  # in the order of `hyperparameters`
-        return with_hyperparameters(MLP(self.depth, self.activation), values.ravel().tolist())
+    @property
+    def theta(self) -> Array:
+        """The logarithms of the hyperparameters that are not fixed, (n_dims,), those of bias_std first."""
+        free = [self._values(name) for name in self._free()]
+        return np.log(np.concatenate([values[values != 0] for values in free])) if free else np.empty(0)
+
+    @theta.setter
+    def theta(self, theta: ArrayLike) -> None:
+        rest, changed = np.exp(np.asarray(theta, dtype=np.float64)), {}
+        for name in self._free():
+            values = self._values(name)
+            n = np.count_nonzero(values)
+            values[values != 0], rest = rest[:n], rest[n:]
+            changed[name] = values
+        if self.network is not None:
+            self.network = self._network(**changed)
+        else:
+            self.set_params(**{name: values if values.ndim else float(values) for name, values in changed.items()})
+
+    def _network(self, **values: Array) -> Network:
+        """The network, on request with other values."""
+        network = MLP(self.depth, self.activation) if self.network is None else self.network
+        layers = [np.broadcast_to(values.get(name, self._values(name)), network.depth) for name in NAMES]
+        return with_hyperparameters(network, np.stack(layers, axis=1).ravel().tolist())
+
+    def _directions(self) -> Array:
+        """What every entry of theta changes: the rates of all layers' values, (n_dims, 2L)."""
+        directions, depth = [], self._network().depth
+        for name in self._free():
+            values = self._values(name)
+            for each in np.diag(values)[values != 0] if values.ndim else [values]:
+                rates = np.zeros((depth, len(NAMES)))
+                rates[:, NAMES.index(name)] = each
+                directions.append(rates.ravel())
+        return np.array(directions)
+
+    # --- the kernel
 
     def __call__(self, X: ArrayLike, Y: ArrayLike | None = None, eval_gradient: bool = False) -> Any:
         """The kernel matrix, and its derivatives with respect to the logarithms of the hyperparameters (`theta`).
@@ -102,30 +151,27 @@ class NTKKernel(Kernel):
         ----------
         X : array_like, shape (n, d)
         Y : array_like, shape (m, d), optional
+            Or two points X and Y of shape (d,).
         eval_gradient : bool
             Only without Y.
 
         Returns
         -------
-        ndarray, shape (n, m)
+        ndarray, shape (n, m); of two points, float
             With eval_gradient a tuple of it and the derivatives, (n, n, n_dims), those of bias_std first.
         """
+        if np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
+            return float(self(np.atleast_2d(X), np.atleast_2d(Y))[0, 0])
         if not eval_gradient:
             return kernels(self._network(), X, Y, get=self.kernel, n_threads=self.n_threads)
         if Y is not None:
             raise ValueError("Y: expected None with eval_gradient=True, got an array")
-        free = [part for part in self.hyperparameters if not part.fixed]
-        if not free:
+        if not self._free():
             K = self(X)
             return K, np.empty((*K.shape, 0), K.dtype)
-        K, slopes = kernels(self._network(), X, get=self.kernel, gradient=True, n_threads=self.n_threads)
-        result = []
-        for part in free:
-            of_layers = slopes[NAMES.index(part.name) :: len(NAMES)]  # (L, n, n)
-            values = self._layers(part.name).astype(K.dtype)
-            each = values[:, None, None] * of_layers if part.n_elements > 1 else [np.tensordot(values, of_layers, 1)]
-            result.extend(each)
-        return K, np.stack(result, axis=-1)
+        problem = Problem(self._network(), X, derivatives=True, n_threads=self.n_threads)
+        (slopes,) = problem.gradients(self.kernel, directions=self._directions())
+        return problem.matrices(self.kernel)[0], slopes.T  # symmetric; its order is the one that scikit-learn reads
 
     def diag(self, X: ArrayLike) -> Array:
         """The diagonal of the matrix of X with itself, (n,).
@@ -146,5 +192,7 @@ class NTKKernel(Kernel):
         return False
 
     def __repr__(self) -> str:
+        if self.network is not None:
+            return f"NTKKernel(network={self.network!r}, kernel={self.kernel!r})"
         values = ", ".join(f"{name}={np.round(getattr(self, name), 3)}" for name in NAMES)
         return f"NTKKernel(depth={self.depth}, activation={self.activation!r}, {values}, kernel={self.kernel!r})"

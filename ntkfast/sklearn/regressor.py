@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ntkfast.infinite.kernels import diagonal
 from ntkfast.learning.gaussian import GaussianProcess
+from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
 from ntkfast.support.saved import checked
 from ntkfast.support.typing import Array
@@ -45,22 +46,33 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         All layers are trained, or the last one only.
     alpha : float, sequence of float or "loo"
         The ridge α >= 0. Out of a sequence, or out of 50 ridges from √eps to 100 times the mean of the kernel's
-        diagonal for "loo", the one with the smallest squared leave-one-out error is taken; one eigendecomposition
-        serves all of them. The error is exact at t = ∞, else the usual approximation (y_i - f_i)/(1 - H_ii).
-    t : float
-        The time at which training stops.
+        diagonal for "loo", the one with the smallest squared leave-one-out error is taken. The error is exact at t = ∞,
+        else the usual approximation (y_i - f_i)/(1 - H_ii).
+    t : float, sequence of float or "loo"
+        The time at which training stops. Out of a sequence, or out of 50 times up to ∞ for "loo", it is chosen together
+        with α: one eigendecomposition serves all pairs.
+    early_stopping : bool or float
+        Choose by the squared error on a validation set instead, which is this fraction of the data (True: a tenth),
+        drawn at random; then the function is learned from all of the data. At t = ∞ the times are those of "loo".
+    solver : {"auto", "cholesky", "eigh"}
+        "auto": a Cholesky factor where there is nothing to choose and t = ∞, if the matrix is positive definite, else
+        the eigendecomposition.
+    random_state : int, RandomState or None
+        Of early_stopping.
     n_threads : int, optional
         Default: what OpenMP, BLAS and joblib allow.
 
     Attributes
     ----------
-    alpha_ : float
-        The ridge used.
+    alpha_, t_ : float
+        The ridge and the time used.
     dual_coef_ : ndarray, shape (N,) or (N, outputs)
         a.
     X_fit_ : ndarray, shape (N, d)
-    alphas_, loo_scores_ : ndarray, shape (A,)
-        If there was a choice: the ridges, and minus the mean squared leave-one-out error of each.
+    alphas_, times_ : ndarray, shapes (A,) and (T,)
+        If there was a choice: the ridges and times.
+    loo_scores_, or validation_scores_ with early_stopping : ndarray, shape (A,), or (T, A) if t was chosen
+        Minus the mean squared error of each.
     n_features_in_ : int
     feature_names_in_ : ndarray, shape (d,)
         If X has names.
@@ -71,6 +83,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         An argument is not as described.
     MemoryError
         The kernel of the data does not fit into memory.
+    numpy.linalg.LinAlgError
+        With solver="cholesky": the matrix is singular to rounding.
 
     Examples
     --------
@@ -86,6 +100,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
 
     _fitted = (*NTKEstimator._fitted, "_flat")
 
+    @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> NTKRegressor:
         """Fit to the data.
@@ -93,7 +108,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (N, d)
-            float32 gives float32 results, everything else float64.
+            float32 gives float32 results, everything else float64. With scikit-learn's array_api_dispatch, tensors give
+            tensors in `predict`; attributes are NumPy arrays.
         y : array_like, shape (N,) or (N, outputs)
         sample_weight : array_like, shape (N,), optional
             Of the squared errors. Time is in units of their sum.
@@ -114,6 +130,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         super()._check_fitted()
         checked(self._flat, bool, "_flat")
 
+    @dispatched
     def predict(self, X: ArrayLike, *, return_std: bool = False, return_cov: bool = False) -> Any:
         """The learned function at new points, and its uncertainty as the posterior mean of a Gaussian process.
 
@@ -145,8 +162,8 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         return mean
 
     def _posterior(self, X: Array, prior: Array, what: str) -> Array:
-        if not np.isinf(self.t):
-            raise ValueError(f"t: expected inf for uncertainties, got {self.t}; LeastSquaresFlow has them at any time")
+        if not np.isinf(self.t_):
+            raise ValueError(f"t: expected inf for uncertainties, got {self.t_}; LeastSquaresFlow has them at any time")
         if not hasattr(self, "_process"):
             K = self._weighted_matrix()
             self._process = GaussianProcess(K, self._dual, noise=self.alpha_, overwrite=True, n_threads=self.n_threads)

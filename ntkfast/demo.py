@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ntkfast import plotting
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import MLP
+from ntkfast.plotting.axes import new_figure
 from ntkfast.support.reprs import short
 
 __all__ = ["Report", "run"]
@@ -76,7 +77,7 @@ def run(path: str | os.PathLike[str], n_threads: int | None = None, seed: int = 
     except ImportError as error:
         raise ImportError(f"the demo needs {error.name}: pip install 'ntkfast[all]'") from None
 
-    figure = plotting.new_figure(11, 4.8)
+    figure = new_figure(11, 4.8)
     seconds: dict[str, float] = {}
     net = MLP(depth=4, activation="relu", weight_std=1.0, bias_std=0.1)
     with tqdm(total=N_STEPS, desc="demo", unit="step", disable=None) as bar:  # None: drawn on a terminal only

@@ -25,7 +25,7 @@ DEFAULTS |= {"steps": 1000, "learning_rate": 1.0, "loss": "mse"}
 
 # Arrays that may be left out but are not options; `get` and `outputs` say what is returned.
 OPERANDS = {"X", "Y", "y", "f0", "f0_t", "t", "ntk_tx", "nngp_xx", "nngp_tx", "nngp_tt", "nngp_t", "K_tx", "K_t"}
-OPERANDS |= {"displacement", "eigenvalues", "get", "outputs", "theta"}
+OPERANDS |= {"displacement", "eigenvalues", "get", "outputs", "std", "theta"}
 OPERANDS |= {"widths", "n_outputs"}  # sizes of a network, which follow n_inputs
 
 # Values, whose numbers are in the order of their formula, and constructors and files with an order of their own.

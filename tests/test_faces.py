@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 import ntkfast as nf
 from ntkfast import benchmarks, cli, plotting
+from ntkfast.plotting.axes import name_widths
 
 
 def run(*arguments):
@@ -126,8 +127,72 @@ def test_bands_are_in_the_legend():
 def test_widths_on_an_axis_do_not_overlap(widths):
     ax = pytest.importorskip("matplotlib.figure").Figure(figsize=(6, 4.5), layout="constrained").subplots()
     ax.loglog(widths, widths)
-    plotting.name_widths(ax, widths)
+    name_widths(ax, widths)
     ax.figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
     assert len(boxes) >= min(len(set(widths)), 3)
+
+
+def test_predictions_over_a_line():
+    pytest.importorskip("matplotlib")
+    x = np.array([2.0, 0.0, 1.0])
+    ax = plotting.plot_predictions([4.0, 0.0, 1.0], [0.5, 0.1, 0.2], x=x, data=([0.5], [0.2]))
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 0], [1, 1], [2, 4]])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {(2.0, 4 - 0.98), (2.0, 4 + 0.98)} <= {(float(u), round(float(v), 6)) for u, v in band}
+    assert legend_of(ax) == ["95 %", "mean", "data"]
+
+
+def test_predictions_against_true_values():
+    pytest.importorskip("matplotlib")
+    y = np.array([1.0, 2.0, 3.0, 4.0])
+    ax = plotting.plot_predictions([1.0, 2.0, 4.0, 4.0], np.full(4, 0.1), y=y)
+    assert ax.get_title() == "Predictions: $R^2$ = 0.800, RMSE 0.5"
+    assert "95 % intervals, which hold 75%" in legend_of(ax)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "x: expected one of x and y, got neither"),
+        ({"x": [1.0], "y": [1.0]}, "x: expected one of x and y, got both"),
+        ({"y": [1.0], "data": ([1.0], [1.0])}, "data: expected only together with x"),
+        ({"x": [1.0, 2.0]}, "x: expected shape"),
+        ({"x": [1.0], "std": [-1.0]}, "std: expected numbers >= 0, got -1"),
+        ({"x": [np.nan]}, "x: expected finite numbers"),
+    ],
+)
+def test_predictions_refuse(arguments, message):
+    pytest.importorskip("matplotlib")
+    with pytest.raises((TypeError, ValueError), match=message):
+        plotting.plot_predictions([1.0], **arguments)
+
+
+def test_loo_path():
+    pytest.importorskip("matplotlib")
+    ax = plotting.plot_loo_path([10.0, 0.1, 1.0], [-0.5, -0.6, -0.2])
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0.1, 0.6], [1, 0.2], [10, 0.5]])
+    assert legend_of(ax) == [r"smallest, $\alpha$ = 1"]
+    ax = plotting.plot_loo_path([1.0], [[-0.5], [-0.4], [-0.3]], [1.0, 10.0, np.inf])
+    assert legend_of(ax) == [r"$t = \infty$", r"smallest, $t$ = $\infty$"]
+    scores = -np.array([[3.0, 2.0], [2.0, 0.5], [1.0, 0.6]])
+    ax = plotting.plot_loo_path([1.0, 2.0], scores, [1.0, 10.0, np.inf])
+    assert legend_of(ax) == [r"smallest, $\alpha$ = 2, $t$ = 10"]
+    np.testing.assert_array_equal(ax.collections[0].get_array(), -scores)
+    assert ax.get_yticklabels()[-1].get_text() == r"$\infty$"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0, 0.0], [-1.0, -1.0]), "alphas: expected numbers > 0, got 0"),
+        (([1.0, 2.0], [-1.0]), r"scores: expected shape \(2,\), got \(1,\)"),
+        (([1.0, 2.0], [-1.0, 1.0]), "scores: expected minus mean squared errors, got 1"),
+        (([1.0], [[-1.0]], [0.0]), "t: expected numbers > 0, got 0"),
+    ],
+)
+def test_loo_path_refuses(arguments, message):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=message):
+        plotting.plot_loo_path(*arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntkfast.plotting import COLOURS, name_widths, new_figure
+from ntkfast.plotting.axes import COLOURS, name_widths, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

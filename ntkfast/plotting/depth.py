@@ -1,0 +1,88 @@
+"""Order and chaos in depth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntkfast.infinite.phase import Phase, PhaseDiagram
+from ntkfast.plotting.axes import axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_correlation_map", "plot_phase_diagram"]
+
+
+def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
+    """χ₁ in the plane of σ_w and σ_b: the ordered phase, the chaotic phase and the critical line χ₁ = 1 between them.
+
+    The diagram of Poole et al. (2016), figure 1, and Schoenholz et al. (2017), figure 1. The plane is grey where the
+    variance diverges.
+
+    Parameters
+    ----------
+    diagram : PhaseDiagram
+        Of at least 2 weight_stds and 2 bias_stds, both ascending.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        The grid is smaller.
+    """
+    if min(diagram.chi_1.shape) < 2:
+        raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
+    ax = axes(ax)
+    w, b, diverges = diagram.weight_stds, diagram.bias_stds, np.isinf(diagram.q_star)
+    chi = np.ma.masked_where(diverges, diagram.chi_1)
+    known = chi.compressed()[chi.compressed() > 0]
+    widest = float(np.exp(np.quantile(np.abs(np.log(known)), 0.95))) if known.size else 1.0
+    widest = max(widest, 1.1)  # a diagram that is critical everywhere still needs a scale
+    image = ax.pcolormesh(w, b, chi, norm="log", cmap="PuOr_r", shading="gouraud")
+    image.set_clim(1 / widest, widest)
+    ax.set_facecolor("0.85")
+    for name, region in (("ordered", chi < 1), ("chaotic", chi > 1), ("divergent", diverges)):
+        places = np.argwhere(np.ma.filled(region, False))
+        if len(places):
+            row, column = places[np.abs(places - np.median(places, axis=0)).sum(axis=1).argmin()]
+            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 2}
+            ax.text(w[column], b[row], name, ha="center", va="center", fontsize=13, bbox=behind)
+    if known.size and known.min() < 1 < known.max():
+        line = ax.contour(w, b, chi, levels=[1.0], colors="black", linewidths=1.8)
+        ax.clabel(line, fmt=r"$\chi_1 = 1$", fontsize=10)
+    octaves = np.arange(-np.floor(np.log2(widest)), np.floor(np.log2(widest)) + 1)
+    bar = ax.figure.colorbar(image, ax=ax, label=r"$\chi_1$", extend="both", ticks=2.0**octaves, format="%g")
+    bar.minorticks_off()
+    ax.set(xlabel=r"$\sigma_w$ (weight_std)", ylabel=r"$\sigma_b$ (bias_std)")
+    ax.set_title(f"Order and chaos: {diagram.activation.name}")
+    return ax
+
+
+def plot_correlation_map(phase: Phase, *, ax: Axes | None = None) -> Axes:
+    """The correlation R(c) of two inputs one layer later, against the diagonal, and the fixed point c*.
+
+    Parameters
+    ----------
+    phase : Phase
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = axes(ax)
+    c = np.linspace(0, 1, 101)
+    ax.plot(c, c, color="0.6", linewidth=1, label="$R(c) = c$")
+    ax.plot(c, phase.correlation_map(c), color="#0072b2", linewidth=2, label="$R(c)$")
+    ax.plot(phase.c_star, phase.c_star, "o", color="#d55e00", label=f"$c^* = {phase.c_star:.3f}$", clip_on=False)
+    ax.set(xlabel="correlation $c$", ylabel="correlation one layer later $R(c)$", aspect="equal")
+    ax.set_title(rf"{phase.activation.name}, {phase.phase}: $\chi_1 = {phase.chi_1:.3f}$")
+    ax.grid(True, alpha=0.3)
+    ax.legend()
+    return ax

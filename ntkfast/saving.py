@@ -17,6 +17,7 @@ __all__ = ["load", "save"]
 LAZY = {
     "NTKClassifier": "ntkfast.sklearn.classifier",
     "NTKRegressor": "ntkfast.sklearn.regressor",
+    "TableModel": "ntkfast.tabular.model",
 }
 
 

@@ -491,8 +491,8 @@ def test_nobody_reads_what_a_long_run_tells(monkeypatch):
     def closed(*arguments, **options):
         raise BrokenPipeError
 
-    monkeypatch.setattr(cli.click, "echo", closed)
-    cli.say("a line")
+    monkeypatch.setattr(cli.shared.click, "echo", closed)
+    cli.shared.say("a line")
 
 
 def test_terminated_runs_end_like_interrupted_ones(tmp_path, change):

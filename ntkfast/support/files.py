@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that becomes `path` when the block ends, and leaves no trace if it does not.
+    """A binary file, to read too, that becomes `path` when the block ends, and leaves no trace if it does not.
 
     It is written next to `path` as .ntkfast-….tmp. A file that is replaced keeps its permissions; if `path` is a link,
     its target is replaced. An OSError in the block names `path`.
@@ -21,7 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".ntkfast-{secrets.token_hex(6)}.tmp")
     try:
-        with open(beside, "xb") as file:
+        with open(beside, "x+b") as file:
             yield file
         if target.exists():
             shutil.copymode(target, beside)

@@ -1,0 +1,33 @@
+"""The command line."""
+
+import click
+
+from ntkfast.cli import machine, matrix, paper, table
+from ntkfast.cli.shared import Commands
+
+__all__ = ["main"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ntkfast")
+def main() -> None:
+    """Neural tangent kernels at the speed of the hardware.
+
+    Example:
+
+        ntkfast fit table.csv --target price -o price.ntk
+    """
+
+
+for command in (
+    table.fit,
+    table.predict,
+    matrix.gram,
+    matrix.spectrum,
+    machine.info,
+    machine.demo,
+    machine.bench,
+    machine.accuracy,
+    paper.paper,
+):
+    main.add_command(command)

@@ -1,0 +1,122 @@
+"""ntkfast info, demo, bench and accuracy: the machine, and how fast and how accurate the kernels are on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ntkfast.cli.shared import fail, threads
+from ntkfast.engine.config import show_config
+
+
+@click.command()
+def info() -> None:
+    """Print version, instruction set, OpenMP, BLAS, caches and tile size.
+
+    Example:
+
+        ntkfast info
+    """
+    show_config()
+
+
+@click.command()
+@click.option(
+    "--out", default="ntkfast_demo.png", show_default=True, type=click.Path(dir_okay=False), help="File of the figure."
+)
+@threads
+def demo(out: str, n_threads: int | None) -> None:
+    """NTK regression on scikit-learn's handwritten digits, with a figure.
+
+    Example:
+
+        ntkfast demo --out digits.png
+    """
+    from ntkfast import demo as module
+
+    path = Path(out).with_suffix(Path(out).suffix or ".png")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        fail(f"--out: expected a file name that ends in .png, .pdf or .svg, got {out}")
+    try:
+        path.open("ab").close()
+    except OSError as error:  # before the work, not after it
+        fail(f"--out: cannot write to {path}: {error.strerror}")
+    try:
+        report = module.run(path, n_threads=n_threads)
+    except (ImportError, OSError) as error:
+        fail(error)
+    click.echo(f"{report.n_train} training and {report.n_test} test digits; depth-4 ReLU network, bias_std 0.1")
+    click.echo(f"test accuracy, NTK regression         {report.accuracy_ntk:8.2%}")
+    click.echo(f"test accuracy, RBF kernel ridge       {report.accuracy_rbf:8.2%}  (scikit-learn)")
+    click.echo("leading eigenvalues of K/N            " + "  ".join(f"{value:.4g}" for value in report.eigenvalues[:6]))
+    for name, seconds in report.seconds.items():
+        click.echo(f"{name:<36} {1000 * seconds:8.1f} ms")
+    click.echo(f"figure: {path}")
+
+
+@click.command()
+@click.option("--n", default=8000, show_default=True, type=click.IntRange(min=2), help="Number of points.")
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Timed runs of each side.")
+def bench(n: int, repeats: int) -> None:
+    """Time ntkfast against NumPy and scikit-learn.
+
+    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000; for smaller n,
+    finite networks are also narrower.
+
+    Example:
+
+        ntkfast bench --n 2000
+    """
+    from ntkfast import benchmarks
+
+    show_config()
+    click.echo(f"\nn={n}; depth-4 ReLU, float64 unless named; medians of {repeats} in ms\n")
+    click.echo(f"{'A / B':<68} {'A':>8} {'B':>8} {'A/B':>7}   goal (at n=8000)")
+    for case in benchmarks.cases(n):
+        ours, reference, ratio = benchmarks.measure(case, repeats)
+        met = ratio >= case.bound if case.at_least else ratio <= case.bound
+        missed = "" if met or case.size not in (None, n) else "  missed"
+        goal = f"{'>=' if case.at_least else '<='} {case.bound:g}{missed}"
+        click.echo(f"{case.name:<68} {1000 * ours:8.1f} {1000 * reference:8.1f} {ratio:7.2f}   {goal}")
+    memory = benchmarks.peak_memory(n)
+    goal = f"<= 64{'' if memory <= 64 else '  missed'}"
+    click.echo(f"{'memory above input and output, MiB, d=784':<86} {memory:7.1f}   {goal}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[ACTIVATION]...")
+@click.option("--full", is_flag=True, help="All pairs and depths for every activation, without a limit of time.")
+@click.option(
+    "--seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="CPU time for the errors of one activation, and time for its times.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, writable=True), help="A file for the page.  [default: stdout]")
+def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None) -> None:
+    """Measure the errors and times of every named activation, and write docs/accuracy.md. Takes about ten minutes.
+
+    Example:
+
+        ntkfast accuracy relu tanh --seconds 5
+    """
+    from ntkfast.networks import activations
+
+    unknown = [name for name in names if name not in activations.names()]
+    if unknown:
+        fail(f"accuracy: {unknown[0]!r} is unknown; known are {', '.join(activations.names())}")
+    try:
+        from ntkfast.accuracy import report
+    except ModuleNotFoundError as error:
+        fail(f"accuracy: the reference needs {error.name}: pip install {error.name}")
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    page = report.report(names or None, full, seconds, progress)
+    if out is None:
+        click.echo(page, nl=False)
+    else:
+        Path(out).write_text(page, encoding="utf-8")

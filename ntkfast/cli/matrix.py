@@ -1,0 +1,202 @@
+"""ntkfast gram and spectrum: the kernel of one's own points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ntkfast.cli import shared
+from ntkfast.cli.shared import json_option, network_options, new_file, one_line, print_json, table_file, threads
+
+if TYPE_CHECKING:
+    from ntkfast.networks import Network
+    from ntkfast.support.typing import Array
+
+SHOWN = 10  # components
+RIDGES = (1e-1, 1e-2, 1e-3, 1e-4)  # relative to the mean eigenvalue of K
+
+
+def points_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How the columns of a table become coordinates."""
+    for option in (
+        click.option("--impute", type=click.Choice(["median"]), help="Fill in missing values, with --standardize."),
+        click.option(
+            "--standardize", is_flag=True, help="Numbers to mean 0 and deviation 1, text to a feature for each level."
+        ),
+        click.option("--drop", multiple=True, metavar="COLUMN", help="A column not to use; may be repeated."),
+    ):
+        command = option(command)
+    return command
+
+
+def _points(
+    X: Path, Y: Path | None, drop: tuple[str, ...], standardize: bool, impute: str | None
+) -> tuple[Array, Array | None]:
+    from ntkfast.tabular import columns, matrix
+    from ntkfast.tabular.errors import find
+    from ntkfast.tabular.table import Table, read
+
+    table = read(X)
+    for name in drop:
+        find(name, table.names, "--drop")
+    table = table.without(drop)
+    encoders = columns.learn(table, impute is not None) if standardize else None
+    points = matrix.points(table, encoders, X)
+    if Y is None:
+        return points, None
+    other = read(Y).without(drop)
+    columns.match(table.names, other.names, str(X))
+    return points, matrix.points(Table({name: other[name] for name in table.names}), encoders, Y)
+
+
+def _network(depth: int, activation: str, weight_std: float, bias_std: float) -> Network:
+    from ntkfast.networks import MLP
+
+    return MLP(depth, activation, weight_std, bias_std)
+
+
+@click.command()
+@click.argument("X", type=table_file)
+@click.option("-o", "--out", required=True, type=new_file, help="The .npy file of the matrix.")
+@click.option("--y", "other", type=table_file, metavar="Y", help="Other points: K(X, Y) instead of K(X, X).")
+@network_options
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@points_options
+@threads
+@json_option
+def gram(
+    x: Path,
+    out: Path,
+    other: Path | None,
+    kernel: Any,
+    dtype: str,
+    drop: tuple[str, ...],
+    standardize: bool,
+    impute: str | None,
+    n_threads: int | None,
+    as_json: bool,
+    **network: Any,
+) -> None:
+    """Write the kernel matrix of the rows of a table to a .npy file, which may be larger than memory.
+
+    X and Y are tables as in `ntkfast fit`, whose columns are the coordinates.
+
+    Example:
+
+        ntkfast gram points.npy -o K.npy --depth 4 --dtype float32
+    """
+    if out.suffix != ".npy":
+        shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
+    shared.require_writable(out, "--out", [x, *([other] if other else [])])
+    with one_line("nothing was saved"):
+        from ntkfast.tabular import matrix
+
+        net = _network(**network)
+        X, Y = _points(x, other, drop, standardize, impute)
+        shape = matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
+    if as_json:
+        print_json({"shape": list(shape), "dtype": dtype, "kernel": kernel, "features": X.shape[1], "out": str(out)})
+    else:
+        click.echo(f"{out}: {kernel.upper()} of shape {shape}, {dtype}, {X.shape[1]} features")
+
+
+@click.command()
+@click.argument("X", type=table_file)
+@network_options
+@click.option("--components", type=click.IntRange(min=1), help="The largest ones only, without the matrix.")
+@click.option("--alpha", type=click.FloatRange(min=0, min_open=True), callback=shared.finite_or_none, help="A ridge.")
+@points_options
+@click.option("-o", "--out", type=new_file, help="A .npy file for the eigenvalues.")
+@click.option("--figure", type=new_file, help=".png, .pdf or .svg.  [default: X_spectrum.png]")
+@click.option("--no-figure", is_flag=True)
+@threads
+@json_option
+def spectrum(
+    x: Path,
+    kernel: Any,
+    components: int | None,
+    alpha: float | None,
+    drop: tuple[str, ...],
+    standardize: bool,
+    impute: str | None,
+    out: Path | None,
+    figure: Path | None,
+    no_figure: bool,
+    n_threads: int | None,
+    as_json: bool,
+    **network: Any,
+) -> None:
+    """Eigenvalues of K/N for the rows of a table, its effective dimension, and when each component is learned.
+
+    Gradient descent reduces the error along a component to 1/e by the time 1/λ. The effective dimension Σ λ/(λ + α/N)
+    is that of kernel ridge regression with the ridge α.
+
+    Example:
+
+        ntkfast spectrum points.csv --standardize --figure spectrum.png
+    """
+    path = figure or x.with_name(f"{x.stem}_spectrum.png")
+    if not no_figure:
+        shared.require_figure(path)
+    if out is not None:
+        if out.suffix != ".npy":
+            shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
+        shared.require_writable(out, "--out", [x])
+    with one_line("nothing was saved"):
+        import numpy as np
+
+        from ntkfast.support.files import replacing
+        from ntkfast.tabular import figure as figures
+        from ntkfast.tabular import matrix
+
+        net = _network(**network)
+        X, _ = _points(x, None, drop, standardize, impute)
+        found = matrix.spectrum(net, X, kernel, components, n_threads)
+        if out is not None:
+            with replacing(out) as file:
+                np.save(file, found.eigenvalues)
+        if not no_figure:
+            figures.save(figures.of_spectrum(found), path)
+    ridges = [alpha] if alpha is not None else [share * found.trace for share in RIDGES]
+    dimensions = [(ridge, found.effective_dimension(ridge)) for ridge in ridges]
+    files = ({} if out is None else {"eigenvalues": str(out)}) | ({} if no_figure else {"figure": str(path)})
+    if as_json:
+        print_json(
+            {
+                "rows": found.n,
+                "features": X.shape[1],
+                "eigenvalues": found.eigenvalues.tolist(),
+                "trace": found.trace,
+                "learned_at": found.learned_at.tolist(),
+                "participation": found.participation,
+                "effective_dimension": [{"alpha": ridge, "dimension": value} for ridge, value in dimensions],
+                "files": files,
+            }
+        )
+        return
+    click.echo(
+        f"{x}: {found.n} rows, {X.shape[1]} features; {kernel.upper()}, depth {network['depth']}, "
+        f"{network['activation']}; tr K/N = {found.trace:.4g}\n"
+    )
+    shares = found.eigenvalues / (found.trace or 1.0)
+    rows = [["component", "eigenvalue of K/N", "share", "cumulative", "learned at t"]]
+    for i in range(min(SHOWN, len(shares))):
+        rows.append(
+            [
+                f"{i + 1}",
+                f"{found.eigenvalues[i]:.4g}",
+                f"{shares[i]:.2%}",
+                f"{shares[: i + 1].sum():.2%}",
+                f"{found.learned_at[i]:.3g}",
+            ]
+        )
+    click.echo(shared.in_columns(rows))
+    at_least = "at least " if len(shares) < found.n else ""
+    click.echo(f"\nparticipation ratio (Σλ)²/Σλ²: {found.participation:.3g}")
+    for ridge, value in dimensions:
+        click.echo(f"effective dimension at alpha = {ridge:.3g}: {at_least}{value:.1f} of {found.n}")
+    if files:
+        click.echo("; ".join(f"{name}: {file}" for name, file in files.items()))

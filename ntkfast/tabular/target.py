@@ -1,0 +1,84 @@
+"""The target column: regression or classification, and its values as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ntkfast.support.saved import Saved
+from ntkfast.support.typing import Array
+from ntkfast.tabular import columns
+from ntkfast.tabular.errors import TableError, listed
+from ntkfast.tabular.table import Column
+
+Task: TypeAlias = Literal["regression", "classification"]
+
+MOST_CLASSES = 100
+MOST_AUTO_CLASSES = 20  # of a target of whole numbers
+
+
+@dataclass(frozen=True)
+class Target(Saved):
+    """The target of a model: y = mean + scale f for numbers; for classes, their names."""
+
+    name: str
+    classes: tuple[str, ...] | None
+    mean: float
+    scale: float
+
+    @property
+    def task(self) -> Task:
+        return "regression" if self.classes is None else "classification"
+
+    def encode(self, column: Column) -> Any:
+        """Standardised numbers, or the numbers of classes, (n,)."""
+        if self.classes is None:
+            return (columns.numbers(column, self.name) - self.mean) / self.scale
+        places = {name: k for k, name in enumerate(self.classes)}
+        return np.array([places[str(value)] for value in columns.text(column)])
+
+    def decode(self, values: Array) -> Any:
+        """The inverse of `encode`."""
+        if self.classes is None:
+            return self.mean + self.scale * values
+        return np.array(self.classes, dtype=object)[values]
+
+
+def guess(column: Column, name: str) -> Task:
+    """The task of a target.
+
+    Text is classes, and so are at most 20 different whole numbers, if they occur in ten rows on average or are only
+    two; everything else is numbers.
+    """
+    if columns.is_text(column, name):
+        return "classification"
+    values = columns.numbers(column, name)
+    different = np.unique(values)
+    few = len(different) <= max(2, min(MOST_AUTO_CLASSES, len(values) // 10))
+    return "classification" if few and (different == np.round(different)).all() else "regression"
+
+
+def learn(column: Column, name: str, task: Task | None) -> Target:
+    """The target of a column; None: of the task that `guess` finds."""
+    missing = int(columns.is_missing(column).sum())
+    if missing:
+        raise columns.missing_values([(f"{name}", missing)], "rows without a target cannot be learned from")
+    if len(column) < 10:
+        raise TableError(f"expected a table of at least 10 rows, got {len(column)}")
+    if column.dtype != object and (column == column[0]).all():
+        raise TableError(f"target {name!r}: expected numbers that vary, got {column[0]:g} in every row")
+    if (task or guess(column, name)) == "classification":
+        found = {str(value) for value in columns.text(column)}
+        if len(found) < 2:
+            raise TableError(f"target {name!r}: expected at least two classes, got only {listed(found)}")
+        if len(found) > MOST_CLASSES:
+            raise TableError(f"target {name!r}: expected at most {MOST_CLASSES} classes, got {len(found)}")
+        whole = all(value.lstrip("-").isdigit() for value in found)
+        return Target(name, tuple(sorted(found, key=int if whole else str)), 0.0, 1.0)  # type: ignore[arg-type]
+    values = columns.numbers(column, name)
+    scale = float(values.std())
+    if not np.isfinite(scale):
+        raise TableError(f"target {name!r}: expected numbers whose squares are finite")
+    return Target(name, None, float(values.mean()), scale)

@@ -148,7 +148,8 @@ def require_writable(path: Path, option: str, sources: Sequence[Path] = ()) -> N
 
 def require_figure(path: Path) -> None:
     """Fail unless a figure can be drawn and written there."""
-    from ntkfast.tabular.figure import FORMATS, new_figure
+    from ntkfast.plotting.axes import new_figure
+    from ntkfast.tabular.figure import FORMATS
 
     if path.suffix.lower() not in FORMATS:
         fail(f"--figure: expected a file name that ends in {', '.join(FORMATS)}, got {path}")

@@ -73,7 +73,7 @@ def plot_predictions(
     if deviation is not None and (deviation < 0).any():
         raise ValueError(f"std: expected numbers >= 0, got {deviation.min()}")
     if x is not None:
-        points = None if data is None else (_vector(data[0], "data[0]"), _vector(data[1], "data[1]", len(data[0])))
+        points = None if data is None else (_vector(data[0], "data[0]"), _vector(data[1], "data[1]", np.size(data[0])))
         return _function(axes(ax), _vector(x, "x", len(predicted)), predicted, deviation, points)
     assert y is not None  # as checked above
     return _against_true(axes(ax), _vector(y, "y", len(predicted)), predicted, deviation)
@@ -103,12 +103,11 @@ def _function(ax: Axes, x: Array, mean: Array, std: Array | None, data: tuple[Ar
 
 def _against_true(ax: Axes, y: Array, mean: Array, std: Array | None) -> Axes:
     few = len(y) <= 300
-    inside = None
     if std is not None:
         inside = np.mean(np.abs(y - mean) <= WIDE * std)
         label = f"95 % intervals, which hold {inside:.0%}"
-        bars = {"elinewidth": 0.7, "alpha": 0.35 if few else 0.12, "color": COLOURS[0], "label": label}
-        ax.errorbar(y, mean, WIDE * std, fmt="none", **bars)
+        faint = 0.35 if few else 0.12
+        ax.errorbar(y, mean, WIDE * std, fmt="none", elinewidth=0.7, alpha=faint, color=COLOURS[0], label=label)
     ax.plot(y, mean, ".", markersize=5 if few else 2.5, color=COLOURS[0], alpha=0.9 if few else 0.5, label="a row")
     ends = min(y.min(), mean.min()), max(y.max(), mean.max())
     ax.plot(ends, ends, color="0.3", linewidth=1, linestyle="--", label="predicted = true", zorder=3)

@@ -84,7 +84,7 @@ class TextColumn(Saved):
             n_missing = int(is_missing(column).sum())
             if n_missing:
                 raise missing_values([(self.name, n_missing)])
-        places = {level: k for k, level in enumerate(self.levels)}
+        places: dict[str | None, int] = {level: k for k, level in enumerate(self.levels)}
         codes = np.array([places.get(value, -1) for value in text(column)])
         features = np.zeros((len(column), self.width))
         known = np.flatnonzero(codes >= 0)

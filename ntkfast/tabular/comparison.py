@@ -78,7 +78,7 @@ def random_forest(target: Target, X: Array, y: Any, X_new: Array, seed: int, n_t
         left_out, held_out = model.oob_prediction_, model.predict(X_new)
     else:
         left_out, held_out = model.classes_[model.oob_decision_function_.argmax(axis=1)], model.predict(X_new)
-    note = f"{N_TREES} trees; out of bag instead of leave-one-out"
+    note = f"out of bag instead of leave-one-out, {N_TREES} trees"
     return Predictions("random forest", left_out, held_out, time.perf_counter() - start, note)
 
 

@@ -38,7 +38,8 @@ def points(table: Table, encoders: tuple[Encoder, ...] | None, path: str | Path)
     if any(count for _, count in counts):
         missing = ((name, count) for name, count in counts if count)
         raise columns.missing_values(missing, "fill them in, or pass --standardize --impute median")
-    return np.stack([columns.numbers(column, name) for name, column in table.columns.items()], axis=1)
+    result: Array = np.stack([columns.numbers(column, name) for name, column in table.columns.items()], axis=1)
+    return result
 
 
 def gram(

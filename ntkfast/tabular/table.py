@@ -165,8 +165,9 @@ def _read_parquet(path: Path, size: int | None, text: frozenset[str]) -> Iterato
         with library("pyarrow.parquet").ParquetFile(path) as file:
             if size is None:
                 yield file.read()
-            else:
-                yield from file.iter_batches(size)
+                return
+            for k in range(file.num_row_groups):  # with all at once, or in threads, memory grows with the file
+                yield from file.iter_batches(size, row_groups=[k], use_threads=False)
 
     return _from_arrow(batches, path, text)
 

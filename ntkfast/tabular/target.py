@@ -76,7 +76,7 @@ def learn(column: Column, name: str, task: Task | None) -> Target:
         if len(found) > MOST_CLASSES:
             raise TableError(f"target {name!r}: expected at most {MOST_CLASSES} classes, got {len(found)}")
         whole = all(value.lstrip("-").isdigit() for value in found)
-        return Target(name, tuple(sorted(found, key=int if whole else str)), 0.0, 1.0)  # type: ignore[arg-type]
+        return Target(name, tuple(sorted(found, key=int if whole else str)), 0.0, 1.0)
     values = columns.numbers(column, name)
     scale = float(values.std())
     if not np.isfinite(scale):

@@ -76,6 +76,8 @@ def scikit_learn() -> None:
     regressor.fit(X, y).predict(X)
     nf.sklearn.NTKRegressor(t="loo", early_stopping=0.2, solver="eigh", random_state=0)
     nf.sklearn.NTKRegressor(network=nf.MLP(2), alpha="loo").predict([[1.0, 0.0]], return_std=True)
+    nf.plotting.plot_predictions([1.0], [0.5], x=[0.0], data=([0.0], [1.0])).set_title("f")
+    nf.plotting.plot_loo_path([0.1, 1.0], [[-0.3, -0.2]], t=[1.0])
     classifier = nf.sklearn.NTKClassifier(alpha=0.1, n_threads=1)
     classifier.fit(X, y, sample_weight=y)
     assert_type(classifier.predict_proba(X), Array)

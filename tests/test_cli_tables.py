@@ -259,6 +259,8 @@ def test_columns_that_do_not_match_are_named(fitted, diabetes, tmp_path):
         ),
         (lambda f: f.assign(bp=np.inf), "column 'bp': expected finite numbers, got inf in row 1"),
         (lambda f: f.assign(bp=np.nan), "missing values in 'bp' (442)"),
+        (lambda f: f.assign(bp=f["bp"] * 1e200), "column 'bp': expected numbers whose squares are finite, got 1."),
+        (lambda f: f.assign(target=f["target"] * 1e200), "target 'target': expected numbers whose squares are finite"),
         (lambda f: f.assign(target="a"), "target 'target': expected at least two classes"),
     ],
 )

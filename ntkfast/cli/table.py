@@ -108,9 +108,10 @@ def fit(
             **options,
         )
         found = module.fit(read(table, categorical), target, settings, _steps(module.N_STEPS))
+        drawn = None if no_figure else figures.of_fit(found)
         save(found.model, out)
-        if not no_figure:
-            figures.save(figures.of_fit(found), path)
+        if drawn is not None:
+            figures.save(drawn, path)
     files = {"model": str(out)} | ({} if no_figure else {"figure": str(path)})
     if as_json:
         print_json(_as_dict(found) | files)

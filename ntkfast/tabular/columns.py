@@ -185,7 +185,8 @@ def _learn_numbers(name: str, column: Column, impute: bool) -> NumberColumn:
         raise TableError(f"column {name!r}: every value is missing; drop it with --drop {name}")
     median = float(np.median(there)) if impute else None
     filled = np.where(np.isnan(values), np.median(there), values)
-    scale = float(filled.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = float(filled.std())
     if not np.isfinite(scale):
         raise TableError(f"column {name!r}: expected numbers whose squares are finite, got {np.abs(there).max():.3g}")
     varies = scale > 1e-12 * float(np.abs(filled).max())  # else it is a constant, to rounding

@@ -78,7 +78,8 @@ def learn(column: Column, name: str, task: Task | None) -> Target:
         whole = all(value.lstrip("-").isdigit() for value in found)
         return Target(name, tuple(sorted(found, key=int if whole else str)), 0.0, 1.0)
     values = columns.numbers(column, name)
-    scale = float(values.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = float(values.std())
     if not np.isfinite(scale):
         raise TableError(f"target {name!r}: expected numbers whose squares are finite")
     return Target(name, None, float(values.mean()), scale)

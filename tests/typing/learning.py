@@ -77,3 +77,4 @@ def scikit_learn() -> None:
     assert_type(classifier.decision_function(X), Array)
     kernel = nf.sklearn.NTKKernel(weight_std=[1.0, 2.0, 1.5], bias_std_bounds="fixed")
     assert_type(kernel.diag(X), Array)
+    assert_type(nf.sklearn.scikit_ntk.NeuralTangentKernel(2, 0.1, "fixed").diag(X), Array)

@@ -1,11 +1,9 @@
-"""The kernel of scikit-ntk: against numbers that version 1.2.1 printed, and against the package where it is installed."""
+"""The kernel of scikit-ntk: against numbers that version 1.2.1 printed, and the package where it is installed."""
 
 import pickle
 
 import numpy as np
 import pytest
-
-import ntkfast as nf
 
 pytest.importorskip("sklearn")
 

@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn, and a kernel for its Gaussian processes. Importing this imports scikit-learn."""
+"""Estimators, features and kernels for scikit-learn. Importing this imports scikit-learn."""
 
 try:
     import sklearn as _sklearn  # noqa: F401
@@ -7,7 +7,8 @@ except ImportError:
 
 from ntkfast.sklearn import scikit_ntk
 from ntkfast.sklearn.classifier import NTKClassifier
+from ntkfast.sklearn.features import NTKFeatures
 from ntkfast.sklearn.kernel import NTKKernel
 from ntkfast.sklearn.regressor import NTKRegressor
 
-__all__ = ["NTKClassifier", "NTKKernel", "NTKRegressor", "scikit_ntk"]
+__all__ = ["NTKClassifier", "NTKFeatures", "NTKKernel", "NTKRegressor", "scikit_ntk"]

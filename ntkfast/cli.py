@@ -1,4 +1,4 @@
-"""The command line: ntkfast info, demo, bench, accuracy, paper."""
+"""The command line: ntkfast info, demo, bench, accuracy, paper, uci."""
 
 from __future__ import annotations
 
@@ -310,3 +310,24 @@ def mnist(
         save(folder / "mnist.npz", as_dict(result) | {"accuracy": result.accuracy})
     click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")
     click.echo(f"outputs, labels and times: {Path(out) / 'mnist.npz'}")
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.option("--out", default="uci", show_default=True, type=click.Path(), help="Folder of the results, uci.csv.")
+@click.option("--max-size", default=5000, show_default=True, type=click.IntRange(min=1), help="Leave larger sets out.")
+@threads
+def uci(folder: str, out: str, max_size: int, n_threads: int | None) -> None:
+    """Support vector machines on small data sets of UCI, beside the accuracy of Arora et al. (2020).
+
+    DIR has one folder for each data set, as in data.tar.gz of Fernández-Delgado et al. (2014). Finished data sets are
+    not computed again.
+
+    Example: ntkfast uci data --out results
+    """
+    from ntkfast.experiments import uci as module
+
+    with one_line("run the same command again to continue from the finished data sets"):
+        scores = module.run(folder, out, max_size=max_size, n_threads=n_threads)
+    click.echo(module.table(scores))
+    click.echo(f"lines of the table: {Path(out) / module.FILE}")

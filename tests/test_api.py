@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from ntkfast.networks.layer import Layer
 from ntkfast.support.saved import Saved
 
 TABLE = Path(__file__).parent.parent / "docs" / "api.md"
-MODULES = ("activations", "datasets", "plotting", "sklearn", "torch")  # whose functions have rows of their own
+MODULES = (
+    "activations",
+    "datasets",
+    "plotting",
+    "sklearn",
+    "sklearn.scikit_ntk",
+    "torch",
+)  # whose functions have rows of their own
 SHARED = ("rng", "out", "dtype", "n_threads", "progress", "memory")  # options of many functions, in this order
 OBJECTS = ("net", "f", "K_xx", "activation", "module")  # what may come before X
 BANNED = {"beta", "gamma", "K", "lr", "num_threads", "repeats", "ridge", "seed", "sigma", "threads", "verbose"}
@@ -37,7 +45,8 @@ FREE |= {
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"KernelOperator"}  # as LinearOperators have it
-FREE |= {"sklearn.NTKKernel.__call__"}  # as scikit-learn calls it
+FREE |= {"sklearn.NTKKernel.__call__", "sklearn.scikit_ntk.NeuralTangentKernel.__call__"}  # as scikit-learn calls it
+FREE |= {"sklearn.scikit_ntk.NeuralTangentKernel"}  # as in scikit-ntk
 
 
 def rows():
@@ -54,7 +63,7 @@ def public():
         if module == "torch":
             found["torch.empirical_ntk"] = nf.torch.empirical_ntk
             continue
-        space = getattr(nf, module)
+        space = attrgetter(module)(nf)
         names = getattr(space, "__all__", None) or ["get", *sorted({*space.names(), "names"})]
         found |= {f"{module}.{name}": getattr(space, name) for name in names}
     for name, thing in list(found.items()):

@@ -2,7 +2,7 @@
 
 import click
 
-from ntkfast.cli import machine, matrix, paper, table
+from ntkfast.cli import machine, matrix, paper, table, uci
 from ntkfast.cli.shared import Commands
 
 __all__ = ["main"]
@@ -29,5 +29,6 @@ for command in (
     machine.bench,
     machine.accuracy,
     paper.paper,
+    uci.uci,
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""What both estimators share: their parameters, the kernel, and the fit of columns of targets."""
+"""What the estimators share: the network and, for two of them, the fit of columns of targets."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def diagonal_mean(K: Array) -> float:
     return float(K.diagonal().mean(dtype=np.float64)) or 1.0
 
 
-class NTKEstimator(Saved, BaseEstimator):
-    """Kernel ridge regression with the kernel of a network, on targets that subclasses provide."""
+class NetworkEstimator(BaseEstimator):
+    """The parameters that describe a network and its kernel."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "depth": [Interval(Integral, 1, None, closed="left")],
@@ -42,12 +42,32 @@ class NTKEstimator(Saved, BaseEstimator):
         "bias_std": [Interval(Real, 0, None, closed="left")],
         "network": [Network, None],
         "kernel": [StrOptions({"ntk", "nngp"})],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+    depth: int
+    activation: str | Activation
+    weight_std: float
+    bias_std: float
+    network: Network | None
+    kernel: KernelName
+    n_threads: int | None
+
+    def _network(self) -> Network:
+        if self.network is not None:
+            return self.network
+        return MLP(self.depth, self.activation, self.weight_std, self.bias_std)
+
+
+class NTKEstimator(Saved, NetworkEstimator):
+    """Kernel ridge regression with the kernel of a network, on targets that subclasses provide."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NetworkEstimator._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"loo"}), "array-like"],
         "t": [Interval(Real, 0, np.inf, closed="both"), StrOptions({"loo"}), "array-like"],
         "early_stopping": ["boolean", Interval(Real, 0, 1, closed="neither")],
         "solver": [StrOptions({"auto", "cholesky", "eigh"})],
         "random_state": ["random_state"],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     # what `_fit_columns` and scikit-learn leave behind; subclasses add to it
@@ -127,11 +147,6 @@ class NTKEstimator(Saved, BaseEstimator):
             raise ValueError(f"n_features_in_, feature_names_in_: expected {X.shape[1]} features as in X_fit_")
 
     # --- the kernel
-
-    def _network(self) -> Network:
-        if self.network is not None:
-            return self.network
-        return MLP(self.depth, self.activation, self.weight_std, self.bias_std)
 
     def _matrix(self, X: Array, Y: Array | None = None) -> Array:
         return kernels(self._network(), X, Y, get=self.kernel, n_threads=self.n_threads)

@@ -3,7 +3,8 @@
 Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
 dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
 `proposition1`, `proposition2`, `random_features`, `early_stopping`. `paper` runs them all into a folder and writes the
-report; `mnist` is exact regression on all of MNIST. Each module is imported on first use.
+report; `mnist` is exact regression on all of MNIST, `uci_regression` a comparison on small tables. Each module is
+imported on first use.
 
 >>> import ntkfast as nf
 >>> nf.experiments.theorem1.run(widths=(10, 20), n_seeds=2, n=4).errors.shape
@@ -27,6 +28,7 @@ if _TYPE_CHECKING:
         random_features,
         theorem1,
         theorem2,
+        uci_regression,
     )
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "random_features",
     "theorem1",
     "theorem2",
+    "uci_regression",
 ]
 
 

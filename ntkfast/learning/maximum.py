@@ -226,7 +226,7 @@ class _Search:
         curvature = np.zeros((n, n))
         if n <= MOST_EXAMINED:
             for k in np.flatnonzero(~held):
-                curvature[k] = self._bend(k, step)
+                curvature[k] = self._bend(int(k), step)
         curvature[:, held] = 0
         return _Model(~held, slope, (curvature + curvature.T) / 2, self._low - at, self._high - at)
 

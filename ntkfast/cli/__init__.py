@@ -30,5 +30,6 @@ for command in (
     machine.accuracy,
     paper.paper,
     uci.uci,
+    uci.uci_regression,
 ):
     main.add_command(command)

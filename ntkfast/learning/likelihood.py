@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import scipy
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
 from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
+from ntkfast.learning.maximum import maximise
 from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.support import arrays, reprs
@@ -23,10 +23,6 @@ from ntkfast.support.typing import Array, KernelName, Progress
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # the factor by which a hyperparameter may change from its start, up or down
-FLAT = 0.1  # of log p(y), for a factor e
-FLAT_STEP = 0.03  # of the logarithms: second derivatives to some 3 %
-MOST_EXAMINED = 40
-FAR = 1e3  # above the cost at the start: where K + σ² I is singular to rounding
 
 Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "noise"
 
@@ -38,9 +34,12 @@ class FittedHyperparameters(NamedTuple):
     noise : float, the fitted noise variance
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
-    converged : bool, whether that is a maximum within the ranges
-    message : str, why the search ended, what is at an end of its range (such as noise or biases that tend to 0), and
-        what belongs to a flat direction
+    converged : bool
+        Whether that is a maximum within the ranges: the best step of up to a factor e is predicted to gain less than
+        0.01 of log p(y), or no more than can be told from rounding. Judged from second derivatives at the end, however
+        the search ended; beyond 40 hyperparameters from the slope alone, which may take a maximum for none.
+    message : str, why the search ended, the rounding of log p(y) if it hid what was left, what is at an end of its
+        range (such as noise or biases that tend to 0), and what belongs to a flat direction
     flat : list of dict, or None
         Directions along which log p(y) hardly changes, less than 0.1 for a factor e: unit vectors in the logarithms of
         the hyperparameters, entries below 0.1 left out. What they move is not determined by the data. From second
@@ -138,21 +137,24 @@ def fit_hyperparameters(
 
     L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) over the logarithms of those that are > 0, with the exact gradient of
     `network_likelihood`; each may change by a factor of 10⁴. A bias_std of 0 stays there, as the kernel is even in it.
+    Where it ends, second derivatives from differences of gradients tell whether that is a maximum; if not, Newton's
+    step is taken, within a factor e, and the search resumes.
 
     Parameters
     ----------
     net : Network
         Where to start.
     X, y, kernel, dtype
-        As in `network_likelihood`. float64 is worth its cost here: in float32 the search ends once its steps are lost
-        to rounding.
+        As in `network_likelihood`. float64 is worth its cost here: in float32 rounding hides most of what is left to
+        gain.
     noise : float
         σ² > 0, the noise variance to start from.
     fixed : str or sequence
         What is not fitted: names from "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
         as (0, "bias_std").
     max_iterations : int
-        Iterations of L-BFGS-B, each of which evaluates the likelihood about once.
+        Of the search, each of which evaluates the likelihood about once. The judgement at its end takes one evaluation
+        for each hyperparameter, and some ten more if rounding is in question.
     n_threads : int, optional
         Default: one up to 843 points (N³ < 6e8), whose steps take milliseconds, else as in `ntkfast.ntk`.
     progress : bool or callable, optional
@@ -171,8 +173,7 @@ def fit_hyperparameters(
     -----
     For a homogeneous activation (relu) without biases, the NNGP depends only on the product of all weight_std: the
     maximum is then a surface, and the point of it that is found depends on the start. `FittedHyperparameters.flat` has
-    the directions of such surfaces, and its message names what they move. It takes one evaluation for each
-    hyperparameter.
+    the directions of such surfaces, and its message names what they move.
 
     Examples
     --------
@@ -192,8 +193,7 @@ def fit_hyperparameters(
     if n_threads is None and len(arrays.as_points(X, "X")) ** 3 < threads.SMALL_WORK:
         n_threads = 1
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
-    values, n_points = start.copy(), problem.shape[0]
-    path: list[float] = []
+    values = start.copy()
 
     def likelihood(logs: Array) -> tuple[float, Array]:
         """log p(y) and its gradient with respect to the logarithms."""
@@ -204,69 +204,33 @@ def fit_hyperparameters(
         rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
         return found.value, np.array([values[key] * rates[key] for key in free], dtype=float)
 
-    def evaluate(logs: Array) -> tuple[float, Array]:
-        """The cost, -log p(y)/N, and its gradient."""
-        try:
-            value, gradient = likelihood(logs)
-        except np.linalg.LinAlgError:
-            if not path:
-                raise
-            return FAR - path[0] / n_points, np.zeros(len(free))  # a barrier for the line search
-        if not path:
-            path.append(value)
-        return -value / n_points, -gradient / n_points
-
     first = np.log([start[key] for key in free])
     low, high = first - np.log(RANGE), first + np.log(RANGE)
     with progress_bar.reporter(progress, "fit") as report:
-
-        def after_iteration(intermediate_result: Any) -> None:
-            path.append(-n_points * intermediate_result.fun)
-            if report is not None:
-                report(len(path) - 1, max_iterations)
-
-        found = scipy.optimize.minimize(
-            evaluate,
+        found = maximise(
+            likelihood,
             first,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=np.column_stack([low, high]),
-            callback=after_iteration,
-            options={"maxiter": max_iterations},
+            low,
+            high,
+            scale=problem.shape[0],
+            eps=float(np.finfo(problem.dtype).eps),
+            max_iterations=max_iterations,
+            report=report,
         )
-    inside = (low < found.x) & (found.x < high)
-    at_end = [str(key) for key, is_inside in zip(free, inside, strict=True) if not is_inside]
+    at_end = [str(key) for key, is_at in zip(free, (found.at <= low) | (found.at >= high), strict=True) if is_at]
     message = found.message + ("; at an end of its range: " + ", ".join(at_end) if at_end else "")
-    flat = _flat(lambda logs: likelihood(logs)[1], found.x, free, np.flatnonzero(inside))
+    flat = None if found.flat is None else [_named(direction, free) for direction in found.flat]
     if flat:
         moved = [str(key) for key in free if any(key in direction for direction in flat)]
         message += f"; log p(y) hardly changes in {len(flat)} direction{'s' * (len(flat) > 1)} of {', '.join(moved)}"
-    values.update(zip(free, np.exp(found.x).tolist(), strict=True))
+    values.update(zip(free, np.exp(found.at).tolist(), strict=True))
     *stds, variance = values.values()
-    network, value = with_hyperparameters(net, stds), float(-found.fun * n_points)
-    if value > path[-1]:  # a search that ended abnormally in the middle of a step
-        path.append(value)
-    return FittedHyperparameters(network, variance, value, np.array(path), bool(found.success), message, flat)
+    network = with_hyperparameters(net, stds)
+    return FittedHyperparameters(network, variance, found.value, np.array(found.path), found.converged, message, flat)
 
 
-def _flat(
-    gradient: Callable[[Array], Array], at: Array, free: list[Key], examined: NDArray[np.int_]
-) -> list[dict[Key, float]] | None:
-    """The directions in which a function with this gradient changes by less than FLAT over a unit length."""
-    if len(examined) > MOST_EXAMINED:
-        return None
-    try:
-        slope = gradient(at)[examined]
-        moved = [gradient(at + FLAT_STEP * np.eye(len(at))[k])[examined] for k in examined]
-    except np.linalg.LinAlgError:  # at the edge of what is positive definite, where log p is steep
-        return []
-    curvature = (np.array(moved).reshape(-1, len(examined)) - slope) / FLAT_STEP
-    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
-    return [
-        {free[k]: round(float(entry), 3) for k, entry in zip(examined, vector, strict=True) if abs(entry) >= 0.1}
-        for value, vector in zip(values, vectors.T, strict=True)
-        if abs(slope @ vector) < FLAT and abs(value) / 2 < FLAT
-    ]
+def _named(direction: Array, free: list[Key]) -> dict[Key, float]:
+    return {key: round(float(entry), 3) for key, entry in zip(free, direction, strict=True) if abs(entry) >= 0.1}
 
 
 def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:

@@ -1,0 +1,93 @@
+"""The comparison on UCI data, with made-up data in the layout of Gal's splits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ntkfast as nf
+from ntkfast import cli
+from ntkfast.experiments import uci_regression as module
+
+N, M = 30, 10
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """yacht and energy with two splits each: a constant feature, an unused column, targets in large units."""
+    for name in ("yacht", "energy"):
+        at = tmp_path / "UCI_Datasets" / name / "data"
+        at.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        X = np.column_stack([rng.normal(size=(N + M, 2)), np.ones(N + M)])
+        y = 1000 + 50 * np.sin(X[:, 0]) + 2 * rng.normal(size=N + M)
+        np.savetxt(at / "data.txt", np.column_stack([X, y, rng.normal(size=N + M)]))
+        np.savetxt(at / "index_features.txt", [0, 1, 2], fmt="%d")
+        np.savetxt(at / "index_target.txt", [3], fmt="%d")
+        for number in range(2):
+            order = rng.permutation(N + M)
+            np.savetxt(at / f"index_train_{number}.txt", order[:N], fmt="%.18e")  # as Gal's are
+            np.savetxt(at / f"index_test_{number}.txt", order[N:], fmt="%.18e")
+    return tmp_path / "UCI_Datasets"
+
+
+def test_scores_are_in_units_of_the_target(folder):
+    """Against the same Gaussian process in units of the target, from the numbers that were fitted."""
+    X, y, X_test, y_test = module.split(folder, "yacht", 1)
+    assert X.shape == (N, 3)
+    assert y_test.shape == (M,)
+    fits = module.run(folder, folder / "r.jsonl", ["yacht"], splits=2, n_threads=1, say=lambda line: None)
+    assert [(fit.split, fit.kernel) for fit in fits] == [(0, "nngp"), (0, "ntk"), (1, "nngp"), (1, "ntk")]
+    for fit in fits[2:]:
+        net = nf.with_hyperparameters(module.NETWORK, fit.hyperparameters)
+        scale = np.where(X.std(axis=0) == 0, 1, X.std(axis=0))
+        A, B = (X - X.mean(axis=0)) / scale, (X_test - X.mean(axis=0)) / scale
+        K, C, D = (y.var() * nf.kernels(net, *points, get=fit.kernel) for points in ((A,), (B, A), (B,)))
+        noise = y.var() * fit.noise
+        inverse = np.linalg.inv(K + noise * np.eye(N))
+        mean = y.mean() + C @ inverse @ (y - y.mean())
+        deviation = np.sqrt(np.diag(D - C @ inverse @ C.T) + noise)
+        assert fit.rmse == pytest.approx(np.sqrt(np.mean((mean - y_test) ** 2)), rel=1e-4)
+        density = np.exp(-(((mean - y_test) / deviation) ** 2) / 2) / np.sqrt(2 * np.pi) / deviation
+        assert fit.log_likelihood == pytest.approx(np.log(density).mean(), abs=1e-3)
+        assert fit.rmse < 10
+        assert fit.converged
+
+
+def test_a_run_continues(folder):
+    results, said = folder / "r.jsonl", []
+    first = module.run(folder, results, ["yacht"], splits=1, say=said.append)
+    assert module.read(results) == first
+    both = module.run(folder, results, ["yacht"], splits=2, say=said.append)
+    assert len(said) == 4
+    assert module.read(results) == both
+    assert both[:2] == first
+
+
+def test_page():
+    fit = module.Fit("energy", "nngp", 0, 0.4, -0.5, True, "", 100.0, 1e-3, [1.0], 2.0)
+    again = dataclasses.replace(fit, split=1, rmse=0.5, converged=False)
+    text = module.page([fit, again, dataclasses.replace(fit, kernel="ntk", rmse=0.6)])
+    assert "| energy | 1, 2 | 0.450 ± 0.050 | 0.600 | 2.65 ± 0.08 | 1.80 ± 0.05 |" in text
+    assert "| energy | NNGP | 1 of 2 | 100.0 | 1.0e-03 | 2 s |" in text
+    assert "yacht" not in text
+
+
+def test_missing_files_are_named(folder):
+    (folder / "energy" / "data" / "index_test_1.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no energy/data/index_test_1\.txt$"):
+        module.run(folder, folder / "r.jsonl", ["yacht", "energy"], splits=2)
+    assert not (folder / "r.jsonl").exists()
+
+
+def test_command(folder):
+    arguments = ["uci-regression", str(folder), "--data", "yacht", "--splits", "1", "--threads", "1"]
+    where = ["--results", str(folder / "r.jsonl"), "--out", str(folder / "page.md")]
+    done = CliRunner().invoke(cli.main, arguments + where)
+    assert done.exit_code == 0, done.output
+    assert (folder / "page.md").read_text() == module.page(module.read(folder / "r.jsonl"))
+    for wrong, words in ((["--data", "yatch"], "--data: expected one of"), (["--splits", "3"], "has no energy/data")):
+        failed = CliRunner().invoke(cli.main, ["uci-regression", str(folder), "--data", "energy", *wrong, *where])
+        assert failed.exit_code == 2
+        assert words in failed.output

@@ -65,7 +65,8 @@ def dual(name, parameters, q1, q2, c):
         value, slope = offset**2, 0 * c
         for side, s, powers in terms:
             for q in (q1, q2) if offset else ():
-                value += offset * sum(b * m for b, m in zip(powers, positive_part(-s, mp.sqrt(q), len(powers))))
+                means = positive_part(-s, mp.sqrt(q), len(powers))
+                value += offset * sum(b * mean for b, mean in zip(powers, means, strict=True))
             for other, t, its_powers in terms:
                 M = moments(q1, q2, side * other * c, s, t, max(len(powers), len(its_powers)))
                 for j, a in enumerate(powers):

@@ -474,3 +474,79 @@ def test_gamma_of_rbf_is_in_the_layer_before_it(kernel):
     by_gamma = (0.9 * of[2] + 0.2 * of[3]) / (2 * gamma)
     high, low = (nf.kernels(net(gamma + step), X, get=kernel) for step in (1e-5, -1e-5))
     assert_allclose(by_gamma, (high - low) / 2e-5, atol=1e-9)
+
+
+# --- parameters of activations
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_derivatives_with_respect_to_activations(kernel, dtype):
+    """Against differences at 50 digits, whose step leaves 1e-12; biases before them, and a block, are passed over."""
+    activations = [A.rbf(0.6), A.leaky_relu(-0.2), A.abrelu(0.4, 1.3)]
+
+    def net(rbf, leaky, abrelu):
+        return nf.Network([nf.Dense(), rbf, nf.Dense(weight_std=1.1), nf.Residual(leaky, nf.Dense()), nf.Dense(),
+                           abrelu, nf.Dense(bias_std=0.2)])  # fmt: skip
+
+    points = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
+    x, y = points.astype(float)
+    found = nf.kernel_vjp(net(*activations), points[:1].astype(dtype), points[1:].astype(dtype), weights=[[2.0]],
+                          kernel=kernel, activations=True)  # fmt: skip
+    keys = list(nf.hyperparameters(net(*activations), activations=True))
+    assert found.dtype == dtype
+    assert keys[10:] == [(0, "gamma"), (1, "alpha"), (2, "a"), (2, "b")]
+    assert_allclose(found[:10], nf.kernel_vjp(net(*activations), points[:1].astype(dtype), points[1:].astype(dtype),
+                                             weights=[[2.0]], kernel=kernel), rtol=1e-6)  # fmt: skip
+    for value, (k, name) in zip(found[10:], keys[10:], strict=True):
+        ends = []
+        for side in (1, -1):
+            parameters = dict(activations[k].parameters)
+            at = parameters[name] = parameters[name] + side * 1e-6
+            there = [*activations[:k], getattr(A, activations[k].name)(**parameters), *activations[k + 1 :]]
+            ends.append((at, getattr(reference.pair(net(*there), x, y), reference.KERNELS[kernel])))
+        (above, high), (below, low) = ends
+        right = 2 * float((high - low) / (reference.mp.mpf(above) - below))
+        assert abs(value - right) < (1e-9 if dtype == "float64" else 2e-6) * max(abs(right), 1)
+
+
+def test_derivatives_with_respect_to_thresholds():
+    """With tables in place of closed forms: softshrink's E[φ²] has d/dt = -4 E[(u - t)₊] = -4 (√q p(t/√q) - t P)."""
+    t, q = 0.4, 1.7
+    net = nf.MLP(2, A.softshrink(t))
+    found = nf.kernel_vjp(net, [[np.sqrt(q)]], weights=[[1.0]], kernel="nngp", activations=True)[-1]
+    z = t / np.sqrt(q)
+    tail = np.sqrt(q) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) - t * (1 - reference.mp.ncdf(z))
+    assert abs(found + 4 * float(tail)) < 1e-9
+
+
+def test_names_and_values_of_parameters_of_activations():
+    net = nf.Network([nf.Dense(), A.polynomial((1.0, 2.0)), nf.Dense(), A.rbf(0.5), nf.Dense()])
+    values = nf.hyperparameters(net, activations=True)
+    assert list(values)[6:] == [(1, "gamma")]  # coefficients are no single number
+    assert nf.with_hyperparameters(net, values) == net
+    assert nf.with_hyperparameters(net, values | {(1, "gamma"): 2.0}).layers[3] == A.rbf(2.0)
+    with pytest.raises(ValueError, match="expected 6, two for each Dense, or 7 with the parameters of the activations"):
+        nf.with_hyperparameters(net, [1.0])
+
+
+def test_fit_of_activations():
+    """gamma of rbf is found from samples; a slope may change its sign; fixed parameters do not move."""
+    rng, X = np.random.default_rng(0), np.linspace(-3, 3, 60)[:, None]
+    K = nf.nngp(nf.MLP(2, A.rbf(1.5)), X) + 1e-2 * np.eye(60)
+    Y = np.linalg.cholesky(K) @ rng.standard_normal((60, 5))
+    found = fit_hyperparameters(nf.MLP(2, A.rbf(0.3)), X, Y, fixed="weight_std", activations=True)
+    assert found.converged
+    assert found.noise == pytest.approx(1e-2, rel=0.3)
+    assert nf.hyperparameters(found.network, activations=True)[0, "gamma"] == pytest.approx(1.5, rel=0.1)
+    there = network_likelihood(found.network, X, Y, noise=found.noise, activations=True)
+    assert abs(there.gradient[-1]) < 0.1
+
+    K = nf.nngp(nf.MLP(2, A.leaky_relu(-0.6), bias_std=0.5), X) + 1e-2 * np.eye(60)
+    Y = np.linalg.cholesky(K) @ rng.standard_normal((60, 5))
+    start = nf.MLP(2, A.leaky_relu(0.3), bias_std=0.5)
+    fixed = ["weight_std", "bias_std", "noise"]
+    found = fit_hyperparameters(start, X, Y, noise=1e-2, fixed=fixed, activations=True)
+    assert nf.hyperparameters(found.network, activations=True)[0, "alpha"] == pytest.approx(-0.6, abs=0.15)
+    kept = fit_hyperparameters(start, X, Y, fixed=["alpha", "weight_std"], activations=True, max_iterations=2)
+    assert kept.network.layers[1] == A.leaky_relu(0.3)

@@ -65,6 +65,24 @@ def silu():
     )
 
 
+def gelu_tanh():
+    """x sigmoid(2 y) for y = √(2/π) (x + 0.044715 x³)."""
+    scale, cubic = 2 * np.sqrt(2 / long(mp.pi)), LONG("0.044715")
+
+    def inner(x):
+        return scale * (x + cubic * x**3)
+
+    def difference(u, v, d):
+        between = scale * d * (1 + cubic * (u * u + u * v + v * v))
+        return d * sigmoid(inner(u)) + v * sigmoid_difference(inner(u), inner(v), between)
+
+    return Phi(
+        lambda x: x * sigmoid(inner(x)),
+        lambda x: sigmoid(inner(x)) * (1 + x * sigmoid(-inner(x)) * scale * (1 + 3 * cubic * x * x)),
+        difference,
+    )
+
+
 def mish():
     def difference(u, v, d):
         inner = softplus(u), softplus(v), softplus_difference(u, v, d)
@@ -111,6 +129,7 @@ PHI = {
     "silu": silu,
     "swish": silu,
     "mish": mish,
+    "gelu_tanh": gelu_tanh,
     "arctan": lambda: Phi(np.arctan, lambda x: 1 / (1 + x * x), lambda u, v, d: np.arctan2(d, 1 + u * v), -1),
     "log_cosh": lambda: Phi(
         lambda x: np.abs(x) + np.log1p(np.expm1(-2 * np.abs(x)) / 2),

@@ -29,8 +29,8 @@ origin ({far}), and images with pixels from 0 to 255 ({pixels}). The goal is 1e-
 points that are numbers of that precision; what misses it is in bold.
 
 The reference is the recursion over layers in mpmath at 100 digits. Its duals are closed forms from the literature; for
-piecewise linear activations they come from the distribution function of a Gaussian pair, at 45 digits; for the others
-from Gaussian quadrature in polar coordinates, in long double, of φ(u) - φ(v) where points are near. None of it uses the
+polynomials between kinks they come from the distribution function of a Gaussian pair, at 45 digits; for the others from
+Gaussian quadrature in polar coordinates, in long double, of φ(u) - φ(v) where points are near. None of it uses the
 engine. Networks whose kernels leave the range of the numbers are left out.
 """
 

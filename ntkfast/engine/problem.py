@@ -160,6 +160,14 @@ class Problem:
         other.net, other._points, other._ready = check_network(net), self.points, None
         return other
 
+    def in_float64(self) -> Problem:
+        """The same network and points in float64."""
+        if self.dtype == np.float64:
+            return self
+        other = copy.copy(self)
+        other.dtype, other._points, other._ready = np.dtype(np.float64), None, None
+        return other
+
     def transposed(self) -> Problem:
         """The problem whose matrix is the transpose of this one's."""
         other = copy.copy(self)

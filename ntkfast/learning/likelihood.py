@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ntkfast.engine import outputs, threads
+from ntkfast.engine import outputs, parameters, threads
 from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks
 from ntkfast.learning.gaussian import GaussianProcess, MarginalLikelihood
 from ntkfast.learning.maximum import maximise
 from ntkfast.networks import Network
-from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
+from ntkfast.networks.hyperparameters import hyperparameters, signs_kept, with_hyperparameters
 from ntkfast.support import arrays, reprs
 from ntkfast.support import progress as progress_bar
 from ntkfast.support.scalars import positive_number
@@ -23,6 +24,7 @@ from ntkfast.support.typing import Array, KernelName, Progress
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
 RANGE = 1e4  # the factor by which a hyperparameter may change from its start, up or down
+LINEAR_RANGE = 100.0  # what is added to a parameter that may be of either sign, up or down
 
 Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "noise"
 
@@ -30,7 +32,7 @@ Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "nois
 class FittedHyperparameters(NamedTuple):
     """What `fit_hyperparameters` found.
 
-    network : Network, with the fitted weight_std and bias_std
+    network : Network, with the fitted weight_std and bias_std, and parameters of activations if asked for
     noise : float, the fitted noise variance
     value : float, log p(y)
     path : ndarray, log p(y) at the start and after every iteration
@@ -66,6 +68,7 @@ def network_likelihood(
     *,
     noise: float = 0.0,
     kernel: KernelName = "nngp",
+    activations: bool = False,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -85,13 +88,15 @@ def network_likelihood(
     noise : float
         σ² >= 0, the noise variance.
     kernel : {"nngp", "ntk"}
+    activations : bool
+        Also the derivatives with respect to the parameters of the activations, at the cost of six kernels for each.
     dtype, n_threads, progress
         As in `ntkfast.ntk`.
 
     Returns
     -------
     MarginalLikelihood
-        Its gradient, shape (2L,), is in the order of `ntkfast.hyperparameters`.
+        Its gradient, shape (2L,) or longer with `activations`, is in the order of `ntkfast.hyperparameters`.
 
     Raises
     ------
@@ -106,18 +111,27 @@ def network_likelihood(
     (-4.338, array([1.5, 0. ]), 1.5)
     """
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
-    return _likelihood(problem, y, noise, kernel, progress, n_threads)
+    return _likelihood(problem, y, noise, kernel, progress, n_threads, activations)
 
 
 def _likelihood(
-    problem: Problem, y: ArrayLike, noise: float, kernel: KernelName, progress: Progress, n_threads: int | None
+    problem: Problem,
+    y: ArrayLike,
+    noise: float,
+    kernel: KernelName,
+    progress: Progress,
+    n_threads: int | None,
+    activations: bool,
 ) -> MarginalLikelihood:
     K = problem.matrices((outputs.kernel(kernel),), show=progress)[0]
     process = GaussianProcess(K, y, noise=noise, overwrite=True, n_threads=n_threads)
     value, W = process.log_marginal_likelihood(), process.likelihood_gradient()
     del K, process  # the factor is in the memory of K
     noise_gradient = float(W.diagonal().sum(dtype=np.float64))
-    return MarginalLikelihood(value, problem.gradient(W, kernel, progress), noise_gradient)
+    gradient = problem.gradient(W, kernel, progress)
+    if activations:
+        gradient = np.concatenate([gradient, parameters.gradient(problem, W, kernel)]).astype(gradient.dtype)
+    return MarginalLikelihood(value, gradient, noise_gradient)
 
 
 def fit_hyperparameters(
@@ -128,6 +142,7 @@ def fit_hyperparameters(
     noise: float = 0.1,
     kernel: KernelName = "nngp",
     fixed: str | Iterable[Key] = (),
+    activations: bool = False,
     max_iterations: int = 100,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
@@ -152,6 +167,10 @@ def fit_hyperparameters(
     fixed : str or sequence
         What is not fitted: names from "weight_std", "bias_std" and "noise", or keys of `ntkfast.hyperparameters` such
         as (0, "bias_std").
+    activations : bool
+        Whether the parameters of the activations are fitted too, such as gamma of rbf or alpha of leaky_relu; `fixed`
+        may name them. Those that cannot change their sign are fitted as logarithms, within a factor of 10⁴; the others
+        as they are, within 100 of their start. Each takes six more kernels per step.
     max_iterations : int
         Of the search, each of which evaluates the likelihood about once. The judgement at its end takes one evaluation
         for each hyperparameter, and some ten more if rounding is in question.
@@ -188,24 +207,33 @@ def fit_hyperparameters(
     outputs.kernel(kernel)
     progress_bar.check(progress)
     max_iterations = checks.count(max_iterations, "max_iterations")
-    start: dict[Key, float] = {**hyperparameters(net), "noise": positive_number(noise, "noise")}
-    free = _free(start, fixed)
+    start: dict[Key, float] = {
+        **hyperparameters(net, activations=activations),
+        "noise": positive_number(noise, "noise"),
+    }
+    linear = _linear(net) if activations else set()
+    free = _free(start, fixed, linear)
     if n_threads is None and len(arrays.as_points(X, "X")) ** 3 < threads.SMALL_WORK:
         n_threads = 1
     problem = Problem(net, X, derivatives=True, dtype=dtype, n_threads=n_threads)
     values = start.copy()
 
+    def named(places: Array) -> Iterable[tuple[Key, float]]:
+        for key, place in zip(free, places.tolist(), strict=True):
+            yield key, place if key in linear else math.copysign(math.exp(place), start[key])
+
     def likelihood(logs: Array) -> tuple[float, Array]:
-        """log p(y) and its gradient with respect to the logarithms."""
-        values.update(zip(free, np.exp(logs).tolist(), strict=True))
+        """log p(y) and its gradient with respect to the logarithms, and to what is fitted as it is."""
+        values.update(named(logs))
         *stds, variance = values.values()
         here = problem.with_network(with_hyperparameters(net, stds))
-        found = _likelihood(here, y, variance, kernel, False, n_threads)
+        found = _likelihood(here, y, variance, kernel, False, n_threads, activations)
         rates = dict(zip(values, [*found.gradient, found.noise_gradient], strict=True))
-        return found.value, np.array([values[key] * rates[key] for key in free], dtype=float)
+        return found.value, np.array([rates[key] * (1 if key in linear else values[key]) for key in free], dtype=float)
 
-    first = np.log([start[key] for key in free])
-    low, high = first - np.log(RANGE), first + np.log(RANGE)
+    first = np.array([start[key] if key in linear else math.log(abs(start[key])) for key in free])
+    reach = np.array([LINEAR_RANGE if key in linear else math.log(RANGE) for key in free])
+    low, high = first - reach, first + reach
     with progress_bar.reporter(progress, "fit") as report:
         found = maximise(
             likelihood,
@@ -223,7 +251,7 @@ def fit_hyperparameters(
     if flat:
         moved = [str(key) for key in free if any(key in direction for direction in flat)]
         message += f"; log p(y) hardly changes in {len(flat)} direction{'s' * (len(flat) > 1)} of {', '.join(moved)}"
-    values.update(zip(free, np.exp(found.at).tolist(), strict=True))
+    values.update(named(found.at))
     *stds, variance = values.values()
     network = with_hyperparameters(net, stds)
     return FittedHyperparameters(network, variance, found.value, np.array(found.path), found.converged, message, flat)
@@ -233,10 +261,16 @@ def _named(direction: Array, free: list[Key]) -> dict[Key, float]:
     return {key: round(float(entry), 3) for key, entry in zip(free, direction, strict=True) if abs(entry) >= 0.1}
 
 
-def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:
+def _linear(net: Network) -> set[Key]:
+    """The keys of the activations' parameters that may be of either sign."""
+    keys = list(hyperparameters(net, activations=True))[2 * net.depth :]
+    return {key for key, is_kept in zip(keys, signs_kept(net), strict=True) if not is_kept}
+
+
+def _free(start: dict[Key, float], fixed: str | Iterable[Key], linear: set[Key]) -> list[Key]:
     """The keys of the hyperparameters that are fitted."""
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-    names = {"weight_std", "bias_std", "noise"}
+    names = {"weight_std", "bias_std", "noise", *(key[1] for key in start if isinstance(key, tuple))}
     for key in fixed:
         if key not in names and key not in start:
             raise ValueError(
@@ -245,8 +279,8 @@ def _free(start: dict[Key, float], fixed: str | Iterable[Key]) -> list[Key]:
     free = [
         key
         for key, value in start.items()
-        if value > 0 and key not in fixed and not (isinstance(key, tuple) and key[1] in fixed)
+        if (value != 0 or key in linear) and key not in fixed and not (isinstance(key, tuple) and key[1] in fixed)
     ]
     if not free:
-        raise ValueError("fixed: expected something left to fit, got nothing that is > 0 and not fixed")
+        raise ValueError("fixed: expected something left to fit, got nothing that is not 0 and not fixed")
     return free

@@ -38,6 +38,7 @@ def values_of_networks() -> None:
     assert_type(nf.Network(["tanh"], parametrization="standard", widths=64), nf.Network)
     assert_type(nf.Dense(fan_in=64).learning_rates(3), tuple[float, float])
     values = assert_type(nf.hyperparameters(net), dict[tuple[int, str], float])
+    assert_type(nf.hyperparameters(net, activations=True), dict[tuple[int, str], float])
     assert_type(nf.with_hyperparameters(net, values.values()), nf.Network)
 
 

@@ -75,7 +75,7 @@ def changed(activation: Activation, values: Mapping[str, float]) -> Activation:
     """The activation with other values of these parameters."""
     if not values:
         return activation
-    return Activation.rebuilt(activation.name, {**dict(activation.parameters), **values}, own=False)
+    return Activation.rebuilt(activation.name, {**dict(activation.parameters), **values})
 
 
 def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[int, str], float]) -> Network:

@@ -108,10 +108,10 @@ def test_scores_are_those_of_the_protocol(folder, tmp_path):
 def test_finished_data_sets_are_kept(folder, tmp_path, monkeypatch):
     root, _ = folder
 
-    def stop(of, **rest):
+    def stop(of, *rest, **options):
         if of.name == "wine":
             raise KeyboardInterrupt
-        return score(of, **rest)
+        return score(of, *rest, **options)
 
     score = uci.score
     monkeypatch.setattr(uci, "score", stop)
@@ -120,7 +120,7 @@ def test_finished_data_sets_are_kept(folder, tmp_path, monkeypatch):
     with open(tmp_path / "uci.csv", encoding="utf-8") as file:
         assert [line["name"] for line in csv.DictReader(file)] == ["iris"]
     called = []
-    monkeypatch.setattr(uci, "score", lambda of, **rest: called.append(of.name) or score(of, **rest))
+    monkeypatch.setattr(uci, "score", lambda of, *rest, **options: called.append(of.name) or score(of, **options))
     again = uci.run(root, tmp_path, max_size=100)
     assert called == ["wine"]
     assert again == uci.run(root, tmp_path, max_size=100)
@@ -146,7 +146,8 @@ def test_a_foreign_file_of_results(folder, tmp_path, text):
 def test_progress(folder, tmp_path):
     told = []
     uci.run(folder[0], tmp_path, max_size=60, progress=lambda *numbers: told.append(numbers))
-    assert told == [(3600, 3600)]
+    assert told[:15] == [(3600 * k, 15 * 3600) for k in range(1, 16)]
+    assert told[-1] == (15 * 3600, 15 * 3600)
 
 
 def test_the_command(folder, tmp_path):

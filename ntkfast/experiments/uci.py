@@ -11,10 +11,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from ntkfast.support.typing import Array, Progress
 
 __all__ = ["PUBLISHED", "Score", "network", "run", "score", "summary", "table"]
 
-DEPTHS = range(5)  # hidden layers
+NETWORKS = tuple((depth, frozen) for depth in range(5) for frozen in range(depth + 1))  # hidden, frozen layers
 C = tuple(10.0**k for k in range(-2, 5))
 MAX_SIZE = 5000  # points of the largest data set
 PUBLISHED = (81.95, 14.10)  # percent: mean and standard deviation over the data sets
@@ -91,7 +90,7 @@ def run(
     n_threads : int, optional
         Of the kernels.
     progress : bool or callable, optional
-        As in `ntkfast.ntk`; counts the pairs of points.
+        As in `ntkfast.ntk`; counts the pairs of points of all kernels.
 
     Returns
     -------
@@ -111,22 +110,25 @@ def run(
     uci_data.require(chosen)
     with exclusive(out) as target, reporter(progress, "UCI data sets") as report:
         known = _stored(target / FILE)
-        total, done = sum(of.n**2 for of in chosen), 0
+        total, done = sum(of.n**2 for of in chosen) * len(NETWORKS), 0
         scores: list[Score] = []
         for of in chosen:
+            tick = None if report is None else lambda k, of=of, before=done: report(before + k * of.n**2, total)
             old = known.get(of.name)
             if old is None or (old.n, old.d, old.n_classes) != (of.n, of.d, of.n_classes):
-                known[of.name] = score(of, n_threads=n_threads)
+                known[of.name] = score(of, tick, n_threads=n_threads)
                 _store(target / FILE, known.values())
             scores.append(known[of.name])
-            done += of.n**2
+            done += of.n**2 * len(NETWORKS)
             if report is not None:
                 report(done, total)
     return scores
 
 
-def score(of: uci_data.Description, *, n_threads: int | None = None) -> Score:
-    """The result for one data set.
+def score(
+    of: uci_data.Description, tick: Callable[[int], object] | None = None, *, n_threads: int | None = None
+) -> Score:
+    """The result for one data set; tick(k) is called when k networks have been tried.
 
     Raises
     ------
@@ -135,20 +137,18 @@ def score(of: uci_data.Description, *, n_threads: int | None = None) -> Score:
     """
     data = uci_data.read(of)
     best, chosen = -1.0, (0, 0, C[0])
-    for depth, frozen in _networks():
+    for k, (depth, frozen) in enumerate(NETWORKS, 1):
         K = ntk(network(of.d, depth, frozen), data.X, n_threads=n_threads, progress=False)
         for c in C:
             found = _accuracy(K, data, data.selection, c)
             if found > best:
                 best, chosen = found, (depth, frozen, c)
+        if tick is not None:
+            tick(k)
     depth, frozen, c = chosen
     K = ntk(network(of.d, depth, frozen), data.X, n_threads=n_threads, progress=False)
     test = float(np.mean([_accuracy(K, data, fold, c) for fold in data.folds]))
     return Score(of.name, of.n, of.d, of.n_classes, depth, frozen, c, best, test)
-
-
-def _networks() -> Iterator[tuple[int, int]]:
-    return ((depth, frozen) for depth, frozen in product(DEPTHS, DEPTHS) if frozen <= depth)
 
 
 def _accuracy(K: Array, data: uci_data.DataSet, split: uci_data.Split, c: float) -> float:

@@ -10,6 +10,7 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.engine import threads
+from ntkfast.support import memory
 
 pytest.importorskip("sklearn")
 
@@ -352,6 +353,18 @@ def test_tables_with_names():
 def test_bad_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         NTKRegressor(**parameters).fit(X, y)
+
+
+@pytest.mark.parametrize(("alpha", "gib"), [(0.1, "0.07"), ("loo", "0.13")])
+def test_a_kernel_that_exceeds_memory(alpha, gib, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 2**26)
+    monkeypatch.setattr(NTKRegressor, "_weighted_matrix", None)  # nothing is computed before
+    points = np.zeros((3000, 1))
+    words = (
+        rf"X: learning from the kernel of 3000 points needs {gib} GiB, 0\.06 GiB are available; .*NTKFeatures"
+    )
+    with pytest.raises(MemoryError, match=words):
+        NTKRegressor(alpha=alpha).fit(points, points[:, 0])
 
 
 @pytest.mark.parametrize("estimator", [NTKRegressor(), NTKClassifier()])

@@ -10,6 +10,7 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.engine import threads
+from ntkfast.support import memory
 
 pytest.importorskip("sklearn")
 
@@ -354,6 +355,16 @@ def test_bad_parameters(parameters, message):
         NTKRegressor(**parameters).fit(X, y)
 
 
+@pytest.mark.parametrize(("alpha", "gib"), [(0.1, "0.07"), ("loo", "0.13")])
+def test_a_kernel_that_exceeds_memory(alpha, gib, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 2**26)
+    monkeypatch.setattr(NTKRegressor, "_weighted_matrix", None)  # nothing is computed before
+    points = np.zeros((3000, 1))
+    words = rf"X: learning from the kernel of 3000 points needs {gib} GiB, 0\.06 GiB are available; .*NTKFeatures"
+    with pytest.raises(MemoryError, match=words):
+        NTKRegressor(alpha=alpha).fit(points, points[:, 0])
+
+
 @pytest.mark.parametrize("estimator", [NTKRegressor(), NTKClassifier()])
 def test_bad_weights(estimator):
     with pytest.raises(ValueError, match="at least one"):
@@ -532,5 +543,7 @@ def test_kernels_where_matrices_are_wanted(monkeypatch):
 def test_bad_kernels():
     with pytest.raises(ValueError, match=r"weight_std: expected a number or 3, one per layer, got shape \(2,\)"):
         NTKKernel(weight_std=[1.0, 2.0])(X)
+    with pytest.raises(TypeError, match="activation"):
+        NTKKernel(activation=["relu"])(X)
     with pytest.raises(ValueError, match="Y: expected None with eval_gradient=True"):
         NTKKernel()(X, T, eval_gradient=True)

@@ -18,6 +18,7 @@ from ntkfast.infinite.operator import KernelOperator
 from ntkfast.learning import ridge
 from ntkfast.learning.factor import eigen
 from ntkfast.networks import MLP, Activation, Network
+from ntkfast.support import memory
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
@@ -25,6 +26,7 @@ DTYPES = [np.float64, np.float32]
 N_ALPHAS = N_TIMES = 50  # of "loo"
 CHOICES = ("alphas_", "times_", "loo_scores_", "validation_scores_")
 OPTIONAL = {*CHOICES, "feature_names_in_"}  # what not every fit leaves
+MANY = "; NTKFeatures of ntkfast.sklearn, with a linear model after it, takes any number"
 VALIDATION = 0.1  # of early_stopping=True
 
 
@@ -168,6 +170,10 @@ class NTKEstimator(Saved, NetworkEstimator):
         """
         if weights is not None and not weights.any():
             raise ValueError("sample_weight: expected at least one weight > 0, got 0 for every point")
+        in_place = self.solver != "eigh" and not self.early_stopping and not residuals
+        in_place = in_place and isinstance(self.alpha, Real) and isinstance(self.t, Real) and np.isinf(self.t)
+        matrices = 1 if in_place else 2  # the kernel, and its eigenvectors or inverse
+        memory.require(matrices * len(X) ** 2 * X.itemsize, f"X: learning from the kernel of {len(X)} points", MANY)
         for name in ("_process", *CHOICES):
             self.__dict__.pop(name, None)
         self.X_fit_ = X

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,14 @@ from ntkfast.networks.hyperparameters import NAMES, with_hyperparameters
 from ntkfast.support.typing import Array, KernelName
 
 __all__ = ["NTKKernel"]
+
+
+@lru_cache(maxsize=32)
+def _built(network: Network | None, depth: int, activation: str | Activation, *values: tuple[float, ...]) -> Network:
+    """The network with these values, one or one per layer for each of NAMES: calls with single points repeat it."""
+    network = MLP(depth, activation) if network is None else network
+    layers = [np.broadcast_to(each, network.depth) for each in values]
+    return with_hyperparameters(network, np.stack(layers, axis=1).ravel().tolist())
 
 
 class NTKKernel(Kernel):
@@ -127,9 +137,9 @@ class NTKKernel(Kernel):
 
     def _network(self, **values: Array) -> Network:
         """The network, on request with other values."""
-        network = MLP(self.depth, self.activation) if self.network is None else self.network
-        layers = [np.broadcast_to(values.get(name, self._values(name)), network.depth) for name in NAMES]
-        return with_hyperparameters(network, np.stack(layers, axis=1).ravel().tolist())
+        each = [tuple(values.get(name, self._values(name)).ravel().tolist()) for name in NAMES]
+        build = _built if isinstance(self.activation, Hashable) else _built.__wrapped__  # which refuses it
+        return build(self.network, self.depth, self.activation, *each)
 
     def _directions(self) -> Array:
         """What every entry of theta changes: the rates of all layers' values, (n_dims, 2L)."""
@@ -160,7 +170,7 @@ class NTKKernel(Kernel):
         ndarray, shape (n, m); of two points, float
             With eval_gradient a tuple of it and the derivatives, (n, n, n_dims), those of bias_std first.
         """
-        if np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
+        if Y is not None and np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
             return float(self(np.atleast_2d(X), np.atleast_2d(Y))[0, 0])
         if not eval_gradient:
             return kernels(self._network(), X, Y, get=self.kernel, n_threads=self.n_threads)

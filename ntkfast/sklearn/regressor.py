@@ -82,7 +82,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     TypeError, ValueError
         An argument is not as described.
     MemoryError
-        The kernel of the data does not fit into memory.
+        The kernel of the data does not fit into memory; nothing has been computed then.
     numpy.linalg.LinAlgError
         With solver="cholesky": the matrix is singular to rounding.
 

@@ -11,7 +11,11 @@ from ntkfast.accuracy import cases, measure, oracle, piecewise, polar, report
 from ntkfast.accuracy.formulas import mp
 from ntkfast.cli import main
 
-INTEGRATED = [entry for entry in catalogue.ENTRIES if entry.activation.name in (*polar.PHI, *piecewise.PIECES)]
+INTEGRATED = [
+    entry
+    for entry in catalogue.ENTRIES
+    if entry.activation.name in (*polar.PHI, *piecewise.PIECES) and entry.activation.name != "swish"  # which is silu
+]
 
 
 @pytest.mark.parametrize("name", nf.activations.names())
@@ -30,18 +34,17 @@ def test_recursion_of_closed_forms(name):
             assert abs(getattr(pair, field) / getattr(right, field) - 1) < 1e-40
 
 
-@pytest.mark.parametrize("q", [(0.3, 7.0), (40.0, 50.0)])
+@pytest.mark.parametrize(("q", "rho"), [((0.3, 7.0), 0.99), ((40.0, 50.0), -0.95)])
 @pytest.mark.parametrize("entry", INTEGRATED, ids=repr)
-def test_integrals(entry, q):
+def test_integrals(entry, q, rho):
     """Against quadrature in float64 that knows neither polar coordinates nor distribution functions."""
     activation = entry.activation
     f, slope = activation.function, activation.derivative
     size = np.sqrt(reference.pair_expectation(f, q[0], q[0], 1, activation.kinks))
     size *= np.sqrt(reference.pair_expectation(f, q[1], q[1], 1, activation.kinks))
-    for rho in (-0.95, 0.99):
-        found = oracle.dual(activation, *map(mp.mpf, q), rho * mp.sqrt(mp.mpf(q[0]) * q[1]))
-        for value, function, scale in zip(found, (f, slope), (size, 1), strict=True):
-            assert abs(value - reference.pair_expectation(function, *q, rho, activation.kinks)) < 3e-13 * scale
+    found = oracle.dual(activation, *map(mp.mpf, q), rho * mp.sqrt(mp.mpf(q[0]) * q[1]))
+    for value, function, scale in zip(found, (f, slope), (size, 1), strict=True):
+        assert abs(value - reference.pair_expectation(function, *q, rho, activation.kinks)) < 3e-13 * scale
 
 
 @pytest.mark.parametrize("at", [(0.3, -1.2), (0.0, 0.7), (-0.4, 0.0), (0.0, 0.0), (2.0, 2.0), (-9.0, 8.0)])

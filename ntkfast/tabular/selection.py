@@ -64,6 +64,6 @@ def select(K: Array, y: Array, alpha: float | None, n_threads: int | None) -> Se
         alphas = np.unique(np.append(alphas, alpha))
     with threads.blas(n_threads, float(n) ** 3):
         e = eigen(K, "the kernel", overwrite=True)
-        errors = np.square(ridge.residuals_of(e, y, alphas, np.inf, n).left_out()).mean(axis=(1, 2))
+        errors = ridge.Spectral(e, y, float(n)).left_out_errors(alphas, np.array([np.inf]))[0] / n
     best = float(alphas[errors.argmin()]) if alpha is None else alpha
     return Selection(alphas, errors, best, n, e, y)

@@ -206,6 +206,28 @@ def test_predictions_do_not_depend_on_the_pieces(fitted, diabetes, tmp_path, mon
         np.testing.assert_allclose(found, np.load(expected), rtol=1e-8)
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".feather", ".npy", ".npz"])
+def test_a_table_is_read_in_pieces(ending, diabetes, tmp_path):
+    from ntkfast.tabular.table import chunks
+
+    pieces = list(chunks(write(diabetes, tmp_path / f"table{ending}"), 60))
+    assert max(map(len, pieces)) <= 60
+    rows = np.concatenate([np.stack(list(piece.columns.values()), axis=1) for piece in pieces])
+    np.testing.assert_allclose(rows, diabetes.to_numpy(), rtol=1e-14)
+
+
+def test_a_model_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
+    import dataclasses
+
+    model = nf.load(fitted / "model.ntk")
+    with pytest.raises(ValueError, match="encoders: expected 10 features, got 9"):
+        dataclasses.replace(model, encoders=model.encoders[1:])
+    with pytest.raises(TypeError, match="estimator: expected NTKClassifier"):
+        dataclasses.replace(model, target=dataclasses.replace(model.target, classes=("a", "b")))
+    with pytest.raises(TypeError, match="classes: expected str, got 3"):
+        dataclasses.replace(model.target, classes=("a", 3))
+
+
 def test_the_task_is_found():
     from ntkfast.tabular.target import guess
 

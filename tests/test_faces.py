@@ -176,6 +176,8 @@ def test_loo_path():
     assert legend_of(ax) == [r"smallest, $\alpha$ = 1"]
     ax = plotting.plot_loo_path([1.0], [[-0.5], [-0.4], [-0.3]], [1.0, 10.0, np.inf])
     assert legend_of(ax) == [r"$t = \infty$", r"smallest, $t$ = $\infty$"]
+    ax = plotting.plot_loo_path([0.0], [[-0.5], [-0.4], [-0.3]], [0.0, 10.0, 20.0])  # no ridge; at t = 0, nothing
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[10, 0.4], [20, 0.3]])
     scores = -np.array([[3.0, 2.0], [2.0, 0.5], [1.0, 0.6]])
     ax = plotting.plot_loo_path([1.0, 2.0], scores, [1.0, 10.0, np.inf])
     assert legend_of(ax) == [r"smallest, $\alpha$ = 2, $t$ = 10"]
@@ -189,7 +191,8 @@ def test_loo_path():
         (([1.0, 0.0], [-1.0, -1.0]), "alphas: expected numbers > 0, got 0"),
         (([1.0, 2.0], [-1.0]), r"scores: expected shape \(2,\), got \(1,\)"),
         (([1.0, 2.0], [-1.0, 1.0]), "scores: expected minus mean squared errors, got 1"),
-        (([1.0], [[-1.0]], [0.0]), "t: expected numbers > 0, got 0"),
+        (([1.0], [[-1.0]], [-1.0]), "t: expected numbers >= 0, got -1"),
+        (([1.0], [-1.0], [1.0, 2.0]), r"scores: expected shape \(2, 1\), got \(1,\)"),
     ],
 )
 def test_loo_path_refuses(arguments, message):

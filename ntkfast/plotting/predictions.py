@@ -125,11 +125,11 @@ def plot_loo_path(alphas: ArrayLike, scores: ArrayLike, t: ArrayLike | None = No
     Parameters
     ----------
     alphas : array_like, shape (A,)
-        Ridges > 0, in any order, as in the `alphas_` of an estimator.
+        Ridges > 0 (a single one may be 0), in any order, as in the `alphas_` of an estimator.
     scores : array_like, shape (A,), or (T, A) with t
-        Minus the mean squared leave-one-out errors, as in `loo_scores_`.
+        Minus the mean squared leave-one-out errors, as in its `loo_scores_`.
     t : array_like, shape (T,), optional
-        Times > 0 at which training stops; inf is drawn beyond the others.
+        Times at which training stops, as in its `times_`: 0 is not drawn, inf beyond the others.
     ax : matplotlib Axes, optional
 
     Returns
@@ -139,7 +139,7 @@ def plot_loo_path(alphas: ArrayLike, scores: ArrayLike, t: ArrayLike | None = No
     Raises
     ------
     TypeError, ValueError
-        The shapes are not as described, or a ridge, time or error is not positive.
+        The shapes are not as described, a ridge among several is not positive, or an error is negative.
 
     Examples
     --------
@@ -147,32 +147,33 @@ def plot_loo_path(alphas: ArrayLike, scores: ArrayLike, t: ArrayLike | None = No
     >>> import ntkfast as nf
     >>> X = np.random.default_rng(0).standard_normal((60, 3))
     >>> model = nf.sklearn.NTKRegressor(alpha="loo").fit(X, X[:, 0])
-    >>> nf.plotting.plot_loo_path(model.alphas_, model.loo_scores_).get_xscale()
-    'log'
+    >>> nf.plotting.plot_loo_path(model.alphas_, model.loo_scores_).get_ylabel()
+    'mean squared error'
+    >>> model = nf.sklearn.NTKRegressor(alpha="loo", t="loo").fit(X, X[:, 0])
+    >>> nf.plotting.plot_loo_path(model.alphas_, model.loo_scores_, model.times_).get_ylabel()
+    'time $t$'
     """
-    ridges = _positive(_vector(alphas, "alphas"), "alphas")
-    times = None if t is None else _positive(checks.times(t)[0], "t")
-    shape = ridges.shape if times is None else (len(times), len(ridges))
-    errors = -finite_array(scores, "scores", np.float64)
-    if errors.shape != shape:
-        raise ValueError(f"scores: expected shape {shape}, got {errors.shape}")
+    ridges = _vector(alphas, "alphas")
+    if len(ridges) > 1 and (ridges <= 0).any():
+        raise ValueError(f"alphas: expected numbers > 0, got {ridges.min()}")
+    times = np.array([np.inf]) if t is None else checks.times(t)[0]
+    shape, errors = (len(times), len(ridges)), -finite_array(scores, "scores", np.float64)
+    if errors.shape != shape and (errors.shape != ridges.shape or len(times) > 1):
+        raise ValueError(f"scores: expected shape {ridges.shape if t is None else shape}, got {errors.shape}")
     if errors.min() < 0:
         raise ValueError(f"scores: expected minus mean squared errors, got {-errors.min()}")
+    errors = errors.reshape(shape)
+    if len(times) > 1:
+        errors, times = errors[times > 0], times[times > 0]
     ax = axes(ax)
-    if times is None or len(times) == 1:
-        _line(ax, ridges, errors.ravel(), r"ridge $\alpha$", r"\alpha")
+    if len(times) == 1:
+        _line(ax, ridges, errors[0], r"ridge $\alpha$", r"\alpha")
     elif len(ridges) == 1:
         _line(ax, _finite(times), errors[:, 0], "time $t$", "t", np.isinf(times))
     else:
         _plane(ax, ridges, times, errors)
     ax.set_title("Leave-one-out errors")
     return ax
-
-
-def _positive(values: Array, name: str) -> Array:
-    if (values <= 0).any():
-        raise ValueError(f"{name}: expected numbers > 0, got {values.min()}")
-    return values
 
 
 def _finite(times: Array) -> Array:

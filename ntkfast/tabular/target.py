@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ntkfast.support.saved import Saved
+from ntkfast.support.saved import Saved, checked
 from ntkfast.support.typing import Array
 from ntkfast.tabular import columns
 from ntkfast.tabular.errors import TableError, listed
@@ -27,6 +27,13 @@ class Target(Saved):
     classes: tuple[str, ...] | None
     mean: float
     scale: float
+
+    def __post_init__(self) -> None:
+        checked(self.name, str, "name")
+        for name in () if self.classes is None else checked(self.classes, tuple, "classes"):
+            checked(name, str, "classes")
+        checked(self.mean, float, "mean")
+        checked(self.scale, float, "scale")
 
     @property
     def task(self) -> Task:

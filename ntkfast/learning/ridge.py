@@ -131,6 +131,11 @@ class Spectral:
         """Σ_i of squared leave-one-out errors, averaged over outputs, (T, A)."""
         return self._over_pairs(alphas, t, lambda *pairs: self._residuals(*pairs).left_out())
 
+    def predicted(self, alpha: float, t: Array, K_tx: Array | None = None) -> Array:
+        """The function at these times, at new points or at those of the data, (T, m, q)."""
+        cross = self.e.vectors * self.e.values if K_tx is None else K_tx @ self.e.vectors
+        return _products(cross, self._dual_weights(np.full(len(t), alpha), t), self._coefficients)
+
     def errors_at(self, K_tx: Array, y_t: Array, alphas: Array, t: Array) -> Array:
         """Σ_i of squared errors at new points, averaged over outputs, (T, A)."""
         cross = K_tx @ self.e.vectors

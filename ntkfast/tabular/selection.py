@@ -8,7 +8,7 @@ import numpy as np
 
 from ntkfast.engine import threads
 from ntkfast.learning import ridge
-from ntkfast.learning.factor import Eigen, eigen
+from ntkfast.learning.factor import eigen
 from ntkfast.support.typing import Array
 
 # Rows up to which all of them choose the ridge: an eigendecomposition takes 25 times as long as a Cholesky
@@ -35,24 +35,17 @@ class Selection:
     errors: Array
     alpha: float
     n: int
-    _eigen: Eigen
-    _y: Array  # (n, q)
+    _found: ridge.Spectral
 
     def times(self) -> Array:
         """Times from which on, and up to which, the function changes."""
-        rates = (self._eigen.values + self.alpha) / self.n
+        rates = (self._found.e.values + self.alpha) / self.n
         first = 0.1 / rates[-1]
         return np.geomspace(first, min(10 / rates[0], LONGEST * first), N_TIMES)
 
     def course(self, t: Array, K_tx: Array | None = None) -> Array:
         """The function at these times, at the rows themselves or new ones: (T, m, q)."""
-        e = self._eigen
-        rates = e.values + self.alpha
-        spread = -np.expm1(-t[:, None] / self.n * rates) / rates  # (T, n)
-        coefficients = (spread.T[:, :, None] * (e.vectors.T @ self._y)[:, None, :]).reshape(self.n, -1)
-        left = e.vectors * e.values if K_tx is None else K_tx @ e.vectors
-        result: Array = (left @ coefficients).reshape(len(left), len(t), -1).transpose(1, 0, 2)
-        return result
+        return self._found.predicted(self.alpha, t, K_tx)
 
 
 def select(K: Array, y: Array, alpha: float | None, n_threads: int | None) -> Selection:
@@ -63,7 +56,7 @@ def select(K: Array, y: Array, alpha: float | None, n_threads: int | None) -> Se
     if alpha is not None:
         alphas = np.unique(np.append(alphas, alpha))
     with threads.blas(n_threads, float(n) ** 3):
-        e = eigen(K, "the kernel", overwrite=True)
-        errors = ridge.Spectral(e, y, float(n)).left_out_errors(alphas, np.array([np.inf]))[0] / n
+        found = ridge.Spectral(eigen(K, "the kernel", overwrite=True), y, n)
+        errors = found.left_out_errors(alphas, np.array([np.inf]))[0] / n
     best = float(alphas[errors.argmin()]) if alpha is None else alpha
-    return Selection(alphas, errors, best, n, e, y)
+    return Selection(alphas, errors, best, n, found)

@@ -22,7 +22,7 @@ OPENMP = [  # (compile flags, link flags)
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
 ]
 STRIP = [] if platform.system() == "Darwin" else ["-s"]  # many Pythons compile with -g: 4.6 MB become 1 MB
-CORE = ["dispatch", "tiles", "points", "pair", "dual", "norms", "products"]
+CORE = ["dispatch", "tiles", "points", "pair", "kinked", "dual", "norms", "products"]
 CORE += ["limit", "gradient", "tangent", "array", "vectors", "queue"]  # maps and sinks
 
 

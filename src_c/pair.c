@@ -9,6 +9,7 @@
  *                                                          in closed form for erf and for piecewise linear phi
  *     R = sqrt(K11 K22) (eta^2 r2 + eta^4 r4 + ...)        eta = log(q1/q2), interpolated from differences that are not
  *                                                          too small
+ * Where phi has kinks away from 0, windows of z in which only one of both points is past a kink spoil both: kinked.c.
  * This costs microseconds a layer, and is meant for few pairs: nf_limit looks for those that need it.  Dense and
  * piecewise linear layers, which many pairs meet, lose no digits in double (through_lines), and are much faster.
  */
@@ -86,6 +87,15 @@ static int is_series(const nf_instr *in)
     return in->op == NF_SERIES || in->op == NF_KINKS || in->op == NF_POLYNOMIAL;
 }
 
+/* phi as truncated powers whose pairs kinked.c knows, else NULL */
+static const nf_powers *kinked(const nf_instr *in)
+{
+    const nf_powers *phi = in->op == NF_KINKS    ? ((const nf_kinks *)in->data)->powers
+                           : in->op == NF_SERIES ? ((const nf_panels *)in->data)->powers
+                                                 : NULL;
+    return nf_kinked(phi) ? phi : NULL;
+}
+
 /* 1 if phi is even, -1 if it is odd, else 0 */
 static int parity(const nf_instr *in)
 {
@@ -108,6 +118,9 @@ static int parity(const nf_instr *in)
         return 1;
     case NF_SERIES:
     case NF_KINKS:
+        if (kinked(in))
+            return nf_kinked_parity(kinked(in));
+        return (terms->odd == 0) - (terms->even == 0);
     case NF_POLYNOMIAL:
         return (terms->odd == 0) - (terms->even == 0);
     }
@@ -385,7 +398,7 @@ static long double difference_of(const nf_instr *in, const nf_pair *pair, long d
 static void set_covariance(nf_pair *pair, long double c)
 {
     pair->sign = c < 0 ? -1 : 1;
-    pair->gap = sqrtl(pair->q[0] * pair->q[1]) - fabsl(c);
+    pair->gap = fmaxl(sqrtl(pair->q[0] * pair->q[1]) - fabsl(c), 0);
 }
 
 static long double covariance(const nf_pair *pair)
@@ -435,10 +448,18 @@ static long double dual(const nf_instr *in, nf_pair *pair)
     if (two) {
         const long double roots = root_difference(&next), plus = B != 0 ? B * exponential_distance(k, pair, apart) : 0;
         next.gap = (plus - 2 * A * expm1l(k * apart / 2) - roots * roots) / 2;
+    } else if (kinked(in) && delta <= 1e-2L && fabsl(eta) <= 0.5L) {
+        const long double M = (2 * (pair->q[0] + pair->q[1]) - apart) / 4, s2 = pair->gap * (2 * std - pair->gap) / M;
+        const double kappa = (double)(pair->difference / (2 * M)), s = (double)sqrtl(fmaxl(s2, 0));
+        const long double roots = root_difference(&next);
+        next.gap = (nf_kinked_distance(kinked(in), (double)M, kappa, s) - roots * roots) / 2;
+    } else if (kinked(in)) { /* this loses nothing that matters */
+        next.gap = sqrtl(next.q[0] * next.q[1]) - here.value[0];
     } else {
         next.gap = loss(in, &x, &y, std, delta, radius);
         next.gap += radial(in, pair->q[0], pair->q[1], eta) * sqrtl(next.q[0] * next.q[1]);
     }
+    next.gap = fmaxl(next.gap, 0); /* of nearly parallel points it is a small difference */
     next.sign = turns < 0 ? -1 : 1;
     const long double next_std = sqrtl(next.q[0] * next.q[1]);
     if (next.gap > next_std) { /* past 0 */

@@ -1,11 +1,14 @@
 """Pairs that are nearly equal, antipodal or far from the origin keep their digits in any network (src_c/pair.c)."""
 
+import itertools
+
 import catalogue
 import numpy as np
 import pytest
 import reference
 
 import ntkfast as nf
+from ntkfast.accuracy import oracle
 
 A = nf.activations
 X = np.array([1.0, 2.0, -0.5])
@@ -181,3 +184,34 @@ def test_deep_networks_in_float32(activation, weight_std, bias_std, depth):
         assert K.dtype == np.float32
         scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
         assert np.abs((K - expected) / scale).max() < TOLERANCE[np.float32]
+
+
+KINKED = [
+    A.threshold(),
+    A.hardshrink(),
+    A.hardtanh(),
+    A.softshrink(),
+    A.relu6(),
+    A.smelu(),
+    A.hard_swish(),
+    A.squared_relu(0.5),
+]
+
+
+@pytest.mark.parametrize("other", [X + 1e-2 * ASIDE, X + 1e-6 * ASIDE, X + 1e-12 * ASIDE, 1.01 * X, -X], ids=str)
+@pytest.mark.parametrize("activation", KINKED, ids=str)
+def test_kinks_away_from_0(activation, other):
+    """Between near points there are windows in which only one of both is past a kink (src_c/kinked.c)."""
+    *_, right = itertools.islice(oracle.layers(activation, 2.0, 0.1, X, other), 4)
+    K = nf.kernels(nf.MLP(4, activation, weight_std=2.0, bias_std=0.1), X[None], other[None])
+    for value, expected, square in (
+        (K.nngp, right.xy, right.xx * right.yy),
+        (K.ntk, right.ntk_xy, right.ntk_xx * right.ntk_yy),
+    ):
+        assert abs(float(value[0, 0]) - expected) < 1e-10 * square**0.5
+
+
+@pytest.mark.parametrize("activation", [A.hardshrink(), A.softshrink(), A.hardtanh()], ids=str)
+def test_antipodes_of_odd_kinks(activation):
+    K = nf.ntk(nf.MLP(6, activation, weight_std=1.4), np.array([X, -X]))
+    assert K[0, 1] == -K[0, 0]

@@ -38,6 +38,8 @@ from ntkfast.learning.positivity import (
     hermite_certificate,
     smallest_eigenvalue,
 )
+from ntkfast.learning.solvers.nystrom import NystromRegression
+from ntkfast.learning.solvers.solution import Solution
 from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 from ntkfast.networks import (
     MLP,
@@ -87,6 +89,7 @@ __all__ = [
     "LinearizedNetwork",
     "MarginalLikelihood",
     "Network",
+    "NystromRegression",
     "Parallel",
     "Phase",
     "PhaseDiagram",
@@ -97,6 +100,7 @@ __all__ = [
     "Run",
     "Scale",
     "SmallestEigenvalue",
+    "Solution",
     "activations",
     "convergence",
     "datasets",

@@ -40,6 +40,7 @@ from ntkfast.learning.positivity import (
 )
 from ntkfast.learning.solvers.nystrom import NystromRegression
 from ntkfast.learning.solvers.solution import Solution
+from ntkfast.learning.solvers.solve import solve
 from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 from ntkfast.networks import (
     MLP,
@@ -136,6 +137,7 @@ __all__ = [
     "show_config",
     "sklearn",
     "smallest_eigenvalue",
+    "solve",
     "torch",
     "train",
     "vjp",

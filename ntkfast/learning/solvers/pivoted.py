@@ -9,6 +9,7 @@ drawn one by one (Epperly, Tropp and Webber 2024).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy
@@ -20,7 +21,7 @@ BLOCK = 200  # columns that are proposed at once
 
 
 def low_rank(
-    columns: Callable[[Array], Array],
+    columns: Callable[[Any], Array],
     diagonal: Array,
     rank: int,
     eps: float,
@@ -51,7 +52,8 @@ def low_rank(
 
 def _accepted(H: Array, d: Array, rng: np.random.Generator) -> tuple[list[int], Array]:
     """Which of the proposed columns remain, and the Cholesky factor of their part of H, which is overwritten."""
-    accepted, L = [], np.zeros_like(H)
+    accepted: list[int] = []
+    L = np.zeros_like(H)
     for i in range(len(H)):
         if H[i, i] > 0 and (not accepted or rng.random() * d[i] < H[i, i]):
             L[i:, i] = H[i:, i] / np.sqrt(H[i, i])

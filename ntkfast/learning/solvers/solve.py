@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -130,16 +131,18 @@ def solve(
     free = positive_integer(memory, "memory") if memory is not None else bytes_of.available() or np.inf
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
     if chosen == "cg":
-        with threads.blas(n_threads, 2.0 * n * n if not is_operator else 2.0 * n * RANK):
-            a, details = _iterate(K, Y, alpha, tol, max_iterations, rank, rng, free, progress)
+        with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):
+            found = _iterate(K, Y, alpha, tol, max_iterations, rank, rng, free, progress)
     else:
         if is_operator and not hasattr(K, "columns"):
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
-        _require(8 * n * n * (1 + is_operator), free, f"K_xx: {chosen!r} of {n} points")
+        matrices = is_operator + (4 if chosen == "eigh" else 1)
+        _require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
         matrix = K[:] if is_operator else K
         with threads.blas(n_threads, float(n) ** 3 / 3):
-            a, details = _factor(matrix, Y, alpha, chosen, progress)
-    return Solution(a[:, 0] if flat else a, chosen, *details[:-1], time.perf_counter() - start, details[-1])
+            found = _factor(matrix, Y, alpha, chosen, matrices, progress)
+    a = found.dual_coefficients
+    return replace(found, dual_coefficients=a[:, 0] if flat else a, seconds=time.perf_counter() - start)
 
 
 def _square(K: Any) -> Any:
@@ -178,7 +181,7 @@ def _residuals(K: Any, a: Array, Y: Array, alpha: float) -> float:
     return float((left / np.where(size > 0, size, 1)).max())
 
 
-def _factor(K: Array, Y: Array, alpha: float, method: str, progress: Progress) -> tuple[Array, tuple[Any, ...]]:
+def _factor(K: Array, Y: Array, alpha: float, method: str, matrices: int, progress: Progress) -> Solution:
     n, eps = len(K), float(np.finfo(K.dtype).eps)
     A = fortran(K, False, "a factor of the kernel")
     A[np.diag_indices(n)] += K.dtype.type(alpha)
@@ -191,8 +194,7 @@ def _factor(K: Array, Y: Array, alpha: float, method: str, progress: Progress) -
                 raise np.linalg.LinAlgError(singular("K_xx + alpha I" if alpha else "K_xx", A, direction))
             a = fits(found.solve(Y.astype(K.dtype)))
     residual = _residuals(K, a, Y, alpha)
-    n_bytes = K.nbytes * (4 if method == "eigh" else 1)
-    return a, (0, residual, np.array([residual]), True, 0, n_bytes)
+    return Solution(a, method, 0, residual, np.array([residual]), True, 0, 0.0, matrices * K.nbytes)
 
 
 def _iterate(
@@ -205,9 +207,9 @@ def _iterate(
     rng: np.random.Generator,
     free: float,
     progress: Progress,
-) -> tuple[Array, tuple[Any, ...]]:
+) -> Solution:
     n = K.shape[0]
-    columns = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else getattr(K, "columns", None)
+    columns: Any = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else getattr(K, "columns", None)
     most = int(min(n // 2, RANK, free / 2 / (8 * n))) if rank is None else min(rank, n)
     most = most if columns else 0
     n_bytes = 8 * n * (most + 6 * Y.shape[1])
@@ -227,5 +229,7 @@ def _iterate(
     if found.reason:
         hint = "raise alpha, rank, tol or max_iterations" if most else "raise alpha, tol or max_iterations"
         not_reached("solve", found.residual, tol, found.reason, hint)
-    details = (found.n_iterations, found.residual, found.residuals, not found.reason, F.shape[1], n_bytes)
-    return found.solution, details
+    converged = not found.reason
+    return Solution(
+        found.solution, "cg", found.n_iterations, found.residual, found.residuals, converged, F.shape[1], 0.0, n_bytes
+    )

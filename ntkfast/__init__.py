@@ -38,6 +38,9 @@ from ntkfast.learning.positivity import (
     hermite_certificate,
     smallest_eigenvalue,
 )
+from ntkfast.learning.solvers.nystrom import NystromRegression
+from ntkfast.learning.solvers.solution import Solution
+from ntkfast.learning.solvers.solve import solve
 from ntkfast.learning.spectrum import KernelPCA, kernel_pca
 from ntkfast.networks import (
     MLP,
@@ -87,6 +90,7 @@ __all__ = [
     "LinearizedNetwork",
     "MarginalLikelihood",
     "Network",
+    "NystromRegression",
     "Parallel",
     "Phase",
     "PhaseDiagram",
@@ -97,6 +101,7 @@ __all__ = [
     "Run",
     "Scale",
     "SmallestEigenvalue",
+    "Solution",
     "activations",
     "convergence",
     "datasets",
@@ -132,6 +137,7 @@ __all__ = [
     "show_config",
     "sklearn",
     "smallest_eigenvalue",
+    "solve",
     "torch",
     "train",
     "vjp",

@@ -69,6 +69,19 @@ def spectra(net: nf.Network) -> None:
     assert_type(nf.random_feature_convergence(K), nf.FeatureConvergence)
 
 
+def many_points(net: nf.Network) -> None:
+    assert_type(nf.solve(nf.ntk(net, X), y, 0.1), nf.Solution)
+    assert_type(nf.solve(nf.KernelOperator(net, X), y, 0.1, method="cg", rank=2, rng=0).dual_coefficients, Array)
+    model = nf.NystromRegression(net, 2, alpha="loo", kernel="nngp", rng=0, memory=10**9).fit(X, y)
+    assert_type(model, nf.NystromRegression)
+    assert_type(model.predict(X), Array)
+    _, std = model.with_alpha(0.1).predict(X, return_std=True, observations=True)
+    assert_type(std, Array)
+    assert_type(model.leave_one_out(), Array)
+    assert_type(model.log_marginal_likelihood(), float)
+    assert_type(nf.NystromRegression(net, X[:2], [0.1, 1.0], method="direct").fit(X, y).solution, nf.Solution)
+
+
 def scikit_learn() -> None:
     regressor = nf.sklearn.NTKRegressor(
         depth=2, activation=nf.activations.erf(), kernel="nngp", alpha=[0.1, 1.0], t=10.0

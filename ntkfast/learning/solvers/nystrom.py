@@ -1,0 +1,539 @@
+"""Kernel regression on centres (Nyström's method): a million points, none of whose kernel matrix is kept.
+
+With C the m centres, K_nm = K(X, C) and L Lᵀ = K_mm, the features Φ = K_nm L⁻ᵀ have the kernel K_nm K_mm⁻¹ K_mn, and
+
+    direct      Φᵀ Φ = L⁻¹ (K_nmᵀ K_nm) L⁻ᵀ = V diag(λ) Vᵀ from one pass over K_nm: every ridge, every target
+    FALKON      conjugate gradients on (Φᵀ Φ + αI) z = Φᵀ y, two products with K_nm for each iteration, preconditioned
+                by (n/m) LᵀL + αI, which is what ΦᵀΦ would be if the points were the centres
+
+(Rudi, Carratino and Rosasco 2017; Meanti, Carratino, Rosasco and Rudi 2020).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+import scipy
+from numpy.typing import ArrayLike, DTypeLike
+
+from ntkfast.engine import outputs, threads
+from ntkfast.engine.problem import Problem
+from ntkfast.learning import checks
+from ntkfast.learning.factor import eigenpairs
+from ntkfast.learning.solvers.conjugate import conjugate_gradients
+from ntkfast.learning.solvers.panels import Panels
+from ntkfast.learning.solvers.solution import Solution, not_reached
+from ntkfast.networks import Network
+from ntkfast.networks.network import check_network
+from ntkfast.support import arrays
+from ntkfast.support import memory as bytes_of
+from ntkfast.support.progress import check
+from ntkfast.support.scalars import generator, non_negative_number, positive_integer, positive_number
+from ntkfast.support.typing import Array, KernelName, Progress, Seed
+
+__all__ = ["NystromRegression"]
+
+METHODS = ("auto", "direct", "falkon")
+N_ALPHAS = 50  # of "loo"
+MOST_COLUMNS = 256  # ridges times outputs whose residuals are computed at once
+PASSES = 20  # that FALKON is expected to need
+QUICK = 1e12  # operations, some 20 seconds on a core, for which the direct method is worth its errors and variances
+FLOPS_PER_ENTRY = 300  # what computing an entry of K costs, in operations of BLAS, measured at depth 4, d = 20
+DIRECT, FALKON = 5, 4  # m x m matrices of float64 that are held at once
+
+
+def triangular(L: Array, B: Array, trans: bool = False) -> Array:
+    """L⁻¹ B or L⁻ᵀ B, for lower triangular L in Fortran order."""
+    solution: Array = scipy.linalg.blas.dtrsm(1.0, L, B, lower=1, trans_a=int(trans))
+    return solution
+
+
+@dataclass(frozen=True)
+class _Direct:
+    """Everything that one pass yields. In the basis of W the features have the Gram matrix diag(λ)."""
+
+    W: Array  # (m, r): L⁻ᵀ V
+    values: Array  # (r,): λ
+    u: Array  # (r, q): Wᵀ K_nmᵀ y
+    squares: Array  # (q,): yᵀ y
+
+    def shrinkage(self, alpha: float) -> Array:
+        """1/(λ + α), (r,), 0 where both are 0 to rounding."""
+        total = self.values + alpha
+        floor = len(total) * np.finfo(np.float64).eps * self.values[-1]
+        shrinkage: Array = np.divide(1, total, out=np.zeros_like(total), where=total > floor)
+        return shrinkage
+
+    def dual_coefficients(self, alpha: float) -> Array:
+        dual: Array = self.W @ (self.shrinkage(alpha)[:, None] * self.u)
+        return dual
+
+
+@dataclass(frozen=True)
+class _Falkon:
+    """What the iterations for a ridge need."""
+
+    panels: Panels
+    L: Array  # lower, K_mm = L Lᵀ
+    right: Array  # (m, q): L⁻¹ K_nmᵀ y
+
+    def solve(self, alpha: float, tol: float, max_iterations: int, start: Array | None) -> Any:
+        n, m = self.panels.shape
+        A = scipy.linalg.lapack.dlauum(self.L, lower=1)[0]
+        A *= n / m
+        A[np.diag_indices(m)] += alpha + np.finfo(np.float64).eps * m * A.diagonal().max()
+        A, info = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1)
+        if info:
+            raise np.linalg.LinAlgError(f"alpha: expected a larger ridge than {alpha:g} for these centres")
+
+        def product(V: Array) -> Array:
+            with threads.single_threaded_blas():
+                W = triangular(self.L, V, trans=True)
+            images = self.panels.normal_product(W)
+            with threads.single_threaded_blas():
+                return triangular(self.L, images) + alpha * V
+
+        def precondition(R: Array) -> Array:
+            with threads.single_threaded_blas():
+                return triangular(A, triangular(A, R), trans=True)
+
+        return conjugate_gradients(
+            product, self.right, precondition, tol=tol, max_iterations=max_iterations, start=start
+        )
+
+
+class NystromRegression:
+    """Kernel ridge regression whose function is spanned by the kernels of some centres.
+
+    f(x) = Σ_j c_j K(x, C_j) minimises Σ_i (f(x_i) - y_i)² + α ‖f‖²_K over all such functions:
+
+        c = (K_nmᵀ K_nm + α K_mm)⁻¹ K_nmᵀ y
+
+    with K_nm = K(X, C) and K_mm = K(C, C). With all points as centres this is kernel ridge regression,
+    `GaussianProcess(K_xx, y, noise=alpha).mean`. As a Gaussian process it is the projected process (Rasmussen and
+    Williams 2006, sections 8.3.1 and 8.3.4): the prior covariance of the data is Q = K_nm K_mm⁻¹ K_mn, and
+
+        variance    K(x, x) - q(x, x) + α k_mᵀ (K_nmᵀ K_nm + α K_mm)⁻¹ k_m,    q(x, x) = k_mᵀ K_mm⁻¹ k_m
+
+    Which kernel for what: see `GaussianProcess`.
+
+    The direct method takes one pass over the n m entries of K_nm, n m² operations in float64, and one
+    eigendecomposition; then `with_alpha`, `leave_one_out`, `log_marginal_likelihood` and variances are at hand. FALKON
+    takes a pass for every iteration, but no m² operations for a point. "auto" chooses what needs fewer operations and
+    fits into memory: direct up to some 5000 centres. Memory beyond X: 5 (direct) or 4 (FALKON) matrices (m, m) of
+    float64, some 100 MiB of panels, and a few numbers for every point and layer.
+
+    Parameters
+    ----------
+    net : Network
+    n_centers : int, or array_like of shape (m, d)
+        How many of the points, drawn without replacement, or the centres themselves. Those whose kernels are spanned by
+        the others to rounding, such as repeated ones, are left out.
+    alpha : float, sequence of float or "loo"
+        The ridge α >= 0, which as a Gaussian process is the noise variance. Out of a sequence of ridges > 0, or 50
+        between 1e-8 and 100 times the mean of the kernel's diagonal for "loo", the one with the smallest squared
+        leave-one-out error is taken. This needs the direct method and a second pass, of 2 n m² operations.
+    kernel : {"ntk", "nngp"}
+    method : {"auto", "direct", "falkon"}
+    tol : float
+        FALKON: the residual of (ΦᵀΦ + αI) z = Φᵀy at which iterations stop, relative to Φᵀy.
+    max_iterations : int
+        FALKON: of each solution.
+    rng : None, int or numpy.random.Generator
+        For the centres.
+    dtype : {float32, float64}, optional
+        Of the entries of K_nm and of predictions; default: float32 if X is, else float64. K_mm and sums are float64.
+    n_threads : int, optional
+    progress : bool or callable, optional
+        Of every pass, as in `ntk`.
+    memory : int, optional
+        Bytes that may be used; default: what is available.
+
+    Attributes
+    ----------
+    centers : ndarray, shape (rank, d), those that were kept
+    alpha : float, the ridge in use
+    alphas, loo_errors : ndarray, shape (A,), or None
+        The ridges to choose from, and the mean squared leave-one-out error of each.
+    dual_coefficients : ndarray, shape (rank,) or (rank, outputs)
+        c, in the order of `centers`.
+    solution : Solution
+        How it was found: method, iterations, residuals, seconds, memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    MemoryError
+        m x m matrices do not fit into `memory`; nothing has been computed then.
+
+    Warns
+    -----
+    UserWarning
+        FALKON did not reach tol; the message reports the residual that it reached.
+
+    Notes
+    -----
+    K_nmᵀ K_nm squares condition numbers, and what of a centre is new must be larger than the errors of the square: the
+    direct method leaves out those whose rest is below 1.5e-8/√m of the norm of K_mm, FALKON below 2e-16 m of it; with
+    K_nm in float32, both those below 2e-6 √m of the kernel's diagonal. This matters for smooth activations on few
+    features, and ridges below some 1e-7 of the largest eigenvalue of K_xx.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> X = np.random.default_rng(0).standard_normal((2000, 3))
+    >>> y = np.sin(X[:, 0]) * X[:, 1]
+    >>> model = nf.NystromRegression(nf.MLP(depth=3, bias_std=0.1), 200, alpha="loo", rng=0).fit(X[:1500], y[:1500])
+    >>> bool(np.abs(model.predict(X[1500:]) - y[1500:]).mean() < 0.1)
+    True
+    >>> model.solution.method, model.predict(X[1500:], return_std=True)[1].shape
+    ('direct', (500,))
+    """
+
+    alpha: float
+    alphas: Array | None
+    loo_errors: Array | None
+    centers: Array
+    solution: Solution
+
+    def __init__(
+        self,
+        net: Network,
+        n_centers: int | ArrayLike,
+        alpha: float | str | ArrayLike,
+        *,
+        kernel: KernelName = "ntk",
+        method: Literal["auto", "direct", "falkon"] = "auto",
+        tol: float = 1e-8,
+        max_iterations: int = 200,
+        rng: Seed = None,
+        dtype: DTypeLike | None = None,
+        n_threads: int | None = None,
+        progress: Progress = None,
+        memory: int | None = None,
+    ) -> None:
+        self._net = check_network(net)
+        self._kernel: Any = outputs.kernel(kernel)
+        self._n_centers: Any = positive_integer(n_centers, "n_centers") if np.ndim(n_centers) == 0 else n_centers
+        self._candidates = _ridges(alpha)
+        if method not in METHODS:
+            raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+        if method == "falkon" and self._candidates is None:
+            raise ValueError("alpha: expected one number for method 'falkon', which has no leave-one-out errors")
+        self._method, self._tol = method, positive_number(tol, "tol")
+        self._max_iterations = checks.count(max_iterations, "max_iterations")
+        generator(rng)
+        self._rng, self._dtype, self._n_threads = rng, dtype, n_threads
+        check(progress)
+        self._progress = progress
+        self._memory = None if memory is None else positive_integer(memory, "memory")
+        self._given_alpha = alpha
+
+    def __repr__(self) -> str:
+        fitted = hasattr(self, "solution")
+        state = f"alpha={self.alpha:.6g}, {self.solution.method}" if fitted else "not fitted"
+        given = self._n_centers
+        count = len(self.centers) if fitted else given if isinstance(given, int) else len(given)
+        return f"NystromRegression(n_centers={count}, {state})"
+
+    # --- fitting
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NystromRegression:
+        """Learn from the data.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, d)
+            Kept for leave-one-out errors and for `with_alpha` of FALKON.
+        y : array_like, shape (n,) or (n, outputs)
+
+        Returns
+        -------
+        NystromRegression, itself
+        """
+        start = time.perf_counter()
+        points = arrays.as_points(X, "X")
+        self._y, self._flat = checks.columns(y, len(points), "y", np.float64)
+        C = self._choose_centers(points)
+        method = self._choose_method(len(points), len(C))
+        n_bytes = 8 * len(C) ** 2 * (DIRECT if method == "direct" else FALKON)
+        self._require(n_bytes, len(C), method)
+        C, L = self._independent(C, method)
+        self.centers, self.alphas, self.loo_errors = C, None, None
+        self._panels = Panels(self._net, points, C, self._kernel, self._dtype, self._n_threads, self._progress)
+        n_bytes += self._panels.n_bytes
+        if method == "direct":
+            direct = self._decompose(L)
+            alpha = self._choose_alpha(direct)
+            self._direct: _Direct | None = direct
+            self._take(alpha, direct.dual_coefficients(alpha), start, n_bytes)
+        else:
+            self._direct = None
+            with threads.blas(self._n_threads, float(len(L)) ** 2):
+                self._falkon = _Falkon(self._panels, L, triangular(L, self._panels.transposed_times(self._y)))
+            self._iterate(non_negative_number(self._given_alpha, "alpha"), None, start, n_bytes)
+        return self
+
+    def _choose_centers(self, X: Any) -> Array:
+        if not isinstance(self._n_centers, int):
+            C = arrays.as_points(self._n_centers, "n_centers", X.shape[1])
+            arrays.finite(C.astype(np.float64, copy=False), "n_centers")
+            return C
+        if self._n_centers > len(X):
+            raise ValueError(f"n_centers: expected at most the number of points, {len(X)}, got {self._n_centers}")
+        chosen: Array = X[np.sort(generator(self._rng).choice(len(X), self._n_centers, replace=False))]
+        return chosen
+
+    def _choose_method(self, n: int, m: int) -> str:
+        if self._method != "auto":
+            return self._method
+        if self._candidates is None:
+            return "direct"
+        direct = float(n) * m**2 + 12.0 * m**3
+        falkon = PASSES * float(n) * m * (FLOPS_PER_ENTRY + 4 * self._y.shape[1]) + 2.0 * m**3
+        fits = 8 * DIRECT * m**2 <= self._available()
+        return "direct" if direct <= max(falkon, QUICK) and fits else "falkon"
+
+    def _available(self) -> float:
+        return self._memory or bytes_of.available() or np.inf
+
+    def _require(self, n_bytes: int, m: int, method: str) -> None:
+        what = f"n_centers: Nyström regression ({method}) with {m} centers"
+        bytes_of.require(n_bytes, what, "; use fewer")
+        if n_bytes > self._available():
+            raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={self._memory} was given; use fewer")
+
+    def _independent(self, C: Array, method: str) -> tuple[Array, Array]:
+        """The centres that are independent to rounding, and the lower triangle L with L Lᵀ = K_mm (Fortran order)."""
+        data = arrays.working_dtype(self._dtype, C)
+        C = np.ascontiguousarray(C, dtype=data)
+        m = len(C)
+        K = Problem(self._net, C, dtype=np.float64, n_threads=self._n_threads).matrices((self._kernel,), show=False)[0]
+        eps, diagonal, norm = float(np.finfo(np.float64).eps), float(K.diagonal().max()), float(np.abs(K).sum(0).max())
+        floor = (np.sqrt(eps / m) if method == "direct" else m * eps) * norm
+        if data == np.float32:  # as a matrix, the error of K_nm is some 16 eps √m of the diagonal
+            floor = max(floor, 16 * float(np.finfo(data).eps) * np.sqrt(m) * diagonal)
+        with threads.blas(self._n_threads, float(m) ** 3 / 3):
+            L, pivots, rank, _ = scipy.linalg.lapack.dpstrf(K.T, lower=1, tol=floor, overwrite_a=1)
+        if rank == 0 or diagonal == 0:
+            raise ValueError("n_centers: expected centers with a kernel above 0, got 0 everywhere")
+        return C[pivots[:rank] - 1], np.asfortranarray(L[:rank, :rank])
+
+    def _decompose(self, L: Array) -> _Direct:
+        G, b = self._panels.gram(self._y)
+        with threads.blas(self._n_threads, float(len(L)) ** 3):
+            S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
+            values, V = eigenpairs(_mirrored(S))
+            W = triangular(L, V, trans=True)
+            return _Direct(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
+
+    def _choose_alpha(self, direct: _Direct) -> float:
+        if self._candidates is not None:
+            return float(self._candidates[0])
+        if isinstance(self._given_alpha, str):
+            d = Problem(self._net, self.centers, n_threads=self._n_threads).diagonals((self._kernel,), show=False)[0]
+            self.alphas = float(d.mean(dtype=np.float64)) * np.geomspace(1e-8, 100, N_ALPHAS)
+        else:
+            self.alphas = checks.times(self._given_alpha, "alpha")[0]
+        self.loo_errors = self._leave_one_out(
+            direct, self.alphas, lambda _, left: np.square(left).mean(axis=2).sum(axis=1)
+        )
+        self.loo_errors /= len(self._y)
+        return float(self.alphas[self.loo_errors.argmin()])
+
+    def _take(self, alpha: float, dual: Array, start: float, n_bytes: int, found: Any = None) -> None:
+        self.alpha = alpha
+        self._dual = dual
+        shaped = dual[:, 0] if self._flat else dual
+        method = "direct" if found is None else "falkon"
+        residual = np.nan if found is None else found.residual
+        history = np.array([residual]) if found is None else found.residuals
+        n_iterations, converged = (0, True) if found is None else (found.n_iterations, not found.reason)
+        seconds = time.perf_counter() - start
+        self.solution = Solution(
+            shaped, method, n_iterations, residual, history, converged, len(dual), seconds, n_bytes
+        )
+
+    def _iterate(self, alpha: float, z: Array | None, start: float, n_bytes: int) -> None:
+        found = self._falkon.solve(alpha, self._tol, self._max_iterations, z)
+        self._z = found.solution
+        self._take(alpha, triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
+        if found.reason:
+            hint = "raise alpha, tol or max_iterations"
+            not_reached("NystromRegression", found.residual, self._tol, found.reason, hint)
+
+    def with_alpha(self, alpha: float) -> NystromRegression:
+        """Change the ridge: at once for the direct method; FALKON starts from the solution that it has.
+
+        Parameters
+        ----------
+        alpha : float
+
+        Returns
+        -------
+        NystromRegression, itself
+        """
+        start, alpha = time.perf_counter(), non_negative_number(alpha, "alpha")
+        self._check_fitted()
+        if self._direct is not None:
+            self._take(alpha, self._direct.dual_coefficients(alpha), start, self.solution.memory)
+        else:
+            self._iterate(alpha, self._z, start, self.solution.memory)
+        return self
+
+    # --- results
+
+    @property
+    def dual_coefficients(self) -> Array:
+        self._check_fitted()
+        return self.solution.dual_coefficients
+
+    @overload
+    def predict(self, X: ArrayLike, *, return_std: Literal[False] = False, observations: bool = False) -> Array: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, *, return_std: Literal[True], observations: bool = False
+    ) -> tuple[Array, Array]: ...
+
+    def predict(
+        self, X: ArrayLike, *, return_std: bool = False, observations: bool = False
+    ) -> Array | tuple[Array, Array]:
+        """f(x), with return_std also its standard deviation, the root of `variance`.
+
+        Parameters
+        ----------
+        X : array_like, shape (k, d)
+        return_std : bool
+        observations : bool
+            Of new observations y = f + ε instead of f: α is added to the variance.
+
+        Returns
+        -------
+        ndarray, shape (k,) or (k, outputs)
+            With return_std a tuple of it and the deviations, (k,), which outputs share.
+        """
+        problem = Problem(self._net, self._new(X), self.centers, dtype=self._dtype, n_threads=self._n_threads)
+        values = problem.product(self._kernel, self._dual, self._progress).astype(problem.dtype, copy=False)
+        mean = values[:, 0] if self._flat else values
+        return (mean, np.sqrt(self.variance(X, observations=observations))) if return_std else mean
+
+    def variance(self, X: ArrayLike, *, observations: bool = False) -> Array:
+        """The variance of f(x) (direct method only), see the equation above.
+
+        Parameters
+        ----------
+        X : array_like, shape (k, d)
+        observations : bool
+            Of new observations y = f + ε instead of f: α is added.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+        """
+        direct = self._require_direct("variance")
+        X = self._new(X)
+        panels = Panels(self._net, X, self.centers, self._kernel, self._dtype, self._n_threads, self._progress)
+        points = Problem(self._net, X, dtype=self._dtype, n_threads=self._n_threads)
+        variance: Array = points.diagonals((self._kernel,), show=False)[0].astype(np.float64)
+        explained = 1 - self.alpha * direct.shrinkage(self.alpha)  # of q(x, x) along each direction
+        for rows, panel in panels.panels("variances"):
+            with threads.blas(self._n_threads, panel.size * direct.W.shape[1] * 2.0):
+                variance[rows] -= np.square(panel @ direct.W) @ explained
+        variance = np.maximum(variance, 0)
+        return (variance + self.alpha if observations else variance).astype(points.dtype, copy=False)
+
+    def leave_one_out(self) -> Array:
+        """Each target predicted from all others, y_i - (y_i - f_i)/(1 - H_ii), the centres unchanged.
+
+        H = Φ (ΦᵀΦ + αI)⁻¹ Φᵀ (Rasmussen and Williams 2006, equation 5.12, for the prior covariance Q). Direct method
+        only; takes a pass of 2 n m² operations.
+
+        Returns
+        -------
+        ndarray, the shape of y
+        """
+        direct = self._require_direct("leave_one_out")
+        predicted = np.empty_like(self._y)
+
+        def take(rows: slice, left: Array) -> Array:
+            predicted[rows] = self._y[rows] - left[0]
+            return np.zeros(1)
+
+        self._leave_one_out(direct, np.array([self.alpha]), take)
+        return predicted[:, 0] if self._flat else predicted
+
+    def _leave_one_out(self, direct: _Direct, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
+        """Σ over panels of use(rows, errors (A, rows, q)), one number for each ridge, in one pass."""
+        shrinkage = np.stack([direct.shrinkage(alpha) for alpha in alphas])  # (A, r)
+        q, sums = self._y.shape[1], np.zeros(len(alphas))
+        for rows, panel in self._panels.panels("leave-one-out errors"):
+            with threads.blas(self._n_threads, panel.size * direct.W.shape[1] * 2.0):
+                features = panel @ direct.W
+                kept = np.maximum(1 - shrinkage @ np.square(features).T, np.finfo(np.float64).eps)  # (A, rows)
+                for some in arrays.blocks(len(alphas), max(1, MOST_COLUMNS // q)):
+                    weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
+                    fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
+                    errors = (self._y[rows, None] - fitted).transpose(1, 0, 2)
+                    sums[some] += use(rows, errors / kept[some, :, None])
+        return sums
+
+    def log_marginal_likelihood(self) -> float:
+        """log p(y) of y ~ N(0, Q + αI), the evidence of the projected process, summed over outputs.
+
+        -½ (yᵀy - Σ_k u_k²/(λ_k + α))/α - ½ Σ_k log(λ_k + α) - ½ (n - r) log α - n/2 log 2π, with u = VᵀΦᵀy. Direct
+        method only, and takes no pass.
+
+        Returns
+        -------
+        float
+        """
+        direct = self._require_direct("log_marginal_likelihood")
+        if self.alpha == 0:
+            raise ValueError("alpha: expected a ridge above 0 for the evidence, got 0")
+        n, r = len(self._y), len(direct.values)
+        misfit = (direct.squares - direct.shrinkage(self.alpha) @ np.square(direct.u)) / self.alpha
+        log_determinant = np.log(direct.values + self.alpha).sum() + (n - r) * np.log(self.alpha)
+        return float(-0.5 * (misfit + log_determinant + n * np.log(2 * np.pi)).sum())
+
+    def _new(self, X: ArrayLike) -> Any:
+        self._check_fitted()
+        points = arrays.as_points(X, "X")
+        if points.shape[1] != self.centers.shape[1]:
+            raise ValueError(f"X: expected {self.centers.shape[1]} features as in fit, got shape {points.shape}")
+        return points
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "solution"):
+            raise ValueError("NystromRegression: expected a fitted one, got one before fit(X, y)")
+
+    def _require_direct(self, what: str) -> _Direct:
+        self._check_fitted()
+        if self._direct is None:
+            raise ValueError(f"{what}: expected method='direct', got a model fitted by 'falkon'")
+        return self._direct
+
+
+def _ridges(alpha: object) -> Array | None:
+    """The one ridge, or None where it is chosen; raise unless alpha is one of those that are accepted."""
+    if isinstance(alpha, str):
+        if alpha != "loo":
+            raise ValueError(f"alpha: expected a number, a sequence of numbers or 'loo', got {alpha!r}")
+        return None
+    if np.ndim(alpha) == 0:  # type: ignore[arg-type]
+        return np.array([non_negative_number(alpha, "alpha")])
+    given, _ = checks.times(alpha, "alpha", infinite=False)  # type: ignore[arg-type]
+    if not given.all():
+        raise ValueError("alpha: expected numbers > 0 to choose from, got 0")
+    return None
+
+
+def _mirrored(S: Array) -> Array:
+    arrays.mirror(S)
+    return S

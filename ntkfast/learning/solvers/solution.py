@@ -1,0 +1,49 @@
+"""What a solver reports."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from ntkfast.support import reprs
+from ntkfast.support.typing import Array
+
+__all__ = ["Solution"]
+
+
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """The solution of a linear system with a kernel, and what it took.
+
+    dual_coefficients : ndarray, the shape of y; of a `NystromRegression`, (rank,) or (rank, outputs)
+    method : str
+    iterations : int, 0 for direct methods
+    residual : float
+        The largest ‖(K + αI) a - y‖/‖y‖ of all columns at the end, or that of the centres' equations for a
+        `NystromRegression`; nan where it was not computed.
+    residuals : ndarray, shape (iterations + 1,), the same along the way
+    converged : bool
+    rank : int, of the preconditioner; the number of independent centres of a `NystromRegression`
+    seconds : float
+    memory : int, bytes of what was allocated, estimated
+    """
+
+    dual_coefficients: Array
+    method: str
+    iterations: int
+    residual: float
+    residuals: Array
+    converged: bool
+    rank: int
+    seconds: float
+    memory: int
+
+    __repr__ = reprs.short
+
+
+def not_reached(name: str, residual: float, tol: float, reason: str, hint: str) -> None:
+    """Warn that the tolerance was not reached. The solution may still serve, and may have taken hours: no error."""
+    warnings.warn(
+        f"{name}: the relative residual is {residual:.2g}, expected at most tol={tol:.2g}: {reason}; {hint}",
+        stacklevel=3,
+    )

@@ -1,0 +1,235 @@
+"""(K + αI) a = y for a matrix in memory or an operator: the method is chosen by cost and memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+from numpy.typing import ArrayLike
+
+from ntkfast.engine import threads
+from ntkfast.learning import checks
+from ntkfast.learning.definiteness import singular
+from ntkfast.learning.factor import attempt, eigen, fortran
+from ntkfast.learning.solvers.conjugate import conjugate_gradients
+from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
+from ntkfast.learning.solvers.solution import Solution, not_reached
+from ntkfast.support import arrays
+from ntkfast.support import memory as bytes_of
+from ntkfast.support.progress import check, reporter
+from ntkfast.support.scalars import (
+    generator,
+    non_negative_integer,
+    non_negative_number,
+    positive_integer,
+    positive_number,
+)
+from ntkfast.support.typing import Array, Progress, Seed
+
+__all__ = ["solve"]
+
+METHODS = ("auto", "cholesky", "eigh", "cg")
+SMALL = 4096  # points for which an operator's matrix is made and factored, in seconds
+LARGE = 40000  # points of a matrix in memory from which on iterating is cheaper: n³/3 against 60 times n² from memory
+RANK = 2000  # of the preconditioner, at most, unless rank= says otherwise
+
+
+def solve(
+    K_xx: Any,
+    y: ArrayLike,
+    alpha: float,
+    *,
+    method: Literal["auto", "cholesky", "eigh", "cg"] = "auto",
+    tol: float = 1e-8,
+    max_iterations: int = 1000,
+    rank: int | None = None,
+    rng: Seed = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+    memory: int | None = None,
+) -> Solution:
+    """Kernel ridge regression: the dual coefficients a = (K + αI)⁻¹ y, by the method that suits K.
+
+    Iterations are conjugate gradients with the preconditioner (F Fᵀ + μI)⁻¹, where F Fᵀ is Nyström's approximation of K
+    from `rank` random columns (by randomly pivoted Cholesky; Díaz, Epperly, Frangella, Tropp and Webber 2023), and
+    μ - α the mean of what it leaves of the diagonal. Every iteration is one product with K for all right-hand sides
+    together, so that an operator's matrix is never kept; the preconditioner takes `rank` columns of K, some 2 n rank²
+    operations and 8 n rank bytes.
+
+    Parameters
+    ----------
+    K_xx : array_like, shape (n, n), KernelOperator or scipy.sparse.linalg.LinearOperator
+        Without `columns` and `diagonal`, which a `KernelOperator` has, iterations have no preconditioner.
+    y : array_like, shape (n,) or (n, outputs)
+    alpha : float
+        The ridge α >= 0.
+    method : {"auto", "cholesky", "eigh", "cg"}
+        "eigh" gives the solution of least norm where K + αI is singular to rounding; "cg" iterates. "auto" takes
+        "cholesky" for a matrix, and for an operator of up to 4096 points whose matrix fits into `memory`; else "cg".
+    tol : float
+        "cg": ‖y - (K + αI) a‖/‖y‖ at which iterations stop, of every column.
+    max_iterations : int
+    rank : int, optional
+        Of the preconditioner. Default: up to 2000, n/2, and what half of `memory` allows. 0: none.
+    rng : None, int or numpy.random.Generator
+        For the columns of the preconditioner.
+    n_threads : int, optional
+        Of BLAS; an operator has threads of its own. Default: one for small work, else BLAS's own number.
+    progress : bool or callable, optional
+        Of the iterations, whose number is estimated from the residuals so far.
+    memory : int, optional
+        Bytes that may be used beside K; default: what is available.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    numpy.linalg.LinAlgError
+        "cholesky": K + αI is not positive definite beyond rounding; the message says which ridge makes it so.
+    MemoryError
+        What the method keeps does not fit into `memory`.
+
+    Warns
+    -----
+    UserWarning
+        Iterations ended before tol was reached: because of max_iterations, because the residual has not fallen for
+        long or grows, or because K + αI is not positive definite. The message reports the residual; `converged` of the
+        result is False.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> X = np.random.default_rng(0).standard_normal((400, 5))
+    >>> K = nf.KernelOperator(nf.MLP(depth=3, bias_std=0.1), X)
+    >>> found = nf.solve(K, X[:, 0], 0.01, method="cg", rng=0)
+    >>> found.converged, found.iterations < 40
+    (True, True)
+    >>> exact = nf.solve(K[:], X[:, 0], 0.01)
+    >>> exact.method, bool(np.allclose(exact.dual_coefficients, found.dual_coefficients, atol=1e-6))
+    ('cholesky', True)
+    """
+    start = time.perf_counter()
+    is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
+    K: Any = _square(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
+    n = K.shape[0]
+    Y, flat = checks.columns(y, n, "y", np.float64)
+    alpha = non_negative_number(alpha, "alpha")
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    tol, max_iterations = positive_number(tol, "tol"), checks.count(max_iterations, "max_iterations")
+    rank = None if rank is None else non_negative_integer(rank, "rank")
+    rng = generator(rng)
+    check(progress)
+    free = positive_integer(memory, "memory") if memory is not None else bytes_of.available() or np.inf
+    chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
+    if chosen == "cg":
+        with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):
+            found = _iterate(K, Y, alpha, tol, max_iterations, rank, rng, free, progress)
+    else:
+        if is_operator and not hasattr(K, "columns"):
+            raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
+        matrices = is_operator + (4 if chosen == "eigh" else 1)
+        _require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
+        matrix = K[:] if is_operator else K
+        with threads.blas(n_threads, float(n) ** 3 / 3):
+            found = _factor(matrix, Y, alpha, chosen, matrices, progress)
+    a = found.dual_coefficients
+    return replace(found, dual_coefficients=a[:, 0] if flat else a, seconds=time.perf_counter() - start)
+
+
+def _square(K: Any) -> Any:
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(f"K_xx: expected a square operator, got shape {K.shape}")
+    if np.dtype(K.dtype).kind not in "iuf":
+        raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
+    return K
+
+
+def _chosen(K: Any, is_operator: bool, n: int, free: float) -> str:
+    most = SMALL if is_operator and hasattr(K, "columns") else 0 if is_operator else LARGE
+    return "cholesky" if n <= most and 8 * n * n * (1 + is_operator) <= free else "cg"
+
+
+def _require(n_bytes: int, free: float, what: str) -> None:
+    bytes_of.require(n_bytes, what)
+    if n_bytes > free:
+        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={free} was given")
+
+
+def _times(K: Any, V: Array) -> Array:
+    """K V in float64."""
+    if not isinstance(K, np.ndarray):
+        return np.asarray(K.matmat(V), np.float64)
+    if K.dtype == V.dtype:
+        product: Array = K @ V
+        return product
+    return np.concatenate([K[rows].astype(V.dtype) @ V for rows in arrays.blocks(len(K))])
+
+
+def _residuals(K: Any, a: Array, Y: Array, alpha: float) -> float:
+    """The largest ‖y - (K + αI) a‖/‖y‖ of all columns."""
+    size = np.linalg.norm(Y, axis=0)
+    left = np.linalg.norm(Y - _times(K, a.astype(np.float64)) - alpha * a, axis=0)
+    return float((left / np.where(size > 0, size, 1)).max())
+
+
+def _factor(K: Array, Y: Array, alpha: float, method: str, matrices: int, progress: Progress) -> Solution:
+    n, eps = len(K), float(np.finfo(K.dtype).eps)
+    A = fortran(K, False, "a factor of the kernel")
+    A[np.diag_indices(n)] += K.dtype.type(alpha)
+    with checks.overflow("solve") as fits:
+        if method == "eigh":
+            a = fits(eigen(A, "K_xx", overwrite=True).solve(Y.astype(K.dtype)))
+        else:
+            found, direction = attempt(A, overwrite=True, rcond=eps if alpha else None, progress=progress)
+            if found is None:
+                raise np.linalg.LinAlgError(singular("K_xx + alpha I" if alpha else "K_xx", A, direction))
+            a = fits(found.solve(Y.astype(K.dtype)))
+    residual = _residuals(K, a, Y, alpha)
+    return Solution(a, method, 0, residual, np.array([residual]), True, 0, 0.0, matrices * K.nbytes)
+
+
+def _iterate(
+    K: Any,
+    Y: Array,
+    alpha: float,
+    tol: float,
+    max_iterations: int,
+    rank: int | None,
+    rng: np.random.Generator,
+    free: float,
+    progress: Progress,
+) -> Solution:
+    n = K.shape[0]
+    columns: Any = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else getattr(K, "columns", None)
+    most = int(min(n // 2, RANK, free / 2 / (8 * n))) if rank is None else min(rank, n)
+    most = most if columns else 0
+    n_bytes = 8 * n * (most + 6 * Y.shape[1])
+    _require(n_bytes, free, f"rank: conjugate gradients with a preconditioner of rank {most}")
+    F, rest = np.empty((n, 0)), np.zeros(n)
+    if most:
+        diagonal = K.diagonal()
+        with reporter(progress, "preconditioner") as report:
+            F, rest = low_rank(columns, diagonal, most, float(np.finfo(K.dtype).eps), rng, report)
+    precondition = LowRankPreconditioner(F, alpha + float(rest.mean()) or 1.0)
+
+    def product(V: Array) -> Array:
+        return _times(K, V) + alpha * V
+
+    with reporter(progress, "conjugate gradients") as report:
+        found = conjugate_gradients(product, Y, precondition, tol=tol, max_iterations=max_iterations, report=report)
+    if found.reason:
+        hint = "raise alpha, rank, tol or max_iterations" if most else "raise alpha, tol or max_iterations"
+        not_reached("solve", found.residual, tol, found.reason, hint)
+    converged = not found.reason
+    return Solution(
+        found.solution, "cg", found.n_iterations, found.residual, found.residuals, converged, F.shape[1], 0.0, n_bytes
+    )

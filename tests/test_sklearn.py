@@ -547,3 +547,11 @@ def test_bad_kernels():
         NTKKernel(activation=["relu"])(X)
     with pytest.raises(ValueError, match="Y: expected None with eval_gradient=True"):
         NTKKernel()(X, T, eval_gradient=True)
+
+
+def test_what_was_learned_does_not_follow_the_array_of_the_caller():
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    model = NTKRegressor().fit(X, X[:, 0])
+    before = model.predict(np.ones((1, 3)))
+    X[:] = 0
+    assert model.predict(np.ones((1, 3))) == before

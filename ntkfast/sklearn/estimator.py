@@ -176,7 +176,7 @@ class NTKEstimator(Saved, NetworkEstimator):
         memory.require(matrices * len(X) ** 2 * X.itemsize, f"X: learning from the kernel of {len(X)} points", MANY)
         for name in ("_process", *CHOICES):
             self.__dict__.pop(name, None)
-        self.X_fit_ = X
+        self.X_fit_ = X.copy()  # the caller may go on to change its array
         self._root = None if weights is None else np.sqrt(weights).astype(X.dtype)[:, None]
         n_points = float(len(X) if weights is None else weights.sum())
         K, y = self._weighted_matrix(), Y.astype(X.dtype)

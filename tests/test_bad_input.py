@@ -362,7 +362,7 @@ def test_more_threads_than_a_machine_has(n_threads):
     code = f"""
 import numpy as np, ntkfast as nf
 try:
-    nf.ntk(nf.MLP(2), np.ones((6000, 1)), n_threads={n_threads})
+    nf.ntk(nf.MLP(2), np.random.default_rng(0).normal(size=(6000, 4)), n_threads={n_threads})
 except ValueError as error:
     assert "n_threads: " in str(error) and "{n_threads}" in str(error)
 print("alive")

@@ -129,8 +129,8 @@ BY_INTEGRAL = catalogue.SMOOTH_ENTRIES + catalogue.PIECEWISE_ENTRIES + catalogue
 
 @pytest.mark.parametrize("entry", BY_INTEGRAL, ids=repr)
 def test_twenty_pairs(entry):
-    """As promised: 1e-10 for smooth φ, 1e-8 with kinks. φ' itself is checked above; its formula is slow. For the slopes,
-    every other pair.
+    """As promised: 1e-10 for smooth φ, 1e-8 with kinks. For the slopes every other pair, and φ', checked above, itself:
+    its formula is slow.
     """
     activation = entry.activation
     q, rhos = twenty_pairs(len(activation.name))

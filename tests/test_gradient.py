@@ -254,8 +254,19 @@ CLOSE = [
 ]
 
 
-@pytest.mark.parametrize("activation", CLOSE, ids=lambda activation: activation.name)
-@pytest.mark.parametrize("rectangular", [False, True], ids=["symmetric", "rectangular"])
+@pytest.mark.parametrize(
+    ("activation", "rectangular"),
+    [
+        pytest.param(
+            activation,
+            rectangular,
+            id=f"{'rectangular' if rectangular else 'symmetric'}-{activation.name}",
+            marks=pytest.mark.long if activation is BENT and rectangular else (),  # more variances, so more tables
+        )
+        for rectangular in (False, True)
+        for activation in CLOSE
+    ],
+)
 def test_close_pairs_beyond_the_reach_of_the_series(activation, rectangular):
     """Tails of 1e-10 in each layer are relative to the diagonal, which is a few times the entry."""
     points = close_points()

@@ -824,7 +824,7 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("loss", COSTS, ids=str)
+@pytest.mark.parametrize("loss", COSTS, ids=lambda loss: getattr(loss, "__name__", loss))
 def test_the_cost_decreases_as_the_paper_says(problem, loss):
     """∂_t C = -‖d‖²_K, the norm of d in the RKHS of K over p^in: -(1/N²) Σ d_i K_ij d_j. So C never grows."""
     p = problem

@@ -442,12 +442,16 @@ def test_shell_completion():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def heed_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells ignore in what they run in the background
+
+
 def test_ctrl_c_leaves_no_partial_output(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "X.npy", rng.standard_normal((12000, 300)))
     np.save(tmp_path / "Y.npy", rng.standard_normal((6000, 300)))
     arguments = ["gram", tmp_path / "X.npy", "-o", tmp_path / "K.npy", "--y", tmp_path / "Y.npy", "--depth", 60]
-    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".ntkfast-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -112,6 +112,49 @@ def test_scores_are_those_of_scikit_learn(diabetes):
     np.testing.assert_allclose(found.left_out, slow, atol=0.02)
 
 
+def test_the_scores_can_be_recomputed(diabetes, tmp_path):
+    """From the rows held out: the other rows give the standardisation; each is left out of a fit of its own."""
+    from sklearn.metrics import r2_score
+
+    frame = diabetes[:60]
+    table = write(frame, tmp_path / "table.csv")
+    options = ["--alpha", 2.0, "--held-out", 0.1, "--no-compare", "--no-figure", "--json"]
+    report = json.loads(succeed("fit", table, "--target", "target", "-o", tmp_path / "m", *options))
+    test = report["held_out_rows"]
+    assert test == sorted(set(test))
+    assert len(test) == report["rows_held_out"] == 6
+    train = np.setdiff1d(np.arange(60), test)
+    X, y = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+    Z = (X - X[train].mean(axis=0)) / X[train].std(axis=0)
+    mean, scale = y[train].mean(), y[train].std()
+    K = nf.ntk(nf.MLP(3, weight_std=2**0.5, bias_std=0.1), Z)
+
+    def predicted(known, new):
+        process = nf.GaussianProcess(K[np.ix_(known, known)], (y[known] - mean) / scale, noise=2.0)
+        return mean + scale * process.mean(K[np.ix_(new, known)])
+
+    left_out = [predicted(np.setdiff1d(train, [row]), [row])[0] for row in train]
+    held_out = predicted(train, test)
+    (found,) = report["models"]
+    assert found["leave_one_out"] == pytest.approx(r2_score(y[train], left_out), rel=1e-8)
+    assert found["held_out"] == pytest.approx(r2_score(y[test], held_out), rel=1e-8)
+    assert found["held_out_rmse"] == pytest.approx(np.sqrt(np.mean((y[test] - held_out) ** 2)), rel=1e-8)
+
+
+def test_the_rows_held_out_are_those_of_the_table(diabetes, tmp_path):
+    """Also of a sample of the rows: what is far off there is far off in the score."""
+    table = write(diabetes, tmp_path / "table.csv")
+    fit = ["fit", table, "--target", "target", "-o", tmp_path / "m", "--rows", 100, "--no-compare", "--no-figure"]
+    report = json.loads(succeed(*fit, "--json"))
+    (row, *_), expected = report["held_out_rows"], report["models"][0]
+    assert report["rows"] == 100
+    assert max(report["held_out_rows"]) > 100
+    write(diabetes.assign(target=diabetes["target"].where(diabetes.index != row, 1e5)), table)
+    found = json.loads(succeed(*fit, "--json"))["models"][0]
+    assert found["held_out_rmse"] == pytest.approx((1e5 - diabetes["target"][row]) / 20**0.5, rel=0.01)
+    assert found["leave_one_out"] == pytest.approx(expected["leave_one_out"], rel=1e-9)  # nothing of it is known
+
+
 def test_the_model_is_that_of_the_estimator(fitted, diabetes):
     """All that the command does besides: standardise, and choose the ridge."""
     report = json.loads((fitted / "report.json").read_text())

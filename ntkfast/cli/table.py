@@ -85,7 +85,7 @@ def fit(
 
     Example:
 
-        ntkfast fit diabetes.csv --target progression -o diabetes.ntk
+        ntkfast fit diabetes.csv --target target -o diabetes.ntk
     """
     path = out.with_name(out.name + ".png") if out.suffix == ".png" else out.with_suffix(".png")
     path = figure or path
@@ -144,7 +144,7 @@ def _steps(n: int) -> Any:
 def _as_dict(fit: Fit) -> dict[str, Any]:
     from ntkfast.tabular import scores
 
-    target = fit.model.target
+    target = fit.target
     models = []
     for found in fit.predictions:
         values = {
@@ -166,6 +166,7 @@ def _as_dict(fit: Fit) -> dict[str, Any]:
         "score": "R2" if target.classes is None else "accuracy",
         "rows_trained_on": fit.n_train,
         "rows_held_out": len(fit.y),
+        "held_out_rows": fit.held_out_rows.tolist(),
         "alpha": fit.alpha,
         "models": models,
     }

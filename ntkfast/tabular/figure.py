@@ -30,7 +30,7 @@ def of_fit(fit: Fit) -> Figure:
     """Predicted against true values, or the confusion matrix; the course of training; the choice of the ridge."""
     figure = new_figure(15, 4.6)
     first, second, third = figure.subplots(1, 3)
-    target, predicted = fit.model.target, fit.predictions[0].held_out
+    target, predicted = fit.target, fit.predictions[0].held_out
     if target.classes is None:
         assert fit.deviations is not None  # which every regression has
         plotting.plot_predictions(
@@ -67,7 +67,7 @@ def confusion(ax: Axes, y: Any, predicted: Any, classes: tuple[str, ...]) -> Non
 
 def curves(ax: Axes, fit: Fit) -> None:
     """The score over the time of training."""
-    name = "$R^2$" if fit.model.target.classes is None else "accuracy"
+    name = "$R^2$" if fit.target.classes is None else "accuracy"
     known, new = fit.curves
     ax.semilogx(fit.times, known, color=COLOURS[0], linewidth=1.8, label=f"{fit.selection.n} rows trained on")
     ax.semilogx(fit.times, new, color=COLOURS[1], linewidth=1.8, label=f"{len(fit.y)} rows held out")

@@ -60,6 +60,10 @@ class Fit:
     ----------
     model : TableModel
         Fitted to every row.
+    target : Target
+        Of the scores: standardised by the mean and the deviation of the training rows.
+    held_out_rows : ndarray, shape (m,)
+        The rows held out, ascending: their places in the table, of which the first is 0.
     n_rows, n_train, n_features, n_columns : int
     alpha : float
     selection : Selection
@@ -75,6 +79,8 @@ class Fit:
     """
 
     model: TableModel
+    target: Target
+    held_out_rows: Any
     n_rows: int
     n_train: int
     n_features: int
@@ -103,10 +109,13 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
     if name in options.dropped:
         raise TableError(f"--drop: expected another column than the target, got {name!r}")
     rng = np.random.default_rng(options.seed)
+    table = table.without(options.dropped)
+    rows = np.arange(len(table))
     if options.n_rows is not None and options.n_rows < len(table):
-        table = table.rows(np.sort(rng.permutation(len(table))[: options.n_rows]))
+        rows = np.sort(rng.permutation(len(table))[: options.n_rows])
+        table = table.rows(rows)
     target = targets.learn(table[name], name, options.task)
-    inputs = table.without([name, *options.dropped])
+    inputs = table.without([name])
     encoders = columns.learn(inputs, options.impute, options.categorical)
     n_features = sum(encoder.width for encoder in encoders)
     require_memory(len(table), n_features)
@@ -116,8 +125,9 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
     net = MLP(options.depth, options.activation, options.weight_std, options.bias_std)
     learned = columns.learn(inputs.rows(train), options.impute, options.categorical)
     X, X_test = columns.encode(learned, inputs.rows(train)), columns.encode(learned, inputs.rows(test))
-    y_train, y_test = y[train], y[test]
-    Y = as_columns(target, y_train)
+    scored = target.standardised_by(table[name][train])  # nothing of the rows held out is known to the scores
+    y_train, y_test = scored.encode(table[name][train]), scored.encode(table[name][test])
+    Y = as_columns(scored, y_train)
 
     def kernel(A: Array, B: Array | None = None) -> Array:
         matrix: Array = kernels(net, A, B, get=options.kernel, n_threads=options.n_threads, progress=False)
@@ -132,15 +142,16 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
         across = kernel(X_test, X)
         held_out, left_out = process.mean(across), process.leave_one_out()
         std_scale, deviations = 1.0, None
-        if target.classes is None:
+        if scored.classes is None:
             std_scale = float(np.sqrt(np.mean((Y - left_out.mean)[:, 0] ** 2 / left_out.variance))) or 1.0
             prior = diagonal(net, X_test, options.kernel, n_threads=options.n_threads)
             deviations = std_scale * np.sqrt(process.variance(across, prior) + selection.alpha)
+            std_scale *= scored.scale / target.scale  # for the model of every row
     described = f"{options.kernel.upper()}, depth {options.depth}, {options.activation}"
     note = f"alpha {selection.alpha:.3g}"
     found = [
         Predictions(
-            described, decided(target, left_out.mean), decided(target, held_out), time.perf_counter() - start, note
+            described, decided(scored, left_out.mean), decided(scored, held_out), time.perf_counter() - start, note
         )
     ]
     del process
@@ -148,14 +159,14 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
         times = selection.times()
         curves = np.array(
             [
-                [scores.score(target, y_train[some], decided(target, f)) for f in selection.course(times)],
-                [scores.score(target, y_test, decided(target, f)) for f in selection.course(times, across[:, some])],
+                [scores.score(scored, y_train[some], decided(scored, f)) for f in selection.course(times)],
+                [scores.score(scored, y_test, decided(scored, f)) for f in selection.course(times, across[:, some])],
             ]
         )
     del across
     for other, predict in MODELS.items() if options.compare else ():
         with step(other):
-            found.append(predict(target, X, y_train, X_test, options.seed, options.n_threads))
+            found.append(predict(scored, X, y_train, X_test, options.seed, options.n_threads))
     with step("fitting to every row"):
         cls = NTKRegressor if target.classes is None else NTKClassifier
         estimator = cls(
@@ -171,6 +182,8 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
     model = TableModel(encoders, target, estimator, std_scale, tuple(options.dropped))
     return Fit(
         model,
+        scored,
+        rows[test],
         len(table),
         len(train),
         n_features,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -45,6 +45,13 @@ class Target(Saved):
             return (columns.numbers(column, self.name) - self.mean) / self.scale
         places = {name: k for k, name in enumerate(self.classes)}
         return np.array([places[str(value)] for value in columns.text(column)])
+
+    def standardised_by(self, column: Column) -> Target:
+        """The same target with the mean and the deviation of these rows."""
+        if self.classes is not None:
+            return self
+        values = columns.numbers(column, self.name)
+        return replace(self, mean=float(values.mean()), scale=float(values.std()) or 1.0)
 
     def decode(self, values: Array) -> Any:
         """The inverse of `encode`."""

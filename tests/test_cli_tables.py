@@ -1,7 +1,9 @@
 """The commands for tables, as a user calls them, on scikit-learn's own data in every format."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -211,6 +213,35 @@ def test_classification(name, lowest, tmp_path):
     assert not (tmp_path / "x.csv").exists()
 
 
+@pytest.mark.parametrize("kind", ["bool", "int8", "int64", "float64", "str", "Int32", "boolean", "category"])
+def test_predicted_classes_are_of_the_kind_of_the_target(kind, tmp_path):
+    """In every format as in the table, and in CSV the same text."""
+    bunch = datasets.load_iris(as_frame=True)
+    frame = bunch.frame[bunch.target < 2].reset_index(drop=True)
+    if kind == "str":
+        frame["target"] = frame["target"].map({0: "no", 1: "yes"})
+    frame["target"] = frame["target"].astype(kind)  # the two classes are far apart: predictions are right
+    frame[["target"]].to_csv(tmp_path / "expected.csv", index=False)
+    plain = {"Int32": "int32", "boolean": "bool", "category": "int64"}.get(kind, kind)
+    for ending, reader in ((".parquet", "read_parquet"), (".feather", "read_feather"), (".csv", "read_csv")):
+        table, out = write(frame, tmp_path / f"t{ending}"), tmp_path / f"out{ending}"
+        fit = ["fit", table, "--target", "target", "-o", tmp_path / "m", "--no-compare", "--no-figure"]
+        succeed(*fit, "--task", "classification")
+        succeed("predict", tmp_path / "m", table, "-o", out)
+        found = getattr(pandas, reader)(out)["target"]
+        assert found.tolist() == frame["target"].tolist()
+        assert ending == ".csv" or found.dtype == frame["target"].astype(plain).dtype
+        succeed("predict", tmp_path / "m", table, "-o", tmp_path / "out.csv")
+        words = [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()]
+        assert words == (tmp_path / "expected.csv").read_text().split()
+    if kind == "str":
+        message = refuse("predict", tmp_path / "m", table, "-o", tmp_path / "out.npy")
+        assert message.endswith("the classes are text; use .csv, .parquet or .feather")
+    else:
+        succeed("predict", tmp_path / "m", table, "-o", tmp_path / "out.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / "out.npy")[:, 0], frame["target"].astype(float))
+
+
 def test_text_and_missing_values(diabetes, tmp_path):
     frame = diabetes.copy()
     frame["sex"] = np.where(frame["sex"] > 0, "f", "m")
@@ -266,7 +297,9 @@ def test_a_model_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
     with pytest.raises(ValueError, match="encoders: expected 10 features, got 9"):
         dataclasses.replace(model, encoders=model.encoders[1:])
     with pytest.raises(TypeError, match="estimator: expected NTKClassifier"):
-        dataclasses.replace(model, target=dataclasses.replace(model.target, classes=("a", "b")))
+        dataclasses.replace(model, target=dataclasses.replace(model.target, classes=("a", "b"), dtype="object"))
+    with pytest.raises(ValueError, match=r"dtype: expected one of object, bool, .*, got 'datetime64'"):
+        dataclasses.replace(model.target, dtype="datetime64")
     with pytest.raises(TypeError, match="classes: expected str, got 3"):
         dataclasses.replace(model.target, classes=("a", 3))
 
@@ -326,6 +359,11 @@ def test_columns_that_do_not_match_are_named(fitted, diabetes, tmp_path):
         (lambda f: f.assign(bp=np.nan), "missing values in 'bp' (442)"),
         (lambda f: f.assign(bp=f["bp"] * 1e200), "column 'bp': expected numbers whose squares are finite, got 1."),
         (lambda f: f.assign(target=f["target"] * 1e200), "target 'target': expected numbers whose squares are finite"),
+        (
+            lambda f: f.assign(target=1e-320 * np.arange(len(f))),
+            "target 'target': expected numbers with a standard deviation of at least 1.5e-154, got values from 0 to 4",
+        ),
+        (lambda f: f.assign(target=f["target"] * 1e-200), "expected numbers with a standard deviation of at least"),
         (lambda f: f.assign(target="a"), "target 'target': expected at least two classes"),
     ],
 )
@@ -344,8 +382,10 @@ def test_bad_tables(change, message, diabetes, tmp_path):
         ("t.csv", b"\xff\xfe\x00", "expected text in UTF-8, got byte 0xff"),
         ("t.parquet", b"no parquet", "Parquet"),
         ("t.feather", b"no feather", "t.feather"),
-        ("t.npy", b"no array", "no file of NumPy arrays"),
-        ("t.npz", b"no arrays", "no file of NumPy arrays"),
+        ("t.npy", b"no array", "t.npy: expected a .npy file of numbers or text, got a file of another kind"),
+        ("t.npz", b"no arrays", "t.npz: expected a .npz file of numbers or text, got a file of another kind"),
+        ("t.npy", b"\x93NUMPY\x01\x00v\x00{", "t.npy: expected a .npy file of numbers or text, got a damaged one"),
+        ("t.npz", b"PK\x03\x04", "t.npz: expected a .npz file of numbers or text, got a damaged one"),
         ("t.xlsx", b"x", "expected a file that ends in .csv"),
         ("t.csv", None, "does not exist"),
     ],
@@ -358,7 +398,59 @@ def test_bad_files(name, content, message, tmp_path):
 
 def test_nothing_in_an_array_file_is_executed(tmp_path):
     np.save(tmp_path / "t.npy", np.array([[{}]], dtype=object), allow_pickle=True)
-    assert "no file of NumPy arrays" in refuse("gram", tmp_path / "t.npy", "-o", tmp_path / "K.npy")
+    message = refuse("gram", tmp_path / "t.npy", "-o", tmp_path / "K.npy")
+    assert message.endswith("t.npy: expected a .npy file of numbers or text, got Python objects, which are never read")
+    np.savez(tmp_path / "t.npz", x=np.array([{}] * 3, dtype=object), y=np.arange(3.0))
+    message = refuse("gram", tmp_path / "t.npz", "-o", tmp_path / "K.npy")
+    assert message == "column 'x': expected numbers or text, got Python objects, which are never read"
+    succeed("gram", tmp_path / "t.npz", "-o", tmp_path / "K.npy", "--drop", "x")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".npz"])
+def test_columns_that_are_not_used_may_be_of_any_kind(ending, fitted, diabetes, tmp_path):
+    when = pandas.date_range("2020", periods=len(diabetes)).astype("datetime64[ns]")
+    table, model = write(diabetes.assign(when=when), tmp_path / f"table{ending}"), tmp_path / "m"
+    fit = ["fit", table, "--target", "target", "-o", model, "--no-compare", "--no-figure"]
+    gram = ["gram", table, "-o", tmp_path / "K.npy"]
+    for refused in (fit, gram, [*gram, "--standardize"], [*fit, "--categorical", "when"]):
+        assert re.match("column 'when': expected .*numbers or text, got .*datetime64", refuse(*refused))
+    assert "did you mean 'when'?" in refuse(*fit, "--drop", "wen")
+    succeed(*fit, "--drop", "when", "--rows", 300)
+    succeed(*fit, "--drop", "when")
+    succeed(*gram, "--drop", "when")
+    assert np.load(tmp_path / "K.npy").shape == (442, 442)
+    succeed("predict", model, table, "-o", tmp_path / "found.npy")
+    succeed("predict", fitted / "model.ntk", fitted / "table.csv", "-o", tmp_path / "expected.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), np.load(tmp_path / "expected.npy"), rtol=1e-9)
+    message = refuse("predict", fitted / "model.ntk", table, "-o", tmp_path / "x.csv")
+    assert message.startswith("unknown columns 'when'")
+    write(diabetes.assign(when=when, target=when), table)  # no column that predictions need
+    succeed("predict", model, table, "-o", tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x.ntk", "x.npy"])
+def test_a_file_that_cannot_be_written_is_named_with_its_option(name, fitted, tmp_path, monkeypatch):
+    """Folders such as /proc say that they can be written to."""
+    from ntkfast.support import files
+
+    def refusing(path, mode):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(files, "open", refusing, raising=False)
+    out, table = tmp_path / name, fitted / "table.csv"
+    commands = {
+        "x.ntk": [["fit", table, "--target", "target", "-o", out, "--no-compare", "--no-figure"]],
+        "x.npy": [
+            ["predict", fitted / "model.ntk", table, "-o", out],
+            ["gram", table, "-o", out],
+            ["spectrum", table, "-o", out, "--no-figure"],
+        ],
+    }
+    for arguments in commands[name]:
+        assert refuse(*arguments) == f"--out: cannot write {out}: No such file or directory"
+    figure = tmp_path / "x.png"
+    message = refuse("spectrum", table, "--figure", figure)
+    assert message == f"--figure: cannot write {figure}: No such file or directory"
 
 
 @pytest.mark.parametrize(

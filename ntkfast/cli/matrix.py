@@ -91,7 +91,7 @@ def gram(
     if out.suffix != ".npy":
         shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
     shared.require_writable(out, "--out", [x, *([other] if other else [])])
-    with one_line("nothing was saved"):
+    with one_line("nothing was saved", out=out):
         from ntkfast.tabular import matrix
 
         net = _network(**network)
@@ -145,7 +145,7 @@ def spectrum(
         if out.suffix != ".npy":
             shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
         shared.require_writable(out, "--out", [x])
-    with one_line("nothing was saved"):
+    with one_line("nothing was saved", out=out, figure=path):
         import numpy as np
 
         from ntkfast.support.files import replacing

@@ -67,8 +67,11 @@ threads = click.option(
 
 
 @contextlib.contextmanager
-def one_line(when_stopped: str) -> Iterator[None]:
-    """Report errors with files, memory and extras, and Ctrl-C, in one line."""
+def one_line(when_stopped: str, **outputs: Path | None) -> Iterator[None]:
+    """Report errors with files, memory and extras, and Ctrl-C, in one line.
+
+    An OSError of one of the outputs, which are given by the names of their options, names the option.
+    """
     from numpy.linalg import LinAlgError
 
     from ntkfast.datasets import DataError
@@ -86,6 +89,10 @@ def one_line(when_stopped: str) -> Iterator[None]:
         advice = "; name the folder of the four MNIST files with --data or NTKFAST_DATA, or fetch them with --download"
         fail(error.problem + (advice if error.remedy else ""))
     except (ImportError, OSError, LinAlgError, Error, ValueError) as error:
+        if isinstance(error, OSError):
+            for option, path in outputs.items():
+                if path is not None and error.filename == os.fspath(path):
+                    fail(f"--{option}: cannot write {path}: {error.strerror}")
         fail(in_options(error))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -92,7 +92,7 @@ def fit(
     shared.require_writable(out, "--out", [table])
     if not no_figure:
         shared.require_figure(path)
-    with one_line("nothing was saved"):
+    with one_line("nothing was saved", out=out, figure=path):
         from ntkfast.saving import save
         from ntkfast.tabular import figure as figures
         from ntkfast.tabular import fit as module
@@ -215,7 +215,7 @@ def predict(model: Path, table: Path, out: Path, std: bool, n_threads: int | Non
         ntkfast predict diabetes.ntk new.csv -o predicted.csv --std
     """
     shared.require_writable(out, "--out", [model, table])
-    with one_line("nothing was saved"):
+    with one_line("nothing was saved", out=out):
         from tqdm import tqdm
 
         from ntkfast.engine.threads import limited

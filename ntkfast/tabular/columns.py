@@ -111,9 +111,11 @@ def missing_values(counts: Iterable[tuple[str, int]], remedy: str = REMEDY) -> T
 
 
 def text(column: Column) -> list[str | None]:
-    """Values as levels: whole numbers as they are written."""
+    """Values as levels: whole numbers as they are written, and True and False."""
     if column.dtype == object:
         return list(column)
+    if column.dtype == bool:
+        return [str(value) for value in column]
     return [None if np.isnan(value) else str(int(value)) if value == int(value) else str(value) for value in column]
 
 
@@ -128,7 +130,7 @@ def _number(value: str | None) -> float | None:
 def numbers(column: Column, name: str) -> Array:
     """A column as numbers; raise for the first value that is none."""
     if column.dtype != object:
-        values: Array = column
+        values: Array = np.asarray(column, dtype=np.float64)
     else:
         parsed = [_number(value) for value in column]
         for row, value in enumerate(parsed):
@@ -164,17 +166,18 @@ def learn(table: Table, impute: bool, categorical: Sequence[str] = ()) -> tuple[
 
     Columns named in `categorical` count as text whatever their values are.
     """
-    if not table.columns:
+    if not table.names:
         raise TableError("the table has no column besides the target")
+    there = table.items()
     if not impute:
-        counts = [(name, int(is_missing(column).sum())) for name, column in table.columns.items()]
+        counts = [(name, int(is_missing(column).sum())) for name, column in there]
         if any(count for _, count in counts):
             raise missing_values((name, count) for name, count in counts if count)
     return tuple(
         _learn_text(name, column, impute)
         if name in categorical or is_text(column, name)
         else _learn_numbers(name, column, impute)
-        for name, column in table.columns.items()
+        for name, column in there
     )
 
 

@@ -31,14 +31,14 @@ def points(table: Table, encoders: tuple[Encoder, ...] | None, path: str | Path)
     """The rows of a table as points: its numbers as they are, or features as encoders make them."""
     if encoders is not None:
         return columns.encode(encoders, table)
-    for name, column in table.columns.items():
+    for name, column in table.items():
         if columns.is_text(column, name):
             raise TableError(f"{path}: column {name!r}: expected numbers, got text; drop it, or pass --standardize")
-    counts = [(name, int(columns.is_missing(column).sum())) for name, column in table.columns.items()]
+    counts = [(name, int(columns.is_missing(column).sum())) for name, column in table.items()]
     if any(count for _, count in counts):
         missing = ((name, count) for name, count in counts if count)
         raise columns.missing_values(missing, "fill them in, or pass --standardize --impute median")
-    result: Array = np.stack([columns.numbers(column, name) for name, column in table.columns.items()], axis=1)
+    result: Array = np.stack([columns.numbers(column, name) for name, column in table.items()], axis=1)
     return result
 
 

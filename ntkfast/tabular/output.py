@@ -88,7 +88,9 @@ def _npy(file: BinaryIO) -> Iterator[Put]:
         try:
             rows = np.stack([np.asarray(column, dtype="<f8") for column in columns.values()], axis=1)
         except ValueError:
-            raise TableError("--out: .npy files hold numbers, the classes are text; use .csv or .parquet") from None
+            raise TableError(
+                "--out: .npy files hold numbers, the classes are text; use .csv, .parquet or .feather"
+            ) from None
         n_rows += len(rows)
         file.write(np.ascontiguousarray(rows).tobytes())
 

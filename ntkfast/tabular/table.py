@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,30 +16,44 @@ from numpy.typing import NDArray
 
 from ntkfast.tabular.errors import TableError, listed
 
-Column: TypeAlias = NDArray[Any]  # float64 with NaN where a value is missing, or objects: str, or None where one is
+# Numbers (bool, integers or floats), with NaN where a value is missing; or objects: str, or None where one is.
+Column: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of one length."""
+    """Named columns of one length.
+
+    `refused` are columns that are neither numbers nor text: whoever asks for one gets the error, others ignore them.
+    """
 
     columns: dict[str, Column]
+    refused: dict[str, str] = field(default_factory=dict)  # what is wrong with each
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.columns)
+        return (*self.columns, *self.refused)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
     def __getitem__(self, name: str) -> Column:
+        if name in self.refused:
+            raise TableError(f"column {name!r}: {self.refused[name]}")
         return self.columns[name]
 
+    def items(self) -> list[tuple[str, Column]]:
+        """Every column with its name; raise if one is refused."""
+        return [(name, self[name]) for name in self.names]
+
     def rows(self, chosen: Any) -> Table:
-        return Table({name: column[chosen] for name, column in self.columns.items()})
+        return Table({name: column[chosen] for name, column in self.columns.items()}, self.refused)
 
     def without(self, names: Sequence[str]) -> Table:
-        return Table({name: column for name, column in self.columns.items() if name not in names})
+        return Table(
+            {name: column for name, column in self.columns.items() if name not in names},
+            {name: problem for name, problem in self.refused.items() if name not in names},
+        )
 
 
 def library(name: str) -> Any:
@@ -86,22 +101,35 @@ NUMBERS = ("integer", "floating", "boolean", "decimal", "mixed-integer-float")
 TEXT = ("string", "categorical", "mixed", "mixed-integer")
 
 
-def _column(series: Any, name: str, path: Path, as_text: bool) -> Column:
-    """A column of a data frame."""
+class _Refused(Exception):
+    """What is wrong with a column."""
+
+
+def _table(columns: dict[str, Column], refused: dict[str, str], path: Path) -> Table:
+    """A table, some of whose columns can be used."""
+    if refused and not columns:
+        name, problem = next(iter(refused.items()))
+        raise TableError(f"{path}: column {name!r}: {problem}")
+    return Table(columns, refused)
+
+
+def _column(series: Any, as_text: bool) -> Column:
+    """A column of a data frame. Numbers keep their dtype if it can hold every value."""
     pandas = library("pandas")
     kind = pandas.api.types.infer_dtype(series, skipna=True)
     if kind == "categorical":
-        return _column(series.astype(series.cat.categories.dtype), name, path, as_text)
+        return _column(series.astype(series.cat.categories.dtype), as_text)
     if kind == "empty":  # nothing but missing values
         return np.full(len(series), None) if as_text else np.full(len(series), np.nan)
     if kind in NUMBERS and not as_text:
+        dtype = getattr(series.dtype, "numpy_dtype", series.dtype)  # pandas has dtypes with a mask, too
+        if dtype.kind in "biuf" and (dtype is series.dtype or not series.isna().any()):
+            return np.asarray(series.to_numpy(dtype=dtype))
         if kind == "decimal":
             series = series.astype(object)
         return np.asarray(series.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan))
     if kind not in TEXT + NUMBERS:
-        raise TableError(
-            f"{path}: column {name!r}: expected numbers or text, got {kind}; drop it or make numbers of it"
-        )
+        raise _Refused(f"expected numbers or text, got {kind}; drop it or make numbers of it")
     values = np.full(len(series), None)
     there = series.notna().to_numpy()
     values[there] = [str(value) for value in series[there]]
@@ -115,8 +143,14 @@ def _from_frame(frame: Any, path: Path, text: frozenset[str]) -> Table:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(f"{path}: expected columns of different names, got {listed(twice)} more than once")
-    columns = {name: _column(frame.iloc[:, k], name, path, name in text) for k, name in enumerate(names)}
-    return Table(columns)
+    columns: dict[str, Column] = {}
+    refused: dict[str, str] = {}
+    for k, name in enumerate(names):
+        try:
+            columns[name] = _column(frame.iloc[:, k], name in text)
+        except _Refused as error:
+            refused[name] = str(error)
+    return _table(columns, refused, path)
 
 
 # --- one reader for each format: (path, size, text) -> tables
@@ -185,14 +219,13 @@ def _read_feather(path: Path, size: int | None, text: frozenset[str]) -> Iterato
     return _from_arrow(batches, path, text)
 
 
-def _array_columns(array: NDArray[Any], key: str, path: Path) -> dict[str, Column]:
+def _array_columns(array: NDArray[Any], key: str) -> dict[str, Column]:
     """The columns of an array: named by their numbers, after the key if there is one; a vector has the key's name."""
     if array.ndim not in (1, 2) or array.dtype.kind not in "biufU":
-        raise TableError(
-            f"{path}: expected matrices and vectors of numbers or text, got {key or 'an array'} of shape "
-            f"{array.shape} and dtype {array.dtype}"
+        raise _Refused(
+            f"expected a matrix or a vector of numbers or text, got shape {array.shape} and dtype {array.dtype}"
         )
-    array = array.astype(object if array.dtype.kind == "U" else np.float64)
+    array = array.astype(object if array.dtype.kind == "U" else array.dtype.newbyteorder("="))
     if array.ndim == 1:
         return {key or "0": array}
     return {f"{key}{k}": column for k, column in enumerate(array.T)}
@@ -202,7 +235,15 @@ def _load(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TableError(f"{path}: this is no file of NumPy arrays ({error})") from None
+        with open(path, "rb") as file:
+            start = file.read(6)
+        if start == b"\x93NUMPY" and "Python objects" in str(error):
+            what = "Python objects, which are never read"
+        elif start == b"\x93NUMPY" or start.startswith(b"PK"):
+            what = "a damaged one"
+        else:
+            what = "a file of another kind"
+        raise TableError(f"{path}: expected a {path.suffix} file of numbers or text, got {what}") from None
 
 
 def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:
@@ -211,20 +252,30 @@ def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Ta
         raise TableError(f"{path}: expected one array, got a file of several; name it .npz")
     step = size or max(1, len(array) if array.ndim else 1)
     for start in range(0, len(array) if array.ndim else 1, step):
-        yield Table(_array_columns(array[start : start + step] if array.ndim else array, "", path))
+        try:
+            yield Table(_array_columns(array[start : start + step] if array.ndim else array, ""))
+        except _Refused as error:
+            raise TableError(f"{path}: {error}") from None
 
 
 def _read_npz(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:
     columns: dict[str, Column] = {}
+    refused: dict[str, str] = {}
     arrays = _load(path)
     if isinstance(arrays, np.ndarray):
         raise TableError(f"{path}: expected a file of several arrays, got one array; name it .npy")
     with arrays:
         for key in arrays.files:
             try:
-                found = _array_columns(arrays[key], key, path)
-            except ValueError as error:  # of objects, which are not read
-                raise error if isinstance(error, TableError) else TableError(f"{path}: {key}: {error}") from None
+                found = _array_columns(np.asarray(arrays[key]), key)  # what is no array there comes as bytes
+            except _Refused as error:
+                refused[key] = str(error)
+                continue
+            except ValueError:
+                refused[key] = "expected numbers or text, got Python objects, which are never read"
+                continue
+            except (EOFError, zipfile.BadZipFile, zlib.error):
+                raise TableError(f"{path}: {key}: expected an array, got a damaged one") from None
             twice = sorted(found.keys() & columns.keys())
             if twice:
                 raise TableError(f"{path}: expected columns of different names, got {listed(twice)} more than once")
@@ -236,7 +287,7 @@ def _read_npz(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Ta
             f"{path}: expected arrays of one length, got {lengths[short]} rows in {short!r} and {lengths[long]} in "
             f"{long!r}"
         )
-    table = Table(columns)
+    table = _table(columns, refused, path)
     step = size or max(1, len(table))
     yield from (table.rows(slice(start, start + step)) for start in range(0, len(table), step))
 

@@ -15,16 +15,25 @@ from ntkfast.tabular.table import Column
 
 Task: TypeAlias = Literal["regression", "classification"]
 
+DTYPES = (
+    *("object", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 MOST_CLASSES = 100
 MOST_AUTO_CLASSES = 20  # of a target of whole numbers
+SMALLEST = float(np.finfo(np.float64).tiny) ** 0.5  # standard deviation
 
 
 @dataclass(frozen=True)
 class Target(Saved):
-    """The target of a model: y = mean + scale f for numbers; for classes, their names."""
+    """The target of a model: y = mean + scale f for numbers; for classes, their names.
+
+    `dtype` is that of predicted columns: for classes, that of the column that was learned from.
+    """
 
     name: str
     classes: tuple[str, ...] | None
+    dtype: str
     mean: float
     scale: float
 
@@ -32,6 +41,8 @@ class Target(Saved):
         checked(self.name, str, "name")
         for name in () if self.classes is None else checked(self.classes, tuple, "classes"):
             checked(name, str, "classes")
+        if checked(self.dtype, str, "dtype") not in DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
         checked(self.mean, float, "mean")
         checked(self.scale, float, "scale")
 
@@ -57,7 +68,9 @@ class Target(Saved):
         """The inverse of `encode`."""
         if self.classes is None:
             return self.mean + self.scale * values
-        return np.array(self.classes, dtype=object)[values]
+        if self.dtype == "bool":
+            return np.array([name == "True" for name in self.classes])[values]
+        return np.array(self.classes, dtype=object).astype(self.dtype)[values]
 
 
 def guess(column: Column, name: str) -> Task:
@@ -82,7 +95,7 @@ def learn(column: Column, name: str, task: Task | None) -> Target:
     if len(column) < 10:
         raise TableError(f"expected a table of at least 10 rows, got {len(column)}")
     if column.dtype != object and (column == column[0]).all():
-        raise TableError(f"target {name!r}: expected numbers that vary, got {column[0]:g} in every row")
+        raise TableError(f"target {name!r}: expected numbers that vary, got {float(column[0]):g} in every row")
     if (task or guess(column, name)) == "classification":
         found = {str(value) for value in columns.text(column)}
         if len(found) < 2:
@@ -90,10 +103,15 @@ def learn(column: Column, name: str, task: Task | None) -> Target:
         if len(found) > MOST_CLASSES:
             raise TableError(f"target {name!r}: expected at most {MOST_CLASSES} classes, got {len(found)}")
         whole = all(value.lstrip("-").isdigit() for value in found)
-        return Target(name, tuple(sorted(found, key=int if whole else str)), 0.0, 1.0)
+        return Target(name, tuple(sorted(found, key=int if whole else str)), column.dtype.name, 0.0, 1.0)
     values = columns.numbers(column, name)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = float(values.std())
     if not np.isfinite(scale):
         raise TableError(f"target {name!r}: expected numbers whose squares are finite")
-    return Target(name, None, float(values.mean()), scale)
+    if scale < SMALLEST:  # its square, the variance, has lost digits, or is 0
+        raise TableError(
+            f"target {name!r}: expected numbers with a standard deviation of at least {SMALLEST:.2g}, got values from "
+            f"{values.min():.3g} to {values.max():.3g}; use other units"
+        )
+    return Target(name, None, "float64", float(values.mean()), scale)

@@ -216,7 +216,7 @@ void nf_pair_start(nf_dtype dtype, const void *x, const void *y, int d, double q
 void nf_pair_run(const nf_program *program, nf_pair *pair, long double *out, double *trace);
 
 /* E[(phi(u) - phi(v))^2] to relative precision for u, v = m +- (kappa m + s z)/2, m ~ N(0, M), z ~ N(0, 1): kinked.c.
- * For phi that nf_kinked tells.  nf_kinked_parity: 1 if phi is even, -1 if it is odd, else 0. */
+ * For phi of which nf_kinked is true.  nf_kinked_parity: 1 if phi is even, -1 if it is odd, else 0. */
 int nf_kinked(const nf_powers *phi);
 int nf_kinked_parity(const nf_powers *phi);
 double nf_kinked_distance(const nf_powers *phi, double M, double kappa, double s);

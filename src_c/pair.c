@@ -118,10 +118,9 @@ static int parity(const nf_instr *in)
         return 1;
     case NF_SERIES:
     case NF_KINKS:
+    case NF_POLYNOMIAL:
         if (kinked(in))
             return nf_kinked_parity(kinked(in));
-        return (terms->odd == 0) - (terms->even == 0);
-    case NF_POLYNOMIAL:
         return (terms->odd == 0) - (terms->even == 0);
     }
     return 0;

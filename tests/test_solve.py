@@ -214,3 +214,16 @@ def test_bad_arguments(name):
     given, options, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         nf.solve(*given, **options)
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e100])
+def test_the_scale_of_the_targets_does_not_matter(scale):
+    X = np.random.default_rng(0).standard_normal((40, 4))
+    K, y = nf.ntk(nf.MLP(3, bias_std=0.1), X), np.sin(X)
+    right = np.linalg.solve(K + 0.1 * np.eye(40), y)
+    columns = y * [scale, 1, 0, scale]  # each has its own
+    for method in ("cg", "cholesky"):
+        found = nf.solve(K, columns, 0.1, method=method)
+        assert found.converged
+        assert 0 < found.residual < 1e-7
+        np.testing.assert_allclose(found.dual_coefficients[:, 0] / scale, right[:, 0], atol=1e-6)

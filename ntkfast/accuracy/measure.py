@@ -53,10 +53,10 @@ def measure(name: str, full: bool = False, seconds: float = float("inf")) -> Mea
                 continue
             for phase, (weight_std, bias_std) in cases.phases(name).items():
                 for case in data:
-                    if time.process_time() > end:
+                    exact = exact_values(activation, weight_std, bias_std, case, depths, end)
+                    if exact is None:
                         left += len(depths) * (1 + case.single)
                         continue
-                    exact = exact_values(activation, weight_std, bias_std, case, depths)
                     for dtype in ("float64", "float32") if case.single else ("float64",):
                         for hidden in depths:
                             cell = Cell(repr(activation), phase, weight_std, bias_std, hidden, case.kind, dtype)
@@ -64,13 +64,15 @@ def measure(name: str, full: bool = False, seconds: float = float("inf")) -> Mea
     return Measured(repr(activation), [cell for cell in cells if cell is not None], left)
 
 
-def exact_values(activation, weight_std, bias_std, case, depths):
-    """{hidden: [Pair or None, of every pair]}; None where values leave float64."""
+def exact_values(activation, weight_std, bias_std, case, depths, end=float("inf")):
+    """{hidden: [Pair or None, of every pair]}, None where values leave float64; None if it is later than `end`."""
     values = {hidden: [] for hidden in depths}
     for x, y in case.pairs:
         walk = enumerate(oracle.layers(activation, weight_std, bias_std, x, y))
         found = {}
         for hidden, pair in walk:
+            if time.process_time() > end:
+                return None
             found[hidden] = pair
             if hidden == max(depths):
                 break

@@ -223,7 +223,8 @@ def _fit(name: str, kernel: str, number: int, data: tuple[np.ndarray, ...], n_th
     )
     process = GaussianProcess(K_xx, y, noise=fitted.noise, n_threads=n_threads)
     error = mean + unit * process.mean(K_tx) - y_test
-    variance = unit**2 * (process.variance(K_tx, diagonal(fitted.network, X_test, get=kernel)) + fitted.noise)
+    prior = diagonal(fitted.network, X_test, get=kernel, n_threads=n_threads)
+    variance = unit**2 * process.variance(K_tx, prior, observations=True)
     return Fit(
         data=name,
         kernel=kernel,

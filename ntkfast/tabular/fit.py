@@ -145,7 +145,7 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
         if scored.classes is None:
             std_scale = float(np.sqrt(np.mean((Y - left_out.mean)[:, 0] ** 2 / left_out.variance))) or 1.0
             prior = diagonal(net, X_test, options.kernel, n_threads=options.n_threads)
-            deviations = std_scale * np.sqrt(process.variance(across, prior) + selection.alpha)
+            deviations = std_scale * np.sqrt(process.variance(across, prior, observations=True))
             std_scale *= scored.scale / target.scale  # for the model of every row
     described = f"{options.kernel.upper()}, depth {options.depth}, {options.activation}"
     note = f"alpha {selection.alpha:.3g}"

@@ -50,6 +50,8 @@ def conjugate_gradients(
     product: V ↦ A V, precondition: V ↦ M⁻¹ V, both (n, q) → (n, q). start: an approximate solution. The residual that
     counts at the end is that of a product, not the one that the iteration updates.
     """
+    unit = units(B)
+    B, start = B / unit, None if start is None else start / unit
     size = np.linalg.norm(B, axis=0)
     size[size == 0] = 1
     X = np.zeros_like(B) if start is None else start.copy()
@@ -91,7 +93,13 @@ def conjugate_gradients(
             report(*_progress(history, tol))
     if not exact:
         left = np.linalg.norm(B - product(X), axis=0) / size
-    return Iterations(X, np.array(history), float(left.max()), reason)
+    return Iterations(X * unit, np.array(history), float(left.max()), reason)
+
+
+def units(B: Array) -> Array:
+    """A power of two near the largest entry of each column, whose quotient has squares in range; 1 for a column of 0."""
+    units: Array = np.ldexp(1.0, np.frexp(np.abs(B).max(axis=0))[1])
+    return units
 
 
 def _ended(history: list[float], first: float, max_iterations: int) -> str:

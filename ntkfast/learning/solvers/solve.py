@@ -14,7 +14,7 @@ from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import singular
 from ntkfast.learning.factor import attempt, eigen, fortran
-from ntkfast.learning.solvers.conjugate import conjugate_gradients
+from ntkfast.learning.solvers.conjugate import conjugate_gradients, units
 from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
 from ntkfast.learning.solvers.solution import Solution, not_reached
 from ntkfast.support import arrays
@@ -68,7 +68,8 @@ def solve(
         The ridge α >= 0.
     method : {"auto", "cholesky", "eigh", "cg"}
         "eigh" gives the solution of least norm where K + αI is singular to rounding; "cg" iterates. "auto" takes
-        "cholesky" for a matrix, and for an operator of up to 4096 points whose matrix fits into `memory`; else "cg".
+        "cholesky" for a matrix of up to 40000 points and an operator of up to 4096, if that fits into `memory`; else
+        "cg".
     tol : float
         "cg": ‖y - (K + αI) a‖/‖y‖ at which iterations stop, of every column.
     max_iterations : int
@@ -138,7 +139,7 @@ def solve(
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
         matrices = is_operator + (4 if chosen == "eigh" else 1)
         _require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
-        matrix = K[:] if is_operator else K
+        matrix = checks.symmetric(K.columns(np.arange(n)), "K_xx") if is_operator else K
         with threads.blas(n_threads, float(n) ** 3 / 3):
             found = _factor(matrix, Y, alpha, chosen, matrices, progress)
     a = found.dual_coefficients
@@ -176,8 +177,10 @@ def _times(K: Any, V: Array) -> Array:
 
 def _residuals(K: Any, a: Array, Y: Array, alpha: float) -> float:
     """The largest ‖y - (K + αI) a‖/‖y‖ of all columns."""
+    unit = units(Y)
+    Y, a = Y / unit, a.astype(np.float64) / unit
     size = np.linalg.norm(Y, axis=0)
-    left = np.linalg.norm(Y - _times(K, a.astype(np.float64)) - alpha * a, axis=0)
+    left = np.linalg.norm(Y - _times(K, a) - alpha * a, axis=0)
     return float((left / np.where(size > 0, size, 1)).max())
 
 

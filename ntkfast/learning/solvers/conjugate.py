@@ -97,7 +97,7 @@ def conjugate_gradients(
 
 
 def units(B: Array) -> Array:
-    """A power of two near the largest entry of each column, whose quotient has squares in range; 1 for a column of 0."""
+    """A power of two near the largest entry of each column, by which squares are in range; 1 for a column of 0."""
     units: Array = np.ldexp(1.0, np.frexp(np.abs(B).max(axis=0))[1])
     return units
 

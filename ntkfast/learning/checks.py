@@ -166,3 +166,12 @@ def times(t: ArrayLike, name: str = "t", infinite: bool = True) -> tuple[Array, 
         kind = "numbers" if infinite else "finite numbers"
         raise ValueError(f"{name}: expected {kind} >= 0, got {array[~good].flat[0]}")
     return np.atleast_1d(array), array.ndim == 0
+
+
+def operator(K: Any) -> Any:
+    """K_xx, if it is a square operator of real numbers."""
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(f"K_xx: expected a square operator, got shape {K.shape}")
+    if np.dtype(K.dtype).kind not in "iuf":
+        raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
+    return K

@@ -26,6 +26,19 @@ from ntkfast.support.typing import Array
 MOST_COLUMNS = 256  # pairs of ridges and times that are computed at once, times outputs
 
 
+N_ALPHAS = 50
+
+
+def diagonal_mean(K: Array) -> float:
+    """Of a kernel, the scale of ridges and rates; 1 if it is 0."""
+    return float(K.diagonal().mean(dtype=np.float64)) or 1.0
+
+
+def candidates(K: Array) -> Array:
+    """The ridges to choose from, (A,): from what rounding tells from 0 to far above the kernel."""
+    return diagonal_mean(K) * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
+
+
 class Residuals(NamedTuple):
     """y_i - f_i, (..., N, q), and 1 - H_ii, (..., N), where f = H y on the data."""
 

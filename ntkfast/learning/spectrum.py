@@ -180,7 +180,7 @@ def kernel_pca(
     array([[ 1., -1.]])
     """
     is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
-    K: Any = _operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
+    K: Any = checks.operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
     n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     k = checks.count(n_components, "n_components")
     if k > n - is_operator:
@@ -229,14 +229,6 @@ def _components(
     functions = vectors * np.sqrt(dtype.type(n))
     means = np.ones(n, dtype) @ _times(K, functions) / n if centered else np.zeros(k, dtype)
     return KernelPCA(values / n, functions, residuals, total, centered, method, means)
-
-
-def _operator(K: Any) -> Any:
-    if K.shape[0] != K.shape[1]:
-        raise ValueError(f"K_xx: expected a square operator, got shape {K.shape}")
-    if np.dtype(K.dtype).kind not in "iuf":
-        raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
-    return K
 
 
 def _times(K: Any, B: Array) -> Array:

@@ -23,15 +23,11 @@ from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
-N_ALPHAS = N_TIMES = 50  # of "loo"
+N_TIMES = 50  # of "loo"
 CHOICES = ("alphas_", "times_", "loo_scores_", "validation_scores_")
 OPTIONAL = {*CHOICES, "feature_names_in_"}  # what not every fit leaves
 MANY = "; NTKFeatures of ntkfast.sklearn, with a linear model after it, takes any number"
 VALIDATION = 0.1  # of early_stopping=True
-
-
-def diagonal_mean(K: Array) -> float:
-    return float(K.diagonal().mean(dtype=np.float64)) or 1.0
 
 
 class NetworkEstimator(BaseEstimator):
@@ -215,7 +211,7 @@ class NTKEstimator(Saved, NetworkEstimator):
     def _alphas(self, K: Array) -> Array:
         """The ridge, or those to choose from."""
         if isinstance(self.alpha, str):
-            return diagonal_mean(K) * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
+            return ridge.candidates(K)
         alphas = np.asarray(self.alpha, dtype=np.float64)
         if alphas.ndim and (alphas.ndim > 1 or not alphas.size or not (np.isfinite(alphas) & (alphas > 0)).all()):
             raise ValueError(f"alpha: expected a number, 'loo' or a sequence of numbers > 0, got {self.alpha!r}")
@@ -224,7 +220,7 @@ class NTKEstimator(Saved, NetworkEstimator):
     def _times(self, K: Array, n_points: float) -> Array:
         """The time, or those to choose from: from a tenth of what the first component takes until the end."""
         if isinstance(self.t, str) or (self.early_stopping and np.ndim(self.t) == 0 and np.isinf(self.t)):
-            mean = diagonal_mean(K)
+            mean = ridge.diagonal_mean(K)
             ends = 0.1 * n_points / (len(K) * mean), n_points / (np.sqrt(np.finfo(K.dtype).eps) * mean)
             return np.append(np.geomspace(*ends, N_TIMES - 1), np.inf)
         times = np.asarray(self.t, dtype=np.float64)

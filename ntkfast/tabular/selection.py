@@ -14,7 +14,6 @@ from ntkfast.support.typing import Array
 # Rows up to which all of them choose the ridge: an eigendecomposition takes 25 times as long as a Cholesky
 # factorisation. A ridge is the variance of the noise, which is the same for any number of rows.
 MOST_ROWS = 1500
-N_ALPHAS = 50
 N_TIMES = 40
 LONGEST = 1e9  # ratio of the last time to the first
 
@@ -51,8 +50,7 @@ class Selection:
 def select(K: Array, y: Array, alpha: float | None, n_threads: int | None) -> Selection:
     """The ridge for a kernel (n, n), which is overwritten, and targets (n, q); None: chosen."""
     n = len(y)
-    scale = float(K.diagonal().mean()) or 1.0
-    alphas = scale * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
+    alphas = ridge.candidates(K)
     if alpha is not None:
         alphas = np.unique(np.append(alphas, alpha))
     with threads.blas(n_threads, float(n) ** 3):

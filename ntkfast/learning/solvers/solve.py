@@ -119,7 +119,7 @@ def solve(
     """
     start = time.perf_counter()
     is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
-    K: Any = _square(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
+    K: Any = checks.operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
     n = K.shape[0]
     Y, flat = checks.columns(y, n, "y", np.float64)
     alpha = non_negative_number(alpha, "alpha")
@@ -144,14 +144,6 @@ def solve(
             found = _factor(matrix, Y, alpha, chosen, matrices, progress)
     a = found.dual_coefficients
     return replace(found, dual_coefficients=a[:, 0] if flat else a, seconds=time.perf_counter() - start)
-
-
-def _square(K: Any) -> Any:
-    if K.shape[0] != K.shape[1]:
-        raise ValueError(f"K_xx: expected a square operator, got shape {K.shape}")
-    if np.dtype(K.dtype).kind not in "iuf":
-        raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
-    return K
 
 
 def _chosen(K: Any, is_operator: bool, n: int, free: float) -> str:

@@ -61,6 +61,15 @@ def test_distribution_function(at):
             assert abs(piecewise.upper(h, k, rho, mp.sqrt(1 - rho**2)) - right) < mp.mpf("1e-25")
 
 
+@pytest.mark.parametrize("h", [0.7, 3, 7])
+def test_distribution_function_at_the_end_of_its_series(h):
+    """T(h, 1) = Φ(h) Φ(-h) / 2 (Owen, 1956), at several precisions: the series in rounded integers ends."""
+    for digits in (15, 60, 300, 420):
+        with mp.workdps(digits):
+            right = mp.ncdf(h) * mp.ncdf(-h) / 2
+            assert abs(piecewise.owen(mp.mpf(h), mp.mpf(h)) - right) < mp.mpf(10) ** (3 - digits)
+
+
 @pytest.mark.parametrize("entry", [entry for entry in INTEGRATED if not entry.jumps], ids=repr)
 def test_near_pairs_keep_their_digits(entry):
     """K(q, q) - K(q, c) = (q - c) E[φ'φ'] + O((q - c)^1.5), by Price's theorem; so at -c for odd φ."""

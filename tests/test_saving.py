@@ -277,15 +277,14 @@ def test_estimators_before_a_fit_and_with_names(again):
 def test_a_network_is_loaded_without_scikit_learn(path):
     nf.save(NET, path)
     code = f"import sys, ntkfast as nf; nf.load({str(path)!r}); assert 'sklearn' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
 def test_an_estimator_is_found_by_its_kind(path):
     pytest.importorskip("sklearn")
     nf.save(nf.sklearn.NTKRegressor(depth=2), path)
     code = f"import ntkfast as nf; print(nf.load({str(path)!r}))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "NTKRegressor(depth=2)\n"
 
 
@@ -641,8 +640,7 @@ def test_damaged_bytes(path):
 def memory_limited(code, path):
     """Run code in a process with little memory beyond what it takes to import the library."""
     code = f"import ntkfast as nf, resource\npath = {str(path)!r}\n" + code
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_hostile_files_take_little_memory(path):

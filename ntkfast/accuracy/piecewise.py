@@ -134,11 +134,13 @@ def owen(h, g):
     y = h * h / 2
     if y > mp.dps * mp.ln10 + 10:
         return mp.mpf(0)
-    bits = mp.prec + 20  # the series in integers, multiples of 2^-bits
-    a, y, term = (int(mp.ldexp(x, bits)) for x in (g / h, y, mp.exp(-y)))
+    guard = 10 + int(y / mp.ln2)  # rounding grows by exp(y)
+    bits = mp.prec + 20 + guard  # the series in integers, multiples of 2^-bits
+    with mp.workprec(bits):
+        a, y, term = (int(mp.ldexp(x, bits)) for x in (g / h, y, mp.exp(-y)))
     tail, power, square, total, j = (1 << bits) - term, a, a * a >> bits, 0, 0
-    while tail * power >> bits > 0:  # tail = 1 - exp(-y) Σ y^i/i!, i <= j
-        step = (tail * power >> bits) // (2 * j + 1)
+    # tail = 1 - exp(-y) Σ y^i/i!, i <= j, which by rounding need not reach 0
+    while (step := (tail * power >> bits) // (2 * j + 1)) >> guard > 0:
         total += -step if j % 2 else step
         j += 1
         term = (term * y >> bits) // j

@@ -56,10 +56,10 @@ from ntkfast.networks import (
 )
 from ntkfast.networks.hyperparameters import hyperparameters, with_hyperparameters
 from ntkfast.saving import load, save
-from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError
+from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError, StoreError
 
 if _TYPE_CHECKING:
-    from ntkfast import datasets, experiments, plotting, sklearn, torch
+    from ntkfast import datasets, experiments, plotting, sklearn, store, torch
     from ntkfast.infinite.operator import KernelOperator
 
 __version__: str
@@ -102,6 +102,7 @@ __all__ = [
     "Scale",
     "SmallestEigenvalue",
     "Solution",
+    "StoreError",
     "activations",
     "convergence",
     "datasets",
@@ -138,6 +139,7 @@ __all__ = [
     "sklearn",
     "smallest_eigenvalue",
     "solve",
+    "store",
     "torch",
     "train",
     "vjp",
@@ -146,7 +148,7 @@ __all__ = [
 
 # Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
 # importlib.metadata alone takes a third as long as everything else here.
-_LAZY = frozenset({"datasets", "experiments", "plotting", "sklearn", "torch"})
+_LAZY = frozenset({"datasets", "experiments", "plotting", "sklearn", "store", "torch"})
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
 

@@ -22,6 +22,7 @@ MODULES = (
     "plotting",
     "sklearn",
     "sklearn.scikit_ntk",
+    "store",
     "torch",
 )  # whose functions have rows of their own
 SHARED = ("rng", "out", "dtype", "n_threads", "progress", "memory")  # options of many functions, in this order
@@ -44,6 +45,7 @@ FREE |= {
     "datasets.download_mnist",
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
+FREE |= {"store.compute", "store.repair"}  # the path of what X gives
 FREE |= {"KernelOperator"}  # as LinearOperators have it
 FREE |= {"sklearn.NTKKernel.__call__", "sklearn.scikit_ntk.NeuralTangentKernel.__call__"}  # as scikit-learn calls it
 FREE |= {"sklearn.scikit_ntk.NeuralTangentKernel"}  # as in scikit-ntk

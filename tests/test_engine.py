@@ -424,6 +424,52 @@ def test_memory_that_is_there():
     memory.require(0, "nothing")
 
 
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [(None, None), (7, 7), ("7", 7), ("4GB", 4 * 10**9), ("4 GiB", 2**32), ("1.5g", 15 * 10**8), (".5mb", 500000)],
+)
+def test_amounts_of_memory(given, right):
+    assert memory.amount(given) == right
+
+
+@pytest.mark.parametrize("given", ["", "GB", "4 PB", "-1GB", "4GBs", "1e3", "0.1", 0, -3, 2.5])
+def test_amounts_of_memory_that_are_refused(given):
+    with pytest.raises((ValueError, TypeError), match="memory: expected"):
+        memory.amount(given)
+
+
+def test_limits_of_nested_groups_and_of_the_process(tmp_path, monkeypatch):
+    """The least that the groups around a process leave, cached files not counted as used; and RLIMIT_AS."""
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for folder, limit, used in ((inner, "max", 2**20), (inner.parent, 2**30, 2**29), (tmp_path, 2**33, 2**30)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text("anon 1\ninactive_file 1024\n")
+    groups = ((str(tmp_path), "", "memory.max", "memory.current", "inactive_file"),)
+    lines = memory._lines
+    monkeypatch.setattr(memory, "CGROUPS", groups)
+    monkeypatch.setattr(memory, "_lines", lambda path: ["0::/outer/inner"] if path.name == "cgroup" else lines(path))
+    assert sorted(memory._left_in_cgroups()) == [2**29 + 1024, 2**33 - 2**30 + 1024]
+    assert memory.available() <= 2**29 + 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_limit_of_the_address_space():
+    out = run_python("""
+import resource
+from ntkfast.support import memory
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+assert 2**27 < memory.available() <= 2**28
+try:
+    memory.require(2**29, "it")
+except MemoryError as error:
+    print(error)
+""")
+    assert "it needs 0.50 GiB" in out
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_child():
     """After a parallel call of the parent a child has one thread, does not hang and returns the same numbers."""

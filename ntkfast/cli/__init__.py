@@ -2,7 +2,7 @@
 
 import click
 
-from ntkfast.cli import machine, matrix, paper, table, uci
+from ntkfast.cli import machine, matrix, paper, stored, table, uci
 from ntkfast.cli.shared import Commands
 
 __all__ = ["main"]
@@ -24,6 +24,8 @@ for command in (
     table.predict,
     matrix.gram,
     matrix.spectrum,
+    stored.verify,
+    stored.solve,
     machine.info,
     machine.demo,
     machine.bench,

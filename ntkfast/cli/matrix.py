@@ -60,10 +60,12 @@ def _network(depth: int, activation: str, weight_std: float, bias_std: float) ->
 
 @click.command()
 @click.argument("X", type=table_file)
-@click.option("-o", "--out", required=True, type=new_file, help="The .npy file of the matrix.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .npy file, or a .zarr folder.")
 @click.option("--y", "other", type=table_file, metavar="Y", help="Other points: K(X, Y) instead of K(X, X).")
 @network_options
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with a .zarr folder where it was stopped, and repair it.")
+@click.option("--dry-run", is_flag=True, help="Only print the size and an estimate of the time.")
 @points_options
 @threads
 @json_option
@@ -73,6 +75,8 @@ def gram(
     other: Path | None,
     kernel: Any,
     dtype: str,
+    resume: bool,
+    dry_run: bool,
     drop: tuple[str, ...],
     standardize: bool,
     impute: str | None,
@@ -80,27 +84,52 @@ def gram(
     as_json: bool,
     **network: Any,
 ) -> None:
-    """Write the kernel matrix of the rows of a table to a .npy file, which may be larger than memory.
+    """Write the kernel matrix of the rows of a table to disk; it may be larger than memory.
 
-    X and Y are tables as in `ntkfast fit`, whose columns are the coordinates.
+    X and Y are tables as in `ntkfast fit`, whose columns are the coordinates. A .zarr folder has checksums, one
+    triangle if the matrix is symmetric, and --resume: whatever stops the command, little is lost. A .npy file is
+    complete or absent.
 
     Example:
 
         ntkfast gram points.npy -o K.npy --depth 4 --dtype float32
+
+        ntkfast gram points.npy -o K.zarr --depth 4 --dtype float32 --resume
     """
-    if out.suffix != ".npy":
-        shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
+    stored = out.suffix == ".zarr"
+    if not stored and out.suffix != ".npy":
+        shared.fail(f"--out: expected a file name that ends in .npy or .zarr, got {out}")
+    if resume and not stored:
+        shared.fail("--resume: expected a .zarr folder as --out: a .npy file is complete or absent")
+    if stored and out.exists() and not (resume or dry_run):
+        shared.fail(f"--out: {out} exists; --resume goes on with it, if it is of the same matrix")
+    if out.is_dir() and not stored:
+        shared.fail(f"--out: {out} is a folder")
     shared.require_writable(out, "--out", [x, *([other] if other else [])])
-    with one_line("nothing was saved", out=out):
+    kept = "what is finished is kept: --resume goes on with it" if stored else "nothing was saved"
+    with one_line(kept, out=out):
         from ntkfast.tabular import matrix
 
         net = _network(**network)
         X, Y = _points(x, other, drop, standardize, impute)
-        shape = matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
+        shape = len(X), len(X if Y is None else Y)
+        described = {"shape": list(shape), "dtype": dtype, "kernel": kernel, "features": X.shape[1], "out": str(out)}
+        said = f"{out}: {kernel.upper()} of shape {shape}, {dtype}, {X.shape[1]} features"
+        if dry_run:
+            plan = matrix.plan(net, X, Y, stored, kernel, dtype, n_threads)
+            described |= {"bytes": plan.n_bytes, "seconds": plan.seconds, "memory": plan.memory}
+            said += (
+                f"\n{plan.n_bytes / 2**30:.2f} GiB on disk, about {plan.seconds:.0f} s without writing, "
+                f"{plan.memory / 2**20:.0f} MiB of memory besides the points"
+            )
+        elif stored:
+            matrix.store(net, X, Y, out, kernel, dtype, n_threads)
+        else:
+            matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
     if as_json:
-        print_json({"shape": list(shape), "dtype": dtype, "kernel": kernel, "features": X.shape[1], "out": str(out)})
+        print_json(described)
     else:
-        click.echo(f"{out}: {kernel.upper()} of shape {shape}, {dtype}, {X.shape[1]} features")
+        click.echo(said)
 
 
 @click.command()

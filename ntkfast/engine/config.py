@@ -19,6 +19,12 @@ def _cache_sizes() -> str:
     return ", ".join(found) or "unknown"
 
 
+def instruction_set() -> str | None:
+    """The one in use."""
+    name: str | None = _core.isa_in_use()
+    return name
+
+
 def configuration() -> dict[str, str]:
     """Name and value of everything that `show_config` prints, in its order."""
     from importlib.metadata import version  # slow to import, and used only here
@@ -34,7 +40,7 @@ def configuration() -> dict[str, str]:
         "ntkfast": version("ntkfast"),
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "numpy, scipy": f"{version('numpy')}, {version('scipy')}",
-        "instruction set": f"{_core.isa_in_use()} (available: {', '.join(_core.isa_available())})",
+        "instruction set": f"{instruction_set()} (available: {', '.join(_core.isa_available())})",
         "OpenMP": openmp,
         "BLAS": "; ".join(blas) or "unknown to threadpoolctl",
         "caches": _cache_sizes(),

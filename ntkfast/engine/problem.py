@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -40,6 +41,9 @@ def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
     return _core.LANES
 
 
+Window: TypeAlias = tuple[slice, slice]  # rows and columns of a part of the matrix, with start and stop
+
+
 @dataclass(frozen=True)
 class Points:
     """The points on one side of the matrix in the layout that BLAS needs, and their squared norms."""
@@ -59,6 +63,13 @@ class Side:
     peaks: dict[str, np.ndarray]
     inverse: np.ndarray | None = None  # see `nearness.Search`
 
+    def part(self, rows: slice) -> Side:
+        """Some of the points, from a multiple of the lanes on."""
+        blocks = slice(rows.start // _core.LANES, -(-rows.stop // _core.LANES))
+        points = Points(self.points.name, self.points.x[rows], self.points.norms[rows])
+        inverse = None if self.inverse is None else self.inverse[rows.start : blocks.stop * _core.LANES]
+        return Side(points, self.table[blocks], self.diagonals[:, rows], self.peaks, inverse)
+
 
 @dataclass(frozen=True)
 class _Ready(series.Prepared):
@@ -66,6 +77,11 @@ class _Ready(series.Prepared):
 
     sides: tuple[Side, Side]
     search: nearness.Search | None
+
+    def part(self, window: Window) -> _Ready:
+        """For the points of a window."""
+        sides = tuple(side.part(points) for side, points in zip(self.sides, window, strict=True))
+        return replace(self, sides=sides)
 
     def limit(self, diagonals, get):
         """The map of these outputs."""
@@ -257,24 +273,43 @@ class Problem:
             )
         return get
 
-    def grid(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER) -> _core.Grid:
-        """How the matrix is divided into tiles."""
+    def tile(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER) -> int:
+        """Rows and columns of a tile."""
         flops = 2 * self.given[0][0].shape[1] + flops_per_layer * len(self.code.parameters) // 2
-        tile = tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
-        return _core.Grid(*self.shape, tile, self.symmetric, self.dtype)
+        return tile_size(*self.shape, flops, n_outputs * self.dtype.itemsize)
 
-    def run(self, sink: _core.Sink | None, get, *, first: int = 0, last: int | None = None, show=None) -> None:
+    def grid(self, n_outputs: int = 1, flops_per_layer: float = FLOPS_PER_LAYER, window: Window | None = None):
+        """How the matrix, or a window of it, is divided into tiles."""
+        shape, symmetric = self.shape, self.symmetric
+        if window is not None:
+            shape = tuple(side.stop - side.start for side in window)
+            symmetric = symmetric and window[0] == window[1]
+        return _core.Grid(*shape, self.tile(n_outputs, flops_per_layer), symmetric, self.dtype)
+
+    def run(
+        self,
+        sink: _core.Sink | None,
+        get,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        window: Window | None = None,
+        show=None,
+    ) -> None:
         """Send tiles number first .. last of the outputs named in get to a sink; None: nowhere.
 
         The numbers are those of `grid(len(get))`; last None: to the end. show: see `progress.reporter`.
+        window: only these rows and columns, which begin and end where tiles do; the sink counts from there. Of a
+        symmetric matrix: on the diagonal, or above it.
         """
         progress.check(show)
         get = self.check(get)
-        grid = self.grid(len(get))
+        grid = self.grid(len(get), window=window)
         last = grid.tiles if last is None else last
 
         def fill(ready):
             self._require_fitting(ready.sides, get)
+            ready = ready if window is None else ready.part(window)
             diagonals = None
             if self.symmetric:
                 with np.errstate(over="ignore"):  # of an output that was not requested
@@ -284,18 +319,22 @@ class Problem:
         with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
             self._until_complete(fill, report)
 
-    def matrices(self, get, out=None, show=None) -> list[np.ndarray]:
-        """The outputs named in get, each (n, m), in that order. out: a sequence with an array or None for each."""
+    def matrices(self, get, out=None, show=None, window: Window | None = None) -> list[np.ndarray]:
+        """The outputs named in get, each (n, m), in that order. out: a sequence with an array or None for each.
+
+        window: only this part, see `run`; to the last bit that of the whole matrices.
+        """
         progress.check(show)
         get = self.check(get)
-        results = self._results(get, self.shape, out, "; out= can be a numpy.memmap")
+        shape = self.shape if window is None else tuple(side.stop - side.start for side in window)
+        results = self._results(get, shape, out, "; out= can be a numpy.memmap")
         planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
         n, m = self.shape
         if m < _core.LANES and n > m:  # the long side along the lanes
             turned = [None if plane is None else plane.T for plane in planes]
-            self.transposed().run(_core.ArraySink(turned), get, show=show)
+            self.transposed().run(_core.ArraySink(turned), get, window=window and window[::-1], show=show)
         else:
-            self.run(_core.ArraySink(planes), get, show=show)
+            self.run(_core.ArraySink(planes), get, window=window, show=show)
         return results
 
     def product(self, kernel: str, vectors, show=None) -> np.ndarray:

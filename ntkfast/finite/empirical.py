@@ -15,10 +15,10 @@ from ntkfast.finite import passes
 from ntkfast.finite.factors import LayerFactors, covariance_factors, layer_factors
 from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.support import arrays, memory
+from ntkfast.support.memory import amount
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
-from ntkfast.support.scalars import positive_integer
-from ntkfast.support.typing import Progress
+from ntkfast.support.typing import Memory, Progress
 
 __all__ = ["empirical_nngp", "empirical_ntk", "gram_from_jacobian", "kernel_of_factors", "require_finite"]
 
@@ -173,7 +173,7 @@ def empirical_ntk(
     out: NDArray[np.floating] | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> NDArray[np.floating]:
     """The tangent kernel of a network at its present parameters, Θ̂(x_i, y_j).
 
@@ -206,7 +206,7 @@ def empirical_ntk(
         Of the Gram matrices; the passes through the network use BLAS's own threads.
     progress : bool or callable, optional
         As in `ntk`.
-    memory : int, optional
+    memory : int or str, optional
         Bytes that the layer factors may take (default: 2 GiB). If all points need more, they are processed in blocks,
         and the passes through the network are repeated.
 
@@ -314,9 +314,9 @@ def _points(f, X, Y):
     return f.points(X), None if Y is None else f.points(Y, "Y")
 
 
-def bytes_allowed(memory: int | None) -> int:
+def bytes_allowed(memory: Memory) -> int:
     """The argument memory=, checked."""
-    return BUDGET if memory is None else positive_integer(memory, "memory")
+    return amount(memory) or BUDGET
 
 
 def require_finite(result: NDArray[np.floating]) -> None:
@@ -339,7 +339,7 @@ def empirical_nngp(
     out: NDArray[np.floating] | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> NDArray[np.floating]:
     """The covariance of the outputs over the parameters of the last layer, given all others.
 

@@ -1,6 +1,6 @@
 """The project's own errors: all derive from `Error`, so that one `except` catches them."""
 
-__all__ = ["ActivationError", "DivergenceError", "Error", "PrecisionError"]
+__all__ = ["ActivationError", "DivergenceError", "Error", "PrecisionError", "StoreError"]
 
 
 class Error(Exception):
@@ -17,3 +17,7 @@ class PrecisionError(Error, ArithmeticError):
 
 class DivergenceError(Error, ArithmeticError):
     """Training or a flow diverged. The message says when."""
+
+
+class StoreError(Error, ValueError):
+    """A store on disk is not what was expected: damaged, incomplete, or of another kernel. The message says how."""

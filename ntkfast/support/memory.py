@@ -1,44 +1,90 @@
 """Memory: how much is available, and an error before the allocation rather than a killed process after it."""
 
+from __future__ import annotations
+
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from ntkfast.support.scalars import positive_integer
+from ntkfast.support.typing import Memory
+
 SMALL = 2**26
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+CGROUPS = (  # mount point, entry of /proc/self/cgroup, limit, usage, and the line of memory.stat for cached files
+    ("/sys/fs/cgroup", "", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def amount(memory: Memory) -> int | None:
+    """The argument memory= in bytes: a number, or a text such as "4GB" (4e9), "4GiB" (2^32) or "0.5 TB"."""
+    if not isinstance(memory, str):
+        return None if memory is None else positive_integer(memory, "memory")
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]?i?)B?\s*", memory, re.IGNORECASE)
+    unit = match and match[2].capitalize()
+    if not match or unit not in UNITS:
+        raise ValueError(f"memory: expected a number of bytes, or a text such as '4GB' or '500MiB', got {memory!r}")
+    return positive_integer(int(float(match[1]) * UNITS[unit]), "memory")
 
 
 def _number(path: Path) -> int | None:
     try:
-        return int(Path(path).read_text())
+        return int(path.read_text())
     except (OSError, ValueError):  # not there, or "max"
         return None
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
 def _statistic(path: Path, name: str) -> int:
     """One line of memory.stat, for cached files: they count as used, but are evicted on demand."""
+    return next((int(line.split()[1]) for line in _lines(path) if line.startswith(name + " ")), 0)
+
+
+def _left_in_cgroups() -> Iterator[int]:
+    """Bytes left in the groups of this process and in those around them, each of which may have a limit of its own."""
+    own = {kind: path for _, kind, path in (line.split(":", 2) for line in _lines(Path("/proc/self/cgroup")))}
+    for mount, kind, limit, usage, cache in CGROUPS:
+        folder = Path(mount, own.get(kind, "").lstrip("/"))
+        for group in (folder, *folder.parents):
+            total, used = _number(group / limit), _number(group / usage)
+            if total is not None and used is not None:
+                yield max(0, total - used + _statistic(group / "memory.stat", cache))
+            if group == Path(mount):
+                break
+
+
+def _left_of_addresses() -> int | None:
+    """Bytes up to RLIMIT_AS (ulimit -v)."""
     try:
-        return next((int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name + " ")), 0)
-    except OSError:
-        return 0
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = next(iter(_lines(Path("/proc/self/statm"))), "").split()
+    if limit == resource.RLIM_INFINITY or not used:
+        return None
+    return max(0, limit - int(used[0]) * os.sysconf("SC_PAGE_SIZE"))
 
 
 def available() -> int | None:
-    """Bytes that this process can still get: the system's, lowered to the cgroup's limit. None: unknown."""
-    candidates = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                candidates.append(1024 * int(line.split()[1]))
-    except OSError:
-        if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-            candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for folder, limit, usage, cache in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        total, used = _number(Path(folder, limit)), _number(Path(folder, usage))
-        if total is not None and used is not None:
-            candidates.append(max(0, total - used + _statistic(Path(folder, "memory.stat"), cache)))
-    return min(candidates, default=None)
+    """Bytes that this process can still get: the system's, lowered to the limits of cgroups and of the process. None:
+    unknown.
+    """
+    candidates = [
+        1024 * int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")
+    ]
+    if not candidates and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    addresses = _left_of_addresses()
+    return min((*candidates, *_left_in_cgroups(), *(() if addresses is None else (addresses,))), default=None)
 
 
 def _lacking(n_bytes: int) -> int | None:

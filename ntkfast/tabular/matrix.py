@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,62 @@ def gram(
         matrix.flush()
         del matrix
     return shape
+
+
+def store(
+    net: Network,
+    X: Array,
+    Y: Array | None,
+    out: str | Path,
+    kernel: KernelName,
+    dtype: DTypeLike,
+    n_threads: int | None,
+    progress: Any = None,
+) -> None:
+    """Write a kernel matrix to a Zarr folder, or go on with it, and repair what is damaged."""
+    from ntkfast import store
+
+    if Path(out).exists():
+        store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, n_threads=n_threads, progress=progress)
+        store.repair(net, X, out, Y, n_threads=n_threads, progress=progress)
+    else:
+        store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, n_threads=n_threads, progress=progress)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel matrix will take: bytes on disk, seconds, bytes of memory beside the points."""
+
+    n_bytes: int
+    seconds: float
+    memory: int
+
+
+SAMPLE = 1024  # rows and columns
+
+
+def plan(
+    net: Network, X: Array, Y: Array | None, stored: bool, kernel: KernelName, dtype: DTypeLike, n_threads: int | None
+) -> Plan:
+    """The plan of `gram` or `store`, from the time of a part of the matrix."""
+    columns = X if Y is None else Y
+    size, n, m = np.dtype(dtype).itemsize, len(X), len(columns)
+    sample = [points[np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(int)] for points in (X, columns)]
+    seconds = []
+    for _ in range(3):  # the first has tables and threads to make
+        start = time.perf_counter()
+        kernels(net, *sample, get=kernel, dtype=dtype, n_threads=n_threads, progress=False)
+        seconds.append(time.perf_counter() - start)
+    entries = n * (n + 1) // 2 if Y is None else n * m
+    per_entry = min(seconds) / (len(sample[0]) * len(sample[1]))
+    if not stored:
+        return Plan(size * n * m, per_entry * entries, 0)
+    from ntkfast.store.job import BUFFERS, SIDE
+
+    side = min(SIDE, max(n, m))
+    counts = -(-n // side), -(-m // side)
+    blocks = counts[0] * (counts[0] + 1) // 2 if Y is None else counts[0] * counts[1]
+    return Plan(size * side**2 * blocks, per_entry * entries, BUFFERS * size * side**2)
 
 
 @dataclass(frozen=True)

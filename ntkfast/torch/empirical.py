@@ -16,7 +16,7 @@ from ntkfast.finite.empirical import (
     require_finite,
 )
 from ntkfast.support import progress as progress_bar
-from ntkfast.support.typing import Progress
+from ntkfast.support.typing import Memory, Progress
 from ntkfast.torch import jacobian, linear
 from ntkfast.torch.checks import no_chance, no_lost_gradients
 from ntkfast.torch.examine import examine
@@ -37,7 +37,7 @@ def empirical_ntk(
     *,
     n_threads: int | None = None,
     progress: Progress = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> Tensor | NDArray[np.floating]:
     """The tangent kernel of a torch.nn.Module at its present parameters, Θ̂(x_i, y_j).
 
@@ -75,7 +75,7 @@ def empirical_ntk(
         Default: X; each pair is then computed once.
     outputs : {"mean", "diagonal", "full"}
         "mean": Σ_k Θ̂_kk/k; "diagonal": all Θ̂_kk; "full": all Θ̂_kk'.
-    memory : int, optional
+    memory : int or str, optional
         Bytes that the layer factors, and then the blocks of the Jacobian, may take (default: 2 GiB); what PyTorch needs
         to compute them comes on top. With less memory, the passes through the module are repeated more often.
     n_threads : int, optional

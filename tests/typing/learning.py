@@ -82,6 +82,15 @@ def many_points(net: nf.Network) -> None:
     assert_type(nf.NystromRegression(net, X[:2], [0.1, 1.0], method="direct").fit(X, y).solution, nf.Solution)
 
 
+def on_disk(net: nf.Network) -> None:
+    store = assert_type(nf.store.compute(net, X, "K.zarr", kernel="nngp", memory="4GB"), nf.store.GramStore)
+    assert_type(nf.store.open("K.zarr").verify(progress=False), nf.store.Check)
+    assert_type(nf.store.repair(net, X, store.path).damaged, list[tuple[int, int]])
+    assert_type(nf.solve(store, y, 0.1), nf.Solution)
+    assert_type(store.complete, bool)
+    assert_type(nf.StoreError("elsewhere").args, tuple[Any, ...])
+
+
 def scikit_learn() -> None:
     regressor = nf.sklearn.NTKRegressor(
         depth=2, activation=nf.activations.erf(), kernel="nngp", alpha=[0.1, 1.0], t=10.0

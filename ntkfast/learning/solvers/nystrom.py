@@ -33,7 +33,7 @@ from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import check
 from ntkfast.support.scalars import generator, non_negative_number, positive_integer, positive_number
-from ntkfast.support.typing import Array, KernelName, Progress, Seed
+from ntkfast.support.typing import Array, KernelName, Memory, Progress, Seed
 
 __all__ = ["NystromRegression"]
 
@@ -150,7 +150,7 @@ class NystromRegression:
     n_threads : int, optional
     progress : bool or callable, optional
         Of every pass, as in `ntk`.
-    memory : int, optional
+    memory : int or str, optional
         Bytes that may be used; default: what is available.
 
     Attributes
@@ -216,7 +216,7 @@ class NystromRegression:
         dtype: DTypeLike | None = None,
         n_threads: int | None = None,
         progress: Progress = None,
-        memory: int | None = None,
+        memory: Memory = None,
     ) -> None:
         self._net = check_network(net)
         self._kernel: Any = outputs.kernel(kernel)
@@ -232,7 +232,7 @@ class NystromRegression:
         self._rng, self._dtype, self._n_threads = rng, dtype, n_threads
         check(progress)
         self._progress = progress
-        self._memory = None if memory is None else positive_integer(memory, "memory")
+        self._memory = bytes_of.amount(memory)
         self._given_alpha = alpha
 
     def __repr__(self) -> str:

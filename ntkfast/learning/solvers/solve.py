@@ -24,10 +24,9 @@ from ntkfast.support.scalars import (
     generator,
     non_negative_integer,
     non_negative_number,
-    positive_integer,
     positive_number,
 )
-from ntkfast.support.typing import Array, Progress, Seed
+from ntkfast.support.typing import Array, Memory, Progress, Seed
 
 __all__ = ["solve"]
 
@@ -49,7 +48,7 @@ def solve(
     rng: Seed = None,
     n_threads: int | None = None,
     progress: Progress = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> Solution:
     """Kernel ridge regression: the dual coefficients a = (K + αI)⁻¹ y, by the method that suits K.
 
@@ -81,7 +80,7 @@ def solve(
         Of BLAS; an operator has threads of its own. Default: one for small work, else BLAS's own number.
     progress : bool or callable, optional
         Of the iterations, whose number is estimated from the residuals so far.
-    memory : int, optional
+    memory : int or str, optional
         Bytes that may be used beside K; default: what is available.
 
     Returns
@@ -129,7 +128,7 @@ def solve(
     rank = None if rank is None else non_negative_integer(rank, "rank")
     rng = generator(rng)
     check(progress)
-    free = positive_integer(memory, "memory") if memory is not None else bytes_of.available() or np.inf
+    free = bytes_of.amount(memory) or bytes_of.available() or np.inf
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
     if chosen == "cg":
         with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):

@@ -1,0 +1,99 @@
+"""ntkfast verify and solve: kernel matrices on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ntkfast.cli import shared
+from ntkfast.cli.shared import json_option, new_file, one_line, print_json, threads
+
+store_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("store", metavar="K.zarr", type=store_folder)
+@json_option
+def verify(store: Path, as_json: bool) -> None:
+    """Compare every block of a matrix on disk with its checksum.
+
+    Exits with code 1 if blocks are damaged or missing, which `ntkfast gram` with --resume computes again.
+
+    Example:
+
+        ntkfast verify K.zarr
+    """
+    with one_line("nothing was changed"):
+        from ntkfast.store import open
+
+        found = open(store).verify()
+    if as_json:
+        print_json({"blocks": found.n_blocks, "damaged": found.damaged, "missing": found.missing})
+    else:
+        click.echo(f"{store}: {found.n_blocks} blocks, {len(found.damaged)} damaged, {len(found.missing)} not computed")
+        for block in found.damaged:
+            click.echo(f"damaged: c/{block[0]}/{block[1]}")
+    if found.damaged or found.missing:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("store", metavar="K.zarr", type=store_folder)
+@click.argument("y", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--alpha", required=True, type=click.FloatRange(min=0), callback=shared.finite, help="The ridge.")
+@click.option("-o", "--out", required=True, type=new_file, help="A .npy file for the dual coefficients.")
+@click.option("--method", type=click.Choice(["auto", "cholesky", "eigh", "cg"]), default="auto", show_default=True)
+@click.option("--tol", type=click.FloatRange(min=0, min_open=True), default=1e-8, show_default=True)
+@click.option("--memory", metavar="SIZE", help="For example 4GB.  [default: what is free]")
+@threads
+@json_option
+def solve(
+    store: Path,
+    y: Path,
+    alpha: float,
+    out: Path,
+    method: Any,
+    tol: float,
+    memory: str | None,
+    n_threads: int | None,
+    as_json: bool,
+) -> None:
+    """Dual coefficients (K + αI)⁻¹ y of kernel ridge regression, for a matrix on disk and targets in a .npy file.
+
+    Example:
+
+        ntkfast solve K.zarr y.npy --alpha 0.1 -o coefficients.npy
+    """
+    if out.suffix != ".npy":
+        shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
+    shared.require_writable(out, "--out", [y])
+    with one_line("nothing was saved", out=out):
+        import numpy as np
+
+        from ntkfast.learning.solvers.solve import solve as solution
+        from ntkfast.store import open
+        from ntkfast.support.files import replacing
+
+        targets = np.load(y, allow_pickle=False)
+        found = solution(open(store), targets, alpha, method=method, tol=tol, memory=memory, rng=0, n_threads=n_threads)
+        with replacing(out) as file:
+            np.save(file, found.dual_coefficients)
+    if as_json:
+        print_json(
+            {
+                "method": found.method,
+                "iterations": found.iterations,
+                "residual": found.residual,
+                "converged": found.converged,
+                "rank": found.rank,
+                "seconds": found.seconds,
+                "out": str(out),
+            }
+        )
+    else:
+        click.echo(
+            f"{out}: by {found.method}, {found.iterations} iterations, residual {found.residual:.1e}, "
+            f"{found.seconds:.1f} s" + ("" if found.converged else "; not converged")
+        )

@@ -1,0 +1,250 @@
+"""A kernel matrix on disk, as NumPy and SciPy see it: slices, and a linear operator."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator
+
+from ntkfast.store.folder import Folder
+from ntkfast.store.grid import Block
+from ntkfast.support import arrays
+from ntkfast.support.files import replacing
+from ntkfast.support.memory import require
+from ntkfast.support.progress import check, reporter
+from ntkfast.support.typing import Array, Progress
+
+if TYPE_CHECKING:
+    import dask.array
+
+__all__ = ["Check", "GramStore", "open"]
+
+
+class Check(NamedTuple):
+    """What `GramStore.verify` found.
+
+    Attributes
+    ----------
+    damaged, missing : list of (int, int)
+        Blocks, by row and column of blocks.
+    n_blocks : int
+        Of the whole matrix.
+    """
+
+    damaged: list[Block]
+    missing: list[Block]
+    n_blocks: int
+
+
+class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
+    """A kernel matrix on disk; `ntkfast.store.compute` and `ntkfast.store.open` make it.
+
+    Slices give NumPy arrays: `K[:100, 5]`, `K[[3, 1]]`. Of the matrix only the blocks that are asked for are read, and
+    each is checked against its checksum. As a `scipy.sparse.linalg.LinearOperator` it multiplies vectors, in one pass
+    over the file for all of them, and `ntkfast.solve` takes it.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    dtype : numpy.dtype
+    ndim : int
+    path : pathlib.Path
+        A folder, which is a Zarr array of version 3. If `symmetric`, only blocks on and above the diagonal are kept in
+        it: other programs find NaN below.
+    symmetric : bool
+    block : int
+        Rows and columns of a block, one chunk of the array.
+    kernel : str
+        "ntk" or "nngp".
+    complete : bool
+        Whether all blocks have been computed.
+    """
+
+    ndim = 2
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._folder = Folder(path)
+        self.path = self._folder.path
+        self.kernel: str = self._folder.metadata["kernel"]
+        self.symmetric, self.block = self._folder.grid.symmetric, self._folder.grid.side
+        super().__init__(self._folder.dtype, self._folder.grid.shape)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all blocks have been computed."""
+        return len(self._folder.finished()) == len(self._folder.grid)
+
+    def verify(self, *, progress: Progress = None) -> Check:
+        """Read every block, and compare it with its checksum. Needs neither the network nor the points.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+
+        Returns
+        -------
+        Check
+
+        Raises
+        ------
+        StoreError
+            The ledger is damaged.
+        """
+        check(progress)
+        finished, damaged = self._folder.finished(), []
+        with reporter(progress, "verify") as report:
+            for done, (block, checksum) in enumerate(finished.items(), start=1):
+                if self._folder.checksum(block) != checksum:
+                    damaged.append(block)
+                if report is not None:
+                    report(done, len(finished))
+        grid = self._folder.grid
+        return Check(damaged, [block for block in grid.blocks() if block not in finished], len(grid))
+
+    def __getitem__(self, index: Any) -> Any:
+        """Rows, or rows and columns, as NumPy takes them; an index array along one axis at most.
+
+        Returns
+        -------
+        ndarray, or a number
+        """
+        if index is Ellipsis:
+            index = ()
+        index = index if isinstance(index, tuple) else (index,)
+        if len(index) > 2:
+            raise IndexError(f"expected at most two indices, got {len(index)}")
+        chosen = [np.arange(size)[part] for size, part in zip(self.shape, (*index, slice(None), slice(None)))]  # noqa: B905
+        if any(part.ndim > 1 for part in chosen):
+            raise IndexError("expected indices along one axis, got an array of several")
+        if sum(not isinstance(part, slice) and np.ndim(part) > 0 for part in index) > 1:
+            raise IndexError("expected an index array along one axis at most: K[rows][:, columns] takes both")
+        rows, columns = (np.atleast_1d(part) for part in chosen)
+        require(len(rows) * len(columns) * self.dtype.itemsize, "this part of the matrix")
+        result: Array = np.empty((len(rows), len(columns)), self.dtype)
+        at_rows, at_columns = (_by_block(part, self.block) for part in (rows, columns))
+        self._folder.require((i, j) for i in at_rows for j in at_columns)
+        for i, of_rows in at_rows.items():
+            for j, of_columns in at_columns.items():
+                block = self._folder.read((i, j))
+                inside = np.ix_(rows[of_rows] - i * self.block, columns[of_columns] - j * self.block)
+                result[np.ix_(of_rows, of_columns)] = block[inside]
+        return result[tuple(0 if part.ndim == 0 else slice(None) for part in chosen)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("copy: the matrix is on disk, and an array of it is a copy")
+        return np.asarray(self[:], dtype)
+
+    def columns(self, indices: Any) -> Array:
+        """Columns of the matrix, shape (n, k) or (n,)."""
+        found: Array = self[:, indices]
+        return found
+
+    def diagonal(self) -> Array:
+        """The diagonal of a symmetric matrix, shape (n,)."""
+        if not self.symmetric:
+            raise ValueError("diagonal: expected the kernel of X with itself, got one with two sets of points")
+        blocks = [(i, i) for i in range(self._folder.grid.counts[0])]
+        self._folder.require(blocks)
+        return np.concatenate([self._folder.read(block).diagonal() for block in blocks])
+
+    def _product(self, V: Array, transposed: bool) -> Array:
+        """K V or Kᵀ V, summed in float64, in the order of the blocks."""
+        result = np.zeros((self.shape[transposed], V.shape[1]))
+        for block, K in self._folder.blocks():
+            K = K.astype(np.float64, copy=False)
+            rows, columns = self._folder.grid.window(block)
+            if not transposed or self.symmetric:
+                result[rows] += K @ V[columns]
+            if (transposed and not self.symmetric) or (self.symmetric and block[0] != block[1]):
+                result[columns] += K.T @ V[rows]
+        return result
+
+    def _multiplied(self, V: ArrayLike, transposed: bool) -> Array:
+        V = arrays.real(V, "V")
+        found = self._product(V.astype(np.float64, copy=False), transposed)
+        return found.astype(np.float32 if self.dtype == V.dtype == np.float32 else np.float64, copy=False)
+
+    def _matmat(self, V: ArrayLike) -> Array:
+        return self._multiplied(V, False)
+
+    def _matvec(self, v: ArrayLike) -> Array:
+        return self._matmat(np.reshape(v, (-1, 1)))
+
+    def _rmatmat(self, V: ArrayLike) -> Array:
+        return self._multiplied(V, True)
+
+    def _rmatvec(self, v: ArrayLike) -> Array:
+        return self._rmatmat(np.reshape(v, (-1, 1)))
+
+    def as_dask(self) -> dask.array.Array:
+        """A dask.array of the whole matrix, which reads blocks when it needs them.
+
+        Raises
+        ------
+        ImportError
+            Dask is not installed: `pip install 'ntkfast[dask]'`.
+        """
+        try:
+            import dask.array
+        except ImportError:
+            raise ImportError("as_dask needs Dask: pip install 'ntkfast[dask]'") from None
+        return dask.array.from_array(self, chunks=(self.block, self.block), fancy=False)
+
+    def to_npy(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
+        """Write the whole matrix to a .npy file, which may be larger than memory.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file is either complete or absent.
+        progress : bool or callable, optional
+        """
+        check(progress)
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        with replacing(path) as file, reporter(progress, os.fspath(path)) as report:
+            np.lib.format.write_array_header_1_0(file, header)
+            n = self.shape[0]
+            for start in range(0, n, self.block):
+                file.write(self[start : start + self.block].data)
+                if report is not None:
+                    report(min(start + self.block, n), n)
+
+
+def open(path: str | os.PathLike[str]) -> GramStore:
+    """A matrix that `compute` wrote, complete or not.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    GramStore
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing at path.
+    StoreError
+        What is there is something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import ntkfast as nf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+    ...     nf.store.open(folder + "/K.zarr").verify()
+    Check(damaged=[], missing=[], n_blocks=1)
+    """
+    return GramStore(path)
+
+
+def _by_block(indices: Array, side: int) -> dict[int, Array]:
+    """Number of a block -> where its indices are."""
+    of = indices // side
+    return {int(k): np.flatnonzero(of == k) for k in np.unique(of)}

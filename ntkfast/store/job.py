@@ -1,0 +1,346 @@
+"""Computing a store: block after block, each on disk before the ledger says so, so that any moment may be the last."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import hashlib
+import os
+import secrets
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, DTypeLike
+
+from ntkfast.engine import outputs
+from ntkfast.engine.config import instruction_set
+from ntkfast.engine.problem import Problem
+from ntkfast.networks import Network
+from ntkfast.store import durable, ledger
+from ntkfast.store.folder import ATTRIBUTE, FORMAT, Folder
+from ntkfast.store.gram import Check, GramStore
+from ntkfast.store.grid import Block, Grid
+from ntkfast.support import memory as bytes_of
+from ntkfast.support.errors import StoreError
+from ntkfast.support.progress import check, reporter
+from ntkfast.support.saved import Writer
+from ntkfast.support.typing import Array, KernelName, Memory, Progress
+
+SIDE = 4096  # of a block, about
+BUFFERS = 2  # one is computed while the other is written
+
+
+def compute(
+    net: Network,
+    X: ArrayLike,
+    path: str | os.PathLike[str],
+    Y: ArrayLike | None = None,
+    *,
+    kernel: KernelName = "ntk",
+    resume: bool = True,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+    progress: Progress = None,
+    memory: Memory = None,
+) -> GramStore:
+    """Write the kernel matrix of X (and Y) to disk, or go on where a call with the same arguments was stopped.
+
+    The matrix goes to disk in square blocks, one chunk of a Zarr array each; of a symmetric matrix only those on and
+    above the diagonal. The next block is computed while one is written. A block gets its name when its data are on
+    disk, and its line in the ledger after that: whatever stops the process (kill -9, a power failure, a full disk,
+    Ctrl-C), the next call computes only what was being made. The result does not depend on that, and has the bits of
+    `ntkfast.ntk`.
+
+    Parameters
+    ----------
+    net : Network
+    X : array_like, shape (n, d)
+    path : str or path-like
+        A folder that does not exist yet, or a store of the same matrix. Its parent exists.
+    Y : array_like, shape (m, d), optional
+        Default: X.
+    kernel : {"ntk", "nngp"}
+    resume : bool
+        False: path must not exist.
+    dtype : {float32, float64}, optional
+    n_threads : int, optional
+    progress : bool or callable, optional
+        In entries of the matrix.
+    memory : int or str, optional
+        Bytes for the two blocks that are held ("500MB"), which determines their size. Default: 4096 rows and columns.
+
+    Returns
+    -------
+    GramStore
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    StoreError
+        What is at path is something else, or a store of another network, points, dtype or blocks: the message says
+        what differs. Nothing is changed then.
+    FileExistsError
+        resume is False, and path exists.
+    BlockingIOError
+        Another process is writing this store.
+    OSError
+        The disk has less space than what is left to write, or writing fails. What is finished stays finished.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> net, X = nf.MLP(depth=3), np.random.default_rng(0).standard_normal((500, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     K = nf.store.compute(net, X, folder + "/K.zarr", dtype=np.float32)
+    ...     bool(np.array_equal(K[:], nf.ntk(net, X, dtype=np.float32)))
+    True
+    """
+    check(progress)
+    job = Job(net, X, path, Y, kernel, dtype, n_threads)
+    job.divide(memory)
+    if job.path.exists():
+        if not resume:
+            raise FileExistsError(errno.EEXIST, "path: expected a new one, as resume is False", os.fspath(path))
+        store = job.existing()
+    else:
+        job.require_space(list(job.grid.blocks()))
+        store = job.create()
+    with lock(store.path):
+        job.sweep()
+        job.fill(store, progress)
+    return GramStore(path)
+
+
+def repair(
+    net: Network,
+    X: ArrayLike,
+    path: str | os.PathLike[str],
+    Y: ArrayLike | None = None,
+    *,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Check:
+    """Compute the damaged and missing blocks of a store again, and those that were never computed.
+
+    A ledger that is damaged or missing is made anew from the blocks whose own checksums are right.
+
+    Parameters
+    ----------
+    net, X, path, Y
+        As they were given to `compute`.
+    n_threads : int, optional
+    progress : bool or callable, optional
+
+    Returns
+    -------
+    Check
+        What was found, and computed again.
+
+    Raises
+    ------
+    StoreError, BlockingIOError, OSError
+        As from `compute`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import ntkfast as nf
+    >>> net, X = nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     K = nf.store.compute(net, X, folder + "/K.zarr")
+    ...     (K.path / "c/0/0").write_bytes(b"nonsense")
+    ...     nf.store.repair(net, X, K.path), K[1, 1]
+    8
+    (Check(damaged=[(0, 0)], missing=[], n_blocks=1), np.float64(2.0))
+    """
+    check(progress)
+    there = Folder(path)
+    job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, n_threads)
+    job.grid = replace(job.grid, side=there.grid.side)
+    store = job.existing()
+    with lock(store.path):
+        job.sweep()
+        with contextlib.suppress(StoreError):
+            finished = store.finished()
+            found = GramStore(path).verify(progress=progress)
+            ledger.write(store.ledger, ((b, c) for b, c in finished.items() if b not in found.damaged))
+            job.fill(store, progress)
+            return found
+        checksums = {block: store.checksum(block) for block in job.grid.blocks()}
+        ledger.write(store.ledger, ((block, c) for block, c in checksums.items() if c is not None))
+        job.fill(store, progress)
+        return Check([], [block for block, c in checksums.items() if c is None], len(job.grid))
+
+
+class Job:
+    """A store that is to be computed."""
+
+    def __init__(
+        self,
+        net: Network,
+        X: ArrayLike,
+        path: str | os.PathLike[str],
+        Y: ArrayLike | None,
+        kernel: KernelName,
+        dtype: DTypeLike | None,
+        n_threads: int | None,
+    ) -> None:
+        self.path, self.kernel = Path(path), outputs.kernel(kernel)
+        self.problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
+        self.problem.load()
+        self.grid = Grid(self.problem.shape, self.problem.tile(), self.problem.symmetric)
+
+    def divide(self, memory: Memory) -> None:
+        """Choose the blocks: whole tiles of the engine, so that they have the bits of the matrix in memory."""
+        tile, size = self.problem.tile(), self.problem.dtype.itemsize
+        free = bytes_of.amount(memory)
+        most = SIDE if free is None else min(SIDE, int((free / (BUFFERS * size)) ** 0.5))
+        if most < tile:
+            raise MemoryError(f"memory: expected at least {BUFFERS * size * tile**2} bytes, got {free}")
+        side = min(most // tile, -(-max(self.grid.shape) // tile)) * tile
+        self.grid = replace(self.grid, side=side)
+        bytes_of.require(BUFFERS * size * side**2, "the blocks of the matrix that are being made")
+
+    @property
+    def block_bytes(self) -> int:
+        return self.grid.side**2 * self.problem.dtype.itemsize + 4
+
+    def metadata(self) -> dict[str, Any]:
+        """What a store is told apart by."""
+        writer = Writer()
+        network = writer.value(self.problem.net)
+        if writer.arrays:
+            raise TypeError("net: expected a network whose parameters are numbers, got one with arrays")
+        points = [digest(points.x) for points in self.problem.points]
+        return {
+            "format": FORMAT,
+            "kernel": self.kernel,
+            "network": network,
+            "X": points[0],
+            "Y": points[-1] if len(points) > 1 else None,
+            "symmetric": self.problem.symmetric,
+            "tile": self.problem.tile(),
+            "version": version("ntkfast"),
+            "instruction set": instruction_set(),
+        }
+
+    def existing(self) -> Folder:
+        """The store at path, if it is of this job."""
+        folder = Folder(self.path)
+        here = self.metadata() | {"dtype": str(self.problem.dtype), "block": self.grid.side}
+        there = folder.metadata | {"dtype": str(folder.dtype), "block": folder.grid.side}
+        differences = [_difference(name, there.get(name), here[name]) for name in here if there.get(name) != here[name]]
+        if differences:
+            raise StoreError(f"path: {self.path} is a store of another matrix: {'; '.join(differences)}")
+        return folder
+
+    def create(self) -> Folder:
+        """An empty store, which has its name when it is complete."""
+        beside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}{durable.PARTIAL}")
+        try:
+            zarr.create_array(
+                zarr.storage.LocalStore(beside),
+                shape=self.grid.shape,
+                dtype=self.problem.dtype,
+                chunks=(self.grid.side, self.grid.side),
+                filters=None,
+                serializer=zarr.codecs.BytesCodec(endian="little"),
+                compressors=[zarr.codecs.Crc32cCodec()],
+                fill_value=np.nan,
+                attributes={ATTRIBUTE: self.metadata()},
+            )
+            ledger.write(beside / "ledger", [])
+            (beside / "lock").touch()
+            os.rename(beside, self.path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        durable.sync(self.path.parent)
+        return Folder(self.path)
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left behind; nobody else may be writing this store."""
+        for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{durable.PARTIAL}"):
+            shutil.rmtree(path)
+        for path in self.path.rglob(f"*{durable.PARTIAL}"):
+            path.unlink()
+
+    def require_space(self, blocks: list[Block]) -> None:
+        needed, free = len(blocks) * self.block_bytes, shutil.disk_usage(self.path.resolve().parent).free
+        if needed > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"what is left of the matrix takes {needed / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free",
+                os.fspath(self.path),
+            )
+
+    def fill(self, store: Folder, progress: Progress) -> None:
+        """Compute the blocks that are not in the ledger."""
+        finished = store.finished()
+        left = [block for block in self.grid.blocks() if block not in finished]
+        if not left:
+            return
+        self.require_space(left)
+        for folder in {store.file(block).parent for block in left}:
+            durable.make(folder)
+        total = sum(map(self.grid.area, self.grid.blocks()))
+        done = total - sum(map(self.grid.area, left))
+        buffers = [np.empty((self.grid.side, self.grid.side), self.problem.dtype) for _ in range(BUFFERS)]
+        writing: deque[Future[None]] = deque()
+        with reporter(progress, f"{self.kernel} to {self.path.name}") as report, ThreadPoolExecutor(1) as writer:
+            for number, block in enumerate(left):
+                if len(writing) == BUFFERS:
+                    writing.popleft().result()
+                buffer = buffers[number % BUFFERS]
+                self.make(block, buffer)
+                writing.append(writer.submit(store.write, block, buffer))
+                done += self.grid.area(block)
+                if report is not None:
+                    report(done, total)
+            for future in writing:
+                future.result()
+
+    def make(self, block: Block, buffer: Array) -> None:
+        """A block, and NaN past the edge of the matrix."""
+        window = self.grid.window(block)
+        n, m = (part.stop - part.start for part in window)
+        buffer[n:], buffer[:, m:] = np.nan, np.nan
+        self.problem.matrices((self.kernel,), (buffer[:n, :m],), show=False, window=window)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Of a store, for one process at a time; the system releases it when that process ends, however it ends."""
+    with open(path / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(errno.EAGAIN, "path: another process is writing this store", str(path)) from None
+        yield
+
+
+def digest(x: Array) -> dict[str, Any]:
+    """Shape and SHA-256 of points."""
+    return {"shape": list(x.shape), "sha256": hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()}
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """How one entry of the metadata differs, in words."""
+    if name == "network":
+        return "its network is another one"
+    if isinstance(there, dict) and isinstance(here, dict):
+        return f"{name} has other numbers" if there["shape"] == here["shape"] else f"{name} has another shape"
+    return f"{name} is {there}, not {here}"

@@ -19,6 +19,7 @@ TABLE = Path(__file__).parent.parent / "docs" / "api.md"
 MODULES = (
     "activations",
     "datasets",
+    "distributed",
     "plotting",
     "sklearn",
     "sklearn.scikit_ntk",
@@ -46,7 +47,7 @@ FREE |= {
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"store.compute", "store.repair"}  # the path of what X gives
-FREE |= {"KernelOperator"}  # as LinearOperators have it
+FREE |= {"KernelOperator", "distributed.KernelOperator"}  # as LinearOperators have it
 FREE |= {"sklearn.NTKKernel.__call__", "sklearn.scikit_ntk.NeuralTangentKernel.__call__"}  # as scikit-learn calls it
 FREE |= {"sklearn.scikit_ntk.NeuralTangentKernel"}  # as in scikit-ntk
 

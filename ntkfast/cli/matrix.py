@@ -65,6 +65,7 @@ def _network(depth: int, activation: str, weight_std: float, bias_std: float) ->
 @network_options
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with a .zarr folder where it was stopped, and repair it.")
+@click.option("--dask", metavar="ADDRESS", help="A Dask scheduler, whose workers write a .zarr folder.")
 @click.option("--dry-run", is_flag=True, help="Only print the size and an estimate of the time.")
 @points_options
 @threads
@@ -76,6 +77,7 @@ def gram(
     kernel: Any,
     dtype: str,
     resume: bool,
+    dask: str | None,
     dry_run: bool,
     drop: tuple[str, ...],
     standardize: bool,
@@ -101,6 +103,8 @@ def gram(
         shared.fail(f"--out: expected a file name that ends in .npy or .zarr, got {out}")
     if resume and not stored:
         shared.fail("--resume: expected a .zarr folder as --out: a .npy file is complete or absent")
+    if dask and not stored:
+        shared.fail("--dask: expected a .zarr folder as --out")
     if stored and out.exists() and not (resume or dry_run):
         shared.fail(f"--out: {out} exists; --resume goes on with it, if it is of the same matrix")
     if out.is_dir() and not stored:
@@ -123,7 +127,7 @@ def gram(
                 f"{plan.memory / 2**20:.0f} MiB of memory besides the points"
             )
         elif stored:
-            matrix.store(net, X, Y, out, kernel, dtype, n_threads)
+            matrix.store(net, X, Y, out, kernel, dtype, dask, n_threads)
         else:
             matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
     if as_json:

@@ -337,12 +337,12 @@ class Problem:
             self.run(_core.ArraySink(planes), get, window=window, show=show)
         return results
 
-    def product(self, kernel: str, vectors, show=None) -> np.ndarray:
-        """K V (n, k) in float64 for vectors V (m, k), without the matrix."""
+    def product(self, kernel: str, vectors, show=None, first: int = 0, last: int | None = None) -> np.ndarray:
+        """K V (n, k) in float64 for vectors V (m, k), without the matrix; what tiles first .. last contribute."""
         result = np.empty((self.shape[0], vectors.shape[1]))
         for columns in arrays.blocks(vectors.shape[1], MOST_VECTORS):
             sink = _core.VectorSink(kernel, self.shape[0], vectors[:, columns])
-            self.run(sink, (kernel,), show=show)
+            self.run(sink, (kernel,), first=first, last=last, show=show)
             result[:, columns] = sink.result()
         return result
 

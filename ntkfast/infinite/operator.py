@@ -83,15 +83,19 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         super().__init__(self._problem.dtype, self._problem.shape)
 
     def _of(self, problem: Problem) -> KernelOperator:
-        other = object.__new__(KernelOperator)
+        other = object.__new__(type(self))
         other.kernel, other.progress, other._problem = self.kernel, self.progress, problem
         LinearOperator.__init__(other, problem.dtype, problem.shape)
         return other
 
     def _matmat(self, V: ArrayLike) -> Array:
         V = arrays.real(V, "V")
-        product = self._problem.product(self.kernel, V, self.progress)
+        product = self._product(V)
         return product.astype(np.float32 if self.dtype == V.dtype == np.float32 else np.float64, copy=False)
+
+    def _product(self, V: Array) -> Array:
+        """In float64."""
+        return self._problem.product(self.kernel, V, self.progress)
 
     def _matvec(self, v: ArrayLike) -> Array:
         return self._matmat(np.reshape(v, (-1, 1)))

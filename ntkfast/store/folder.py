@@ -55,11 +55,15 @@ class Folder:
     def file(self, block: Block) -> Path:
         return self.path / "c" / str(block[0]) / str(block[1])
 
-    def write(self, block: Block, contents: Array) -> None:
-        """The chunk as Zarr has it: numbers, then their CRC-32C. Then its line in the ledger."""
+    def write(self, block: Block, contents: Array) -> int:
+        """The chunk as Zarr has it: numbers, then their CRC-32C, which is returned."""
         plain = np.ascontiguousarray(contents, contents.dtype.newbyteorder("<"))
         checksum = _crc(plain)
         durable.write(self.file(block), [plain, checksum.to_bytes(4, "little")])
+        return checksum
+
+    def finish(self, block: Block, checksum: int) -> None:
+        """Note that a block is on disk."""
         ledger.append(self.ledger, block, checksum)
 
     def checksum(self, block: Block) -> int | None:

@@ -48,6 +48,7 @@ def compute(
     *,
     kernel: KernelName = "ntk",
     resume: bool = True,
+    client: Any = None,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -72,6 +73,9 @@ def compute(
     kernel : {"ntk", "nngp"}
     resume : bool
         False: path must not exist.
+    client : distributed.Client, optional
+        Of a Dask cluster, whose workers compute and write the blocks; they see `path` as this process does. Points go
+        to each worker once. A worker that is killed costs the blocks that it was making, which others make.
     dtype : {float32, float64}, optional
     n_threads : int, optional
     progress : bool or callable, optional
@@ -109,6 +113,8 @@ def compute(
     True
     """
     check(progress)
+    if client is not None and n_threads is None:
+        n_threads = 1  # of a task: a worker has as many of them at a time as it has threads
     job = Job(net, X, path, Y, kernel, dtype, n_threads)
     job.divide(memory)
     if job.path.exists():
@@ -120,7 +126,7 @@ def compute(
         store = job.create()
     with lock(store.path):
         job.sweep()
-        job.fill(store, progress)
+        job.fill(store, progress, client)
     return GramStore(path)
 
 
@@ -287,7 +293,7 @@ class Job:
                 os.fspath(self.path),
             )
 
-    def fill(self, store: Folder, progress: Progress) -> None:
+    def fill(self, store: Folder, progress: Progress, client: Any = None) -> None:
         """Compute the blocks that are not in the ledger."""
         finished = store.finished()
         left = [block for block in self.grid.blocks() if block not in finished]
@@ -298,27 +304,56 @@ class Job:
             durable.make(folder)
         total = sum(map(self.grid.area, self.grid.blocks()))
         done = total - sum(map(self.grid.area, left))
-        buffers = [np.empty((self.grid.side, self.grid.side), self.problem.dtype) for _ in range(BUFFERS)]
-        writing: deque[Future[None]] = deque()
-        with reporter(progress, f"{self.kernel} to {self.path.name}") as report, ThreadPoolExecutor(1) as writer:
-            for number, block in enumerate(left):
-                if len(writing) == BUFFERS:
-                    writing.popleft().result()
-                buffer = buffers[number % BUFFERS]
-                self.make(block, buffer)
-                writing.append(writer.submit(store.write, block, buffer))
+        with reporter(progress, f"{self.kernel} to {self.path.name}") as report:
+            for block, checksum in self.written(left, store) if client is None else self.by_workers(left, client):
+                store.finish(block, checksum)
                 done += self.grid.area(block)
                 if report is not None:
                     report(done, total)
-            for future in writing:
-                future.result()
 
-    def make(self, block: Block, buffer: Array) -> None:
-        """A block, and NaN past the edge of the matrix."""
-        window = self.grid.window(block)
-        n, m = (part.stop - part.start for part in window)
-        buffer[n:], buffer[:, m:] = np.nan, np.nan
-        self.problem.matrices((self.kernel,), (buffer[:n, :m],), show=False, window=window)
+    def written(self, blocks: list[Block], store: Folder) -> Iterator[tuple[Block, int]]:
+        """Blocks that are on disk, and their checksums: one is computed while the one before is written."""
+        buffers = [np.empty((self.grid.side, self.grid.side), self.problem.dtype) for _ in range(BUFFERS)]
+        writing: deque[tuple[Block, Future[int]]] = deque()
+
+        def finished() -> tuple[Block, int]:
+            block, future = writing.popleft()
+            return block, future.result()
+
+        with ThreadPoolExecutor(1) as writer:
+            for number, block in enumerate(blocks):
+                if len(writing) == BUFFERS:
+                    yield finished()
+                buffer = buffers[number % BUFFERS]
+                make(self.problem, self.kernel, self.grid, block, buffer)
+                writing.append((block, writer.submit(store.write, block, buffer)))
+            while writing:
+                yield finished()
+
+    def by_workers(self, blocks: list[Block], client: Any) -> Iterator[tuple[Block, int]]:
+        """The same from the workers of a Dask cluster, which write to the same disk."""
+        from distributed import as_completed
+
+        problem = client.scatter(self.problem, broadcast=True, hash=False)
+        path, grid = self.path.resolve(), self.grid
+        futures = {client.submit(_made, problem, self.kernel, grid, block, path, pure=False): block for block in blocks}
+        for future, checksum in as_completed(futures, loop=client.loop, with_results=True):
+            yield futures.pop(future), checksum
+
+
+def make(problem: Problem, kernel: str, grid: Grid, block: Block, buffer: Array) -> None:
+    """A block, and NaN past the edge of the matrix."""
+    window = grid.window(block)
+    n, m = (part.stop - part.start for part in window)
+    buffer[n:], buffer[:, m:] = np.nan, np.nan
+    problem.matrices((kernel,), (buffer[:n, :m],), show=False, window=window)
+
+
+def _made(problem: Problem, kernel: str, grid: Grid, block: Block, path: Path) -> int:
+    """The checksum of a block that this worker has made and written."""
+    buffer = np.empty((grid.side, grid.side), problem.dtype)
+    make(problem, kernel, grid, block, buffer)
+    return Folder(path).write(block, buffer)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -83,17 +84,32 @@ def store(
     out: str | Path,
     kernel: KernelName,
     dtype: DTypeLike,
+    scheduler: str | None,
     n_threads: int | None,
     progress: Any = None,
 ) -> None:
-    """Write a kernel matrix to a Zarr folder, or go on with it, and repair what is damaged."""
+    """Write a kernel matrix to a Zarr folder, or go on with it, and repair what is damaged.
+
+    scheduler: the address of a Dask cluster, whose workers do it.
+    """
     from ntkfast import store
 
-    if Path(out).exists():
-        store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, n_threads=n_threads, progress=progress)
+    resumed = Path(out).exists()
+    with contextlib.nullcontext() if scheduler is None else _cluster(scheduler) as client:
+        store.compute(net, X, out, Y, kernel=kernel, client=client, dtype=dtype, n_threads=n_threads, progress=progress)
+    if resumed:
         store.repair(net, X, out, Y, n_threads=n_threads, progress=progress)
-    else:
-        store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, n_threads=n_threads, progress=progress)
+
+
+def _cluster(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ImportError("--dask needs Dask: pip install 'ntkfast[dask]'") from None
+    try:
+        return Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise OSError(f"--dask: no scheduler answers at {address} ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)

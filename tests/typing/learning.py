@@ -91,6 +91,12 @@ def on_disk(net: nf.Network) -> None:
     assert_type(nf.StoreError("elsewhere").args, tuple[Any, ...])
 
 
+def on_a_cluster(net: nf.Network) -> None:
+    K = nf.distributed.KernelOperator(net, X, kernel="nngp", client=object())
+    assert_type(nf.solve(K, y, 0.1), nf.Solution)
+    nf.distributed.ntk(net, X, chunks=512).sum()
+
+
 def scikit_learn() -> None:
     regressor = nf.sklearn.NTKRegressor(
         depth=2, activation=nf.activations.erf(), kernel="nngp", alpha=[0.1, 1.0], t=10.0

@@ -1,5 +1,6 @@
 """The commands for tables, as a user calls them, on scikit-learn's own data in every format."""
 
+import contextlib
 import errno
 import json
 import os
@@ -112,6 +113,22 @@ def test_scores_are_those_of_scikit_learn(diabetes):
     np.testing.assert_allclose(found.held_out, model.fit(X[:50], y[:50]).predict(X[50:]), atol=0.02)
     slow = cross_val_predict(model, X[:50], y[:50], cv=LeaveOneOut())
     np.testing.assert_allclose(found.left_out, slow, atol=0.02)
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_the_bar_reaches_its_end(compare, diabetes):
+    from ntkfast.tabular.fit import Options, fit
+    from ntkfast.tabular.table import Table
+
+    seen = []
+
+    def step(name):
+        seen.append(name)
+        return contextlib.nullcontext()
+
+    options = Options(compare=compare, n_rows=60, n_threads=1)
+    fit(Table({name: diabetes[name].to_numpy() for name in diabetes}), "target", options, step)
+    assert len(seen) == options.n_steps
 
 
 def test_the_scores_can_be_recomputed(diabetes, tmp_path):

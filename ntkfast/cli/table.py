@@ -107,7 +107,7 @@ def fit(
             held_out=held_out,
             **options,
         )
-        found = module.fit(read(table, categorical), target, settings, _steps(module.N_STEPS))
+        found = module.fit(read(table, categorical), target, settings, _steps(settings.n_steps))
         drawn = None if no_figure else figures.of_fit(found)
         save(found.model, out)
         if drawn is not None:

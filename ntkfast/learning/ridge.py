@@ -76,7 +76,7 @@ def dual_coefficients(
             if not residuals:
                 return dual, None
             ridge = K.dtype.type(max(alpha, tiny))  # without a ridge, the ratio of residuals that are all 0
-            return dual, Residuals(ridge * dual, ridge * found.inverse().diagonal())
+            return dual, Residuals(ridge * dual, ridge * found.inverse_blocks(1)[:, 0, 0])
         if solver == "cholesky":
             raise np.linalg.LinAlgError(
                 f"alpha: the kernel plus {alpha:g} on its diagonal is singular to rounding; expected a larger ridge, "

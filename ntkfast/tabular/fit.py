@@ -28,7 +28,6 @@ from ntkfast.tabular.table import Table
 from ntkfast.tabular.target import Target, Task
 
 Step = Callable[[str], Any]  # a context around each step, for a progress bar
-N_STEPS = 4 + len(MODELS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Options:
     compare: bool = True
     seed: int = 0
     n_threads: int | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps `fit` takes: four for the kernel, and one for each model beside it."""
+        return 4 + (len(MODELS) if self.compare else 0)
 
 
 @dataclass(frozen=True)

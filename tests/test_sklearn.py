@@ -388,7 +388,7 @@ def test_uncertainties_are_of_the_limit():
 TENSORS = """
 import numpy as np, torch, sklearn
 import ntkfast as nf
-from ntkfast.sklearn import NTKClassifier, NTKRegressor
+from ntkfast.sklearn import NTKClassifier, NTKFeatures, NTKRegressor
 
 rng = np.random.default_rng(0)
 X, T = rng.standard_normal((30, 3)), rng.standard_normal((5, 3))
@@ -404,11 +404,16 @@ for dtype in (torch.float64, torch.float32):
             found += [one.predict_proba(t), one.decision_function(t), one.predict(t)]
             assert model.score(x, y) > 0.9
             names = NTKClassifier().fit(x, np.array(["a", "b", "c"])[codes]).predict(t)
+            features = NTKFeatures(n_components=8, random_state=0).fit(x)
+            if dispatch:  # else in float64
+                found.append(features.transform(t))
         model.fit(x.numpy(), y.numpy())
         one.fit(x.numpy(), codes)
         points = t.numpy()
         expected = [*model.predict(points, return_std=True), model.predict(points)]
         expected += [one.predict_proba(points), one.decision_function(points), one.predict(points)]
+        if dispatch:
+            expected.append(features.fit(x.numpy()).transform(points))
         for got, numbers in zip(found, expected, strict=True):
             assert isinstance(got, torch.Tensor if dispatch else np.ndarray), type(got)
             assert np.asarray(got).dtype == numbers.dtype or not dispatch  # scikit-learn converts to float64

@@ -593,21 +593,53 @@ def test_shell_completion():
     assert "_ntkfast_completion" in done.stdout
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells ignore in what they run in the background
 
 
-def test_ctrl_c_leaves_no_partial_output(tmp_path):
+@pytest.fixture
+def writing(tmp_path):
+    """A process that is writing K.npy, for a minute or more."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "X.npy", rng.standard_normal((12000, 300)))
     np.save(tmp_path / "Y.npy", rng.standard_normal((6000, 300)))
     arguments = ["gram", tmp_path / "X.npy", "-o", tmp_path / "K.npy", "--y", tmp_path / "Y.npy", "--depth", 60]
-    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".ntkfast-*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
-    assert (process.returncode, message) == (130, "ntkfast: stopped; nothing was saved\n")
+    with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+        while not list(tmp_path.glob(".ntkfast-*")):  # on a busy machine starting takes long
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_no_partial_output(writing, tmp_path):
+    writing.send_signal(signal.SIGINT)
+    message = writing.communicate(timeout=60)[1]
+    assert (writing.returncode, message) == (130, "ntkfast: stopped; nothing was saved\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "Y.npy"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_what_a_killed_process_left_is_deleted_by_the_next(writing, tmp_path):
+    small = tmp_path / "small.npy"
+    np.save(small, np.eye(3))
+    (left,) = tmp_path.glob(".ntkfast-*")
+    succeed("gram", small, "-o", tmp_path / "K.npy")
+    assert left.exists()  # its process is at work
+    writing.kill()
+    writing.wait()
+    succeed("gram", small, "-o", tmp_path / "other.npy")
+    assert left.exists()
+    succeed("gram", small, "-o", tmp_path / "K.npy")
+    assert not list(tmp_path.glob(".ntkfast-*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_before_a_command_begins(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.shared, "require_writable", interrupted)
+    result = run("fit", __file__, "--target", "y", "-o", "model.ntk")
+    assert (result.exit_code, result.stderr.strip()) == (130, "ntkfast: stopped")

@@ -20,7 +20,7 @@ from ntkfast.learning.factor import fortran
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
 from ntkfast.support import memory
-from ntkfast.support.files import replacing
+from ntkfast.support.files import replacing, sweep
 from ntkfast.support.typing import Array, KernelName
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder
@@ -55,6 +55,7 @@ def gram(
 ) -> tuple[int, int]:
     """Write a kernel matrix to a .npy file, which is mapped into memory, and return its shape."""
     path, dtype = Path(out), np.dtype(dtype)
+    sweep(path)  # before asking for free space
     shape = (len(X), len(X if Y is None else Y))
     needed, there = shape[0] * shape[1] * dtype.itemsize, shutil.disk_usage(path.resolve().parent).free
     if needed > there:

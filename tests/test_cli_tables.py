@@ -160,6 +160,18 @@ def test_the_scores_can_be_recomputed(diabetes, tmp_path):
     assert found["held_out_rmse"] == pytest.approx(np.sqrt(np.mean((y[test] - held_out) ** 2)), rel=1e-8)
 
 
+def test_a_ridge_at_the_end_of_its_grid_is_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.standard_normal((100, 3)), columns=["a", "b", "c"])
+    frame["y"] = frame["a"] + frame["b"]  # without noise, and linear, as the network is
+    table = write(frame, tmp_path / "table.csv")
+    fit = ["fit", table, "--target", "y", "-o", tmp_path / "m", "--no-figure", "--depth", 1]
+    warning = "is the best; smaller ones may be better still\n"
+    assert re.search(rf"\nalpha: the smallest of the ridges tried, [0-9.e-]+, {warning}", succeed(*fit))
+    assert "alpha: " not in succeed(*fit, "--alpha", 1.0)
+    assert json.loads(succeed(*fit, "--json"))["alpha_warning"].endswith(warning.strip())
+
+
 def test_the_rows_held_out_are_those_of_the_table(diabetes, tmp_path):
     """Also of a sample of the rows: what is far off there is far off in the score."""
     table = write(diabetes, tmp_path / "table.csv")
@@ -226,8 +238,10 @@ def test_classification(name, lowest, tmp_path):
     assert (found["target"] == frame["target"]).mean() > lowest
     assert list(found)[1:] == [f"target={label}" for label in sorted(frame["target"].unique())]
     np.testing.assert_allclose(found.iloc[:, 1:].sum(axis=1), 1)
-    assert "expected a regression" in refuse("predict", tmp_path / "m.ntk", table, "-o", tmp_path / "x.csv", "--std")
-    assert not (tmp_path / "x.csv").exists()
+    said = run("predict", tmp_path / "m.ntk", table, "-o", tmp_path / "x.csv", "--std")
+    assert said.exit_code == 0
+    assert said.stderr == "ntkfast: --std: classes have no deviations; the uncertainty is in their probabilities\n"
+    assert (tmp_path / "x.csv").read_text() == (tmp_path / "out.csv").read_text()
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8", "int64", "float64", "str", "Int32", "boolean", "category"])

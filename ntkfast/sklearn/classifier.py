@@ -54,6 +54,11 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
     MemoryError
         The kernel of the data does not fit into memory.
 
+    Warns
+    -----
+    ConvergenceWarning
+        The ridge that was chosen is the smallest or the largest one, and the error still falls there.
+
     Examples
     --------
     >>> import ntkfast as nf

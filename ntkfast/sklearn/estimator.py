@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -241,6 +243,9 @@ class NTKEstimator(NetworkEstimator):
         self.alphas_, self.times_ = np.atleast_1d(alphas), np.atleast_1d(times)
         k, j = np.unravel_index(scores.argmax(), scores.shape)
         self.t_, self.alpha_ = float(self.times_[k]), float(self.alphas_[j])
+        warning = ridge.at_end(self.alphas_, -scores[k])
+        if warning:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=6)  # where `fit` was called
 
     def _validation_scores(self, K: Array, y: Array, weights: Array | None, alphas: Array, times: Array) -> Array:
         """Minus the mean squared errors at points that are kept apart, (T, A)."""

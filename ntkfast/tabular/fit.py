@@ -107,11 +107,11 @@ def silent(name: str) -> Iterator[None]:
 
 def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
     """Fit a model of the column `name`, given all others that are not dropped."""
-    for option, wanted in (("--target", [name]), ("--drop", options.dropped), ("--categorical", options.categorical)):
+    for argument, wanted in (("target", [name]), ("drop", options.dropped), ("categorical", options.categorical)):
         for column in wanted:
-            find(column, table.names, option)
+            find(column, table.names, argument)
     if name in options.dropped:
-        raise TableError(f"--drop: expected another column than the target, got {name!r}")
+        raise TableError(f"drop: expected another column than the target, got {name!r}")
     rng = np.random.default_rng(options.seed)
     table = table.without(options.dropped)
     rows = np.arange(len(table))

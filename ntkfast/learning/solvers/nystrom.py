@@ -12,6 +12,7 @@ With C the m centres, K_nm = K(X, C) and L Lᵀ = K_mm, the features Φ = K_nm L
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
 from ntkfast.engine.problem import Problem
-from ntkfast.learning import checks
+from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
 from ntkfast.learning.solvers.panels import Panels
@@ -184,7 +185,8 @@ class NystromRegression(Saved):
     Warns
     -----
     UserWarning
-        FALKON did not reach tol; the message reports the residual that it reached.
+        FALKON did not reach tol; the message reports the residual that it reached. Or the ridge that was chosen is the
+        smallest or the largest one, and the leave-one-out error still falls there.
 
     Notes
     -----
@@ -410,6 +412,9 @@ class NystromRegression(Saved):
             direct, self.alphas, lambda _, left: np.square(left).mean(axis=2).sum(axis=1)
         )
         self.loo_errors /= len(self._y)
+        warning = ridge.at_end(self.alphas, self.loo_errors)
+        if warning:
+            warnings.warn(warning, stacklevel=3)  # where `fit` was called
         return float(self.alphas[self.loo_errors.argmin()])
 
     def _take(self, alpha: float, dual: Array, start: float, n_bytes: int, found: Any = None) -> None:

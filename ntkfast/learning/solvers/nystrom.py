@@ -553,7 +553,7 @@ class NystromRegression(Saved):
                     weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
                     fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
                     errors = (self._y[rows, None] - fitted).transpose(1, 0, 2)
-                    sums[some] += use(rows, errors / kept[some, :, None])
+                    sums[some] += use(rows, ridge.Residuals(errors, kept[some]).left_out())
         return sums
 
     def log_marginal_likelihood(self) -> float:

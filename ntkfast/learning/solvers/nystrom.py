@@ -214,6 +214,7 @@ class NystromRegression(Saved):
     centers: Array
     solution: Solution
     _panels: Panels | None  # of the data; None in a model from a file
+    _direct: Direct | None  # None for FALKON
 
     def __init__(
         self,
@@ -336,7 +337,7 @@ class NystromRegression(Saved):
         if method == "direct":
             direct = self._decompose(L, panels)
             alpha = self._choose_alpha(direct)
-            self._direct: Direct | None = direct
+            self._direct = direct
             self._take(alpha, direct.dual_coefficients(alpha), start, n_bytes)
         else:
             self._direct = None

@@ -16,6 +16,7 @@ __all__ = ["load", "save"]
 # Where classes are that `import ntkfast` leaves out. Other files' classes must have been imported: a file names none.
 LAZY = {
     "NTKClassifier": "ntkfast.sklearn.classifier",
+    "NTKFeatures": "ntkfast.sklearn.features",
     "NTKRegressor": "ntkfast.sklearn.regressor",
     "TableModel": "ntkfast.tabular.model",
 }
@@ -30,7 +31,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     kernel matrix it holds none, but for two classes that cannot do without: a `GaussianProcess` has its Cholesky
     factor, N²/2 numbers, for variances; a `LeastSquaresFlow` its eigendecomposition, N² numbers, for all times, which
     is computed if nothing has been (if it has been used for t = inf only, its Cholesky factor and the kernel, N²
-    numbers together), and a factor of `nngp_xx`.
+    numbers together), and a factor of `nngp_xx`. Of m centres, a `NystromRegression` by the direct method and
+    `NTKFeatures` hold the m² numbers of a factor.
 
     The file is either complete or absent: it is written next to `path` as .ntkfast-….tmp and then renamed. A file that
     is replaced keeps its permissions; if `path` is a link, its target is replaced.
@@ -38,7 +40,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : Network, Activation, Dense and the other layers, FiniteNetwork, LinearizedNetwork, LeastSquaresFlow, \
-KernelFlow, GaussianProcess, KernelPCA, RandomFeatureModel, sklearn.NTKRegressor or sklearn.NTKClassifier
+KernelFlow, GaussianProcess, NystromRegression, KernelPCA, RandomFeatureModel, sklearn.NTKRegressor, NTKClassifier or \
+NTKFeatures
         Activations made by `Activation.from_function` are saved by name and must be given to `load`.
     path : str or path-like
         Used unchanged; no suffix is added.

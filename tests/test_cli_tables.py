@@ -1,5 +1,6 @@
 """The commands for tables, as a user calls them, on scikit-learn's own data in every format."""
 
+import contextlib
 import errno
 import json
 import os
@@ -114,6 +115,22 @@ def test_scores_are_those_of_scikit_learn(diabetes):
     np.testing.assert_allclose(found.left_out, slow, atol=0.02)
 
 
+@pytest.mark.parametrize("compare", [False, True])
+def test_the_bar_reaches_its_end(compare, diabetes):
+    from ntkfast.tabular.fit import Options, fit
+    from ntkfast.tabular.table import Table
+
+    seen = []
+
+    def step(name):
+        seen.append(name)
+        return contextlib.nullcontext()
+
+    options = Options(compare=compare, n_rows=60, n_threads=1)
+    fit(Table({name: diabetes[name].to_numpy() for name in diabetes}), "target", options, step)
+    assert len(seen) == options.n_steps
+
+
 def test_the_scores_can_be_recomputed(diabetes, tmp_path):
     """From the rows held out: the other rows give the standardisation; each is left out of a fit of its own."""
     from sklearn.metrics import r2_score
@@ -141,6 +158,18 @@ def test_the_scores_can_be_recomputed(diabetes, tmp_path):
     assert found["leave_one_out"] == pytest.approx(r2_score(y[train], left_out), rel=1e-8)
     assert found["held_out"] == pytest.approx(r2_score(y[test], held_out), rel=1e-8)
     assert found["held_out_rmse"] == pytest.approx(np.sqrt(np.mean((y[test] - held_out) ** 2)), rel=1e-8)
+
+
+def test_a_ridge_at_the_end_of_its_grid_is_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.standard_normal((100, 3)), columns=["a", "b", "c"])
+    frame["y"] = frame["a"] + frame["b"]  # without noise, and linear, as the network is
+    table = write(frame, tmp_path / "table.csv")
+    fit = ["fit", table, "--target", "y", "-o", tmp_path / "m", "--no-figure", "--depth", 1]
+    warning = "is the best; smaller ones may be better still\n"
+    assert re.search(rf"\nalpha: the smallest of the ridges tried, [0-9.e-]+, {warning}", succeed(*fit))
+    assert "alpha: " not in succeed(*fit, "--alpha", 1.0)
+    assert json.loads(succeed(*fit, "--json"))["alpha_warning"].endswith(warning.strip())
 
 
 def test_the_rows_held_out_are_those_of_the_table(diabetes, tmp_path):
@@ -209,8 +238,10 @@ def test_classification(name, lowest, tmp_path):
     assert (found["target"] == frame["target"]).mean() > lowest
     assert list(found)[1:] == [f"target={label}" for label in sorted(frame["target"].unique())]
     np.testing.assert_allclose(found.iloc[:, 1:].sum(axis=1), 1)
-    assert "expected a regression" in refuse("predict", tmp_path / "m.ntk", table, "-o", tmp_path / "x.csv", "--std")
-    assert not (tmp_path / "x.csv").exists()
+    said = run("predict", tmp_path / "m.ntk", table, "-o", tmp_path / "x.csv", "--std")
+    assert said.exit_code == 0
+    assert said.stderr == "ntkfast: --std: classes have no deviations; the uncertainty is in their probabilities\n"
+    assert (tmp_path / "x.csv").read_text() == (tmp_path / "out.csv").read_text()
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8", "int64", "float64", "str", "Int32", "boolean", "category"])
@@ -576,21 +607,53 @@ def test_shell_completion():
     assert "_ntkfast_completion" in done.stdout
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells ignore in what they run in the background
 
 
-def test_ctrl_c_leaves_no_partial_output(tmp_path):
+@pytest.fixture
+def writing(tmp_path):
+    """A process that is writing K.npy, for a minute or more."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "X.npy", rng.standard_normal((12000, 300)))
     np.save(tmp_path / "Y.npy", rng.standard_normal((6000, 300)))
     arguments = ["gram", tmp_path / "X.npy", "-o", tmp_path / "K.npy", "--y", tmp_path / "Y.npy", "--depth", 60]
-    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".ntkfast-*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
-    assert (process.returncode, message) == (130, "ntkfast: stopped; nothing was saved\n")
+    with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+        while not list(tmp_path.glob(".ntkfast-*")):  # on a busy machine starting takes long
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_no_partial_output(writing, tmp_path):
+    writing.send_signal(signal.SIGINT)
+    message = writing.communicate(timeout=60)[1]
+    assert (writing.returncode, message) == (130, "ntkfast: stopped; nothing was saved\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "Y.npy"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_what_a_killed_process_left_is_deleted_by_the_next(writing, tmp_path):
+    small = tmp_path / "small.npy"
+    np.save(small, np.eye(3))
+    (left,) = tmp_path.glob(".ntkfast-*")
+    succeed("gram", small, "-o", tmp_path / "K.npy")
+    assert left.exists()  # its process is at work
+    writing.kill()
+    writing.wait()
+    succeed("gram", small, "-o", tmp_path / "other.npy")
+    assert left.exists()
+    succeed("gram", small, "-o", tmp_path / "K.npy")
+    assert not list(tmp_path.glob(".ntkfast-*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_before_a_command_begins(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.shared, "require_writable", interrupted)
+    result = run("fit", __file__, "--target", "y", "-o", "model.ntk")
+    assert (result.exit_code, result.stderr.strip()) == (130, "ntkfast: stopped")

@@ -41,6 +41,16 @@ def test_half_has_zeros_above_its_diagonal(K):
     assert_array_equal(np.triu(factor.factor(K, "K").half, 1), 0)
 
 
+@pytest.mark.parametrize(("n", "size"), [(N, 1), (36, 3), (600, 1), (600, 4)])  # 600: more than one panel of columns
+def test_blocks_of_the_inverse_are_those_of_the_whole(n, size):
+    half = np.random.default_rng(1).normal(size=(n, n + 5))
+    K = half @ half.T / n + np.eye(n)
+    found = factor.cholesky(K).inverse_blocks(size)
+    whole = np.linalg.inv(K)
+    expected = [whole[start : start + size, start : start + size] for start in range(0, n, size)]
+    assert_allclose(found, expected, rtol=0, atol=1e-12)  # ‖K⁻¹‖ <= 1, the condition number is below 10
+
+
 @pytest.mark.parametrize("where", [3, 20, N - 1])
 def test_an_indefinite_matrix_is_as_it_was(K, where):
     K[where, where] = -1

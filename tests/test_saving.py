@@ -258,6 +258,82 @@ def test_classifiers(classes, again):
     equal(found.predict_proba(T), model.predict_proba(T))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel": "nngp", "random_state": 3, "n_components": 5},
+        {"method": "random", "depth": 2},
+        {"method": "random", "kernel": "nngp", "activation": "erf"},
+        {"method": "sketch", "bias_std": 0.0},
+        {"method": "sketch", "kernel": "nngp"},
+        {"method": "sketch", "depth": 1},
+    ],
+    ids=str,
+)
+def test_features(dtype, options, again):
+    pytest.importorskip("sklearn")
+    model = nf.sklearn.NTKFeatures(**{"n_components": 12} | options).fit(X.astype(dtype))
+    found = again(model)
+    assert found.get_params() == model.get_params()
+    equal(found.transform(T.astype(dtype)), model.transform(T.astype(dtype)))
+    equal(found.get_feature_names_out(), model.get_feature_names_out())
+    assert hasattr(found, "centers_") == hasattr(model, "centers_") == (model.method == "nystroem")
+    equal(again(found).transform(T), model.transform(T))
+
+
+def test_features_with_parts_that_do_not_fit_are_refused(path):
+    pytest.importorskip("sklearn")
+    model = nf.sklearn.NTKFeatures(n_components=4, method="sketch").fit(X)
+    for name, value in (("n_features_in_", 2), ("_n_features_out", 3), ("_dtype", "int8"), ("_features", NET)):
+        before = getattr(model, name)
+        setattr(model, name, value)
+        nf.save(model, path)
+        with pytest.raises(ValueError, match=f"{name}: expected|{name}, .*: expected"):
+            nf.load(path)
+        setattr(model, name, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("y", [Y[:, 0], Y], ids=["flat", "columns"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_centers": 12, "alpha": "loo", "rng": 1},
+        {"n_centers": X[:9].tolist(), "alpha": [0.1, 1.0], "kernel": "nngp", "dtype": "f4", "n_threads": 1},
+        {"n_centers": 12, "alpha": 0.1, "method": "falkon", "rng": np.random.default_rng(0)},
+    ],
+    ids=["loo", "given", "falkon"],
+)
+def test_nystrom_regressions(dtype, y, options, again, path):
+    model = nf.NystromRegression(NET, **options).fit(X.astype(dtype), y)
+    found = again(model)
+    assert path.stat().st_size < (12 * 12 + 300) * 8 + 8000  # one matrix of the centres
+    assert repr(found) == repr(model)
+    assert repr(found.solution) == repr(model.solution)
+    for name in ("centers", "alphas", "loo_errors", "dual_coefficients"):
+        assert_array_equal(getattr(found, name), getattr(model, name))
+    equal(found.predict(T), model.predict(T))
+    data = "expected the model that was fitted, got one from a file, which has no data"
+    if model.solution.method == "direct":
+        equal(found.variance(T, observations=True), model.variance(T, observations=True))
+        assert found.log_marginal_likelihood() == model.log_marginal_likelihood()
+        equal(found.with_alpha(0.3).predict(T), model.with_alpha(0.3).predict(T))
+        with pytest.raises(ValueError, match=f"leave_one_out: {data}"):
+            found.leave_one_out()
+    else:
+        with pytest.raises(ValueError, match=f"with_alpha: {data}"):
+            found.with_alpha(0.3)
+    if not isinstance(options.get("rng"), np.random.Generator):  # which no file holds
+        equal(again(found).fit(X.astype(dtype), y).predict(T), model.fit(X.astype(dtype), y).predict(T))
+
+
+def test_a_nystrom_regression_before_a_fit_is_refused(path):
+    with pytest.raises(ValueError, match="model: NystromRegression: expected a fitted one"):
+        nf.save(nf.NystromRegression(NET, 5, 0.1), path)
+
+
 def test_estimators_before_a_fit_and_with_names(again):
     pandas, sklearn = pytest.importorskip("pandas"), pytest.importorskip("sklearn")
     model = nf.sklearn.NTKRegressor(depth=2, activation=own())
@@ -694,7 +770,7 @@ def test_arrays_that_do_not_suit_the_model(kind, path):
     [
         ('"_flat"', '"predict"', r"missing names \['_flat'\], unknown names \['predict'\]"),
         ('"_flat": true', '"_flat": 1', "_flat: expected bool, got 1"),
-        ('"n_features_in_": 3', '"n_features_in_": 2', "expected 3 features as in X_fit_"),
+        ('"n_features_in_": 3', '"n_features_in_": 2', "expected 3 features"),
         ('"depth": 3', '"depth": "x"', "'depth' parameter of NTKRegressor must be"),
         ('"depth"', '"dept"', "unexpected keyword argument 'dept'"),
         ('"alpha_": 1.0', '"alpha_": "x"', "alpha_: expected float, got 'x'"),

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sklearn.base import clone
 from sklearn.cluster import SpectralClustering
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.decomposition import KernelPCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.kernel_approximation import Nystroem
@@ -388,7 +390,7 @@ def test_uncertainties_are_of_the_limit():
 TENSORS = """
 import numpy as np, torch, sklearn
 import ntkfast as nf
-from ntkfast.sklearn import NTKClassifier, NTKRegressor
+from ntkfast.sklearn import NTKClassifier, NTKFeatures, NTKRegressor
 
 rng = np.random.default_rng(0)
 X, T = rng.standard_normal((30, 3)), rng.standard_normal((5, 3))
@@ -404,11 +406,16 @@ for dtype in (torch.float64, torch.float32):
             found += [one.predict_proba(t), one.decision_function(t), one.predict(t)]
             assert model.score(x, y) > 0.9
             names = NTKClassifier().fit(x, np.array(["a", "b", "c"])[codes]).predict(t)
+            features = NTKFeatures(n_components=8, random_state=0).fit(x)
+            if dispatch:  # else in float64
+                found.append(features.transform(t))
         model.fit(x.numpy(), y.numpy())
         one.fit(x.numpy(), codes)
         points = t.numpy()
         expected = [*model.predict(points, return_std=True), model.predict(points)]
         expected += [one.predict_proba(points), one.decision_function(points), one.predict(points)]
+        if dispatch:
+            expected.append(features.fit(x.numpy()).transform(points))
         for got, numbers in zip(found, expected, strict=True):
             assert isinstance(got, torch.Tensor if dispatch else np.ndarray), type(got)
             assert np.asarray(got).dtype == numbers.dtype or not dispatch  # scikit-learn converts to float64
@@ -555,3 +562,21 @@ def test_what_was_learned_does_not_follow_the_array_of_the_caller():
     before = model.predict(np.ones((1, 3)))
     X[:] = 0
     assert model.predict(np.ones((1, 3))) == before
+
+
+# --- a choice at the end
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_end_of_a_grid_is_named(early_stopping):
+    y = np.sin(X[:, 0])
+    model = NTKRegressor(alpha=[1e2, 1e1], early_stopping=early_stopping, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="alpha: the smallest of the ridges tried, 10, is the best; smaller"):
+        model.fit(X, y)
+    model.set_params(alpha=[1e-2, 0.1], early_stopping=False)
+    with pytest.warns(ConvergenceWarning, match=r"alpha: the largest of the ridges tried, 0\.1, is the best; larger"):
+        model.fit(X, np.random.default_rng(1).standard_normal(len(X)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for alpha in ([1e-3, 0.1, 10.0, 1e3, 1e5], [1e-9, 1e-8], [10.0], "loo"):  # inside, flat, no choice, enough
+            model.set_params(alpha=alpha).fit(X, y + 0.3 * np.random.default_rng(1).standard_normal(len(X)))

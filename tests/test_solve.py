@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.sparse.linalg import aslinearoperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import ntkfast as nf
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
@@ -53,6 +53,31 @@ def test_iterations_reach_cholesky_on_images(alpha):
     assert plain.rank == 0
     left = np.linalg.norm(Y - K @ found.dual_coefficients - alpha * found.dual_coefficients, axis=0)
     assert_allclose(found.residual, (left / np.linalg.norm(Y, axis=0)).max(), rtol=1e-3)
+
+
+class Integers(LinearOperator):
+    """An operator of integers with what `solve` takes for a preconditioner."""
+
+    def __init__(self, matrix):
+        super().__init__(matrix.dtype, matrix.shape)
+        self.matrix = matrix
+
+    def _matmat(self, V):
+        return self.matrix @ V
+
+    def columns(self, indices):
+        return self.matrix[:, indices]
+
+    def diagonal(self):
+        return self.matrix.diagonal()
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+def test_an_operator_of_integers(method):
+    half = np.random.default_rng(0).integers(-3, 4, size=(60, 60))
+    matrix = half @ half.T
+    found = nf.solve(Integers(matrix), np.arange(60.0), 0.5, method=method, rng=0, tol=1e-10, max_iterations=500)
+    assert_allclose(found.dual_coefficients, np.linalg.solve(matrix + 0.5 * np.eye(60), np.arange(60.0)), rtol=1e-6)
 
 
 def test_an_operator_of_scipy_and_what_auto_takes():

@@ -1,6 +1,7 @@
 """The comparison on UCI data, with made-up data in the layout of Gal's splits."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -79,6 +80,40 @@ def test_missing_files_are_named(folder):
     with pytest.raises(FileNotFoundError, match=r"has no energy/data/index_test_1\.txt$"):
         module.run(folder, folder / "r.jsonl", ["yacht", "energy"], splits=2)
     assert not (folder / "r.jsonl").exists()
+
+
+FIT = module.Fit("yacht", "nngp", 0, 0.4, -0.5, True, "", 100.0, 1e-3, [1.0], 2.0)
+GOOD = json.dumps(dataclasses.asdict(FIT)).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"oops",
+        b"\xff",
+        b"[1]",
+        b"{}",
+        GOOD[:50],
+        GOOD.replace(b"0.4", b'"0.4"'),
+        GOOD.replace(b"0.4", b"NaN"),
+        GOOD.replace(b"true", b"1"),
+        GOOD.replace(b"[1.0]", b"1.0"),
+        GOOD.replace(b"nngp", b"nnpg"),
+        GOOD.replace(b"yacht", b"boat"),
+    ],
+)
+def test_results_that_are_damaged_are_refused_in_one_line(line, folder):
+    results = folder / "r.jsonl"
+    results.write_bytes(GOOD + line)
+    done = CliRunner().invoke(
+        cli.main, ["uci-regression", str(folder), "--data", "yacht", "--splits", "1", "--results", str(results)]
+    )
+    assert done.exit_code == 2
+    place = "" if line == b"\xff" else " in line 2"
+    assert done.stderr.startswith("ntkfast: --results: expected fits of ntkfast uci-regression in")
+    assert f"got something else{place} (" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert results.read_bytes() == GOOD + line
 
 
 def test_command(folder):

@@ -41,7 +41,7 @@ def _points(
 
     table = read(X)
     for name in drop:
-        find(name, table.names, "--drop")
+        find(name, table.names, "drop")
     table = table.without(drop)
     encoders = columns.learn(table, impute is not None) if standardize else None
     points = matrix.points(table, encoders, X)

@@ -56,7 +56,8 @@ class Commands(click.Group):
                 sys.exit(2)
             where = error.ctx.command_path.removeprefix("ntkfast").strip() if error.ctx else ""
             fail(f"{where}: {error.format_message()}" if where else error.format_message())
-        except click.Abort:
+        except click.Abort:  # Ctrl-C, after which click has ended the line
+            click.echo("ntkfast: stopped", err=True)
             sys.exit(130)
         sys.exit(code or 0)
 

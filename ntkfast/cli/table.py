@@ -107,7 +107,7 @@ def fit(
             held_out=held_out,
             **options,
         )
-        found = module.fit(read(table, categorical), target, settings, _steps(module.N_STEPS))
+        found = module.fit(read(table, categorical), target, settings, _steps(settings.n_steps))
         drawn = None if no_figure else figures.of_fit(found)
         save(found.model, out)
         if drawn is not None:
@@ -168,6 +168,7 @@ def _as_dict(fit: Fit) -> dict[str, Any]:
         "rows_held_out": len(fit.y),
         "held_out_rows": fit.held_out_rows.tolist(),
         "alpha": fit.alpha,
+        "alpha_warning": fit.selection.warning,
         "models": models,
     }
 
@@ -194,21 +195,22 @@ def _print(table: Path, fit: Fit) -> None:
             row.append(f"{model['held_out_rmse']:.4g}")
         rows.append([*row, f"{model['seconds']:.1f}"])
     rows = [[*row, note] for row, note in zip(rows, ["", *(model["note"] for model in values["models"])], strict=True)]
-    click.echo(shared.in_columns(rows) + f"\n\nfitted to all {fit.n_rows} rows; ", nl=False)
+    warning = f"\n{fit.selection.warning}" if fit.selection.warning else ""
+    click.echo(shared.in_columns(rows) + f"{warning}\n\nfitted to all {fit.n_rows} rows; ", nl=False)
 
 
 @click.command()
 @click.argument("model", type=table_file)
 @click.argument("table", type=table_file)
 @click.option("-o", "--out", required=True, type=new_file, help=".csv, .parquet, .feather or .npy.")
-@click.option("--std", is_flag=True, help="Also the standard deviation of a new value.")
+@click.option("--std", is_flag=True, help="Also the standard deviation of a new value, if it is a number.")
 @threads
 @json_option
 def predict(model: Path, table: Path, out: Path, std: bool, n_threads: int | None, as_json: bool) -> None:
     """Predict the rows of a table with a model of `ntkfast fit`, some rows at a time.
 
-    The columns are found by name; the target may be among them. OUT has a column of the target's name, with --std
-    another one, and for classes their probabilities.
+    The columns are found by name; the target may be among them. OUT has a column of the target's name, for numbers
+    with --std another one, and for classes their probabilities.
 
     Example:
 
@@ -232,5 +234,7 @@ def predict(model: Path, table: Path, out: Path, std: bool, n_threads: int | Non
         print_json({"rows": found.n_rows, "unseen": found.unseen, "out": str(out)})
         return
     click.echo(f"{out}: {found.n_rows} rows")
+    if std and loaded.target.classes is not None:
+        click.echo("ntkfast: --std: classes have no deviations; the uncertainty is in their probabilities", err=True)
     for name, count in found.unseen.items():
         click.echo(f"ntkfast: column {name!r}: {count} rows have a value that the model was not fitted to", err=True)

@@ -22,6 +22,7 @@ from ntkfast.learning.likelihood import fit_hyperparameters
 from ntkfast.networks import MLP
 from ntkfast.networks.hyperparameters import hyperparameters
 from ntkfast.support.files import replacing
+from ntkfast.support.scalars import finite_number, non_negative_integer
 
 __all__ = ["NETWORK", "PUBLISHED", "Fit", "page", "read", "run", "split", "write"]
 
@@ -192,7 +193,31 @@ def read(results: str | os.PathLike[str]) -> list[Fit]:
     """The fits of a file of `run`; none if there is no file."""
     if not Path(results).exists():
         return []
-    return [Fit(**json.loads(line)) for line in Path(results).read_text(encoding="utf-8").splitlines()]
+    fits: list[Fit] = []
+    place = ""
+    try:
+        for number, line in enumerate(Path(results).read_text(encoding="utf-8").splitlines(), 1):
+            place = f" in line {number}"
+            fits.append(_checked(Fit(**json.loads(line))))
+    except (ValueError, TypeError) as error:  # UnicodeDecodeError and JSONDecodeError among them
+        expected = f"results: expected fits of ntkfast uci-regression in {results}"
+        hint = "delete what is damaged to compute it again"
+        raise OSError(f"{expected}, got something else{place} ({error}); {hint}") from None
+    return fits
+
+
+def _checked(fit: Fit) -> Fit:
+    """The fit, if its fields are what they should be."""
+    if fit.data not in PUBLISHED or fit.kernel not in KERNELS:
+        raise ValueError(f"no data {fit.data!r} with kernel {fit.kernel!r}")
+    for name in ("rmse", "log_likelihood", "evidence", "noise", "seconds"):
+        finite_number(getattr(fit, name), name)
+    non_negative_integer(fit.split, "split")
+    if not isinstance(fit.converged, bool) or not isinstance(fit.message, str):
+        raise TypeError("converged, message: expected true or false, and text")
+    for value in fit.hyperparameters:
+        finite_number(value, "hyperparameters")
+    return fit
 
 
 def _all_there(folder: Path, names: Iterable[str], splits: int) -> None:

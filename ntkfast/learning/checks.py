@@ -175,3 +175,8 @@ def operator(K: Any) -> Any:
     if np.dtype(K.dtype).kind not in "iuf":
         raise TypeError(f"K_xx: expected an operator of real numbers, got dtype {K.dtype}")
     return K
+
+
+def eps(K: Any) -> float:
+    """The precision of a kernel's numbers, whether it is an array or an operator: float64's, unless it is float32."""
+    return float(np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps)

@@ -96,6 +96,21 @@ class Cholesky(Saved):
         arrays.mirror(inverse)
         return inverse
 
+    def inverse_blocks(self, size: int) -> Array:
+        """The blocks on the diagonal of K⁻¹ = L⁻ᵀ L⁻¹, (n/size, size, size), in half the time that all of it takes."""
+        memory.require(self.half.nbytes, "the inverse of a Cholesky factor")
+        n = len(self.half)
+        columns = self._lapack("trtri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0].T  # of L⁻¹
+        found = np.empty((n // size, size, size), columns.dtype)
+        for some in arrays.blocks(n // size, max(1, 256 // size)):
+            rows = slice(some.start * size, some.stop * size)
+            part = columns[rows, rows.start :]  # before these entries L⁻¹ is 0
+            width = len(part)
+            part[:, :width] = np.triu(part[:, :width])
+            part = part.reshape(-1, size, part.shape[1])
+            found[some] = part @ part.transpose(0, 2, 1)
+        return found
+
     def matrix(self) -> Array:
         """K, restored from the triangle that was not written to; the factor is lost."""
         K = self.half

@@ -364,10 +364,9 @@ class GaussianProcess(Saved):
         array([1. , 0.5])
         """
         with self._blas(0), checks.overflow("leave_one_out") as fits:
-            n, inverse = self._outputs.n, self._factor.inverse()
+            n = self._outputs.n
             block = self._n // n  # rows of a point
-            own = np.stack([inverse[rows, rows] for rows in arrays.blocks(self._n, block)])  # (N, block, block)
-            covariance = fits(np.linalg.inv(fits(own)))
+            covariance = fits(np.linalg.inv(fits(self._factor.inverse_blocks(block))))
             shift = (covariance @ self._dual.reshape(n, block, -1)).reshape(self._y.shape)
             variance = np.diagonal(covariance, axis1=1, axis2=2).reshape(-1)
             return LeaveOneOut(self._outputs.shaped(fits(self._y - shift)), self._outputs.variance(variance))

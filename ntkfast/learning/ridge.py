@@ -24,9 +24,8 @@ from ntkfast.support import arrays
 from ntkfast.support.typing import Array
 
 MOST_COLUMNS = 256  # pairs of ridges and times that are computed at once, times outputs
-
-
 N_ALPHAS = 50
+FLAT = 1e-3  # relative differences of errors that do not matter
 
 
 def diagonal_mean(K: Array) -> float:
@@ -37,6 +36,17 @@ def diagonal_mean(K: Array) -> float:
 def candidates(K: Array) -> Array:
     """The ridges to choose from, (A,): from what rounding tells from 0 to far above the kernel."""
     return diagonal_mean(K) * np.geomspace(np.sqrt(np.finfo(K.dtype).eps), 100, N_ALPHAS)
+
+
+def at_end(alphas: Array, errors: Array) -> str | None:
+    """A warning if the best of the ridges is the first or the last one, and the error still falls there; or None."""
+    order = np.argsort(alphas)
+    alphas, errors = alphas[order], errors[order]
+    best, last = int(errors.argmin()), len(errors) - 1
+    if 0 < best < last or last == 0 or errors[best] >= (1 - FLAT) * errors[1 if best == 0 else -2]:
+        return None
+    end, beyond = ("smallest", "smaller") if best == 0 else ("largest", "larger")
+    return f"alpha: the {end} of the ridges tried, {alphas[best]:.3g}, is the best; {beyond} ones may be better still"
 
 
 class Residuals(NamedTuple):
@@ -76,7 +86,7 @@ def dual_coefficients(
             if not residuals:
                 return dual, None
             ridge = K.dtype.type(max(alpha, tiny))  # without a ridge, the ratio of residuals that are all 0
-            return dual, Residuals(ridge * dual, ridge * found.inverse().diagonal())
+            return dual, Residuals(ridge * dual, ridge * found.inverse_blocks(1)[:, 0, 0])
         if solver == "cholesky":
             raise np.linalg.LinAlgError(
                 f"alpha: the kernel plus {alpha:g} on its diagonal is singular to rounding; expected a larger ridge, "

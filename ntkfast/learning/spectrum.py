@@ -261,8 +261,7 @@ def _trace(K: Any, trace: float | None, is_operator: bool, centered: bool) -> fl
             return None
     if centered:
         mean = float(_times(K, np.ones((n, 1), K.dtype)).sum(dtype=np.float64)) / n
-        eps = np.finfo(K.dtype if K.dtype in arrays.DTYPES else np.float64).eps
-        total = total - mean if total - mean > n * eps * total else 0.0  # no variance beyond rounding
+        total = total - mean if total - mean > n * checks.eps(K) * total else 0.0  # no variance beyond rounding
     return float(total / n)
 
 

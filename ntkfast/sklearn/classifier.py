@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ntkfast.learning import classes
 from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NTKEstimator
 from ntkfast.support import reprs
@@ -54,6 +55,11 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
     MemoryError
         The kernel of the data does not fit into memory.
 
+    Warns
+    -----
+    ConvergenceWarning
+        The ridge that was chosen is the smallest or the largest one, and the error still falls there.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -96,9 +102,9 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        targets = (2.0 * codes - 1)[:, None] if k == 2 else np.eye(k)[codes] - 1 / k
+        targets = classes.targets(codes, k)
         errors = self._fit_columns(X, targets, weights, residuals=True)
-        self.scale_ = calibrated(self._scores(targets - errors), codes, weights)
+        self.scale_ = calibrated(classes.scores(targets - errors), codes, weights)
         self.dual_coef_ = self._dual[:, 0] if k == 2 else self._dual
         return self
 
@@ -108,10 +114,6 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         k = self._dual.shape[1]
         if np.shape(self.classes_) != (max(k, 2),) or not isinstance(self.classes_, np.ndarray):
             raise ValueError(f"classes_: expected {max(k, 2)} classes, got {reprs.brief(self.classes_)}")
-
-    def _scores(self, columns: Array) -> Array:
-        """One column for each class."""
-        return np.concatenate([-columns / 2, columns / 2], axis=1) if columns.shape[1] == 1 else columns
 
     @dispatched
     def decision_function(self, X: ArrayLike) -> Array:
@@ -140,9 +142,9 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         -------
         ndarray, shape (m,)
         """
-        scores = self._scores(self._predict_columns(X)[1])
-        classes: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
-        return classes
+        scores = classes.scores(self._predict_columns(X)[1])
+        predicted: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
+        return predicted
 
     @dispatched
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -158,7 +160,7 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         """
         from scipy.special import softmax
 
-        scores = self._scores(self._predict_columns(X)[1])
+        scores = classes.scores(self._predict_columns(X)[1])
         probabilities: Array = softmax(scores * scores.dtype.type(self.scale_), axis=1)
         return probabilities
 

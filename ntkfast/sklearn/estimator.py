@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -25,12 +27,12 @@ from ntkfast.support.typing import Array, KernelName
 DTYPES = [np.float64, np.float32]
 N_TIMES = 50  # of "loo"
 CHOICES = ("alphas_", "times_", "loo_scores_", "validation_scores_")
-OPTIONAL = {*CHOICES, "feature_names_in_"}  # what not every fit leaves
+OPTIONAL = {*CHOICES, "centers_", "feature_names_in_"}  # what not every fit leaves
 MANY = "; NTKFeatures of ntkfast.sklearn, with a linear model after it, takes any number"
 VALIDATION = 0.1  # of early_stopping=True
 
 
-class NetworkEstimator(BaseEstimator):
+class NetworkEstimator(Saved, BaseEstimator):
     """The parameters that describe a network and its kernel."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -49,14 +51,42 @@ class NetworkEstimator(BaseEstimator):
     network: Network | None
     kernel: KernelName
     n_threads: int | None
+    _fitted: ClassVar[tuple[str, ...]]  # the attributes that `fit` leaves behind, and scikit-learn
 
     def _network(self) -> Network:
         if self.network is not None:
             return self.network
         return MLP(self.depth, self.activation, self.weight_std, self.bias_std)
 
+    # --- files
 
-class NTKEstimator(Saved, NetworkEstimator):
+    def described(self) -> dict[str, Any]:
+        fitted = {name: getattr(self, name) for name in self._fitted if hasattr(self, name)}
+        return {"parameters": self.get_params(deep=False), "fitted": fitted}
+
+    @classmethod
+    def rebuilt(cls, parameters: Any, fitted: Any) -> Self:
+        estimator = cls(**checked(parameters, dict, "parameters"))
+        estimator._validate_params()
+        if checked(fitted, dict, "fitted"):
+            missing, other = set(cls._fitted) - fitted.keys() - OPTIONAL, fitted.keys() - set(cls._fitted)
+            if missing or other:
+                raise ValueError(f"fitted: missing names {sorted(missing)}, unknown names {sorted(other)}")
+            vars(estimator).update(fitted)
+            estimator._check_fitted()
+        return estimator
+
+    def _check_fitted(self) -> None:
+        """Raise unless the attributes that come from a file are as `fit` leaves them."""
+        raise NotImplementedError
+
+    def _check_features(self, d: int) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        if self.n_features_in_ != d or (names is not None and np.shape(names) != (d,)):
+            raise ValueError(f"n_features_in_, feature_names_in_: expected {d} features")
+
+
+class NTKEstimator(NetworkEstimator):
     """Kernel ridge regression with the kernel of a network, on targets that subclasses provide."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -68,7 +98,7 @@ class NTKEstimator(Saved, NetworkEstimator):
         "random_state": ["random_state"],
     }
 
-    # what `_fit_columns` and scikit-learn leave behind; subclasses add to it
+    # of `_fit_columns`; subclasses add to it
     _fitted: ClassVar[tuple[str, ...]] = (
         *("X_fit_", "_root", "_dual", "dual_coef_", "alpha_", "t_", *CHOICES),
         *("n_features_in_", "feature_names_in_"),
@@ -108,26 +138,7 @@ class NTKEstimator(Saved, NetworkEstimator):
         state.pop("_process", None)  # N² numbers, which are computed again when they are needed
         return state
 
-    # --- files
-
-    def described(self) -> dict[str, Any]:
-        fitted = {name: getattr(self, name) for name in self._fitted if hasattr(self, name)}
-        return {"parameters": self.get_params(deep=False), "fitted": fitted}
-
-    @classmethod
-    def rebuilt(cls, parameters: Any, fitted: Any) -> Self:
-        estimator = cls(**checked(parameters, dict, "parameters"))
-        estimator._validate_params()
-        if checked(fitted, dict, "fitted"):
-            missing, other = set(cls._fitted) - fitted.keys() - OPTIONAL, fitted.keys() - set(cls._fitted)
-            if missing or other:
-                raise ValueError(f"fitted: missing names {sorted(missing)}, unknown names {sorted(other)}")
-            vars(estimator).update(fitted)
-            estimator._check_fitted()
-        return estimator
-
     def _check_fitted(self) -> None:
-        """Raise unless what comes from a file is as `fit` leaves it."""
         X = checked_array(self.X_fit_, (None, None), "X_fit_")
         dual = checked_array(self._dual, (len(X), None), "_dual", X.dtype)
         checked_array(self.dual_coef_, dual.shape[: np.ndim(self.dual_coef_)], "dual_coef_", X.dtype)
@@ -140,9 +151,7 @@ class NTKEstimator(Saved, NetworkEstimator):
             name = "loo_scores_" if hasattr(self, "loo_scores_") else "validation_scores_"
             scores = getattr(self, name)
             checked_array(scores, (len(times), len(alphas))[-np.ndim(scores) :], name)
-        names = getattr(self, "feature_names_in_", None)
-        if self.n_features_in_ != X.shape[1] or (names is not None and np.shape(names) != X.shape[1:]):
-            raise ValueError(f"n_features_in_, feature_names_in_: expected {X.shape[1]} features as in X_fit_")
+        self._check_features(X.shape[1])
 
     # --- the kernel
 
@@ -234,6 +243,9 @@ class NTKEstimator(Saved, NetworkEstimator):
         self.alphas_, self.times_ = np.atleast_1d(alphas), np.atleast_1d(times)
         k, j = np.unravel_index(scores.argmax(), scores.shape)
         self.t_, self.alpha_ = float(self.times_[k]), float(self.alphas_[j])
+        warning = ridge.at_end(self.alphas_, -scores[k])
+        if warning:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=6)  # where `fit` was called
 
     def _validation_scores(self, K: Array, y: Array, weights: Array | None, alphas: Array, times: Array) -> Array:
         """Minus the mean squared errors at points that are kept apart, (T, A)."""

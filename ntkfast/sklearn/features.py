@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ntkfast.engine import threads
+from ntkfast.engine import outputs, threads
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp
 from ntkfast.infinite.kernels import kernels
@@ -22,9 +22,11 @@ from ntkfast.learning.factor import factor
 from ntkfast.learning.sketch import ReluSketch
 from ntkfast.networks import Activation, Network
 from ntkfast.networks.network import refuse_dropout
+from ntkfast.sklearn.dispatch import dispatched
 from ntkfast.sklearn.estimator import DTYPES, NetworkEstimator
-from ntkfast.support import memory
+from ntkfast.support import memory, reprs
 from ntkfast.support.arrays import blocks
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
 __all__ = ["NTKFeatures"]
@@ -119,6 +121,21 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         self.random_state = random_state
         self.n_threads = n_threads
 
+    _fitted = ("_features", "_dtype", "centers_", "_n_features_out", "n_features_in_", "feature_names_in_")
+
+    def _check_fitted(self) -> None:
+        features = self._features
+        if not isinstance(features, tuple(METHODS.values())):
+            raise TypeError(f"_features: expected those of {', '.join(METHODS)}, got {reprs.brief(features)}")
+        if self._dtype not in ("float64", "float32"):
+            raise ValueError(f"_dtype: expected float64 or float32, got {self._dtype!r}")
+        if checked(self._n_features_out, int, "_n_features_out") != features.n_features:
+            raise ValueError(f"_n_features_out: expected {features.n_features}, got {self._n_features_out}")
+        if getattr(self, "centers_", None) is not getattr(features, "centers", None):  # an array is saved once
+            raise ValueError("centers_: expected the centers of the features")
+        self._check_features(features.n_inputs)
+
+    @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> NTKFeatures:
         """Choose the centres, or draw the random numbers.
@@ -126,7 +143,8 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         Parameters
         ----------
         X : array_like, shape (N, d)
-            float32 gives float32 features, everything else float64.
+            float32 gives float32 features, everything else float64. With scikit-learn's array_api_dispatch, tensors
+            give tensors in `transform`; attributes are NumPy arrays.
         y : ignored
 
         Returns
@@ -134,13 +152,18 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         self
         """
         X = validate_data(self, X, dtype=DTYPES)
-        self._dtype = X.dtype
+        self._dtype = X.dtype.name
         self.__dict__.pop("centers_", None)
+        net, random = self._network(), check_random_state(self.random_state)
         with threads.blas(self.n_threads, float(self.n_components) ** 3):
-            self._features = METHODS[self.method](self, X, check_random_state(self.random_state))
+            make = METHODS[self.method].made
+            self._features = make(net, X, self.n_components, self.kernel, random, self.n_threads)
+        if isinstance(self._features, NystroemFeatures):
+            self.centers_ = self._features.centers
         self._n_features_out = self._features.n_features
         return self
 
+    @dispatched
     def transform(self, X: ArrayLike) -> Array:
         """φ at points.
 
@@ -157,7 +180,7 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         X = validate_data(self, X, dtype=self._dtype, reset=False)
         memory.require(len(X) * self._n_features_out * X.itemsize, "features")
         with threads.blas(self.n_threads, float(min(len(X), ROWS)) * float(self.n_components) ** 2):
-            return self._features(X)
+            return self._features(X, self.n_threads)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -165,67 +188,139 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         return tags
 
 
-class _Nystroem:
+class Features(Protocol):
+    """What the methods have in common: features of rows of an array."""
+
+    @property
+    def n_inputs(self) -> int: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    @classmethod
+    def made(
+        cls, net: Network, X: Array, n: int, kernel: KernelName, random: np.random.RandomState, n_threads: int | None
+    ) -> Self:
+        """At most n features, for points like X."""
+
+    def __call__(self, X: Array, n_threads: int | None) -> Array: ...
+
+
+@dataclass(frozen=True)
+class NystroemFeatures(Saved):
     """L⁻¹ K(C, x)."""
 
-    def __init__(self, model: NTKFeatures, X: Array, random: np.random.RandomState) -> None:
-        n = min(model.n_components, len(X))
-        some = X
+    net: Network
+    kernel: KernelName
+    centers: Array  # (m, d)
+    root: Array  # (m, m): L⁻ᵀ
+
+    @property
+    def n_inputs(self) -> int:
+        return self.centers.shape[1]
+
+    @property
+    def n_features(self) -> int:
+        return self.root.shape[1]
+
+    @classmethod
+    def made(
+        cls, net: Network, X: Array, n: int, kernel: KernelName, random: np.random.RandomState, n_threads: int | None
+    ) -> NystroemFeatures:
+        n, some = min(n, len(X)), X
         if len(X) > CANDIDATES * n:
             some = X[np.sort(random.choice(len(X), CANDIDATES * n, replace=False))]
-        self._model, self._net = model, model._network()
         with threads.single_threaded_blas():  # thousands of small products
             centers = kmeans_plusplus(some, n, random_state=random)[0]
-        model.centers_ = np.unique(centers, axis=0)  # data that are repeated may be chosen again
-        K = kernels(self._net, model.centers_, get=model.kernel, dtype=np.float64, n_threads=model.n_threads)
+        centers = np.unique(centers, axis=0)  # data that are repeated may be chosen again
+        K = kernels(net, centers, get=kernel, dtype=np.float64, n_threads=n_threads)
         if X.dtype == np.float32:  # K(C, x) has its errors, which L⁻¹ must not blow up
             K[np.diag_indices_from(K)] += np.finfo(np.float32).eps * K.diagonal().max()
-        self._root = factor(K, "the kernel of the centres").half_solve(np.eye(len(K))).T.astype(X.dtype)
-        self.n_features = self._root.shape[1]
+        root = factor(K, "the kernel of the centres").half_solve(np.eye(len(K))).T.astype(X.dtype)
+        return cls(net, kernel, centers, root)
 
-    def __call__(self, X: Array) -> Array:
-        model, features = self._model, np.empty((len(X), self.n_features), X.dtype)
+    @classmethod
+    def rebuilt(cls, net: Any, kernel: Any, centers: Any, root: Any) -> NystroemFeatures:
+        centers = checked_array(centers, (None, None), "centers")
+        root = checked_array(root, (len(centers), None), "root", centers.dtype)
+        return cls(checked(net, Network, "net"), outputs.kernel(kernel), centers, root)
+
+    def __call__(self, X: Array, n_threads: int | None) -> Array:
+        features = np.empty((len(X), self.n_features), X.dtype)
         for rows in blocks(len(X), ROWS):  # faster than a KernelOperator for as many vectors as centres
-            K = kernels(self._net, X[rows], model.centers_, get=model.kernel, n_threads=model.n_threads)
-            np.matmul(K, self._root, out=features[rows])
+            K = kernels(self.net, X[rows], self.centers, get=self.kernel, n_threads=n_threads)
+            np.matmul(K, self.root, out=features[rows])
         return features
 
 
-class _Random:
+@dataclass(frozen=True)
+class RandomFeatures(Saved):
     """J(x) v/√n of a random network with n outputs, or its outputs."""
 
-    def __init__(self, model: NTKFeatures, X: Array, random: np.random.RandomState) -> None:
-        self.n_features = n = model.n_components
-        rng, net = _generator(random), model._network()
-        refuse_dropout(net)
-        self._f = f = FiniteNetwork.init(net, X.shape[1], WIDTH * n, n, rng=rng, dtype=X.dtype)
-        self._tangent = None
-        if model.kernel == "ntk":
-            parts = []
-            for weight, bias, weight_lr, bias_lr in zip(f.weights, f.biases, f.weight_lrs, f.bias_lrs, strict=True):
-                parts.append(weight_lr**0.5 * rng.standard_normal(weight.size, dtype=X.dtype))
-                if bias is not None:
-                    parts.append(bias_lr**0.5 * rng.standard_normal(bias.size, dtype=X.dtype))
-            self._tangent = np.concatenate(parts)
+    network: FiniteNetwork
+    tangent: Array | None  # (n_parameters,): v
 
-    def __call__(self, X: Array) -> Array:
-        features = self._f(X) if self._tangent is None else jvp(self._f, X, self._tangent)
+    @property
+    def n_inputs(self) -> int:
+        return self.network.n_inputs
+
+    @property
+    def n_features(self) -> int:
+        return self.network.n_outputs
+
+    @classmethod
+    def made(
+        cls, net: Network, X: Array, n: int, kernel: KernelName, random: np.random.RandomState, n_threads: int | None
+    ) -> RandomFeatures:
+        rng = _generator(random)
+        refuse_dropout(net)
+        f = FiniteNetwork.init(net, X.shape[1], WIDTH * n, n, rng=rng, dtype=X.dtype)
+        if kernel == "nngp":
+            return cls(f, None)
+        parts = []
+        for weight, bias, weight_lr, bias_lr in zip(f.weights, f.biases, f.weight_lrs, f.bias_lrs, strict=True):
+            parts.append(weight_lr**0.5 * rng.standard_normal(weight.size, dtype=X.dtype))
+            if bias is not None:
+                parts.append(bias_lr**0.5 * rng.standard_normal(bias.size, dtype=X.dtype))
+        return cls(f, np.concatenate(parts))
+
+    @classmethod
+    def rebuilt(cls, network: Any, tangent: Any) -> RandomFeatures:
+        f = checked(network, FiniteNetwork, "network")
+        return cls(f, None if tangent is None else checked_array(tangent, (f.n_parameters,), "tangent", f.dtype))
+
+    def __call__(self, X: Array, n_threads: int | None) -> Array:
+        features = self.network(X) if self.tangent is None else jvp(self.network, X, self.tangent)
         features *= self.n_features**-0.5
         return features
 
 
-class _Sketch:
+@dataclass(frozen=True)
+class SketchFeatures(Saved):
     """`ReluSketch`, some rows at a time."""
 
-    def __init__(self, model: NTKFeatures, X: Array, random: np.random.RandomState) -> None:
-        rng, net = _generator(random), model._network()
-        self._sketch = ReluSketch(net, X.shape[1], model.n_components, model.kernel, rng, X.dtype)
-        self.n_features = self._sketch.n_features
+    sketch: ReluSketch
+    n_inputs: int
 
-    def __call__(self, X: Array) -> Array:
+    @property
+    def n_features(self) -> int:
+        return self.sketch.n_features
+
+    @classmethod
+    def made(
+        cls, net: Network, X: Array, n: int, kernel: KernelName, random: np.random.RandomState, n_threads: int | None
+    ) -> SketchFeatures:
+        d = X.shape[1]
+        return cls(ReluSketch.made(net, d, n, kernel, _generator(random), X.dtype), d)
+
+    @classmethod
+    def rebuilt(cls, sketch: Any, n_inputs: Any) -> SketchFeatures:
+        return cls(checked(sketch, ReluSketch, "sketch"), checked(n_inputs, int, "n_inputs"))
+
+    def __call__(self, X: Array, n_threads: int | None) -> Array:
         features = np.empty((len(X), self.n_features), X.dtype)
         for rows in blocks(len(X), ROWS):
-            features[rows] = self._sketch(X[rows])
+            features[rows] = self.sketch(X[rows])
         return features
 
 
@@ -233,8 +328,8 @@ def _generator(random: np.random.RandomState) -> np.random.Generator:
     return np.random.default_rng(random.randint(2**31))
 
 
-METHODS: dict[str, Callable[[NTKFeatures, Array, np.random.RandomState], Any]] = {
-    "nystroem": _Nystroem,
-    "random": _Random,
-    "sketch": _Sketch,
+METHODS: dict[str, type[Features]] = {
+    "nystroem": NystroemFeatures,
+    "random": RandomFeatures,
+    "sketch": SketchFeatures,
 }

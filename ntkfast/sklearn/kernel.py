@@ -171,7 +171,8 @@ class NTKKernel(Kernel):
             With eval_gradient a tuple of it and the derivatives, (n, n, n_dims), those of bias_std first.
         """
         if Y is not None and np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
-            return float(self(np.atleast_2d(X), np.atleast_2d(Y))[0, 0])
+            rows = np.atleast_2d(X), np.atleast_2d(Y)
+            return float(kernels(self._network(), *rows, get=self.kernel, n_threads=1, progress=False)[0, 0])
         if not eval_gradient:
             return kernels(self._network(), X, Y, get=self.kernel, n_threads=self.n_threads)
         if Y is not None:

@@ -86,6 +86,11 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     numpy.linalg.LinAlgError
         With solver="cholesky": the matrix is singular to rounding.
 
+    Warns
+    -----
+    ConvergenceWarning
+        The ridge that was chosen is the smallest or the largest one, and the error still falls there.
+
     Examples
     --------
     >>> import ntkfast as nf

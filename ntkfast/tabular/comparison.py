@@ -11,6 +11,7 @@ import numpy as np
 
 from ntkfast.engine import threads
 from ntkfast.learning.gaussian import GaussianProcess
+from ntkfast.learning.ridge import Residuals
 from ntkfast.support.typing import Array
 from ntkfast.tabular.scores import Predictions, as_columns, decided
 from ntkfast.tabular.selection import select
@@ -31,7 +32,7 @@ def ridge_regression(target: Target, X: Array, y: Any, X_new: Array, seed: int, 
     U, s, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
     leverages = 1 / len(X) + np.square(U) @ (s**2 / (s**2 + model.alpha_))
     fitted = model.predict(X).reshape(Y.shape)
-    left_out = decided(target, Y - (Y - fitted) / np.maximum(1 - leverages, 1e-12)[:, None])
+    left_out = decided(target, Y - Residuals(Y - fitted, np.maximum(1 - leverages, 1e-12)).left_out())
     held_out = decided(target, model.predict(X_new).reshape(len(X_new), -1))
     seconds = time.perf_counter() - start
     return Predictions("ridge", left_out, held_out, seconds, f"alpha {model.alpha_:.3g}")

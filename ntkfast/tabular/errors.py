@@ -28,9 +28,9 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def find(name: str, known: Sequence[str], option: str) -> str:
+def find(name: str, known: Sequence[str], argument: str) -> str:
     """The name, if the table has it."""
     if name not in known:
         hint = suggestion(name, known) or f"; the columns are {listed(known)}"
-        raise TableError(f"{option}: the table has no column {name!r}{hint}")
+        raise TableError(f"{argument}: the table has no column {name!r}{hint}")
     return name

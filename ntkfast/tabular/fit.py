@@ -28,7 +28,6 @@ from ntkfast.tabular.table import Table
 from ntkfast.tabular.target import Target, Task
 
 Step = Callable[[str], Any]  # a context around each step, for a progress bar
-N_STEPS = 4 + len(MODELS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Options:
     compare: bool = True
     seed: int = 0
     n_threads: int | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps `fit` takes: four for the kernel, and one for each model beside it."""
+        return 4 + (len(MODELS) if self.compare else 0)
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,11 @@ def silent(name: str) -> Iterator[None]:
 
 def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
     """Fit a model of the column `name`, given all others that are not dropped."""
-    for option, wanted in (("--target", [name]), ("--drop", options.dropped), ("--categorical", options.categorical)):
+    for argument, wanted in (("target", [name]), ("drop", options.dropped), ("categorical", options.categorical)):
         for column in wanted:
-            find(column, table.names, option)
+            find(column, table.names, argument)
     if name in options.dropped:
-        raise TableError(f"--drop: expected another column than the target, got {name!r}")
+        raise TableError(f"drop: expected another column than the target, got {name!r}")
     rng = np.random.default_rng(options.seed)
     table = table.without(options.dropped)
     rows = np.arange(len(table))

@@ -21,7 +21,7 @@ from ntkfast.learning.factor import fortran
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
 from ntkfast.support import memory
-from ntkfast.support.files import replacing
+from ntkfast.support.files import replacing, sweep
 from ntkfast.support.typing import Array, KernelName
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder
@@ -56,11 +56,12 @@ def gram(
 ) -> tuple[int, int]:
     """Write a kernel matrix to a .npy file, which is mapped into memory, and return its shape."""
     path, dtype = Path(out), np.dtype(dtype)
+    sweep(path)  # before asking for free space
     shape = (len(X), len(X if Y is None else Y))
     needed, there = shape[0] * shape[1] * dtype.itemsize, shutil.disk_usage(path.resolve().parent).free
     if needed > there:
         raise TableError(
-            f"--out: the matrix of {shape[0]} by {shape[1]} numbers takes {needed / 2**30:.2f} GiB, "
+            f"out: the matrix of {shape[0]} by {shape[1]} numbers takes {needed / 2**30:.2f} GiB, "
             f"{there / 2**30:.2f} GiB are free in {path.resolve().parent}"
         )
     with replacing(path) as file:

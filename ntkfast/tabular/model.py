@@ -11,7 +11,6 @@ from ntkfast.sklearn import NTKClassifier, NTKRegressor
 from ntkfast.support.saved import Saved, checked
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder, NumberColumn, TextColumn
-from ntkfast.tabular.errors import TableError
 from ntkfast.tabular.table import Column, Table
 from ntkfast.tabular.target import Target
 
@@ -68,12 +67,10 @@ class TableModel(Saved):
         columns.match(wanted, table.names, "the table that the model was fitted to", (self.target.name, *self.dropped))
 
     def predict(self, table: Table, std: bool = False) -> dict[str, Column]:
-        """Predicted columns: the target; its deviation on request; for classes, their probabilities."""
+        """Predicted columns: the target; of numbers, its deviation on request; of classes, their probabilities."""
         X = columns.encode(self.encoders, table)
         name, classes = self.target.name, self.target.classes
         if classes is not None:
-            if std:
-                raise TableError("--std: expected a regression, got a classification, which has probabilities anyway")
             probabilities = self.estimator.predict_proba(X)
             chosen = self.estimator.classes_[probabilities.argmax(axis=1)]
             return {name: self.target.decode(chosen)} | {

@@ -20,9 +20,9 @@ def check(path: str | Path) -> None:
     """Raise unless a table can be written there."""
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise TableError(f"--out: expected a file that ends in {', '.join(WRITERS)}, got {path.name}")
+        raise TableError(f"out: expected a file that ends in {', '.join(WRITERS)}, got {path.name}")
     if not path.resolve().parent.is_dir():
-        raise TableError(f"--out: there is no folder {path.parent}")
+        raise TableError(f"out: there is no folder {path.parent}")
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _npy(file: BinaryIO) -> Iterator[Put]:
             rows = np.stack([np.asarray(column, dtype="<f8") for column in columns.values()], axis=1)
         except ValueError:
             raise TableError(
-                "--out: .npy files hold numbers, the classes are text; use .csv, .parquet or .feather"
+                "out: .npy files hold numbers, the classes are text; use .csv, .parquet or .feather"
             ) from None
         n_rows += len(rows)
         file.write(np.ascontiguousarray(rows).tobytes())

@@ -37,10 +37,11 @@ def predict(
         for table in chunks(source, size, model.text):
             model.match(table)
             try:
-                put(model.predict(table, std))
+                predicted = model.predict(table, std)
             except TableError as error:
-                place = f"{source}, rows {done + 1} to {done + len(table)}: " if done else f"{source}: "
-                raise TableError(error if str(error).startswith("--") else f"{place}{error}") from None
+                place = f"{source}, rows {done + 1} to {done + len(table)}" if done else f"{source}"
+                raise TableError(f"{place}: {error}") from None
+            put(predicted)
             for encoder in model.encoders:
                 unseen[encoder.name] += encoder.unseen(table[encoder.name])
             done += len(table)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ntkfast.learning import classes
 from ntkfast.support.typing import Array
 from ntkfast.tabular.target import Target
 
@@ -35,18 +36,15 @@ class Predictions:
 
 
 def as_columns(target: Target, y: Any) -> Array:
-    """The targets of least squares, (n, q): numbers as they are, two classes as ±1, k classes one-hot minus 1/k."""
+    """The targets of least squares, (n, q): numbers as they are, classes as in `learning.classes`."""
     if target.classes is None:
         return np.asarray(y, dtype=np.float64)[:, None]
-    k = len(target.classes)
-    return 2.0 * y[:, None] - 1 if k == 2 else np.eye(k)[y] - 1 / k
+    return classes.targets(y, len(target.classes))
 
 
 def decided(target: Target, values: Array) -> Any:
     """The inverse of `as_columns`, for predicted columns, (n,)."""
-    if target.classes is None:
-        return values[:, 0]
-    return (values[:, 0] > 0).astype(int) if values.shape[1] == 1 else values.argmax(axis=1)
+    return values[:, 0] if target.classes is None else classes.scores(values).argmax(axis=1)
 
 
 def score(target: Target, y: Any, predicted: Any) -> float:

@@ -28,12 +28,15 @@ class Selection:
     alpha : float
     n : int
         The number of rows.
+    warning : str or None
+        That a ridge beyond those tried may be better.
     """
 
     alphas: Array
     errors: Array
     alpha: float
     n: int
+    warning: str | None
     _found: ridge.Spectral
 
     def times(self) -> Array:
@@ -57,4 +60,4 @@ def select(K: Array, y: Array, alpha: float | None, n_threads: int | None) -> Se
         found = ridge.Spectral(eigen(K, "the kernel", overwrite=True), y, n)
         errors = found.left_out_errors(alphas, np.array([np.inf]))[0] / n
     best = float(alphas[errors.argmin()]) if alpha is None else alpha
-    return Selection(alphas, errors, best, n, found)
+    return Selection(alphas, errors, best, n, ridge.at_end(alphas, errors) if alpha is None else None, found)

@@ -12,6 +12,7 @@ With C the m centres, K_nm = K(X, C) and L Lᵀ = K_mm, the features Φ = K_nm L
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
 from ntkfast.engine.problem import Problem
-from ntkfast.learning import checks
+from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
 from ntkfast.learning.solvers.panels import Panels
@@ -32,6 +33,7 @@ from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import check
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import generator, non_negative_number, positive_integer, positive_number
 from ntkfast.support.typing import Array, KernelName, Memory, Progress, Seed
 
@@ -53,13 +55,19 @@ def triangular(L: Array, B: Array, trans: bool = False) -> Array:
 
 
 @dataclass(frozen=True)
-class _Direct:
+class Direct(Saved):
     """Everything that one pass yields. In the basis of W the features have the Gram matrix diag(λ)."""
 
     W: Array  # (m, r): L⁻ᵀ V
     values: Array  # (r,): λ
     u: Array  # (r, q): Wᵀ K_nmᵀ y
     squares: Array  # (q,): yᵀ y
+
+    def __post_init__(self) -> None:
+        r = len(checked_array(self.values, (None,), "values", np.float64))
+        q = len(checked_array(self.squares, (None,), "squares", np.float64))
+        checked_array(self.W, (None, r), "W", np.float64)
+        checked_array(self.u, (r, q), "u", np.float64)
 
     def shrinkage(self, alpha: float) -> Array:
         """1/(λ + α), (r,), 0 where both are 0 to rounding."""
@@ -106,7 +114,7 @@ class _Falkon:
         )
 
 
-class NystromRegression:
+class NystromRegression(Saved):
     """Kernel ridge regression whose function is spanned by the kernels of some centres.
 
     f(x) = Σ_j c_j K(x, C_j) minimises Σ_i (f(x_i) - y_i)² + α ‖f‖²_K over all such functions:
@@ -164,6 +172,9 @@ class NystromRegression:
     solution : Solution
         How it was found: method, iterations, residuals, seconds, memory.
 
+    `ntkfast.save` keeps what predictions need, not the data: a model from a file has no `leave_one_out`, and FALKON's
+    no `with_alpha`.
+
     Raises
     ------
     TypeError, ValueError
@@ -174,7 +185,8 @@ class NystromRegression:
     Warns
     -----
     UserWarning
-        FALKON did not reach tol; the message reports the residual that it reached.
+        FALKON did not reach tol; the message reports the residual that it reached. Or the ridge that was chosen is the
+        smallest or the largest one, and the leave-one-out error still falls there.
 
     Notes
     -----
@@ -201,6 +213,8 @@ class NystromRegression:
     loo_errors: Array | None
     centers: Array
     solution: Solution
+    _panels: Panels | None  # of the data; None in a model from a file
+    _direct: Direct | None  # None for FALKON
 
     def __init__(
         self,
@@ -221,10 +235,10 @@ class NystromRegression:
         self._net = check_network(net)
         self._kernel: Any = outputs.kernel(kernel)
         self._n_centers: Any = positive_integer(n_centers, "n_centers") if np.ndim(n_centers) == 0 else n_centers
-        self._candidates = _ridges(alpha)
+        self._one_alpha = _one_ridge(alpha)
         if method not in METHODS:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-        if method == "falkon" and self._candidates is None:
+        if method == "falkon" and self._one_alpha is None:
             raise ValueError("alpha: expected one number for method 'falkon', which has no leave-one-out errors")
         self._method, self._tol = method, positive_number(tol, "tol")
         self._max_iterations = checks.count(max_iterations, "max_iterations")
@@ -241,6 +255,56 @@ class NystromRegression:
         given = self._n_centers
         count = len(self.centers) if fitted else given if isinstance(given, int) else len(given)
         return f"NystromRegression(n_centers={count}, {state})"
+
+    # --- files
+
+    def described(self) -> dict[str, Any]:
+        self._check_fitted()
+        given, alpha = self._n_centers, self._given_alpha
+        options = {
+            "net": self._net,
+            "n_centers": given if isinstance(given, int) else np.asarray(given),
+            "alpha": alpha if isinstance(alpha, str) or self._one_alpha is not None else np.asarray(alpha),
+            "kernel": self._kernel,
+            "method": self._method,
+            "tol": self._tol,
+            "max_iterations": self._max_iterations,
+            "rng": None if isinstance(self._rng, np.random.Generator) else self._rng,
+            "dtype": None if self._dtype is None else np.dtype(self._dtype).name,
+            "n_threads": self._n_threads,
+            "memory": self._memory,
+        }
+        names = ("centers", "alpha", "alphas", "loo_errors", "solution", "_direct", "_flat", "_n_points")
+        return {"options": options, "fitted": {name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def rebuilt(cls, options: Any, fitted: Any) -> NystromRegression:
+        model = cls(**checked(options, dict, "options"))
+        model._restore(**checked(fitted, dict, "fitted"))
+        return model
+
+    def _restore(
+        self,
+        centers: Any,
+        alpha: Any,
+        alphas: Any,
+        loo_errors: Any,
+        solution: Any,
+        _direct: Any,
+        _flat: Any,
+        _n_points: Any,
+    ) -> None:
+        """What `fit` leaves but for the data."""
+        self.centers = checked_array(centers, (None, None), "centers")
+        shape = (len(centers),) if checked(_flat, bool, "_flat") else (len(centers), None)
+        dual = checked_array(checked(solution, Solution, "solution").dual_coefficients, shape, "dual_coefficients")
+        self._dual = dual[:, None] if _flat else dual
+        if _direct is not None and checked(_direct, Direct, "_direct").W.shape[0] != len(centers):
+            raise ValueError(f"_direct: expected {len(centers)} rows, one for each center, got {len(_direct.W)}")
+        self.alphas = None if alphas is None else checked_array(alphas, (None,), "alphas")
+        self.loo_errors = None if alphas is None else checked_array(loo_errors, alphas.shape, "loo_errors")
+        self.alpha, self.solution, self._direct, self._flat = checked(alpha, float, "alpha"), solution, _direct, _flat
+        self._n_points, self._panels = checked(_n_points, int, "_n_points"), None
 
     # --- fitting
 
@@ -260,24 +324,27 @@ class NystromRegression:
         start = time.perf_counter()
         points = arrays.as_points(X, "X")
         self._y, self._flat = checks.columns(y, len(points), "y", np.float64)
+        self._n_points = len(points)
         C = self._choose_centers(points)
         method = self._choose_method(len(points), len(C))
         n_bytes = 8 * len(C) ** 2 * (DIRECT if method == "direct" else FALKON)
         self._require(n_bytes, len(C), method)
         C, L = self._independent(C, method)
         self.centers, self.alphas, self.loo_errors = C, None, None
-        self._panels = Panels(self._net, points, C, self._kernel, self._dtype, self._n_threads, self._progress)
-        n_bytes += self._panels.n_bytes
+        panels = Panels(self._net, points, C, self._kernel, self._dtype, self._n_threads, self._progress)
+        self._panels = panels
+        n_bytes += panels.n_bytes
         if method == "direct":
-            direct = self._decompose(L)
+            direct = self._decompose(L, panels)
             alpha = self._choose_alpha(direct)
-            self._direct: _Direct | None = direct
+            self._direct = direct
             self._take(alpha, direct.dual_coefficients(alpha), start, n_bytes)
         else:
             self._direct = None
             with threads.blas(self._n_threads, float(len(L)) ** 2):
-                self._falkon = _Falkon(self._panels, L, triangular(L, self._panels.transposed_times(self._y)))
-            self._iterate(non_negative_number(self._given_alpha, "alpha"), None, start, n_bytes)
+                self._falkon = _Falkon(panels, L, triangular(L, panels.transposed_times(self._y)))
+            assert self._one_alpha is not None  # which `_choose_method` sees to
+            self._iterate(self._one_alpha, None, start, n_bytes)
         return self
 
     def _choose_centers(self, X: Any) -> Array:
@@ -293,7 +360,7 @@ class NystromRegression:
     def _choose_method(self, n: int, m: int) -> str:
         if self._method != "auto":
             return self._method
-        if self._candidates is None:
+        if self._one_alpha is None:
             return "direct"
         direct = float(n) * m**2 + 12.0 * m**3
         falkon = PASSES * float(n) * m * (FLOPS_PER_ENTRY + 4 * self._y.shape[1]) + 2.0 * m**3
@@ -325,17 +392,18 @@ class NystromRegression:
             raise ValueError("n_centers: expected centers with a kernel above 0, got 0 everywhere")
         return C[pivots[:rank] - 1], np.asfortranarray(L[:rank, :rank])
 
-    def _decompose(self, L: Array) -> _Direct:
-        G, b = self._panels.gram(self._y)
+    def _decompose(self, L: Array, panels: Panels) -> Direct:
+        G, b = panels.gram(self._y)
         with threads.blas(self._n_threads, float(len(L)) ** 3):
             S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
-            values, V = eigenpairs(_mirrored(S))
+            arrays.mirror(S)
+            values, V = eigenpairs(S)
             W = triangular(L, V, trans=True)
-            return _Direct(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
+            return Direct(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
 
-    def _choose_alpha(self, direct: _Direct) -> float:
-        if self._candidates is not None:
-            return float(self._candidates[0])
+    def _choose_alpha(self, direct: Direct) -> float:
+        if self._one_alpha is not None:
+            return self._one_alpha
         if isinstance(self._given_alpha, str):
             d = Problem(self._net, self.centers, n_threads=self._n_threads).diagonals((self._kernel,), show=False)[0]
             self.alphas = float(d.mean(dtype=np.float64)) * np.geomspace(1e-8, 100, N_ALPHAS)
@@ -345,6 +413,9 @@ class NystromRegression:
             direct, self.alphas, lambda _, left: np.square(left).mean(axis=2).sum(axis=1)
         )
         self.loo_errors /= len(self._y)
+        warning = ridge.at_end(self.alphas, self.loo_errors)
+        if warning:
+            warnings.warn(warning, stacklevel=3)  # where `fit` was called
         return float(self.alphas[self.loo_errors.argmin()])
 
     def _take(self, alpha: float, dual: Array, start: float, n_bytes: int, found: Any = None) -> None:
@@ -384,6 +455,7 @@ class NystromRegression:
         if self._direct is not None:
             self._take(alpha, self._direct.dual_coefficients(alpha), start, self.solution.memory)
         else:
+            self._require_data("with_alpha")
             self._iterate(alpha, self._z, start, self.solution.memory)
         return self
 
@@ -460,6 +532,7 @@ class NystromRegression:
         ndarray, the shape of y
         """
         direct = self._require_direct("leave_one_out")
+        self._require_data("leave_one_out")
         predicted = np.empty_like(self._y)
 
         def take(rows: slice, left: Array) -> Array:
@@ -469,11 +542,11 @@ class NystromRegression:
         self._leave_one_out(direct, np.array([self.alpha]), take)
         return predicted[:, 0] if self._flat else predicted
 
-    def _leave_one_out(self, direct: _Direct, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
+    def _leave_one_out(self, direct: Direct, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
         """Σ over panels of use(rows, errors (A, rows, q)), one number for each ridge, in one pass."""
         shrinkage = np.stack([direct.shrinkage(alpha) for alpha in alphas])  # (A, r)
         q, sums = self._y.shape[1], np.zeros(len(alphas))
-        for rows, panel in self._panels.panels("leave-one-out errors"):
+        for rows, panel in self._require_data("leave_one_out").panels("leave-one-out errors"):
             with threads.blas(self._n_threads, panel.size * direct.W.shape[1] * 2.0):
                 features = panel @ direct.W
                 kept = np.maximum(1 - shrinkage @ np.square(features).T, np.finfo(np.float64).eps)  # (A, rows)
@@ -481,7 +554,7 @@ class NystromRegression:
                     weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
                     fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
                     errors = (self._y[rows, None] - fitted).transpose(1, 0, 2)
-                    sums[some] += use(rows, errors / kept[some, :, None])
+                    sums[some] += use(rows, ridge.Residuals(errors, kept[some]).left_out())
         return sums
 
     def log_marginal_likelihood(self) -> float:
@@ -497,7 +570,7 @@ class NystromRegression:
         direct = self._require_direct("log_marginal_likelihood")
         if self.alpha == 0:
             raise ValueError("alpha: expected a ridge above 0 for the evidence, got 0")
-        n, r = len(self._y), len(direct.values)
+        n, r = self._n_points, len(direct.values)
         misfit = (direct.squares - direct.shrinkage(self.alpha) @ np.square(direct.u)) / self.alpha
         log_determinant = np.log(direct.values + self.alpha).sum() + (n - r) * np.log(self.alpha)
         return float(-0.5 * (misfit + log_determinant + n * np.log(2 * np.pi)).sum())
@@ -513,27 +586,27 @@ class NystromRegression:
         if not hasattr(self, "solution"):
             raise ValueError("NystromRegression: expected a fitted one, got one before fit(X, y)")
 
-    def _require_direct(self, what: str) -> _Direct:
+    def _require_data(self, what: str) -> Panels:
+        if self._panels is None:
+            raise ValueError(f"{what}: expected the model that was fitted, got one from a file, which has no data")
+        return self._panels
+
+    def _require_direct(self, what: str) -> Direct:
         self._check_fitted()
         if self._direct is None:
             raise ValueError(f"{what}: expected method='direct', got a model fitted by 'falkon'")
         return self._direct
 
 
-def _ridges(alpha: object) -> Array | None:
+def _one_ridge(alpha: object) -> float | None:
     """The one ridge, or None where it is chosen; raise unless alpha is one of those that are accepted."""
     if isinstance(alpha, str):
         if alpha != "loo":
             raise ValueError(f"alpha: expected a number, a sequence of numbers or 'loo', got {alpha!r}")
         return None
     if np.ndim(alpha) == 0:  # type: ignore[arg-type]
-        return np.array([non_negative_number(alpha, "alpha")])
+        return non_negative_number(alpha, "alpha")
     given, _ = checks.times(alpha, "alpha", infinite=False)  # type: ignore[arg-type]
     if not given.all():
         raise ValueError("alpha: expected numbers > 0 to choose from, got 0")
     return None
-
-
-def _mirrored(S: Array) -> Array:
-    arrays.mirror(S)
-    return S

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ntkfast.support import reprs
+from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array
 
 __all__ = ["Solution"]
 
+KINDS: dict[str, type] = {
+    "method": str,
+    "iterations": int,
+    "residual": float,
+    "converged": bool,
+    "rank": int,
+    "seconds": float,
+    "memory": int,
+}
+
 
 @dataclass(frozen=True, repr=False)
-class Solution:
+class Solution(Saved):
     """The solution of a linear system with a kernel, and what it took.
 
     dual_coefficients : ndarray, the shape of y; of a `NystromRegression`, (rank,) or (rank, outputs)
@@ -39,6 +53,15 @@ class Solution:
     memory: int
 
     __repr__ = reprs.short
+
+    @classmethod
+    def rebuilt(cls, dual_coefficients: Any, residuals: Any, **described: Any) -> Solution:
+        dual = checked(dual_coefficients, np.ndarray, "dual_coefficients")
+        checked_array(dual, (None,) * max(1, min(dual.ndim, 2)), "dual_coefficients")
+        solution = cls(dual, residuals=checked_array(residuals, (None,), "residuals"), **described)
+        for field, kind in KINDS.items():
+            checked(getattr(solution, field), kind, field)
+        return solution
 
 
 def not_reached(name: str, residual: float, tol: float, reason: str, hint: str) -> None:

@@ -212,7 +212,7 @@ def _iterate(
     if most:
         diagonal = K.diagonal()
         with reporter(progress, "preconditioner") as report:
-            F, rest = low_rank(columns, diagonal, most, float(np.finfo(K.dtype).eps), rng, report)
+            F, rest = low_rank(columns, diagonal, most, checks.eps(K), rng, report)
     precondition = LowRankPreconditioner(F, alpha + float(rest.mean()) or 1.0)
 
     def product(V: Array) -> Array:

@@ -24,7 +24,8 @@ typedef struct {
 _Static_assert(sizeof(NF_(tape)) == NF_TAPE_HEAD * NF_WIDTH * sizeof(NF_T), "NF_TAPE_HEAD");
 _Static_assert(sizeof(NF_(step)) == NF_TAPE_STEP * NF_WIDTH * sizeof(NF_T), "NF_TAPE_STEP");
 
-static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF_T *col, NF_(tape) *tape)
+/* output: which one is differentiated */
+static void NF_(go_forward)(const nf_program *program, int output, const NF_T *row, const NF_T *col, NF_(tape) *tape)
 {
     NF_T *restrict sigma = tape->sigma, *restrict theta = tape->theta;
     int height = 0;
@@ -38,7 +39,9 @@ static void NF_(go_forward)(const nf_program *program, const NF_T *row, const NF
             memcpy(before, sigma, sizeof before); /* theta directly follows sigma */
         if (top >= 0)
             NF_(branch)(in, tape->stack[top], sigma, theta);
-        NF_(partials_of)[in->op](in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
+        NF_(differentiation) *const differentiate = output == NF_NNGP && nf_has_series(in->op) ? NF_(series_value_rates)
+                                                                                        : NF_(partials_of)[in->op];
+        differentiate(in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
         if (in->op == NF_MULTIPLY) {
             memcpy(step->factor.top, tape->stack[top], sizeof before);
             memcpy(step->factor.other, before, sizeof before);
@@ -185,12 +188,13 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
     const int diagonal = nf_on_diagonal(tile), symmetric = tile->grid->symmetric;
     NF_(tape) *tape = tile->work;
     double *part = map->weights ? nf_queue_slot(map->sums->queue, tile) : NULL;
-    for (int i = first; i < last; i++) {
-        const NF_T *row = (const NF_T *)limit->rows.table + nf_table_at(limit->program, tile->i0 + i);
-        for (int j = diagonal ? i / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
-            const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
+    /* chunk by chunk: the numbers of its columns, which may be many, come from L2 for all rows except the first */
+    for (int j = diagonal ? first / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
+        const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
+        const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
+        for (int i = first; i < last; i++) {
+            const NF_T *row = (const NF_T *)limit->rows.table + nf_table_at(limit->program, tile->i0 + i);
             const NF_T *products = (const NF_T *)inner + (int64_t)i * tile->ld + j;
-            const NF_T *col = (const NF_T *)limit->columns.table + nf_table_at(limit->program, tile->j0 + j);
             const int skip =
                 diagonal && i >= j ? i + 1 - j : 0; /* below the diagonal, and the diagonal itself: points.c */
             NF_SIMD
@@ -200,7 +204,7 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
             }
             for (int k = 0; k < skip; k++)
                 tape->sigma[k] = 0;
-            NF_(go_forward)(limit->program, row, col, tape);
+            NF_(go_forward)(limit->program, map->output, row, col, tape);
             NF_T *seed = map->output == NF_NTK ? tape->theta : tape->sigma;
             NF_SIMD
             for (int k = 0; k < NF_LANES; k++)

@@ -49,9 +49,6 @@ typedef struct {
     double of[2][NF_LANES], row[2][NF_LANES], rho[2][NF_LANES], column[2][NF_LANES];
 } nf_near;
 
-typedef double near_vector __attribute__((vector_size(NF_VECTOR_BYTES), aligned(sizeof(double)), may_alias));
-enum { NEAR_VECTOR = NF_VECTOR_BYTES / sizeof(double), NEAR_VECTORS = 4, NEAR_BLOCK = NEAR_VECTORS * NEAR_VECTOR };
-
 /* log2 of a normal number, to 1e-15: in a form that compilers vectorise */
 static inline __attribute__((always_inline)) double near_log2(double x)
 {
@@ -93,123 +90,109 @@ static inline int near_below(const nf_panels *phi, nf_near_point x, const nf_nea
     return below;
 }
 
-/* Panel and position on it of a point */
-static inline __attribute__((always_inline)) double panel_of(const nf_panels *phi, double inverse, double *xi)
+/* Panel of a point, part of the panel and position on it */
+static inline __attribute__((always_inline)) double panel_of(const nf_panels *phi, double inverse, double *part,
+                                                             double *xi)
 {
-    const double place = -phi->per_unit * near_log2(inverse) - phi->first;
+    const double place = -phi->per_unit * near_log2(inverse) - phi->first, last = phi->n - 1, parts = phi->parts;
     double panel = floor(place);
-    panel = panel < 0 ? 0 : panel > phi->n - 1 ? phi->n - 1 : panel;
-    const double at = 2 * (place - panel) - 1;
+    panel = panel < 0 ? 0 : panel > last ? last : panel;
+    const double along = parts * (place - panel);
+    double here = floor(along);
+    here = here < 0 ? 0 : here > parts - 1 ? parts - 1 : here;
+    const double at = 2 * (along - here) - 1;
+    *part = here;
     *xi = at < -1 ? -1 : at > 1 ? 1 : at;
     return panel;
 }
 
-/* T_k(x), k < n, and their derivatives */
-static void chebyshev(int n, double x, double *t, double *rate)
+typedef double near_four __attribute__((vector_size(32), aligned(8), may_alias));
+enum { NEAR_FOURS = NF_MAX_NEAR / 4 };
+
+/* Which derivatives are needed, a compile-time constant: those of the value alone have no d slope/d|rho|. */
+typedef enum { NEAR_NO_RATES = 0, NEAR_OF_VALUE, NEAR_OF_SLOPE } near_rates;
+
+/* T_k(x), k < 4 n, and, if needed, their derivatives: T_(k+4) = 2 T_4 T_k - T_(k-4) */
+static inline __attribute__((always_inline)) void near_chebyshev(const near_rates rates, int n, double x, near_four *t,
+                                                                 near_four *d)
 {
-    t[0] = 1, rate[0] = 0;
+    const double square = x * x, two = 2 * square - 1, four = 2 * two * two - 1, three = x * (2 * two - 1);
+    const double of_four = 16 * x * two, of_three = 12 * square - 3;
+    near_four before = {four, three, two, x}, rate_before = {of_four, of_three, 4 * x, 1};
+    t[0] = (near_four){1, x, two, three};
+    if (rates)
+        d[0] = (near_four){0, 1, 4 * x, of_three};
     for (int k = 1; k < n; k++) {
-        t[k] = k == 1 ? x : 2 * x * t[k - 1] - t[k - 2];
-        rate[k] = k == 1 ? 1 : 2 * (t[k - 1] + x * rate[k - 1]) - rate[k - 2];
+        t[k] = 2 * four * t[k - 1] - before;
+        before = t[k - 1];
+        if (rates) {
+            d[k] = 2 * (of_four * t[k - 1] + four * d[k - 1]) - rate_before;
+            rate_before = d[k - 1];
+        }
     }
 }
 
-enum { NEAR_BLOCK_SIZE = 2 * NF_MAX_NEAR * NF_MAX_NEAR };
-typedef near_vector near_vectors[NEAR_VECTORS];
-
-/* sum[w] = sum_j coefficients[w][j] t[j] for both duals, whose coefficients are `apart` */
-static inline __attribute__((always_inline)) void near_dot(int r, const double *coefficients, int apart,
-                                                           const near_vectors *t, near_vectors sum[2])
+static inline double near_total(near_four x)
 {
-    for (int w = 0; w < 2; w++)
-        for (int v = 0; v < NEAR_VECTORS; v++)
-            sum[w][v] = coefficients[w * apart] * t[0][v];
-    for (int j = 1; j < r; j++)
-        for (int w = 0; w < 2; w++)
-            for (int v = 0; v < NEAR_VECTORS; v++)
-                sum[w][v] += coefficients[w * apart + j] * t[j][v];
+    return (x[0] + x[1]) + (x[2] + x[3]);
 }
 
-/* T_k(x), k < n, and, if needed, their derivatives */
-static inline __attribute__((always_inline)) void near_chebyshev(const int rates, int n, const double *x,
-                                                                 near_vectors *t, near_vectors *d)
+/* One cell at one lane.  of: value and slope;  row, turn and column: their derivatives with respect to xi1, y's place
+ * and xi2, as far as needed (see near_rates).  t1 ... d: Chebyshev polynomials in xi1, xi2 and the place, and their
+ * derivatives. */
+static inline __attribute__((always_inline)) void near_cell(const near_rates rates, const nf_cell *cell,
+                                                            const double *coef, const double *t1, const double *d1,
+                                                            const double *t2, const double *d2, const near_four *t,
+                                                            const near_four *d, double of[2], double row[2],
+                                                            double turn[2], double column[2])
 {
-    for (int v = 0; v < NEAR_VECTORS; v++) {
-        const near_vector place = *(const near_vector *)(x + v * NEAR_VECTOR), one = 1 - (near_vector){0};
-        near_vector before = {0}, rate_before = {0};
-        t[0][v] = one;
-        d[0][v] = before;
-        for (int k = 1; k < n; k++) {
-            const double twice = k > 1 ? 2 : 1;
-            t[k][v] = twice * place * t[k - 1][v] - before;
-            before = t[k - 1][v];
+    double weight[NF_NEAR_TERMS], by_row[NF_NEAR_TERMS], by_column[NF_NEAR_TERMS];
+    near_four sums[2] = {{0}}, rows[2] = {{0}}, turns[2] = {{0}}, columns[2] = {{0}};
+    const int n = rates == NEAR_OF_SLOPE ? 2 : rates == NEAR_OF_VALUE; /* how many of both have rates */
+    for (int sum = 0, at = 0; at < cell->terms[0]; at += ++sum)
+        for (int i = 0; i <= sum; i++) {
+            weight[at + i] = t1[i] * t2[sum - i];
             if (rates) {
-                d[k][v] = twice * (t[k - 1][v] + place * d[k - 1][v]) - rate_before;
-                rate_before = d[k - 1][v];
+                by_row[at + i] = d1[i] * t2[sum - i];
+                by_column[at + i] = t1[i] * d2[sum - i];
+            }
+        }
+    for (int k = 0; k < cell->fours; k++) {
+        near_four inner[2][NF_NEAR_STEP] = {{{0}}}, inner_row[2] = {{0}}, inner_column[2] = {{0}};
+        for (int p = 0; p < cell->terms[k]; p += NF_NEAR_STEP, coef += 8 * NF_NEAR_STEP)
+            for (int s = 0; s < NF_NEAR_STEP; s++)
+                for (int w = 0; w < 2; w++) {
+                    const near_four c = *(const near_four *)(coef + 8 * s + 4 * w);
+                    inner[w][s] += weight[p + s] * c;
+                    if (w < n) {
+                        inner_row[w] += by_row[p + s] * c;
+                        inner_column[w] += by_column[p + s] * c;
+                    }
+                }
+        for (int w = 0; w < 2; w++) {
+            near_four all = inner[w][0];
+            for (int s = 1; s < NF_NEAR_STEP; s++)
+                all += inner[w][s];
+            sums[w] += t[k] * all;
+            if (w < n) {
+                turns[w] += d[k] * all;
+                rows[w] += t[k] * inner_row[w];
+                columns[w] += t[k] * inner_column[w];
             }
         }
     }
-}
-
-/* The table `block` of one panel at n lanes, in blocks of NEAR_BLOCK: at y and xi2, for one xi1.  First the Chebyshev
- * polynomials in xi1 are summed over, once for all lanes. */
-static inline __attribute__((always_inline)) void near_cell(const int rates, const nf_panels *phi, const double *block,
-                                                            const double *t1, const double *d1, int n, const double *y,
-                                                            const double *xi2, nf_near *sum)
-{
-    const int r = phi->degree_near, m = phi->degree_angle, size = 2 * m * r;
-    double value[NEAR_BLOCK_SIZE], rate[NEAR_BLOCK_SIZE];
-    for (int k = 0; k < size; k++)
-        value[k] = block[k], rate[k] = 0; /* T_0 = 1 */
-    for (int i = 1; i < r; i++) {
-        const double t = t1[i], d = d1[i], *from = block + (int64_t)i * size;
-        NF_SIMD
-        for (int k = 0; k < size; k++) {
-            value[k] += t * from[k];
-            if (rates)
-                rate[k] += d * from[k];
+    for (int w = 0; w < 2; w++) {
+        of[w] = near_total(sums[w]);
+        if (w < n) {
+            row[w] = near_total(rows[w]);
+            turn[w] = near_total(turns[w]);
+            column[w] = near_total(columns[w]);
         }
-    }
-    for (int at = 0; at < n; at += NEAR_BLOCK) {
-        near_vectors t2[NF_MAX_NEAR], d2[NF_MAX_NEAR], t[NF_MAX_NEAR], d[NF_MAX_NEAR];
-        near_vectors of[2] = {0}, row[2] = {0}, turn[2] = {0}, column[2] = {0};
-        near_chebyshev(rates, r, xi2 + at, t2, d2);
-        near_chebyshev(rates, m, y + at, t, d);
-        for (int l = 0; l < m; l++) {
-            near_vectors inner[2];
-            near_dot(r, value + l * r, m * r, (const near_vectors *)t2, inner);
-            for (int w = 0; w < 2; w++)
-                for (int v = 0; v < NEAR_VECTORS; v++) {
-                    of[w][v] += t[l][v] * inner[w][v];
-                    if (rates)
-                        turn[w][v] += d[l][v] * inner[w][v];
-                }
-            if (rates) {
-                near_dot(r, rate + l * r, m * r, (const near_vectors *)t2, inner);
-                for (int w = 0; w < 2; w++)
-                    for (int v = 0; v < NEAR_VECTORS; v++)
-                        row[w][v] += t[l][v] * inner[w][v];
-                near_dot(r, value + l * r, m * r, (const near_vectors *)d2, inner);
-                for (int w = 0; w < 2; w++)
-                    for (int v = 0; v < NEAR_VECTORS; v++)
-                        column[w][v] += t[l][v] * inner[w][v];
-            }
-        }
-        for (int w = 0; w < 2; w++)
-            for (int v = 0; v < NEAR_VECTORS; v++) {
-                const int to = at + v * NEAR_VECTOR;
-                *(near_vector *)(sum->of[w] + to) = of[w][v];
-                if (rates) {
-                    *(near_vector *)(sum->row[w] + to) = row[w][v];
-                    *(near_vector *)(sum->rho[w] + to) = turn[w][v];
-                    *(near_vector *)(sum->column[w] + to) = column[w][v];
-                }
-            }
     }
 }
 
 /* Lanes with a point of a variance below all panels: phi(u) = zero + s1 (phi(u/s1) - zero), and likewise phi(v) */
-static void near_shrink(const int rates, const nf_panels *phi, nf_near_point x, const nf_near_lanes *lanes,
+static void near_shrink(const near_rates rates, const nf_panels *phi, nf_near_point x, const nf_near_lanes *lanes,
                         nf_near *sum)
 {
     const double zero = phi->zero[0], m1 = x.mean - zero, s1 = shrink_of(phi, x.inverse);
@@ -224,93 +207,58 @@ static void near_shrink(const int rates, const nf_panels *phi, nf_near_point x, 
         *row = s1 < 1 ? (*of - zero * lanes->mean[k]) / 2 : zero * x.mean_rate + s2 * (*row - zero * x.mean_rate);
         *column = s2 < 1 ? (*of - zero * x.mean) / 2
                          : zero * lanes->mean_rate[k] + s1 * (*column - zero * lanes->mean_rate[k]);
+        if (rates == NEAR_OF_VALUE)
+            continue;
         sum->row[1][k] = s1 < 1 ? 0 : sum->row[1][k];
         sum->column[1][k] = s2 < 1 ? 0 : sum->column[1][k];
     }
 }
 
-/* The table of a cell, its panel of y, and where in sum it goes: lane pick[k], or k where pick is NULL. */
-static inline __attribute__((always_inline)) void near_fill(const int rates, const nf_panels *phi, int p1, int cell,
-                                                            const double *t1, const double *d1, int n, const int *pick,
-                                                            const double *y, double *place, double *xi2, nf_near *sum)
-{
-    const int r = phi->degree_near, m = phi->degree_angle, angle = cell % phi->n_angle, side = cell / phi->n_angle;
-    const int p2 = side % phi->n, sign = side / phi->n;
-    const double *block = phi->near ? phi->near[(sign * phi->n + p1) * phi->n + p2] : NULL;
-    nf_near part;
-    if (!block) {
-        __atomic_store_n(&phi->missing[p1 * phi->n + p2], 1, __ATOMIC_RELAXED);
-        for (int k = 0; k < n; k++)
-            sum->found[pick ? pick[k] : k] = 0;
-        return;
-    }
-    const double low = phi->edge[angle], scale = 2 / (phi->edge[angle + 1] - low), by_log = phi->per_unit / log(2);
-    NF_SIMD
-    for (int k = 0; k < n; k++)
-        place[k] = (place[k] - low) * scale - 1;
-    for (int k = n; k % NEAR_BLOCK; k++)
-        place[k] = xi2[k] = 0;
-    near_cell(rates, phi, block + (int64_t)angle * r * 2 * m * r, t1, d1, n, place, xi2, pick ? &part : sum);
-    for (int k = 0; k < n; k++)
-        sum->found[pick ? pick[k] : k] = 1;
-    for (int w = 0; w < 2 && (pick || rates); w++)
-        for (int k = 0; k < n; k++) {
-            const int to = pick ? pick[k] : k;
-            const nf_near *from = pick ? &part : sum;
-            sum->of[w][to] = from->of[w][k];
-            if (rates) {
-                sum->row[w][to] = by_log * from->row[w][k];
-                sum->column[w][to] = by_log * from->column[w][k];
-                sum->rho[w][to] = -scale * from->rho[w][k] / (!phi->root ? 1 : y[to] > 0 ? y[to] : INFINITY);
-            }
-        }
-}
-
-/* The tables at all lanes.  rates, a compile-time constant: whether the derivatives are needed.  Lanes of a cell (sign
- * of rho, panel of q2, panel of y) share a table and are evaluated together. */
-static inline __attribute__((always_inline)) void near_panels(const int rates, const nf_panels *phi, nf_near_point x,
+/* The tables at all lanes. */
+static inline __attribute__((always_inline)) void near_panels(const near_rates rates, const nf_panels *phi, nf_near_point x,
                                                               const nf_near_lanes *lanes, nf_near *sum)
 {
     const int n = lanes->n;
-    double xi1, xi2[NF_LANES], y[NF_LANES], t1[NF_MAX_NEAR], d1[NF_MAX_NEAR], cells[NF_LANES], place[NF_LANES];
-    int cell[NF_LANES], differ = 0;
-    const int p1 = (int)panel_of(phi, x.inverse, &xi1);
-    const double n_angle = phi->n_angle, turn = phi->n, root = phi->root;
-    if (phi->near)
-        chebyshev(phi->degree_near, xi1, t1, d1);
+    double xi1, part1, xi2[NF_LANES], part2[NF_LANES], y[NF_LANES], panel2[NF_LANES], angle[NF_LANES];
+    near_four t1[NEAR_FOURS], d1[NEAR_FOURS], t2[NEAR_FOURS], d2[NEAR_FOURS], t[NEAR_FOURS], d[NEAR_FOURS];
+    const int p1 = (int)panel_of(phi, x.inverse, &part1, &xi1);
+    const double root = phi->root, by_log = phi->per_unit * phi->parts / log(2);
+    near_chebyshev(rates, NEAR_FOURS, xi1, t1, d1);
     NF_SIMD
     for (int k = 0; k < n; k++) {
-        place[k] = y[k] = root ? sqrt(2 * lanes->versine[k]) : lanes->versine[k];
-        cells[k] = n_angle * ((lanes->rho[k] < 0 ? turn : 0) + panel_of(phi, lanes->inverse[k], &xi2[k]));
+        y[k] = root ? sqrt(2 * lanes->versine[k]) : lanes->versine[k];
+        panel2[k] = panel_of(phi, lanes->inverse[k], &part2[k], &xi2[k]);
+        angle[k] = 0;
     }
     for (int e = 1; e < phi->n_angle; e++) {
         const double edge = phi->edge[e];
         NF_SIMD
         for (int k = 0; k < n; k++)
-            cells[k] += y[k] > edge ? 1 : 0;
+            angle[k] += y[k] > edge ? 1 : 0;
     }
-    NF_SIMD
     for (int k = 0; k < n; k++) {
-        cell[k] = (int)cells[k];
-        differ |= cell[k] != (int)cells[0];
-    }
-    if (!differ)
-        near_fill(rates, phi, p1, cell[0], t1, d1, n, NULL, y, place, xi2, sum);
-    for (int first = 0; first < n && differ; first++) {
-        const int here = cell[first];
-        int count = 0, pick[NF_LANES + 1];
-        double places[NF_LANES + 1], columns[NF_LANES + 1];
-        if (here < 0)
+        const int a = (int)angle[k], pair = p1 * phi->n + (int)panel2[k], sign = lanes->rho[k] < 0 ? phi->n * phi->n : 0;
+        const nf_cell *cell = phi->near ? &phi->near[(sign + pair) * phi->n_angle + a] : NULL;
+        sum->found[k] = cell && cell->coef;
+        if (!sum->found[k]) {
+            __atomic_store_n(&phi->missing[pair], 1, __ATOMIC_RELAXED);
             continue;
-        for (int k = first; k < n; k++) {
-            const int among = cell[k] == here;
-            pick[count] = k;
-            places[count] = y[k];
-            columns[count] = xi2[k];
-            cell[k] = among ? -1 : cell[k];
-            count += among;
         }
-        near_fill(rates, phi, p1, here, t1, d1, count, pick, y, places, columns, sum);
+        const double low = phi->edge[a], scale = 2 / (phi->edge[a + 1] - low);
+        const double *coef = cell->coef + ((int64_t)part1 * phi->parts + (int64_t)part2[k]) * cell->size;
+        double of[2], row[2], turn[2], column[2];
+        near_chebyshev(rates, NEAR_FOURS, xi2[k], t2, d2);
+        near_chebyshev(rates, cell->fours, (y[k] - low) * scale - 1, t, d);
+        near_cell(rates, cell, coef, (const double *)t1, (const double *)d1, (const double *)t2, (const double *)d2, t,
+                  d, of, row, turn, column);
+        for (int w = 0; w < 2; w++) {
+            sum->of[w][k] = of[w];
+            if (w < (int)rates) {
+                sum->row[w][k] = by_log * row[w];
+                sum->column[w][k] = by_log * column[w];
+                sum->rho[w][k] = -scale * turn[w] / (!phi->root ? 1 : y[k] > 0 ? y[k] : INFINITY);
+            }
+        }
     }
     if (near_below(phi, x, lanes))
         near_shrink(rates, phi, x, lanes, sum);
@@ -339,7 +287,8 @@ static void powers_of_pair(const nf_powers *p, double inverse1, double inverse2,
 
 /* Adds the powers' part of the derivatives at lane k.  By Stein's lemma, at fixed theta, q1 dK/dq1 = E[u p'(u) p(v)]/2;
  * those of K' by differences in long double, at distances relative to theta, where it bends. */
-static void powers_rates(const nf_powers *p, double inverse1, const nf_near_lanes *lanes, int k, nf_near *sum)
+static void powers_rates(near_rates rates, const nf_powers *p, double inverse1, const nf_near_lanes *lanes, int k,
+                         nf_near *sum)
 {
     static const double weight[2] = {8.0 / 12, -1.0 / 12};
     const double inverse2 = lanes->inverse[k], turn = lanes->rho[k] < 0 ? -1 : 1;
@@ -350,7 +299,7 @@ static void powers_rates(const nf_powers *p, double inverse1, const nf_near_lane
     near_powers_long(1, p, q1, q2, theta, turn, of);
     sum->row[0][k] += (double)of[2] / 2;
     sum->column[0][k] += (double)of[3] / 2;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 && rates == NEAR_OF_SLOPE; i++) {
         const int far = 1 + i / 2, side = i & 1 ? -1 : 1;
         const long double scale = side * weight[far - 1], factor = expl(side * far * by_log);
         long double row[2], column[2], turned[2];
@@ -367,7 +316,7 @@ static void powers_rates(const nf_powers *p, double inverse1, const nf_near_lane
 
 /* Tables and, where phi has them, truncated powers, as near_panels.  Of sum->rho[0], which nobody needs, the powers'
  * part is left out. */
-static inline __attribute__((always_inline)) void near_sums(const int rates, const nf_panels *phi, nf_near_point x,
+static inline __attribute__((always_inline)) void near_sums(const near_rates rates, const nf_panels *phi, nf_near_point x,
                                                             const nf_near_lanes *lanes, nf_near *sum)
 {
     const nf_powers *p = phi->powers;
@@ -387,7 +336,7 @@ static inline __attribute__((always_inline)) void near_sums(const int rates, con
         sum->of[0][k] += value;
         sum->of[1][k] += slope;
         if (rates)
-            powers_rates(p, x.inverse, lanes, k, sum);
+            powers_rates(rates, p, x.inverse, lanes, k, sum);
     }
 }
 
@@ -408,7 +357,7 @@ static inline int near_field(const nf_instr *in, nf_near_point x, nf_near_point 
     lanes.n = 0;
     near_add(&lanes, 0, 1, rho, y.inverse);
     lanes.versine[0] = versine, lanes.mean[0] = y.mean, lanes.mean_rate[0] = y.mean_rate;
-    near_sums(0, in->data, x, &lanes, &sum);
+    near_sums(NEAR_NO_RATES, in->data, x, &lanes, &sum);
     if (sum.found[0])
         *value = sum.of[0][0], *slope = sum.of[1][0];
     return sum.found[0];

@@ -67,7 +67,7 @@ typedef enum { NF_FLOAT32 = 0, NF_FLOAT64 = 1 } nf_dtype;
 typedef enum { NF_STRUCTURE(NF_ENUM) NF_DUALS(NF_ENUM) NF_N_OPS } nf_op;
 #undef NF_ENUM
 
-enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 24, NF_MAX_NEAR = 16 };
+enum { NF_VARIES = -1, NF_MAX_PARAMS = 3, NF_MAX_ROWS = 1024, NF_MAX_NESTING = 24 };
 
 typedef struct {
     const char *name;
@@ -79,6 +79,11 @@ extern const nf_op_info nf_ops[NF_N_OPS];
 static inline int nf_stacks(int op)
 {
     return (op == NF_PUSH) - (op == NF_ADD || op == NF_MULTIPLY);
+}
+
+static inline int nf_has_series(int op)
+{
+    return op == NF_POLYNOMIAL || op == NF_KINKS || op == NF_SERIES;
 }
 
 /* One instruction: its operation, then the affine layer (a, b, c, d) that follows it,
@@ -135,14 +140,25 @@ typedef struct {
     const nf_powers *powers;           /* the same function */
 } nf_kinks;
 
+/* A table near |rho| = 1 for a pair of panels and a panel of y: of every pair of parts of the two panels, `size` numbers,
+ * Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, y and xi2.  Those of degree i in xi1 and j in xi2 are
+ * sorted by i + j, then by i.  For each four degrees in y, `fours` of them, the first terms[k] of these are kept, a
+ * multiple of NF_NEAR_STEP: [terms[k]][2][4].  The largest i + j is below NF_MAX_NEAR. */
+enum { NF_MAX_NEAR = 16, NF_NEAR_STEP = 2, NF_NEAR_TERMS = NF_MAX_NEAR * (NF_MAX_NEAR + 1) / 2 };
+typedef struct {
+    const double *coef; /* NULL: there is no table */
+    int64_t size;
+    int fours, terms[NF_MAX_NEAR / 4];
+} nf_cell;
+
 /* The a_k as Chebyshev series in log q, on panels of equal length.  Panel p: per_unit * log4(q) in
  * [first+p, first+p+1], xi in [-1, 1] on it; below all panels, where 1/sqrt(q) > most_inverse, phi counts as affine on
  * both sides of 0, or as constant on both if it jumps there.
  * coef: [n][degree][rows - 2];  moment: [n][2][degree], E phi^2 and E phi'^2;  zero: phi(0), phi'(0).
- * near: NULL, or for (sign of rho, panel of q1, panel of q2) NULL or a block [n_angle][degree_near][2][degree_angle]
- * [degree_near] of Chebyshev coefficients of E[phi phi] and E[phi' phi'] in xi1, y between edge[k] and edge[k+1], and
- * xi2, where y = 1 - |rho| or, if `root`, sqrt(2 (1 - |rho|)), in which the dual of kinks is smooth.  missing: [n][n],
- * set to 1 where a pair of points needed a block that does not exist; the series is used in its place.
+ * near: NULL, or tables for (sign of rho, panel of q1, panel of q2, panel of y), where panels of q are divided into
+ * `parts` of equal length, and panel k of y is between edge[k] and edge[k+1]; y = 1 - |rho| or, if `root`,
+ * sqrt(2 (1 - |rho|)), in which the dual of kinks is smooth.  missing: [n][n], set to 1 where a pair of points needed a
+ * table that does not exist; the series is used in its place.
  * powers: NULL, or what the closed form near |rho| = 1 adds to the tables; if exact, there are none. */
 typedef struct {
     nf_terms terms;
@@ -151,9 +167,9 @@ typedef struct {
     const double *coef, *moment;
     double zero[2];
     int jumps_at_zero, root;
-    const double *const *near;
+    const nf_cell *near;
     const double *edge;
-    int n_angle, degree_angle, degree_near; /* the latter two up to NF_MAX_NEAR */
+    int n_angle, parts;
     unsigned char *missing;
     const nf_powers *powers;
 } nf_panels;

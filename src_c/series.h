@@ -133,7 +133,7 @@ static __attribute__((noinline)) void NF_(series_near)(const nf_instr *in, const
     nf_near_lanes lanes;
     nf_near exact;
     const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
-    near_sums(0, in->data, x, &lanes, &exact);
+    near_sums(NEAR_NO_RATES, in->data, x, &lanes, &exact);
     for (int k = 0; k < lanes.n; k++)
         if (exact.found[k]) {
             value[lanes.lane[k]] = (NF_T)exact.of[0][k];

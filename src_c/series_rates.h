@@ -8,31 +8,37 @@
  * where ' of V and R is the derivative with respect to rho.  As in series.h the sums run over x = rho^2, one parity
  * at a time, with as many terms as the largest |rho| needs.
  */
+enum { NF_(TOGETHER) = 2 }; /* vectors */
 typedef struct {
-    NF_(vector) value, first, second, row, row_first, column, column_first;
+    NF_(vector) value[NF_(TOGETHER)], first[NF_(TOGETHER)], row[NF_(TOGETHER)], column[NF_(TOGETHER)];
+    NF_(vector) second[NF_(TOGETHER)], row_first[NF_(TOGETHER)], column_first[NF_(TOGETHER)];
 } NF_(rate_sums);
 
-/* One parity: sums by Horner's rule with their derivatives with respect to x (half of the second), n terms of one
- * vector of lanes */
-static inline NF_(rate_sums) NF_(rates_of)(int n, const NF_T (*a)[3], const NF_T *col, NF_(vector) x)
+/* One parity: sums by Horner's rule with their derivatives with respect to x (half of the second), n terms of `count`
+ * vectors of lanes.  whole: also what the rates of the slope need. */
+NF_INLINE NF_(rate_sums) NF_(rates_of)(const int whole, const int count, int n, const NF_T (*a)[3], const NF_T *col,
+                                       const NF_(vector) *x)
 {
     NF_(rate_sums) s = {0};
-    NF_(vector) after = {0};
-    for (int m = n - 1; m >= 0; m--) {
-        const NF_(vector) b = *(const NF_(vector) *)(col + m * NF_NEXT);
-        s.second = s.second * x + s.first;
-        s.first = s.first * x + s.value;
-        s.value = s.value * x + a[m][0] * b;
-        s.row_first = s.row_first * x + s.row;
-        s.row = s.row * x + a[m][1] * b;
-        s.column_first = s.column_first * x + s.column;
-        s.column = s.column * x + a[m][2] * after;
-        after = b;
-    }
+    NF_(vector) after[NF_(TOGETHER)] = {0};
+    for (int m = n - 1; m >= 0; m--)
+        for (int v = 0; v < count; v++) {
+            const NF_(vector) b = *(const NF_(vector) *)(col + m * NF_NEXT + v * NF_(VECTOR));
+            if (whole) {
+                s.second[v] = s.second[v] * x[v] + s.first[v];
+                s.row_first[v] = s.row_first[v] * x[v] + s.row[v];
+                s.column_first[v] = s.column_first[v] * x[v] + s.column[v];
+            }
+            s.first[v] = s.first[v] * x[v] + s.value[v];
+            s.value[v] = s.value[v] * x[v] + a[m][0] * b;
+            s.row[v] = s.row[v] * x[v] + a[m][1] * b;
+            s.column[v] = s.column[v] * x[v] + a[m][2] * after[v];
+            after[v] = b;
+        }
     return s;
 }
 
-static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
+NF_INLINE void NF_(series_sums)(const int whole, NF_PAIR, NF_(partials) *restrict p)
 {
     const nf_terms *terms = in->data;
     NF_T a[2][NF_MAX_ROWS / 2][3], rho[NF_WIDTH], top = 0; /* a_k, w_k a_(k+2) and w_k a_k of the row */
@@ -53,19 +59,30 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
             a[parity][m][1] = m + 1 < n[parity] ? w * numbers[parity][(m + 1) * NF_NEXT] : 0;
             a[parity][m][2] = w * here;
         }
-    for (int i = 0; i < NF_WIDTH; i += NF_(VECTOR)) {
+    const int count = whole ? 1 : NF_(TOGETHER); /* as many as registers hold */
+    for (int start = 0; start < NF_WIDTH; start += count * NF_(VECTOR)) {
+        NF_(vector) x[NF_(TOGETHER)];
 #define NF_AT(array) (*(NF_(vector) *)((array) + i))
-        const NF_(vector) r = NF_AT(rho), x = r * r, over = row[0] * *(const NF_(vector) *)(col + i);
-        const NF_(vector) scale = *(const NF_(vector) *)(col + NF_NEXT + i);
-        const NF_(rate_sums) e = NF_(rates_of)(n[0], a[0], columns[0] + i, x);
-        const NF_(rate_sums) o = NF_(rates_of)(n[1], a[1], columns[1] + i, x);
-        NF_AT(p->value) = e.value + r * o.value;
-        NF_AT(p->slope) = NF_AT(p->price) = (2 * r * e.first + o.value + 2 * x * o.first) * row[NF_NEXT] * scale;
-        NF_AT(p->bend) = (2 * e.first + 8 * x * e.second + r * (6 * o.first + 8 * x * o.second)) * over * over;
-        NF_AT(p->value_row) = NF_C(0.5) * (e.row + r * o.row);
-        NF_AT(p->value_column) = NF_C(0.5) * (e.column + r * o.column);
-        NF_AT(p->slope_row) = NF_C(0.5) * over * (2 * r * e.row_first + o.row + 2 * x * o.row_first);
-        NF_AT(p->slope_column) = NF_C(0.5) * over * (2 * r * e.column_first + o.column + 2 * x * o.column_first);
+        for (int v = 0, i = start; v < count; v++, i += NF_(VECTOR))
+            x[v] = NF_AT(rho) * NF_AT(rho);
+        const NF_(rate_sums) e = NF_(rates_of)(whole, count, n[0], a[0], columns[0] + start, x);
+        const NF_(rate_sums) o = NF_(rates_of)(whole, count, n[1], a[1], columns[1] + start, x);
+        for (int v = 0, i = start; v < count; v++, i += NF_(VECTOR)) {
+            const NF_(vector) r = NF_AT(rho), over = row[0] * *(const NF_(vector) *)(col + i), none = {0};
+            const NF_(vector) scale = *(const NF_(vector) *)(col + NF_NEXT + i), half = NF_C(0.5) * over;
+            NF_AT(p->value) = e.value[v] + r * o.value[v];
+            NF_AT(p->slope) = NF_AT(p->price) =
+                (2 * r * e.first[v] + o.value[v] + 2 * x[v] * o.first[v]) * row[NF_NEXT] * scale;
+            NF_AT(p->value_row) = NF_C(0.5) * (e.row[v] + r * o.row[v]);
+            NF_AT(p->value_column) = NF_C(0.5) * (e.column[v] + r * o.column[v]);
+            NF_AT(p->bend) = NF_AT(p->slope_row) = NF_AT(p->slope_column) = none;
+            if (!whole)
+                continue;
+            NF_AT(p->bend) =
+                (2 * e.first[v] + 8 * x[v] * e.second[v] + r * (6 * o.first[v] + 8 * x[v] * o.second[v])) * over * over;
+            NF_AT(p->slope_row) = half * (2 * r * e.row_first[v] + o.row[v] + 2 * x[v] * o.row_first[v]);
+            NF_AT(p->slope_column) = half * (2 * r * e.column_first[v] + o.column[v] + 2 * x[v] * o.column_first[v]);
+        }
 #undef NF_AT
     }
 }
@@ -73,7 +90,7 @@ static void NF_(series_sums)(NF_PAIR, NF_(partials) *restrict p)
 /* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, rho): at fixed c,
  * rho/2 times the derivative with respect to rho, which is c/2 times that with respect to c, is subtracted from those
  * with respect to log q. */
-static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
+NF_INLINE void NF_(beyond_panels)(const int whole, NF_PAIR, NF_(partials) *restrict p)
 {
     NF_T rho[NF_WIDTH];
     nf_near_lanes lanes;
@@ -83,18 +100,20 @@ static void NF_(beyond_panels)(NF_PAIR, NF_(partials) *restrict p)
         rho[i] = copysign(NF_ABS_RHO(i), sigma[i]);
     const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
     if (lanes.n)
-        near_sums(1, in->data, x, &lanes, &sum);
+        near_sums(whole ? NEAR_OF_SLOPE : NEAR_OF_VALUE, in->data, x, &lanes, &sum);
     for (int k = 0; k < lanes.n; k++) {
         const int i = lanes.lane[k];
         const double sign = copysign(1.0, lanes.rho[k]), half = 0.5 * sigma[i];
-        const double bend = sign * sum.rho[1][k] * x.inverse * lanes.inverse[k];
         if (!sum.found[k])
             continue;
         p->value[i] = (NF_T)sum.of[0][k];
         p->slope[i] = p->price[i] = (NF_T)sum.of[1][k];
-        p->bend[i] = (NF_T)bend;
         p->value_row[i] = (NF_T)(sum.row[0][k] - half * sum.of[1][k]);
         p->value_column[i] = (NF_T)(sum.column[0][k] - half * sum.of[1][k]);
+        if (!whole)
+            continue;
+        const double bend = sign * sum.rho[1][k] * x.inverse * lanes.inverse[k];
+        p->bend[i] = (NF_T)bend;
         p->slope_row[i] = (NF_T)(sum.row[1][k] - half * bend);
         p->slope_column[i] = (NF_T)(sum.column[1][k] - half * bend);
     }
@@ -125,9 +144,19 @@ static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
 
 static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p)
 {
-    NF_(series_sums)(in, row, col, sigma, p);
+    NF_(series_sums)(1, in, row, col, sigma, p);
     if (in->op == NF_SERIES)
-        NF_(beyond_panels)(in, row, col, sigma, p);
+        NF_(beyond_panels)(1, in, row, col, sigma, p);
+    else if (in->op == NF_KINKS)
+        NF_(beyond_kinks)(in, row, col, sigma, p);
+}
+
+/* For outputs that do not depend on the slope: its rates may be 0 */
+static void NF_(series_value_rates)(NF_PAIR, NF_(partials) *restrict p)
+{
+    NF_(series_sums)(0, in, row, col, sigma, p);
+    if (in->op == NF_SERIES)
+        NF_(beyond_panels)(0, in, row, col, sigma, p);
     else if (in->op == NF_KINKS)
         NF_(beyond_kinks)(in, row, col, sigma, p);
 }

@@ -633,6 +633,40 @@ def test_series_reach_far_enough_for_the_tables():
     assert all(series._terms(*worst, tolerance, 1.0)[0] > near.NEAR_RHO for tolerance in series.TAIL.values())
 
 
+@pytest.mark.parametrize("degree", [6, 16])
+def test_short_panels_of_a_table(degree):
+    """Cells, without the coefficients that they leave out, against the whole table at points of it."""
+
+    def chebyshev(x, n):
+        return np.cos(np.arange(n) * np.arccos(x))
+
+    rng = np.random.default_rng(degree)
+    i, m, j = np.ogrid[:degree, :10, :degree]
+    block = rng.normal(size=(2, degree, 2, 10, degree)) * (8.0 ** -(i + m + j))[:, None]
+    cells = near._packed(block, 4, 1e-12)
+    assert all(sum(terms) < degree * degree * 10 / 4 / 3 for terms, _ in cells) or degree == 6
+    for angle, q1, y, q2 in ((0, -0.9, -0.3, 0.7), (1, 0.1, 0.5, -0.6), (1, 0.99, 1.0, 0.2)):
+        t1, t2 = chebyshev(q1, degree), chebyshev(q2, degree)
+        whole = np.einsum("ifmj,i,m,j->f", block[angle], t1, chebyshev(y, 10), t2)
+        (u, here), (v, there) = ((int(place), 2 * (place % 1) - 1) for place in (2 * (q1 + 1), 2 * (q2 + 1)))
+        terms, numbers = cells[angle]
+        weight = chebyshev(here, 16)[near.DEGREES[0]] * chebyshev(there, 16)[near.DEGREES[1]]
+        found, at = np.zeros(2), 0
+        for k, n in enumerate(terms):
+            four = numbers[u, v, at : at + 8 * n].reshape(n, 2, 4)
+            found += np.einsum("nfm,n,m->f", four, weight[:n], chebyshev(y, 4 * k + 4)[-4:])
+            at += 8 * n
+        assert at == numbers.shape[2]
+        assert_allclose(found, whole, rtol=0, atol=1e-11 * np.abs(block).max())
+
+
+def test_cells_hold_no_higher_degrees():
+    """Panels are then divided further."""
+    block = np.ones((1, 16, 2, 4, 16))
+    assert near._packed(block, 1, 1e-12) is None
+    assert near._packed(np.ones((1, 8, 2, 4, 8)), 1, 1e-12)[0][0] == [114]
+
+
 def test_pair_matrices_against_panels():
     """The polar rule of the tables against the twin's panels."""
     q = np.array([0.3, 4.0])

@@ -14,7 +14,8 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_MAX_POWERS, NF_RATES, NF_NNGP, NF_PANEL
+    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_NEAR_TERMS, NF_NEAR_STEP, NF_MAX_POWERS
+    enum: NF_RATES, NF_NNGP, NF_PANEL
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -48,6 +49,11 @@ cdef extern from "ntkfast.h" nogil:
         const double *root
         const double *inverse_root
         const nf_powers *powers
+    ctypedef struct nf_cell:
+        const double *coef
+        int64_t size
+        int fours
+        int *terms
     ctypedef struct nf_panels:
         nf_terms terms
         double first, per_unit, most_inverse
@@ -56,9 +62,9 @@ cdef extern from "ntkfast.h" nogil:
         const double *moment
         double zero[2]
         int jumps_at_zero, root
-        const double *const *near
+        const nf_cell *near
         const double *edge
-        int n_angle, degree_angle, degree_near
+        int n_angle, parts
         unsigned char *missing
         const nf_powers *powers
     ctypedef struct nf_program:
@@ -199,6 +205,8 @@ cdef enum:
 LANES = NF_LANES
 BINS = NF_BINS
 STEP = NF_STEP  # numbers of terms are multiples of it
+NEAR_STEP = NF_NEAR_STEP  # the same of tables near |ρ| = 1
+NEAR_DEGREES = NF_MAX_NEAR  # in one variable, and in log q1 and log q2 together
 OUTPUTS = ("nngp", "ntk", "nngp_dot")  # in the order of the planes
 # name -> (opcode, number of parameters, rows in the point table)
 INSTRUCTIONS = {nf_ops[k].name.decode(): (k, nf_ops[k].n_params, nf_ops[k].n_rows) for k in range(NF_N_OPS)}
@@ -283,6 +291,7 @@ cdef class Series:
 
     cdef series_data data
     cdef nf_powers powers_data
+    cdef nf_cell *cells
     cdef object keep
     cdef readonly str name
     cdef readonly int n_rows
@@ -294,6 +303,9 @@ cdef class Series:
         if self.n_rows > NF_MAX_ROWS:
             raise ValueError(f"{name}: more terms than the engine holds ({self.n_rows} > {NF_MAX_ROWS})")
         self.keep = [terms]
+
+    def __dealloc__(self):
+        free(self.cells)
 
     def polynomial(self, long double[:, ::1] basis):
         self.data.polynomial.degree, self.data.polynomial.basis = len(basis) - 1, &basis[0, 0]
@@ -315,6 +327,7 @@ cdef class Series:
         panels.first, panels.per_unit, panels.n, panels.degree = first, per_unit, coef.shape[0], coef.shape[1]
         panels.most_inverse = 2.0 ** (-first / per_unit)
         panels.coef, panels.moment, panels.near, panels.n_angle = &coef[0, 0, 0], &moment[0, 0, 0], NULL, 1
+        panels.parts = 1
         panels.zero[0], panels.zero[1], panels.jumps_at_zero = zero, zero_slope, jumps_at_zero
         panels.powers = NULL
         self.keep += [coef, moment]
@@ -334,16 +347,29 @@ cdef class Series:
         self.keep += [at, side, coef]
         return self
 
-    def near(self, blocks, double[::1] edge, bint root):
-        """blocks: for sign of ρ, panel of q1, panel of q2 an array (n_angle, degree, 2, degree_angle, degree) or None"""
-        cdef int64_t[::1] pointers = np.array([0 if block is None else block.ctypes.data for block in blocks])
+    def near(self, cells, int parts, double[::1] edge, bint root):
+        """cells: for sign of ρ, panel of q1, panel of q2 and panel of y (terms, coef) with coef (parts, parts, size), or
+        None.
+        """
         cdef nf_panels *panels = &self.data.panels
-        panels.near, panels.edge, panels.root = <const double *const *>&pointers[0], &edge[0], root
-        some = next(block for block in blocks if block is not None)
-        panels.n_angle, panels.degree_near, _, panels.degree_angle, _ = some.shape
-        if max(panels.degree_near, panels.degree_angle) > NF_MAX_NEAR:
-            raise ValueError(f"blocks: at most {NF_MAX_NEAR} coefficients per direction, got shape {some.shape}")
-        self.keep += [list(blocks), pointers, edge]
+        cdef double[:, :, ::1] coef
+        cdef int64_t i, k
+        free(self.cells)
+        self.cells = <nf_cell *>calloc(len(cells), sizeof(nf_cell))
+        if self.cells == NULL:
+            raise MemoryError
+        for i, cell in enumerate(cells):
+            if cell is None:
+                continue
+            terms, coef = cell
+            if len(terms) > NF_MAX_NEAR // 4 or max(terms) > NF_NEAR_TERMS:
+                raise ValueError(f"cells: more terms than the engine holds: {terms}")
+            self.cells[i].coef, self.cells[i].size, self.cells[i].fours = &coef[0, 0, 0], coef.shape[2], len(terms)
+            for k in range(len(terms)):
+                self.cells[i].terms[k] = terms[k]
+        panels.near, panels.edge, panels.root = self.cells, &edge[0], root
+        panels.n_angle, panels.parts = len(edge) - 1, parts
+        self.keep += [list(cells), edge]
         return self
 
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ntkfast.engine import _core
 from ntkfast.engine.remainder import Remainder
 from ntkfast.networks import quadrature, smoothing
 from ntkfast.networks.quadrature import Array, Gaussian
 
 NEAR_RHO = 0.625  # the tables begin here or later; every series converges up to it
+SHORT = 2.0  # parts of panels that pairs look up, per factor of 4
 ANGLE_POINTS = 14  # Chebyshev points in y on each of its panels
-MOST_POINTS = 16  # and in each log q: NF_MAX_NEAR
+MOST_POINTS = _core.NEAR_DEGREES  # and in each log q
 MOST_ANGLE_PANELS = 40
 MARGIN = 1e-2  # share of the required accuracy with which a rule is good enough to look for no better one
 NARROW = 1e-3  # 1-|ρ| at which it is compared with a finer one
@@ -91,21 +93,35 @@ class Tables:
         edges = last * 4.0 ** -np.arange(max(0, math.ceil(math.log(last / bend, 4))), -1.0, -1)
         self.edges = np.concatenate([[0], edges if is_smooth else np.sqrt(2 * edges)])
         self._blocks: dict[tuple[int, int, int], Array] = {}
+        self._cells: dict[tuple[tuple[int, int, int], int], list | None] = {}  # (of a block, parts) -> packed
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
 
-    def blocks(self) -> list[Array | None]:
-        """As nf_panels holds them: for the sign of ρ, panel of q1 and panel of q2."""
+    def cells(self) -> tuple[list, int]:
+        """As nf_panels holds them: for the sign of ρ, panel of q1, panel of q2 and panel of y; and into how many parts
+        the panels of q are divided.
+
+        A pair of points that is alone in its cell costs as much as there are coefficients: few in short panels, and
+        few after those of a high degree in all variables together, which no block needs, are left out.
+        """
+        parts = 1
+        while parts * self.span.per_unit < SHORT:
+            parts *= 2
+        while True:
+            packed = {key: self._pack(key, parts) for key in self._blocks}
+            if all(cells is not None for cells in packed.values()):
+                break
+            parts *= 2
+        none = [None] * (len(self.edges) - 1)
         numbers = range(self.span.n)
-        found = [self._blocks.get((sign, u, v)) for sign in (0, 1) for u in numbers for v in numbers]
-        made = [block for block in found if block is not None]
-        # trailing coefficients that no block needs are left out
-        sizes = np.max([np.abs(block).max(axis=(0, 2)) for block in made], axis=0)  # q1, y, q2
-        sizes = sizes / sizes.max() > self.required / 1e3
-        r = 1 + max(np.flatnonzero(sizes.any(axis=axes))[-1] for axes in ((1, 2), (0, 1)))
-        m = 1 + np.flatnonzero(sizes.any(axis=(0, 2)))[-1]
-        return [None if block is None else np.ascontiguousarray(block[:, :r, :, :m, :r]) for block in found]
+        found = [packed.get((sign, u, v), none) for sign in (0, 1) for u in numbers for v in numbers]
+        return list(itertools.chain.from_iterable(found)), parts
+
+    def _pack(self, key, parts):
+        if (key, parts) not in self._cells:
+            self._cells[key, parts] = _packed(self._blocks[key], parts, self.required / 1e2)
+        return self._cells[key, parts]
 
     def make(self, pairs: Iterable[tuple[int, int]], moments: Array, series: Array, n_threads: int) -> None:
         """Add the tables of these pairs of panels.
@@ -148,10 +164,10 @@ class Tables:
                             raise Inaccurate(in_angle)
                         edges = np.union1d(edges, sum(panel) / 2)
         if len(edges) > len(self.edges):  # what was made before has other panels
-            self.edges, self._blocks = edges, {}
+            self.edges, self._blocks, self._cells = edges, {}, {}
         table = np.array([made[panel] for panel in panels])  # p s u v a f m b
         for sign, (k, u), (j, v) in itertools.product((0, 1), enumerate(numbers), enumerate(numbers)):
-            self._blocks[sign, u, v] = np.ascontiguousarray(table[:, sign, k, j])
+            self._blocks.setdefault((sign, u, v), np.ascontiguousarray(table[:, sign, k, j]))
 
     def _coefficients(self, values: Array, n_panels: int, n: int) -> Array:
         """Axes panel of y, sign, panel of q1, panel of q2, then Chebyshev coefficients in q1, function, y, q2."""
@@ -206,3 +222,42 @@ class Tables:
         if reached > self.required:
             raise Inaccurate(reached)
         return functools.partial(polar, levels=levels)
+
+
+@functools.cache
+def _restriction(n_points: int, parts: int) -> Array:
+    """Chebyshev coefficients on a panel -> those on each of its equal parts, (parts, NEAR_DEGREES, n_points)."""
+    x = (quadrature.chebyshev_points(n_points) + 1 + 2 * np.arange(parts)[:, None]) / parts - 1
+    matrix = quadrature.chebyshev_matrix(n_points) @ np.polynomial.chebyshev.chebvander(x, n_points - 1)
+    return np.pad(matrix, ((0, 0), (0, _core.NEAR_DEGREES - n_points), (0, 0)))
+
+
+# The degrees in q1 and q2, in the order of nf_cell
+DEGREES = np.array([(i, total - i) for total in range(_core.NEAR_DEGREES) for i in range(total + 1)]).T
+
+
+def _packed(block: Array, parts: int, tolerance: float) -> list[tuple[list[int], Array]] | None:
+    """A block (panels of y, q1, function, y, q2) of Chebyshev coefficients as cells, one for each panel of y, without
+    coefficients below the tolerance relative to the largest.  None: others are of higher degrees than cells hold.
+    """
+    restriction = _restriction(block.shape[1], parts)
+    c = np.einsum("uai,pifmj,vbj->puvfmab", restriction, block, restriction, optimize=True)
+    size = np.abs(c).max(axis=(0, 4, 5, 6), keepdims=True)
+    needed = (np.abs(c) > tolerance * size).any(axis=(1, 2, 3))  # p m a b
+    i, j = np.indices(needed.shape[2:])
+    if needed[..., i + j >= _core.NEAR_DEGREES].any():
+        return None
+    more = -block.shape[3] % 4
+    c = np.pad(c[..., DEGREES[0], DEGREES[1]], [(0, 0)] * 4 + [(0, more), (0, 0)])
+    c = np.moveaxis(c.reshape(*c.shape[:4], -1, 4, c.shape[-1]), (4, 6), (1, 4))  # p four u v degrees f 4
+    needed = np.pad(needed[..., DEGREES[0], DEGREES[1]], ((0, 0), (0, more), (0, 0)))
+    needed = needed.reshape(len(c), c.shape[1], 4, -1).any(axis=2)
+    # up to the last one that is needed, with those of higher degrees in y no more than with lower ones
+    last = (needed * np.arange(1, needed.shape[2] + 1)).max(axis=2)
+    terms = np.maximum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    terms = np.maximum(-(-terms // _core.NEAR_STEP) * _core.NEAR_STEP, [_core.NEAR_STEP] + [0] * (terms.shape[1] - 1))
+    cells = []
+    for counts, numbers in zip(terms, c, strict=True):
+        kept = [four[:, :, :n].reshape(parts, parts, -1) for n, four in zip(counts, numbers, strict=True) if n > 0]
+        cells.append((counts[counts > 0].tolist(), np.ascontiguousarray(np.concatenate(kept, axis=2))))
+    return cells

@@ -171,7 +171,7 @@ class Family:
             self._with_powers(result, span, panels)
         tables = self._tables.get(span)
         if tables:
-            result.near(tables.blocks(), tables.edges, not tables.is_smooth)
+            result.near(*tables.cells(), tables.edges, not tables.is_smooth)
         return result
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):

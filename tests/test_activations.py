@@ -25,7 +25,6 @@ from scipy import integrate, special
 
 import ntkfast as nf
 from ntkfast.engine import near, series
-from ntkfast.networks import quadrature
 
 mp = formulas.mp
 A = nf.activations
@@ -631,13 +630,3 @@ def test_series_reach_far_enough_for_the_tables():
     """The near tables begin at NEAR_RHO; every series must reach that, whatever φ is."""
     worst = np.zeros((2, series.N_TERMS)), np.ones(2)
     assert all(series._terms(*worst, tolerance, 1.0)[0] > near.NEAR_RHO for tolerance in series.TAIL.values())
-
-
-def test_pair_matrices_against_panels():
-    """The polar rule of the tables against the twin's panels."""
-    q = np.array([0.3, 4.0])
-    for act, theta in ((A.tanh(), 0.2), (A.softsign(), 0.01)):
-        same, opposite = quadrature.pair_matrices((act.function,), q, theta, 2)
-        for matrix, rho in ((same[0], math.cos(theta)), (opposite[0], -math.cos(theta))):
-            exact = [[reference.pair_expectation(act.function, a, b, rho, act.kinks) for b in q] for a in q]
-            assert_allclose(matrix, exact, rtol=1e-10)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import ntkfast as nf
 from ntkfast.engine import near, series
-from ntkfast.networks import quadrature, smoothing
+from ntkfast.networks import graded, quadrature, smoothing
 
 A = nf.activations
 
@@ -43,10 +43,22 @@ def test_straight_lines_and_the_rest(act, delta):
     check(found.matrices(delta), functions, q, delta)
 
 
-def check(matrices, functions, q, delta):
+def flow(act):
+    return graded.Flow((act.function, quadrature.gaussian(act).derivative), 1)
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-4])
+@pytest.mark.parametrize(("act", "q"), [(A.selu(), [0.3, 4.0]), (A.softsign(), [1.0, 60.0]), (A.tanh(), [0.1, 9.0])])
+def test_graded_panels_against_plain_ones(act, q, delta):
+    """With a kink at 0, and without."""
+    found = graded.Graded(flow(act), np.array(q))
+    check(found.matrices(delta), (act.function, act.derivative), q, delta, act.kinks)
+
+
+def check(matrices, functions, q, delta, kinks=()):
     for sign, of_sign in ((1, matrices[0]), (-1, matrices[1])):
         for function, matrix in zip(functions, of_sign, strict=True):
-            exact = reference.pair_expectation(function, *q, sign * (1 - delta), ())
+            exact = reference.pair_expectation(function, *q, sign * (1 - delta), kinks)
             assert abs(matrix[0, 1] - exact) < 2e-10 * abs(matrices[0]).max(axis=(1, 2)).min()
             assert_allclose(matrix, matrix.T, rtol=1e-12)
 
@@ -59,11 +71,10 @@ def test_no_straight_lines():
 @pytest.mark.parametrize("q", [3e3, 1e6, 1e8])
 @pytest.mark.parametrize("act", [A.tanh(), A.softplus(), A.mish()], ids=repr)
 def test_large_variances(act, q):
-    """Against the polar rule, which shares nothing with `Localised` and the series."""
+    """Against graded panels, which share nothing with `Localised` and the series."""
     pair = np.array([q, 2 * q])
     for rho in (0.3, 0.99, -0.9999, 1 - 1e-7):
-        turned = quadrature.pair_matrices((act.function,), pair, 2 * math.asin(math.sqrt((1 - abs(rho)) / 2)), 10)
-        exact = turned[int(rho < 0), 0, 0, 1]
+        exact = graded.Graded(flow(act), pair).matrices(1 - abs(rho))[int(rho < 0), 0, 0, 1]
         scale = math.sqrt(nf.dual(act, q, q, q) * nf.dual(act, 2 * q, 2 * q, 2 * q))
         assert abs(nf.dual(act, q, 2 * q, rho * math.sqrt(2) * q) - exact) < 1e-10 * scale
 

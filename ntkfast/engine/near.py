@@ -7,7 +7,6 @@ themselves.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntkfast.engine.remainder import Remainder
-from ntkfast.networks import quadrature, smoothing
+from ntkfast.networks import graded, quadrature, smoothing
 from ntkfast.networks.quadrature import Array, Gaussian
 
 NEAR_RHO = 0.625  # the tables begin here or later; every series converges up to it
@@ -25,7 +24,6 @@ ANGLE_POINTS = 14  # Chebyshev points in y on each of its panels
 MOST_POINTS = 16  # and in each log q: NF_MAX_NEAR
 MOST_ANGLE_PANELS = 40
 MARGIN = 1e-2  # share of the required accuracy with which a rule is good enough to look for no better one
-NARROW = 1e-3  # 1-|ρ| at which it is compared with a finer one
 LARGE = 64.0  # variance from which on φ is nearly its asymptote
 LINES_TO = 3e-12  # at large variances the moments themselves are no more accurate
 SMOOTH_TO = 1e-13  # relative error of the moments that the FFT must reproduce
@@ -191,18 +189,14 @@ class Tables:
             if smoothed.error <= SMOOTH_TO and error(smoothed.matrices) <= self.required:
                 return smoothed.matrices
 
-        def polar(delta, levels):
-            return quadrature.pair_matrices(self.functions, q, 2 * math.asin(math.sqrt(delta / 2)), levels)
-
-        errors = []
-        while not errors or (errors[-1] > self.required * MARGIN and len(errors) <= quadrature.most_levels(q.max())):
-            errors.append(error(functools.partial(polar, levels=len(errors))))
-        levels = int(np.argmin(errors))
-        scale = np.sqrt(of_points)  # function, q
-        scale = np.where(scale > 0, scale, np.inf)
-        # A structure that is much narrower than 1 must not be missed by all of these.
-        finer = np.abs(polar(NARROW, levels) - polar(NARROW, levels + 4)) / (scale[:, :, None] * scale[:, None, :])
-        reached = max(errors[levels], float(finer.max()))
-        if reached > self.required:
-            raise Inaccurate(reached)
-        return functools.partial(polar, levels=levels)
+        worst, best = math.inf, None
+        for fineness in graded.FINENESS:
+            matrices = graded.Graded(graded.flow(self.gaussian, fineness), q).matrices
+            reached = error(matrices)
+            if reached < worst:
+                worst, best = reached, matrices
+            if worst <= self.required * MARGIN:
+                break
+        if worst > self.required:
+            raise Inaccurate(worst)
+        return best

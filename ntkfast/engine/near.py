@@ -23,6 +23,8 @@ NEAR_RHO = 0.625  # the tables begin here or later; every series converges up to
 ANGLE_POINTS = 14  # Chebyshev points in y on each of its panels
 MOST_POINTS = 16  # and in each log q: NF_MAX_NEAR
 MOST_ANGLE_PANELS = 40
+GOAL = 1e-12  # what more panels of y are made for, relative to the diagonal
+NEGLIGIBLE = 5e-14  # Chebyshev coefficients, relative to the largest
 MARGIN = 1e-2  # share of the required accuracy with which a rule is good enough to look for no better one
 LARGE = 64.0  # variance from which on φ is nearly its asymptote
 LINES_TO = 3e-12  # at large variances the moments themselves are no more accurate
@@ -57,6 +59,12 @@ class Span:
     def variances(self, k: int, n_points: int) -> Array:
         """The Chebyshev points of panel k."""
         return 4.0 ** ((self.first + k + (quadrature.chebyshev_points(n_points) + 1) / 2) / self.per_unit)
+
+
+def _relative(sizes: Array) -> Array:
+    """Of coefficients (q1, function, y, q2): the larger one of both functions, each relative to its largest."""
+    largest = sizes.max(axis=(0, 2, 3), keepdims=True)
+    return (sizes / np.where(largest > 0, largest, 1)).max(axis=1)
 
 
 class Tables:
@@ -99,8 +107,8 @@ class Tables:
         found = [self._blocks.get((sign, u, v)) for sign in (0, 1) for u in numbers for v in numbers]
         made = [block for block in found if block is not None]
         # trailing coefficients that no block needs are left out
-        sizes = np.max([np.abs(block).max(axis=(0, 2)) for block in made], axis=0)  # q1, y, q2
-        sizes = sizes / sizes.max() > self.required / 1e3
+        sizes = np.max([_relative(np.abs(block).max(axis=0)) for block in made], axis=0)  # q1, y, q2
+        sizes = sizes > NEGLIGIBLE
         r = 1 + max(np.flatnonzero(sizes.any(axis=axes))[-1] for axes in ((1, 2), (0, 1)))
         m = 1 + np.flatnonzero(sizes.any(axis=(0, 2)))[-1]
         return [None if block is None else np.ascontiguousarray(block[:, :r, :, :m, :r]) for block in found]
@@ -141,10 +149,10 @@ class Tables:
                     if in_q > self.required:
                         raise Unresolved(in_q)
                     in_angle = sizes[..., -2:, :].max()
-                    if in_angle > self.required:
-                        if len(edges) > MOST_ANGLE_PANELS:
-                            raise Inaccurate(in_angle)
+                    if in_angle > GOAL and len(edges) <= MOST_ANGLE_PANELS:
                         edges = np.union1d(edges, sum(panel) / 2)
+                    elif in_angle > self.required:
+                        raise Inaccurate(in_angle)
         if len(edges) > len(self.edges):  # what was made before has other panels
             self.edges, self._blocks = edges, {}
         table = np.array([made[panel] for panel in panels])  # p s u v a f m b

@@ -29,7 +29,12 @@ from ntkfast.support.errors import PrecisionError
 FINEST, COARSEST = 32, 0.5  # panels per factor of 4: one panel as short as the variances allow, else several
 N_TERMS = 256  # at most so many coefficients
 WORTH = 64  # terms: a longer sum costs more than a table
-TAIL = {np.dtype(np.float64): 2e-11, np.dtype(np.float32): 3e-8}  # of the series, relative to the diagonal
+TAIL = {  # of the series, relative to the diagonal: dtype, whether it falls slowly, as with kinks
+    (np.dtype(np.float64), False): 2e-11,
+    (np.dtype(np.float64), True): 2e-12,
+    (np.dtype(np.float32), False): 3e-8,
+    (np.dtype(np.float32), True): 3e-8,
+}
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
@@ -198,7 +203,7 @@ class Family:
     def _reach_and_terms(self, panels, dtype, gradient):
         weight = np.max([panel.weight for panel in panels], axis=0)
         rest = np.max([panel.rest for panel in panels], axis=0)
-        tolerance = TAIL[dtype]
+        tolerance = TAIL[dtype, self.kinked and not self.powers]
         if gradient:  # E φ'' φ'' and the like, as large as q E φ'²
             weight = np.vstack([weight, np.arange(N_TERMS) * weight[1]])
             rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]

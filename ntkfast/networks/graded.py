@@ -31,11 +31,12 @@ LEAST = 1e-30  # qδ that stands for 0: the jumps of φ' are off by its root
 FINENESS = (1, 2, 4)  # how many parts each of the panels has
 
 
-def edges(reach: float) -> Array:
-    """Of the panels of η from 0 to `reach` at least: of length 1 up to NEAR, then two for each factor of 2."""
-    far = max(0, math.ceil(math.log2(max(reach, 1.0) / NEAR)))
-    powers = NEAR * 2.0 ** np.arange(far)
-    return np.concatenate([np.arange(NEAR), np.outer(powers, [1.0, 1.5]).ravel(), [NEAR * 2.0**far]])
+@lru_cache
+def _grid(doublings: int, fineness: int) -> tuple[Array, Array]:
+    """η from 0 to NEAR 2^doublings and weights, on panels of length 1 up to NEAR, then two for each factor of 2."""
+    powers = NEAR * 2.0 ** np.arange(doublings)
+    ends = np.concatenate([np.arange(NEAR), np.outer(powers, [1.0, 1.5]).ravel(), [NEAR * 2.0**doublings]])
+    return quadrature.rule(_split(ends, fineness), NODES)
 
 
 def _split(ends: Array, parts: int) -> Array:
@@ -56,38 +57,36 @@ class Flow:
         self._lock = threading.Lock()
 
     def grid(self, reach: float) -> tuple[Array, Array]:
-        """η >= 0 and weights."""
-        return quadrature.rule(_split(edges(reach), self.fineness), NODES)
+        """η from 0 to `reach` and weights, the beginning of one grid."""
+        eta, weight = _grid(max(0, math.ceil(math.log2(reach / NEAR))), self.fineness)
+        n = np.searchsorted(eta, reach)
+        return eta[:n], weight[:n]
 
-    def at(self, w: Array, n: int) -> Array:
-        """For these w and the first n points of the grid: (functions, 2 signs, len(w), n)."""
+    def at(self, w: Array, eta: Array) -> Array:
+        """For these w and a grid: (functions, 2 signs, len(w), len(eta))."""
         place = np.log2(w) / 2
         panels = np.floor(place).astype(int)
-        result = np.empty((len(self.functions), 2, len(w), n))
+        result = np.empty((len(self.functions), 2, len(w), len(eta)))
         for panel in np.unique(panels):
             here = panels == panel
             angles = np.arccos(np.clip(2 * (place[here] - panel) - 1, -1, 1))
             basis = np.cos(np.outer(angles, np.arange(self.points)))
-            result[:, :, here] = basis @ self._coefficients(int(panel), n)
+            result[:, :, here] = basis @ self._coefficients(int(panel), eta)
         return result
 
-    def _coefficients(self, panel, n):
+    def _coefficients(self, panel, eta):
         with self._lock:
             known = self._kept.get(panel)
             start = 0 if known is None else known.shape[-1]
-            if start < n:
+            if start < len(eta):
                 root = 2.0 ** (panel + (quadrature.chebyshev_points(self.points) + 1) / 2)
-                values = quadrature.chebyshev_matrix(self.points) @ self._values(root, start, n)
+                values = quadrature.chebyshev_matrix(self.points) @ self._values(root, eta[start:])
                 known = values if known is None else np.concatenate([known, values], axis=-1)
                 self._kept[panel] = known
-        return known[..., :n]
+        return known[..., : len(eta)]
 
-    def _values(self, root, start, n):
-        """At these √w, for points number start to n."""
-        reach = NEAR
-        while len(self.grid(reach)[0]) < n:
-            reach *= 2
-        eta = self.grid(reach)[0][start:n]
+    def _values(self, root, eta):
+        """At these √w and η."""
         zones = [eta[eta < NEAR], eta[(eta > NEAR) & (eta < MIDDLE)], eta[eta > MIDDLE]]
         parts = [self._near(root, zones[0])] if len(zones[0]) else []
         step = 0.5 / self.fineness
@@ -135,9 +134,8 @@ class Graded:
         delta = max(delta, LEAST / self.q.max())
         root, rho = math.sqrt(delta), 1 - delta
         eta, weight = self.flow.grid(REACH / root)
-        eta = eta[root * eta < REACH]
-        x, weight = root * eta, root * weight[: len(eta)]
-        weight = weight * np.exp(-x * x / (2 * rho)) / math.sqrt(2 * math.pi * rho)
-        values = self.flow.at(self.q * delta, len(eta))
+        x = root * eta
+        weight = root * weight * np.exp(-x * x / (2 * rho)) / math.sqrt(2 * math.pi * rho)
+        values = self.flow.at(self.q * delta, eta)
         weighted, turned = values * weight, values.swapaxes(-1, -2)
         return np.array([(weighted @ turned[:, order]).sum(axis=1) for order in (slice(None), slice(None, None, -1))])

@@ -66,7 +66,7 @@ SMOOTH_ENTRIES = entries(
     A.gelu_tanh(),
 )
 KINKED_ENTRIES = (
-    *entries(1e-8, A.elu(1.3), A.selu(), A.celu(0.7), A.softsign()),
+    *entries(1e-10, A.elu(1.3), A.selu(), A.celu(0.7), A.softsign()),
     *entries(1e-10, A.squared_relu(0.2), A.hard_swish(), A.smelu(0.8)),
     *entries(1e-10, A.hardshrink(0.3), A.threshold(0.4, -0.2), jumps=True),
 )

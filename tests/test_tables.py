@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import ntkfast as nf
+from ntkfast.accuracy import oracle, polar
+from ntkfast.accuracy.formulas import mp
 from ntkfast.engine import near, series
-from ntkfast.networks import quadrature, smoothing
+from ntkfast.networks import graded, quadrature, smoothing
 
 A = nf.activations
 
@@ -43,10 +45,22 @@ def test_straight_lines_and_the_rest(act, delta):
     check(found.matrices(delta), functions, q, delta)
 
 
-def check(matrices, functions, q, delta):
+def flow(act):
+    return graded.Flow((act.function, quadrature.gaussian(act).derivative), 1)
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-4])
+@pytest.mark.parametrize(("act", "q"), [(A.selu(), [0.3, 4.0]), (A.softsign(), [1.0, 60.0]), (A.tanh(), [0.1, 9.0])])
+def test_graded_panels_against_plain_ones(act, q, delta):
+    """With a kink at 0, and without."""
+    found = graded.Graded(flow(act), np.array(q))
+    check(found.matrices(delta), (act.function, act.derivative), q, delta, act.kinks)
+
+
+def check(matrices, functions, q, delta, kinks=()):
     for sign, of_sign in ((1, matrices[0]), (-1, matrices[1])):
         for function, matrix in zip(functions, of_sign, strict=True):
-            exact = reference.pair_expectation(function, *q, sign * (1 - delta), ())
+            exact = reference.pair_expectation(function, *q, sign * (1 - delta), kinks)
             assert abs(matrix[0, 1] - exact) < 2e-10 * abs(matrices[0]).max(axis=(1, 2)).min()
             assert_allclose(matrix, matrix.T, rtol=1e-12)
 
@@ -59,13 +73,73 @@ def test_no_straight_lines():
 @pytest.mark.parametrize("q", [3e3, 1e6, 1e8])
 @pytest.mark.parametrize("act", [A.tanh(), A.softplus(), A.mish()], ids=repr)
 def test_large_variances(act, q):
-    """Against the polar rule, which shares nothing with `Localised` and the series."""
+    """Against graded panels, which share nothing with `Localised` and the series."""
     pair = np.array([q, 2 * q])
     for rho in (0.3, 0.99, -0.9999, 1 - 1e-7):
-        turned = quadrature.pair_matrices((act.function,), pair, 2 * math.asin(math.sqrt((1 - abs(rho)) / 2)), 10)
-        exact = turned[int(rho < 0), 0, 0, 1]
+        exact = graded.Graded(flow(act), pair).matrices(1 - abs(rho))[int(rho < 0), 0, 0, 1]
         scale = math.sqrt(nf.dual(act, q, q, q) * nf.dual(act, 2 * q, 2 * q, 2 * q))
         assert abs(nf.dual(act, q, 2 * q, rho * math.sqrt(2) * q) - exact) < 1e-10 * scale
+
+
+def bent(x):
+    return np.where(x > 0, x, 0.1 * np.tanh(x))
+
+
+def bent_slope(x):
+    return np.where(x > 0, 1.0, 0.1 / np.cosh(np.clip(x, -300, 0)) ** 2)
+
+
+def broken(x):
+    return np.where(x > 0, 1 - np.tanh(x), 0.5 + np.arctan(x))
+
+
+def broken_slope(x):
+    return np.where(x > 0, np.tanh(x) ** 2 - 1, 1 / (1 + x * x))
+
+
+def difference(f):
+    return lambda u, v, d: f(u) - f(v)
+
+
+OWN = {  # with a kink, with a jump
+    "bent": polar.Phi(bent, bent_slope, difference(bent)),
+    "broken": polar.Phi(broken, broken_slope, difference(broken)),
+}
+BENT, BROKEN = nf.Activation.from_function(bent), nf.Activation.from_function(broken)
+
+
+@pytest.mark.parametrize(
+    ("act", "q", "promised"),
+    [(A.elu(), q, 1e-12) for q in (1e-6, 1.0, 1e4, 1e8, 1e16)]
+    + [(A.selu(), q, 1e-12) for q in (1e-6, 1e6, 1e12)]
+    + [(BENT, q, 1e-12) for q in (1.0, 1e4, 1e8)]
+    + [(A.softsign(), q, 1e-12) for q in (1.0, 1e4)]
+    + [(BROKEN, q, 1e-10) for q in (1.0, 1e4)],
+    ids=repr,
+)
+def test_kinks_at_zero_at_any_variance(act, q, promised, monkeypatch):
+    """Against polar coordinates in long double."""
+    for name, phi in OWN.items():
+        monkeypatch.setitem(polar.PHI, name, lambda phi=phi: phi)
+    pair = q, 1.7 * q
+    points = [polar.dual(act.name, act.parameters, *[mp.mpf(value)] * 3) for value in pair]
+    for rho in (0.64, -0.9, 0.99, -(1 - 1e-6)):
+        c = rho * math.sqrt(pair[0] * pair[1])
+        right = polar.dual(act.name, act.parameters, *map(mp.mpf, (*pair, c)))
+        for of, dual in enumerate((nf.dual, nf.dual_derivative)):
+            scale = mp.sqrt(points[0][of] * points[1][of])
+            assert abs((dual(act, *pair, c) - right[of]) / scale) < promised, (rho, of)
+
+
+def test_a_network_whose_variances_grow():
+    """From 1 to 1e15 in six layers."""
+    x, y = np.array([1.0, 2.0, -0.5]), np.array([0.9, 2.2, -0.1])
+    found = nf.kernels(nf.MLP(6, "elu", 30.0), np.array([x, y]), get=("nngp", "ntk"))
+    *_, right = (state for state, _ in zip(oracle.layers(A.elu(), 30.0, 0.0, x, y), range(6), strict=False))
+    for kernel, names in zip(found, (("xx", "yy", "xy"), ("ntk_xx", "ntk_yy", "ntk_xy")), strict=True):
+        xx, yy, xy = (getattr(right, name) for name in names)
+        assert abs((kernel[0, 1] - xy) / mp.sqrt(xx * yy)) < 1e-11
+        assert_allclose(kernel.diagonal(), [float(xx), float(yy)], rtol=1e-11)
 
 
 def test_fast_oscillation():

@@ -18,7 +18,7 @@ import numpy as np
 
 from ntkfast.engine import _core
 from ntkfast.engine.remainder import Remainder
-from ntkfast.networks import quadrature, smoothing
+from ntkfast.networks import graded, quadrature, smoothing
 from ntkfast.networks.quadrature import Array, Gaussian
 
 NEAR_RHO = 0.625  # the tables begin here or later; every series converges up to it
@@ -26,8 +26,9 @@ SHORT = 2.0  # parts of panels that pairs look up, per factor of 4
 ANGLE_POINTS = 14  # Chebyshev points in y on each of its panels
 MOST_POINTS = _core.NEAR_DEGREES  # and in each log q
 MOST_ANGLE_PANELS = 40
+GOAL = 1e-12  # what more panels of y are made for, relative to the diagonal
+NEGLIGIBLE = 5e-14  # Chebyshev coefficients, relative to the largest
 MARGIN = 1e-2  # share of the required accuracy with which a rule is good enough to look for no better one
-NARROW = 1e-3  # 1-|ρ| at which it is compared with a finer one
 LARGE = 64.0  # variance from which on φ is nearly its asymptote
 LINES_TO = 3e-12  # at large variances the moments themselves are no more accurate
 SMOOTH_TO = 1e-13  # relative error of the moments that the FFT must reproduce
@@ -120,7 +121,7 @@ class Tables:
 
     def _pack(self, key, parts):
         if (key, parts) not in self._cells:
-            self._cells[key, parts] = _packed(self._blocks[key], parts, self.required / 1e2)
+            self._cells[key, parts] = _packed(self._blocks[key], parts, min(self.required / 1e2, NEGLIGIBLE))
         return self._cells[key, parts]
 
     def make(self, pairs: Iterable[tuple[int, int]], moments: Array, series: Array, n_threads: int) -> None:
@@ -159,10 +160,10 @@ class Tables:
                     if in_q > self.required:
                         raise Unresolved(in_q)
                     in_angle = sizes[..., -2:, :].max()
-                    if in_angle > self.required:
-                        if len(edges) > MOST_ANGLE_PANELS:
-                            raise Inaccurate(in_angle)
+                    if in_angle > GOAL and len(edges) <= MOST_ANGLE_PANELS:
                         edges = np.union1d(edges, sum(panel) / 2)
+                    elif in_angle > self.required:
+                        raise Inaccurate(in_angle)
         if len(edges) > len(self.edges):  # what was made before has other panels
             self.edges, self._blocks, self._cells = edges, {}, {}
         table = np.array([made[panel] for panel in panels])  # p s u v a f m b
@@ -207,21 +208,17 @@ class Tables:
             if smoothed.error <= SMOOTH_TO and error(smoothed.matrices) <= self.required:
                 return smoothed.matrices
 
-        def polar(delta, levels):
-            return quadrature.pair_matrices(self.functions, q, 2 * math.asin(math.sqrt(delta / 2)), levels)
-
-        errors = []
-        while not errors or (errors[-1] > self.required * MARGIN and len(errors) <= quadrature.most_levels(q.max())):
-            errors.append(error(functools.partial(polar, levels=len(errors))))
-        levels = int(np.argmin(errors))
-        scale = np.sqrt(of_points)  # function, q
-        scale = np.where(scale > 0, scale, np.inf)
-        # A structure that is much narrower than 1 must not be missed by all of these.
-        finer = np.abs(polar(NARROW, levels) - polar(NARROW, levels + 4)) / (scale[:, :, None] * scale[:, None, :])
-        reached = max(errors[levels], float(finer.max()))
-        if reached > self.required:
-            raise Inaccurate(reached)
-        return functools.partial(polar, levels=levels)
+        worst, best = math.inf, None
+        for fineness in graded.FINENESS:
+            matrices = graded.Graded(graded.flow(self.gaussian, fineness), q).matrices
+            reached = error(matrices)
+            if reached < worst:
+                worst, best = reached, matrices
+            if worst <= self.required * MARGIN:
+                break
+        if worst > self.required:
+            raise Inaccurate(worst)
+        return best
 
 
 @functools.cache

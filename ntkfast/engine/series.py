@@ -29,14 +29,14 @@ from ntkfast.support.errors import PrecisionError
 FINEST, COARSEST = 32, 0.5  # panels per factor of 4: one panel as short as the variances allow, else several
 N_TERMS = 256  # at most so many coefficients
 WORTH = 64  # terms: a longer sum costs more than a table
-TAIL = {  # of the series, relative to the diagonal: dtype, whether φ has kinks
+TAIL = {  # of the series, relative to the diagonal: dtype, whether it falls slowly, as with kinks
     (np.dtype(np.float64), False): 2e-11,
-    (np.dtype(np.float64), True): 1e-10,
+    (np.dtype(np.float64), True): 2e-12,
     (np.dtype(np.float32), False): 3e-8,
     (np.dtype(np.float32), True): 3e-8,
 }
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
-PROMISED = {False: 1e-10, True: 1e-8}  # of a dual, relative to the diagonal: whether φ has kinks
+PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels whose tables are computed at once
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
@@ -129,7 +129,6 @@ class Family:
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.powers = pieces.of(activation)
         self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None
-        self.promised = PROMISED[self.kinked and self.powers is None]
         self._panels, self._tables, self._lock = {}, {}, threading.RLock()
         # per_unit -> of a panel, where φ oscillates or, with q, a kink comes within reach
         self._more_points = defaultdict(lambda: MORE_POINTS if any(activation.kinks) else 0)
@@ -204,7 +203,7 @@ class Family:
     def _reach_and_terms(self, panels, dtype, gradient):
         weight = np.max([panel.weight for panel in panels], axis=0)
         rest = np.max([panel.rest for panel in panels], axis=0)
-        tolerance = TAIL[dtype, self.kinked]
+        tolerance = TAIL[dtype, self.kinked and not self.powers]
         if gradient:  # E φ'' φ'' and the like, as large as q E φ'²
             weight = np.vstack([weight, np.arange(N_TERMS) * weight[1]])
             rest, tolerance = np.append(rest, N_TERMS * rest[1]), [tolerance, tolerance, GRADIENT_TAIL[dtype]]
@@ -272,7 +271,7 @@ class Family:
                     f"activation {self.activation.name!r}: φ is not smooth near x={place:.9g}, which variances up to "
                     f"{high:.3g} reach; give that kink as kinks="
                 )
-        required = self.promised / 10
+        required = PROMISED / 10
         rounding = self.mesh.error(math.sqrt(high))
         if rounding > required or (
             panel.error > required and span.per_unit >= FINEST and self._points(span) >= MOST_POINTS
@@ -349,7 +348,7 @@ class Family:
 
     def _required(self, q):
         """Accuracy near |ρ| = 1. Beyond variances of 100 there is no promise, where powers cancel."""
-        return self.promised * (1 if self.powers is None or q <= 101 else 1e4)
+        return PROMISED * (1 if self.powers is None or q <= 101 else 1e4)
 
     def _at_edge(self, span, number, panel, to_near):
         """The duals (2, n, n) of the variances of one panel at NEAR_RHO, from the series."""

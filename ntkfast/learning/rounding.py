@@ -141,4 +141,4 @@ def _promise(phi):
         return CLOSED
     if phi.instruction.is_polynomial:
         return POLYNOMIAL
-    return series.PROMISED[bool(phi.kinks)]  # as the engine requires of its tables
+    return series.PROMISED  # as the engine requires of its tables

@@ -100,9 +100,8 @@ class Activation(Layer):
 
         Notes
         -----
-        The dual is accurate to 1e-10 for smooth φ and for kinks away from 0, and to 1e-8 for kinks at 0, relative to
-        √(E φ(u)² E φ(v)²), for variances in [0.01, 100]. If a pair cannot be computed to that accuracy, the call
-        raises `PrecisionError`, which reports the accuracy reached.
+        The dual is accurate to 1e-10 relative to √(E φ(u)² E φ(v)²), for variances in [0.01, 100] at least. If a
+        pair cannot be computed to that accuracy, the call raises `PrecisionError`, which reports the accuracy reached.
 
         Near |ρ| = 1 the jumps of φ and of its derivatives at kinks are represented by truncated powers (x - t)₊^r,
         whose E[(u - s)₊^j (v - t)₊^k] have a closed form. If φ is a polynomial between its kinks, nothing is left.

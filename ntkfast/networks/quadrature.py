@@ -1,4 +1,4 @@
-"""One-dimensional Gaussian integrals of any φ: E[φ(√q z) h_k(z)], E[φ(√q z)²], and the tables near |ρ| = 1.
+"""One-dimensional Gaussian integrals of any φ: E[φ(√q z) h_k(z)] and E[φ(√q z)²].
 
 Composite Gauss-Legendre rules on panels that resolve φ (a mesh in x, refined until Chebyshev interpolation converges,
 with kinks as panel ends) and the Hermite polynomials (a uniform mesh in z). numba compiles the Hermite recurrence.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -295,59 +295,3 @@ def gaussian(activation: Activation) -> Gaussian:
     """Expectations of this activation."""
     mesh = Mesh(activation.function, activation.kinks)
     return Gaussian(activation.name, activation.function, activation.derivative, mesh)
-
-
-# ---- near |ρ| = 1 ---------------------------------------------------------------------------------------------
-
-
-def _graded(low: float, high: float, levels: int, ratio: float = 0.25) -> Array:
-    """Panel ends between low and high, finer towards both."""
-    half = (high - low) / 2
-    steps = half * ratio ** np.arange(levels, 0, -1)
-    return np.concatenate([[low], low + steps, [low + half], high - steps[::-1], [high]])
-
-
-PANEL = 12  # Gauss points on a panel of r and α
-
-
-def _without_dust(values: Array) -> Array:
-    """Without tiny values: subnormal products would take hundreds of cycles each."""
-    values[np.abs(values) < 1e-40 * np.abs(values).max()] = 0
-    return values
-
-
-def most_levels(q: float) -> int:
-    """Gradings of `pair_matrices` beyond which nothing gets better, for variances up to q."""
-    return 4 + max(0, math.ceil(math.log(q, 16)))
-
-
-def pair_matrices(functions: Sequence[Function], q: Array, theta: float, levels: int) -> Array:
-    """E[f(√q1 z) f(√q2 z')] for all pairs of the variances q, at correlation cos θ and -cos θ, for each f of functions:
-    two arrays (functions, len(q), len(q)). The functions may have kinks at 0 only.
-
-    Polar coordinates z, z' = r cos α, r cos(α - θ): the rays where z = 0 or z' = 0 are panel ends. Half of the
-    directions are the negatives of the others. Turning α into θ - α exchanges z and z' in the sector where both are
-    positive, and z and -z' in the sector where z > 0 > z': so the values at z are those at z' too.
-
-    levels: how often panels are graded towards r = 0 and towards these rays; φ bends where |x| is about 1, at z of
-    1/√q.
-    """
-    quarter = np.pi / 2
-    r, radial = rule(np.concatenate([[0], 3 * 0.25 ** np.arange(levels, -1.0, -1), [5.5, 9.5]]), PANEL)
-    radial = radial * r * np.exp(-0.5 * r * r) / (2 * np.pi)
-    s = np.sqrt(q)[:, None, None]
-    results = np.zeros((2, len(functions), len(q), len(q)))
-    for low, high, grading, same in (
-        (-quarter, theta - quarter, max(levels - 2, 0), False),
-        (theta - quarter, quarter, levels, True),
-    ):
-        alpha, weight = rule(_graded(low, high, grading), PANEL)
-        z, w = np.outer(r, np.cos(alpha)), np.outer(radial, weight)
-        for k, f in enumerate(functions):
-            plus, minus = _without_dust(f(s * z)), _without_dust(f(-s * z))
-            flipped = plus[:, :, ::-1], minus[:, :, ::-1]
-            at_z = [(half * w).reshape(len(q), -1) for half in (plus, minus)]
-            other = [half.reshape(len(q), -1) for half in (flipped if same else flipped[::-1])]
-            results[0, k] += at_z[0] @ other[0].T + at_z[1] @ other[1].T
-            results[1, k] += at_z[0] @ other[1].T + at_z[1] @ other[0].T
-    return results

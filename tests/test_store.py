@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast import cli
+from ntkfast.engine.problem import Problem
 
 zarr = pytest.importorskip("zarr")
 pytest.importorskip("google_crc32c")
 from ntkfast.store.folder import Folder  # noqa: E402
-from ntkfast.store.job import lock  # noqa: E402
+from ntkfast.store.job import writing  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(700, 4)), RNG.normal(size=(300, 4))
@@ -136,8 +138,9 @@ import sys
 import numpy as np
 import ntkfast as nf
 from ntkfast import cli
+from ntkfast.engine.problem import Problem
 rng = np.random.default_rng(0)
-X = rng.normal(size=(2500, 30))
+X = rng.normal(size=(4000, 30))
 nf.store.compute(nf.MLP(5, "relu", 1.3, 0.1), X, sys.argv[1], memory="4MiB", n_threads=1, progress=False)
 """
 
@@ -150,16 +153,19 @@ def test_killed_at_any_moment_and_resumed(path, tmp_path):
     """The files of an uninterrupted run; what was finished is not made again; nothing is left behind."""
     whole = tmp_path / "whole.zarr"
     assert start(whole).wait() == 0
-    moments = np.random.default_rng(1).uniform(0, 0.15, 4)
+    seen, moments = [], np.random.default_rng(1).uniform(0, 0.1, 5)
     for moment in moments:
         process = start(path)
-        while not path.exists() and process.poll() is None:
-            time.sleep(0.005)
+        ledger = path / "ledger"
+        while not (ledger.exists() and ledger.stat().st_size) and process.poll() is None:
+            time.sleep(0.001)
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         before = {name: os.stat(path / name).st_mtime_ns for name in files(path) if name.startswith("c/")}
         finished = Folder(path).finished()
+        seen.append(len(finished))
+    assert 0 < seen[0] < 36
     assert start(path).wait() == 0
     after = {name: os.stat(path / name).st_mtime_ns for name in files(path) if name.startswith("c/")}
     assert all(after[f"c/{i}/{j}"] == before[f"c/{i}/{j}"] for i, j in finished)
@@ -214,7 +220,7 @@ def test_a_disk_that_fills_up(path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device"):
         nf.store.compute(NET, X, path, memory=SMALL)
     monkeypatch.undo()
-    assert not list(path.rglob("*.partial"))
+    assert not list(path.rglob(".ntkfast-*"))
     store = nf.store.open(path)
     assert 0 < len(Folder(store.path).finished()) < 6
     assert store.verify().damaged == []
@@ -234,9 +240,7 @@ def test_damage_is_found_and_repaired(damage, store):
         changed = bytearray(contents)
         changed[1000] ^= 1
         file.write_bytes({"flip": changed, "truncate": contents[:-100], "empty": b""}[damage])
-    with pytest.raises(
-        nf.StoreError, match=rf"block \(0, 1\) of .* is {'missing' if damage == 'delete' else 'damaged'}"
-    ):
+    with pytest.raises(nf.StoreError, match=rf"block \(0, 1\) of .* is {'gone' if damage == 'delete' else 'damaged'}"):
         store[300]
     assert_array_equal(store[600:, 600:], K[600:, 600:])  # other blocks
     assert store.verify() == ([(0, 1)], [], 6)
@@ -270,15 +274,21 @@ OTHERS = {
     "kernel is ntk, not nngp": lambda path: nf.store.compute(NET, X, path, kernel="nngp", memory=SMALL),
     "dtype is float64, not float32": lambda path: nf.store.compute(NET, X, path, dtype=np.float32, memory=SMALL),
     "block is 256, not 768": lambda path: nf.store.compute(NET, X, path),
+    "begun with the version 0, not": None,
     "symmetric is True, not False": lambda path: nf.store.compute(NET, X, path, Y, memory=SMALL),
 }
 
 
 @pytest.mark.parametrize("message", OTHERS)
 def test_another_store(message, store):
+    call = OTHERS[message]
+    if call is None:
+        file = store.path / "zarr.json"
+        file.write_text(re.sub(r'"version": "[^"]*"', '"version": "0"', file.read_text()))
+        call = lambda path: nf.store.compute(NET, X, path, memory=SMALL)  # noqa: E731
     before = files(store.path)
     with pytest.raises(nf.StoreError, match=f"path: .* is a store of another matrix: .*{message}"):
-        OTHERS[message](store.path)
+        call(store.path)
     assert files(store.path) == before
 
 
@@ -302,23 +312,50 @@ def test_something_else_at_path(tmp_path, store):
 def test_a_store_of_a_newer_version(store):
     file = store.path / "zarr.json"
     file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(nf.StoreError, match="use a newer ntkfast"):
+    with pytest.raises(nf.StoreError, match="use another ntkfast"):
         nf.store.open(store.path)
 
 
+def test_two_processes_that_begin_one_store(path, monkeypatch):
+    rename = os.rename
+
+    def slower(source, target):
+        if not path.exists():
+            monkeypatch.undo()
+            nf.store.compute(NET, X, path, memory=SMALL)
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", slower)
+    assert nf.store.compute(NET, X, path, memory=SMALL).complete
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_points_are_prepared_once(path, monkeypatch):
+    made = []
+    ready = Problem._make_ready
+    monkeypatch.setattr(Problem, "_make_ready", lambda self: made.append(self) or ready(self))
+    nf.store.compute(NET, X, path, Y[:20], memory=SMALL)
+    assert len(made) == 1
+
+
 def test_two_writers(store):
-    with lock(store.path), pytest.raises(BlockingIOError, match="another process is writing this store"):
+    with writing(store.path), pytest.raises(BlockingIOError, match="another process is writing this store"):
         nf.store.compute(NET, X, store.path, memory=SMALL)
 
 
 def test_what_killed_writers_left_is_removed(store):
-    left = [store.path / "c" / "0" / "1.123.partial", store.path.with_name(".K.zarr.0123.partial") / "zarr.json"]
+    left = [
+        store.path / "c" / "0" / ".ntkfast-0-1.tmp",
+        store.path.with_name(f".K.zarr.{'0' * 12}.partial") / "zarr.json",
+    ]
     for file in left:
         file.parent.mkdir(exist_ok=True)
         file.write_text("x")
+    other = store.path.with_name(f".K.zarr.v2.{'0' * 12}.partial")  # of a store that another process begins
+    other.mkdir()
     nf.store.compute(NET, X, store.path, memory=SMALL)
     assert not any(file.exists() for file in left)
-    assert [entry.name for entry in store.path.parent.iterdir()] == [store.path.name]
+    assert sorted(entry.name for entry in store.path.parent.iterdir()) == sorted([store.path.name, other.name])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -347,7 +384,7 @@ def test_bad_arguments_leave_nothing(message, path):
 
 
 def test_memory_is_that_of_two_blocks(path):
-    """2 GB of matrix on disk with 32 MiB of blocks, in a new process."""
+    """A matrix of 256 MB, half of it on disk, with 16 MiB of blocks, in a new process."""
     code = f"""
 import resource, numpy as np, ntkfast as nf
 nf.store
@@ -390,8 +427,10 @@ def test_commands(points, path, tmp_path):
     Folder(path).file((0, 0)).write_bytes(b"")
     found = command("verify", path, "--json")
     assert (found.exit_code, json.loads(found.stdout)["damaged"]) == (1, [[0, 0]])
-    assert command(*gram, "--resume").exit_code == 0
-    assert command("verify", path).exit_code == 0
+    for damage in (lambda: None, Folder(path).ledger.unlink):
+        damage()
+        assert command(*gram, "--resume").exit_code == 0
+        assert command("verify", path).exit_code == 0
 
     np.save(tmp_path / "y.npy", X[:, 0])
     found = command("solve", path, tmp_path / "y.npy", "--alpha", 0.1, "-o", tmp_path / "a.npy", "--threads", 1)

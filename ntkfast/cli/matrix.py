@@ -127,7 +127,7 @@ def gram(
                 f"{plan.memory / 2**20:.0f} MiB of memory besides the points"
             )
         elif stored:
-            matrix.store(net, X, Y, out, kernel, dtype, dask, n_threads)
+            matrix.gram_to_store(net, X, Y, out, kernel, dtype, dask, n_threads)
         else:
             matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
     if as_json:

@@ -332,6 +332,8 @@ class Problem:
         n, m = self.shape
         if m < _core.LANES and n > m:  # the long side along the lanes
             turned = [None if plane is None else plane.T for plane in planes]
+            if self._ready is None:
+                self._ready = self._make_ready()  # kept here
             self.transposed().run(_core.ArraySink(turned), get, window=window and window[::-1], show=show)
         else:
             self.run(_core.ArraySink(planes), get, window=window, show=show)

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.storage import Values, load
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from ntkfast.support.files import locked
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,7 +40,7 @@ def exclusive(out: PathLike) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder))
+            stack.enter_context(locked(folder))
             tempfile.TemporaryFile(dir=folder).close()
         except BlockingIOError:
             raise OSError(f"out: another process is using {folder}; wait for it, or choose another folder") from None
@@ -54,25 +50,6 @@ def exclusive(out: PathLike) -> Iterator[Path]:
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
         yield folder
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """BlockingIOError if another process holds it. The system releases the lock however the process ends."""
-    if fcntl is None:
-        yield
-        return
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(opened)
 
 
 def data_path(out: PathLike, experiment: Experiment[Any]) -> Path:

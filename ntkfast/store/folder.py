@@ -13,9 +13,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ntkfast.store import durable, ledger
+from ntkfast.store import ledger
 from ntkfast.store.grid import Block, Grid
 from ntkfast.support.errors import StoreError
+from ntkfast.support.files import replacing
 from ntkfast.support.typing import Array
 
 ATTRIBUTE = "ntkfast"
@@ -59,7 +60,9 @@ class Folder:
         """The chunk as Zarr has it: numbers, then their CRC-32C, which is returned."""
         plain = np.ascontiguousarray(contents, contents.dtype.newbyteorder("<"))
         checksum = _crc(plain)
-        durable.write(self.file(block), [plain, checksum.to_bytes(4, "little")])
+        with replacing(self.file(block), durable=True) as file:  # Zarr's own store does not wait for the disk
+            file.write(plain.data)
+            file.write(checksum.to_bytes(4, "little"))
         return checksum
 
     def finish(self, block: Block, checksum: int) -> None:
@@ -91,7 +94,7 @@ class Folder:
                     "have): call ntkfast.store.compute again, with the same arguments, to resume"
                 )
             if not self.file(block).exists():  # Zarr would fill it with NaN
-                raise StoreError(f"path: block {block} of {self.path} is missing; `repair` computes it again")
+                raise StoreError(f"path: block {block} of {self.path} is gone; `repair` computes it again")
 
     def read(self, block: Block) -> Array:
         """A block of the whole matrix; `require` it first."""
@@ -130,7 +133,7 @@ def _read_array(path: Path) -> tuple[Any, dict[str, Any]]:
         raise StoreError(f"path: expected a store that ntkfast.store wrote, got another Zarr array, {path}")
     if metadata["format"] != FORMAT:
         raise StoreError(
-            f"path: expected a store of format {FORMAT}, got {metadata['format']} in {path}: use a newer ntkfast"
+            f"path: expected a store of format {FORMAT}, got {metadata['format']} in {path}: use another ntkfast"
         )
     return array, metadata
 

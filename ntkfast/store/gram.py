@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "GramStore", "open"]
 
+SLAB = 2**28  # bytes of rows that are read at a time
+
 
 class Check(NamedTuple):
     """What `GramStore.verify` found.
@@ -29,7 +31,7 @@ class Check(NamedTuple):
     Attributes
     ----------
     damaged, missing : list of (int, int)
-        Blocks, by row and column of blocks.
+        Blocks, by row and column of blocks; missing ones have not been computed.
     n_blocks : int
         Of the whole matrix.
     """
@@ -149,7 +151,7 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             raise ValueError("diagonal: expected the kernel of X with itself, got one with two sets of points")
         blocks = [(i, i) for i in range(self._folder.grid.counts[0])]
         self._folder.require(blocks)
-        return np.concatenate([self._folder.read(block).diagonal() for block in blocks])
+        return np.concatenate([self._folder.read(block).diagonal().copy() for block in blocks])
 
     def _product(self, V: Array, transposed: bool) -> Array:
         """K V or Kᵀ V, summed in float64, in the order of the blocks."""
@@ -207,11 +209,12 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
         with replacing(path) as file, reporter(progress, os.fspath(path)) as report:
             np.lib.format.write_array_header_1_0(file, header)
-            n = self.shape[0]
-            for start in range(0, n, self.block):
-                file.write(self[start : start + self.block].data)
+            n, m = self.shape
+            step = max(1, min(self.block, SLAB // (m * self.dtype.itemsize)))
+            for start in range(0, n, step):
+                file.write(self[start : start + step].data)
                 if report is not None:
-                    report(min(start + self.block, n), n)
+                    report(min(start + step, n), n)
 
 
 def open(path: str | os.PathLike[str]) -> GramStore:

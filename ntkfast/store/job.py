@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
@@ -26,17 +25,19 @@ from ntkfast.engine import outputs
 from ntkfast.engine.config import instruction_set
 from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
-from ntkfast.store import durable, ledger
+from ntkfast.store import ledger
 from ntkfast.store.folder import ATTRIBUTE, FORMAT, Folder
 from ntkfast.store.gram import Check, GramStore
 from ntkfast.store.grid import Block, Grid
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
+from ntkfast.support.files import locked, sync
 from ntkfast.support.progress import check, reporter
 from ntkfast.support.saved import Writer
 from ntkfast.support.typing import Array, KernelName, Memory, Progress
 
 SIDE = 4096  # of a block, about
+UNFINISHED = ".partial"  # of a folder that has not its name yet
 BUFFERS = 2  # one is computed while the other is written
 
 
@@ -92,8 +93,10 @@ def compute(
     TypeError, ValueError
         An argument is not as described.
     StoreError
-        What is at path is something else, or a store of another network, points, dtype or blocks: the message says
-        what differs. Nothing is changed then.
+        What is at path is something else, or a store of another network, points, dtype or blocks, or was begun by
+        another version or with another instruction set: the message says what differs. Nothing is changed then.
+    MemoryError
+        `memory` is less than two tiles of the engine, or two blocks do not fit into what is available.
     FileExistsError
         resume is False, and path exists.
     BlockingIOError
@@ -113,9 +116,7 @@ def compute(
     True
     """
     check(progress)
-    if client is not None and n_threads is None:
-        n_threads = 1  # of a task: a worker has as many of them at a time as it has threads
-    job = Job(net, X, path, Y, kernel, dtype, n_threads)
+    job = Job(net, X, path, Y, kernel, dtype, _of_tasks(n_threads, client))
     job.divide(memory)
     if job.path.exists():
         if not resume:
@@ -124,7 +125,7 @@ def compute(
     else:
         job.require_space(list(job.grid.blocks()))
         store = job.create()
-    with lock(store.path):
+    with writing(store.path):
         job.sweep()
         job.fill(store, progress, client)
     return GramStore(path)
@@ -136,6 +137,7 @@ def repair(
     path: str | os.PathLike[str],
     Y: ArrayLike | None = None,
     *,
+    client: Any = None,
     n_threads: int | None = None,
     progress: Progress = None,
 ) -> Check:
@@ -147,6 +149,8 @@ def repair(
     ----------
     net, X, path, Y
         As they were given to `compute`.
+    client : distributed.Client, optional
+        As in `compute`; blocks are verified here.
     n_threads : int, optional
     progress : bool or callable, optional
 
@@ -174,21 +178,26 @@ def repair(
     """
     check(progress)
     there = Folder(path)
-    job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, n_threads)
+    job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, _of_tasks(n_threads, client))
     job.grid = replace(job.grid, side=there.grid.side)
     store = job.existing()
-    with lock(store.path):
+    with writing(store.path):
         job.sweep()
-        with contextlib.suppress(StoreError):
+        try:
             finished = store.finished()
             found = GramStore(path).verify(progress=progress)
-            ledger.write(store.ledger, ((b, c) for b, c in finished.items() if b not in found.damaged))
-            job.fill(store, progress)
-            return found
-        checksums = {block: store.checksum(block) for block in job.grid.blocks()}
-        ledger.write(store.ledger, ((block, c) for block, c in checksums.items() if c is not None))
-        job.fill(store, progress)
-        return Check([], [block for block, c in checksums.items() if c is None], len(job.grid))
+        except StoreError:  # of the ledger; blocks have checksums of their own
+            sums = {block: store.checksum(block) for block in job.grid.blocks()}
+            finished = {block: checksum for block, checksum in sums.items() if checksum is not None}
+            found = Check([], [block for block in sums if block not in finished], len(job.grid))
+        ledger.write(store.ledger, ((block, c) for block, c in finished.items() if block not in found.damaged))
+        job.fill(store, progress, client)
+    return found
+
+
+def _of_tasks(n_threads: int | None, client: Any) -> int | None:
+    """Threads of a task: one, since a worker has as many tasks at a time as it has threads."""
+    return 1 if n_threads is None and client is not None else n_threads
 
 
 class Job:
@@ -254,8 +263,8 @@ class Job:
         return folder
 
     def create(self) -> Folder:
-        """An empty store, which has its name when it is complete."""
-        beside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}{durable.PARTIAL}")
+        """An empty store, which has its name when it is complete; that of another process which was faster."""
+        beside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}{UNFINISHED}")
         try:
             zarr.create_array(
                 zarr.storage.LocalStore(beside),
@@ -269,20 +278,21 @@ class Job:
                 attributes={ATTRIBUTE: self.metadata()},
             )
             ledger.write(beside / "ledger", [])
-            (beside / "lock").touch()
             os.rename(beside, self.path)
-        except BaseException:
+            sync(self.path.parent)
+        except BaseException as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise
-        durable.sync(self.path.parent)
-        return Folder(self.path)
+            if not (isinstance(error, OSError) and self.path.exists()):
+                raise
+        return self.existing()
 
     def sweep(self) -> None:
         """Remove what writers that were killed left behind; nobody else may be writing this store."""
-        for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{durable.PARTIAL}"):
-            shutil.rmtree(path)
-        for path in self.path.rglob(f"*{durable.PARTIAL}"):
-            path.unlink()
+        left = f".{glob.escape(self.path.name)}.{'[0-9a-f]' * 12}{UNFINISHED}"
+        for folder in self.path.parent.glob(left):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in self.path.rglob(".ntkfast-*.tmp"):
+            file.unlink(missing_ok=True)
 
     def require_space(self, blocks: list[Block]) -> None:
         needed, free = len(blocks) * self.block_bytes, shutil.disk_usage(self.path.resolve().parent).free
@@ -301,7 +311,9 @@ class Job:
             return
         self.require_space(left)
         for folder in {store.file(block).parent for block in left}:
-            durable.make(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            sync(folder.parent)
+        sync(self.path)
         total = sum(map(self.grid.area, self.grid.blocks()))
         done = total - sum(map(self.grid.area, left))
         with reporter(progress, f"{self.kernel} to {self.path.name}") as report:
@@ -335,8 +347,8 @@ class Job:
         from distributed import as_completed
 
         problem = client.scatter(self.problem, broadcast=True, hash=False)
-        path, grid = self.path.resolve(), self.grid
-        futures = {client.submit(_made, problem, self.kernel, grid, block, path, pure=False): block for block in blocks}
+        given = problem, self.kernel, self.grid, self.path.resolve(), instruction_set()
+        futures = {client.submit(_made, *given, block, pure=False): block for block in blocks}
         for future, checksum in as_completed(futures, loop=client.loop, with_results=True):
             yield futures.pop(future), checksum
 
@@ -349,22 +361,26 @@ def make(problem: Problem, kernel: str, grid: Grid, block: Block, buffer: Array)
     problem.matrices((kernel,), (buffer[:n, :m],), show=False, window=window)
 
 
-def _made(problem: Problem, kernel: str, grid: Grid, block: Block, path: Path) -> int:
+def _made(problem: Problem, kernel: str, grid: Grid, path: Path, instructions: str | None, block: Block) -> int:
     """The checksum of a block that this worker has made and written."""
+    if instruction_set() != instructions:
+        raise StoreError(
+            f"client: expected workers with the instruction set {instructions}, got {instruction_set()}, which rounds "
+            f"otherwise; NTKFAST_ISA={instructions} in their environment selects it where the CPU has it"
+        )
     buffer = np.empty((grid.side, grid.side), problem.dtype)
     make(problem, kernel, grid, block, buffer)
     return Folder(path).write(block, buffer)
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Of a store, for one process at a time; the system releases it when that process ends, however it ends."""
-    with open(path / "lock", "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(errno.EAGAIN, "path: another process is writing this store", str(path)) from None
-        yield
+def writing(path: Path) -> Iterator[None]:
+    """Hold a store, one process at a time."""
+    try:
+        with locked(path / "zarr.json"):
+            yield
+    except BlockingIOError:
+        raise BlockingIOError(errno.EAGAIN, "path: another process is writing this store", str(path)) from None
 
 
 def digest(x: Array) -> dict[str, Any]:
@@ -378,4 +394,6 @@ def _difference(name: str, there: Any, here: Any) -> str:
         return "its network is another one"
     if isinstance(there, dict) and isinstance(here, dict):
         return f"{name} has other numbers" if there["shape"] == here["shape"] else f"{name} has another shape"
+    if name in ("version", "instruction set"):
+        return f"it was begun with the {name} {there}, not {here}, which rounds otherwise"
     return f"{name} is {there}, not {here}"

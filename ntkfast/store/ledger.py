@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ntkfast.store import durable
 from ntkfast.store.grid import Block
 from ntkfast.support.errors import StoreError
+from ntkfast.support.files import replacing
 
 
 def _line(block: Block, checksum: int) -> bytes:
@@ -49,19 +49,20 @@ def read(path: Path) -> dict[Block, int]:
 
 def append(path: Path, block: Block, checksum: int) -> None:
     """A finished block, on disk when this returns."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND)
-    try:
-        size = os.fstat(file).st_size
-        whole = size == 0 or os.pread(file, 1, size - 1) == b"\n"
-        if not whole:  # a torn line ends here
-            contents = os.pread(file, size, 0)
-            os.ftruncate(file, contents.rfind(b"\n") + 1)
-        os.write(file, _line(block, checksum))
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with open(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":  # a torn line ends here
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        file.write(_line(block, checksum))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write(path: Path, entries: Iterable[tuple[Block, int]]) -> None:
     """A new ledger in place of the old one."""
-    durable.write(path, [b"".join(_line(*entry) for entry in entries)])
+    with replacing(path, durable=True) as file:
+        file.write(b"".join(_line(*entry) for entry in entries))

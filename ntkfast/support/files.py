@@ -18,8 +18,11 @@ except ImportError:  # Windows, where the files of a killed process stay
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
     """A binary file, to read too, that becomes `path` when the block ends, and leaves no trace if it does not.
+
+    durable: it then survives a power failure: the data are on disk before the file has its name, and the name before
+    this returns.
 
     It is written next to `path` as .ntkfast-….tmp, and is locked meanwhile. A process that is killed leaves it behind,
     without the lock: whoever writes `path` next deletes it. A file that is replaced keeps its permissions; if `path` is
@@ -27,21 +30,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     sweep(path)
     target = Path(os.path.realpath(path))
-    beside = target.with_name(f"{_prefix(target)}{secrets.token_hex(6)}.tmp")
     with contextlib.ExitStack() as held:
+        beside = target
         try:
-            with open(beside, "x+b") as file:
-                if fcntl:
-                    lock = os.dup(file.fileno())  # keeps the lock until the file has its name
-                    held.callback(os.close, lock)
-                    _is_free(lock)
+            while True:
+                beside = target.with_name(f"{_prefix(target)}{secrets.token_hex(6)}.tmp")
+                file = held.enter_context(open(beside, "x+b"))
+                lock = os.dup(file.fileno())  # keeps the lock until the file has its name
+                held.callback(os.close, lock)
+                _lock(lock)
+                if os.fstat(lock).st_nlink:  # else another process has swept it before it was locked
+                    break
+            with file:
                 yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
             if target.exists():
                 shutil.copymode(target, beside)
             os.replace(beside, target)
+            if durable:
+                sync(target.parent)
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
+            if beside != target:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
             if isinstance(error, OSError) and error.errno is not None:
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from None
             raise
@@ -52,7 +65,7 @@ def sweep(path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     for left in target.parent.glob(f"{_prefix(target)}*.tmp"):
         with contextlib.suppress(OSError), open(left, "rb") as file:
-            if _is_free(file.fileno()):
+            if _lock(file.fileno()):
                 left.unlink()
 
 
@@ -61,10 +74,43 @@ def _prefix(target: Path) -> str:
     return f".ntkfast-{zlib.crc32(os.fsencode(target.name)):08x}-"
 
 
-def _is_free(file: int) -> bool:
-    """Whether nobody else holds a lock on an open file; then it is locked. False where files cannot be locked."""
+def _lock(file: int) -> bool:
+    """Lock an open file, if nobody else holds it. False where files cannot be locked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (AttributeError, OSError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A file or folder that one process at a time holds; BlockingIOError if another one does.
+
+    The system releases the lock however the process ends. Where there are no locks, everyone gets it.
+    """
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(opened)
+
+
+def sync(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on disk."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -78,39 +78,48 @@ def gram(
     return shape
 
 
-def store(
+def gram_to_store(
     net: Network,
     X: Array,
     Y: Array | None,
     out: str | Path,
     kernel: KernelName,
     dtype: DTypeLike,
-    scheduler: str | None,
+    dask: str | None,
     n_threads: int | None,
     progress: Any = None,
 ) -> None:
     """Write a kernel matrix to a Zarr folder, or go on with it, and repair what is damaged.
 
-    scheduler: the address of a Dask cluster, whose workers do it.
+    dask: the address of a Dask cluster, whose workers do it.
     """
     from ntkfast import store
 
-    resumed = Path(out).exists()
-    with contextlib.nullcontext() if scheduler is None else _cluster(scheduler) as client:
-        store.compute(net, X, out, Y, kernel=kernel, client=client, dtype=dtype, n_threads=n_threads, progress=progress)
-    if resumed:
-        store.repair(net, X, out, Y, n_threads=n_threads, progress=progress)
+    there = store.open(out) if Path(out).exists() else None
+    if there is not None and (there.kernel, there.dtype) != (kernel, np.dtype(dtype)):
+        raise TableError(
+            f"out: {out} is a store of another matrix: it is {there.kernel} in {there.dtype}, not {kernel} in {dtype}"
+        )
+    options: Any = {"n_threads": n_threads, "progress": progress}
+    with contextlib.nullcontext() if dask is None else _cluster(dask) as client:
+        if there is None:
+            store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, client=client, **options)
+        else:
+            store.repair(net, X, out, Y, client=client, **options)
+
+
+SECONDS = 10  # after which a scheduler that does not answer is not there
 
 
 def _cluster(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise ImportError("--dask needs Dask: pip install 'ntkfast[dask]'") from None
+        raise ImportError("dask: a cluster needs Dask: pip install 'ntkfast[dask]'") from None
     try:
-        return Client(address, timeout=10)
+        return Client(address, timeout=SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
-        raise OSError(f"--dask: no scheduler answers at {address} ({type(error).__name__})") from None
+        raise OSError(f"dask: no scheduler answers at {address} ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
@@ -141,12 +150,11 @@ def plan(
     per_entry = min(seconds) / (len(sample[0]) * len(sample[1]))
     if not stored:
         return Plan(size * n * m, per_entry * entries, 0)
-    from ntkfast.store.job import BUFFERS, SIDE
+    from ntkfast.store.job import BUFFERS, Job
 
-    side = min(SIDE, max(n, m))
-    counts = -(-n // side), -(-m // side)
-    blocks = counts[0] * (counts[0] + 1) // 2 if Y is None else counts[0] * counts[1]
-    return Plan(size * side**2 * blocks, per_entry * entries, BUFFERS * size * side**2)
+    job = Job(net, X, "", Y, kernel, dtype, n_threads)
+    job.divide(None)
+    return Plan(job.block_bytes * len(job.grid), per_entry * entries, BUFFERS * job.block_bytes)
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,18 @@ static NF_(partials) at(const nf_instr *in, point *x, const point *y, long doubl
     return p;
 }
 
-/* K(q1, q2, rho = 1); the truncated series for all of them, so that their differences are those of one function */
+/* Of V, what the series of a point leaves out */
+static long double tail(const nf_instr *in, const point *x)
+{
+    const nf_terms *terms = in->data;
+    long double rest = x->number[in->n_rows];
+    for (int k = 0; k < terms->even + terms->odd; k++)
+        rest -= x->number[2 + k] * x->number[2 + k];
+    return fmaxl(rest, 0);
+}
+
+/* K(q1, q2, rho = 1).  The terms that a series leaves out are those of kinks at 0, at both points nearly in proportion;
+ * tables are less smooth in q than these are. */
 static long double aligned(const nf_instr *in, point *x, const point *y, long double q1, long double q2)
 {
     if (!is_series(in)) {
@@ -156,7 +167,7 @@ static long double aligned(const nf_instr *in, point *x, const point *y, long do
     long double sum = 0;
     for (int k = 0; k < terms->even + terms->odd; k++)
         sum += x->number[2 + k] * y->number[2 + k];
-    return sum;
+    return sum + sqrtl(tail(in, x) * tail(in, y));
 }
 
 /* 1 - K(q1, q2, 1)/sqrt(K11 K22) */

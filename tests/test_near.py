@@ -215,3 +215,31 @@ def test_kinks_away_from_0(activation, other):
 def test_antipodes_of_odd_kinks(activation):
     K = nf.ntk(nf.MLP(6, activation, weight_std=1.4), np.array([X, -X]))
     assert K[0, 1] == -K[0, 0]
+
+
+# --- Hermite series
+
+SERIES = [A.tanh(), A.silu(), A.elu(), A.selu(), A.softsign(), A.arctan()]
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("activation", SERIES, ids=str)
+def test_near_points_of_one_length_alone(activation, distance):
+    """Their variances span the shortest of panels, and what tells them apart reaches beyond."""
+    net = nf.MLP(4, activation, weight_std=1.6, bias_std=0.1)
+    x, y = X, X + distance * ASIDE
+    with oracle.mp.workdps(oracle.DIGITS):
+        for _, pair in zip(range(4), oracle.layers(activation, 1.6, 0.1, x, y), strict=False):
+            right = pair
+    kernels = nf.kernels(net, x[None], y[None])
+    assert abs(kernels.nngp[0, 0] - float(right.xy)) < 2e-11 * float(right.xx)
+    assert abs(kernels.ntk[0, 0] - float(right.ntk_xy)) < 1e-10 * float(right.ntk_xx)
+
+
+@pytest.mark.parametrize("activation", [*SERIES[:3], A.mish(), A.softplus(), A.arctan()], ids=str)
+@pytest.mark.parametrize("at", [1e6, 3e8, 1e10])
+def test_series_far_from_the_origin(activation, at):
+    """A large variance makes steps and lines of them: K(x, y) is between these, and continuous."""
+    net = nf.MLP(2, activation, weight_std=1.0, bias_std=0.3)
+    K = nf.nngp(net, [[at]], [[at * (1 + 1e-7)]])[0, 0]
+    assert np.isclose(K, nf.diagonal(net, [[at]], get="nngp")[0], rtol=1e-6)

@@ -40,6 +40,7 @@ PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels whose tables are computed at once
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
+AROUND = 1.042  # factor by which pair.c (`radial`) goes beyond the variances of a pair
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
 
 
@@ -305,7 +306,10 @@ class Family:
         return min(MOST_POINTS, near.points_needed(span.per_unit, 15) + self._more_points[span.per_unit])
 
     def _span(self, low, high):
-        """The shortest panel that covers these variances, or several; on a fixed grid, which other data find again."""
+        """The shortest panel that covers these variances and AROUND them, or several; on a fixed grid, which other data
+        find again.
+        """
+        low, high = low / AROUND, high * AROUND
         low, high = (max(math.log2(q) / 2, LOWEST[self.kinked]) for q in (low, high))
         per_unit = FINEST
         while per_unit >= self.coarsest:
@@ -347,8 +351,12 @@ class Family:
         return float(max(errors))
 
     def _required(self, q):
-        """Accuracy near |ρ| = 1. Beyond variances of 100 there is no promise, where powers cancel."""
-        return PROMISED * (1 if self.powers is None or q <= 101 else 1e4)
+        """Accuracy near |ρ| = 1. Beyond variances of 100 there is no promise, where powers cancel; beyond 1e8 others
+        change, like that of a step, over so little of ρ that its rounding ε costs ε √q.
+        """
+        if self.powers is None:
+            return PROMISED * max(1.0, math.sqrt(q / 1e8))
+        return PROMISED * (1 if q <= 101 else 1e4)
 
     def _at_edge(self, span, number, panel, to_near):
         """The duals (2, n, n) of the variances of one panel at NEAR_RHO, from the series."""

@@ -39,8 +39,8 @@ static void NF_(go_forward)(const nf_program *program, int output, const NF_T *r
             memcpy(before, sigma, sizeof before); /* theta directly follows sigma */
         if (top >= 0)
             NF_(branch)(in, tape->stack[top], sigma, theta);
-        NF_(differentiation) *const differentiate = output == NF_NNGP && nf_has_series(in->op) ? NF_(series_value_rates)
-                                                                                        : NF_(partials_of)[in->op];
+        NF_(differentiation) *const differentiate =
+            output == NF_NNGP && nf_has_series(in->op) ? NF_(series_value_rates) : NF_(partials_of)[in->op];
         differentiate(in, row + in->row * NF_LANES, col + in->row * NF_LANES, sigma, &step->of);
         if (in->op == NF_MULTIPLY) {
             memcpy(step->factor.top, tape->stack[top], sizeof before);

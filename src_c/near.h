@@ -215,8 +215,8 @@ static void near_shrink(const near_rates rates, const nf_panels *phi, nf_near_po
 }
 
 /* The tables at all lanes. */
-static inline __attribute__((always_inline)) void near_panels(const near_rates rates, const nf_panels *phi, nf_near_point x,
-                                                              const nf_near_lanes *lanes, nf_near *sum)
+static inline __attribute__((always_inline)) void near_panels(const near_rates rates, const nf_panels *phi,
+                                                              nf_near_point x, const nf_near_lanes *lanes, nf_near *sum)
 {
     const int n = lanes->n;
     double xi1, part1, xi2[NF_LANES], part2[NF_LANES], y[NF_LANES], panel2[NF_LANES], angle[NF_LANES];
@@ -237,7 +237,8 @@ static inline __attribute__((always_inline)) void near_panels(const near_rates r
             angle[k] += y[k] > edge ? 1 : 0;
     }
     for (int k = 0; k < n; k++) {
-        const int a = (int)angle[k], pair = p1 * phi->n + (int)panel2[k], sign = lanes->rho[k] < 0 ? phi->n * phi->n : 0;
+        const int a = (int)angle[k], pair = p1 * phi->n + (int)panel2[k],
+                  sign = lanes->rho[k] < 0 ? phi->n * phi->n : 0;
         const nf_cell *cell = phi->near ? &phi->near[(sign + pair) * phi->n_angle + a] : NULL;
         sum->found[k] = cell && cell->coef;
         if (!sum->found[k]) {
@@ -316,8 +317,8 @@ static void powers_rates(near_rates rates, const nf_powers *p, double inverse1, 
 
 /* Tables and, where phi has them, truncated powers, as near_panels.  Of sum->rho[0], which nobody needs, the powers'
  * part is left out. */
-static inline __attribute__((always_inline)) void near_sums(const near_rates rates, const nf_panels *phi, nf_near_point x,
-                                                            const nf_near_lanes *lanes, nf_near *sum)
+static inline __attribute__((always_inline)) void near_sums(const near_rates rates, const nf_panels *phi,
+                                                            nf_near_point x, const nf_near_lanes *lanes, nf_near *sum)
 {
     const nf_powers *p = phi->powers;
     if (!p || !p->exact) {

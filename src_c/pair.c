@@ -155,30 +155,36 @@ static long double tail(const nf_instr *in, const point *x)
     return fmaxl(rest, 0);
 }
 
-/* K(q1, q2, rho = 1).  The terms that a series leaves out are those of kinks at 0, at both points nearly in proportion;
- * tables are less smooth in q than these are. */
-static long double aligned(const nf_instr *in, point *x, const point *y, long double q1, long double q2)
+/* K(q1, q2, rho = 1) by the dual, or by the terms of its series and what they leave out, in proportion */
+static long double aligned(const nf_instr *in, point *x, const point *y, long double q1, long double q2, int terms_only)
 {
-    if (!is_series(in)) {
-        const long double d = sqrtl(q1) - sqrtl(q2);
+    const long double d = sqrtl(q1) - sqrtl(q2);
+    if (!terms_only)
         return at(in, x, y, sqrtl(q1 * q2), 1, 0, d * d).value[0];
-    }
     const nf_terms *terms = in->data;
-    long double sum = 0;
+    long double sum = sqrtl(tail(in, x) * tail(in, y));
     for (int k = 0; k < terms->even + terms->odd; k++)
         sum += x->number[2 + k] * y->number[2 + k];
-    return sum + sqrtl(tail(in, x) * tail(in, y));
+    return sum;
 }
 
-/* 1 - K(q1, q2, 1)/sqrt(K11 K22) */
+/* 1 - K(q1, q2, 1)/sqrt(K11 K22).  Of a series near rho = 1, tables are right to `tables` and the terms are smoother in
+ * q; these, unless what they leave out is more than the tail of a kink at 0, which is in proportion at both points. */
 static long double misaligned(const nf_instr *in, long double q1, long double q2)
 {
+    const long double tables = 1e-11L;
+    long double result = 0;
     point x, y;
     nf_numbers(in, q1, x.number);
     nf_numbers(in, q2, y.number);
-    const long double both = aligned(in, &x, &y, q1, q2);
-    const long double norms = aligned(in, &x, &x, q1, q1) * aligned(in, &y, &y, q2, q2);
-    return norms > 0 ? 1 - both / sqrtl(norms) : 0;
+    for (int terms_only = 0; terms_only <= is_series(in); terms_only++) {
+        const long double both = aligned(in, &x, &y, q1, q2, terms_only);
+        const long double norms = aligned(in, &x, &x, q1, q1, terms_only) * aligned(in, &y, &y, q2, q2, terms_only);
+        const long double found = norms > 0 ? 1 - both / sqrtl(norms) : 0;
+        if (!terms_only || fabsl(found - result) < tables)
+            result = found;
+    }
+    return result;
 }
 
 /* R/sqrt(K11 K22), from log(q1/q2) */

@@ -16,8 +16,8 @@ typedef struct {
 
 /* One parity: sums by Horner's rule with their derivatives with respect to x (half of the second), n terms of `count`
  * vectors of lanes.  whole: also what the rates of the slope need. */
-NF_INLINE NF_(rate_sums) NF_(rates_of)(const int whole, const int count, int n, const NF_T (*a)[3], const NF_T *col,
-                                       const NF_(vector) *x)
+NF_INLINE NF_(rate_sums)
+    NF_(rates_of)(const int whole, const int count, int n, const NF_T (*a)[3], const NF_T *col, const NF_(vector) *x)
 {
     NF_(rate_sums) s = {0};
     NF_(vector) after[NF_(TOGETHER)] = {0};

@@ -243,3 +243,19 @@ def test_series_far_from_the_origin(activation, at):
     net = nf.MLP(2, activation, weight_std=1.0, bias_std=0.3)
     K = nf.nngp(net, [[at]], [[at * (1 + 1e-7)]])[0, 0]
     assert np.isclose(K, nf.diagonal(net, [[at]], get="nngp")[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [A.tanh(), A.silu(), A.elu(), A.softsign(), A.gelu_tanh()], ids=str)
+def test_nearly_parallel_points_of_different_lengths(activation):
+    """In the plane many pairs are; with raw numbers variances are large, and a series converges for neither point."""
+    rng = np.random.default_rng(0)
+    angles, lengths = np.concatenate([[0.0], 10 ** rng.uniform(-5, 0, 14)]), 10 ** rng.uniform(0, 2.5, 15)
+    points = lengths[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points[1] = 130 * points[0] / lengths[0] + [0, 2.0]
+    net = nf.MLP(2, activation, weight_std=1.3, bias_std=0.2)
+    K, q = nf.nngp(net, points), 1.69 / 2 * points @ points.T + 0.04
+    d = q.diagonal()
+    right = 0.04 + 1.69 * nf.dual(activation, np.repeat(d, 15), np.tile(d, 15), q.ravel()).reshape(15, 15)
+    far = 1 - q / np.sqrt(np.outer(d, d)) > 1e-7  # nf.dual gets correlations that are rounded
+    assert far.sum() > 100
+    assert (np.abs(K - right) / np.sqrt(np.outer(K.diagonal(), K.diagonal())))[far].max() < 1e-9

@@ -14,6 +14,8 @@ OUTPUTS: tuple[str, str, str]
 INSTRUCTIONS: dict[str, tuple[int, int, int]]
 
 BINS: int
+NEAR_DEGREES: int
+NEAR_STEP: int
 STEP: int
 
 @disjoint_base

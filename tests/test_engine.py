@@ -434,8 +434,9 @@ def test_amounts_of_memory(given, right):
 
 @pytest.mark.parametrize("given", ["", "GB", "4 PB", "-1GB", "4GBs", "1e3", "0.1", 0, -3, 2.5])
 def test_amounts_of_memory_that_are_refused(given):
-    with pytest.raises((ValueError, TypeError), match="memory: expected"):
+    with pytest.raises((ValueError, TypeError), match="memory: expected") as caught:
         memory.amount(given)
+    assert not isinstance(given, str) or str(caught.value).endswith(f"got {given!r}")
 
 
 def test_limits_of_nested_groups_and_of_the_process(tmp_path, monkeypatch):

@@ -571,11 +571,20 @@ def test_what_was_learned_does_not_follow_the_array_of_the_caller():
 def test_the_end_of_a_grid_is_named(early_stopping):
     y = np.sin(X[:, 0])
     model = NTKRegressor(alpha=[1e2, 1e1], early_stopping=early_stopping, random_state=0)
-    with pytest.warns(ConvergenceWarning, match="alpha: the smallest of the ridges tried, 10, is the best; smaller"):
+    with pytest.warns(
+        ConvergenceWarning, match="alpha: the smallest of the ridges tried, 10, is the best; smaller"
+    ) as found:
         model.fit(X, y)
+    assert [record.filename for record in found] == [__file__]
     model.set_params(alpha=[1e-2, 0.1], early_stopping=False)
-    with pytest.warns(ConvergenceWarning, match=r"alpha: the largest of the ridges tried, 0\.1, is the best; larger"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"alpha: the largest of the ridges tried, 0\.1, is the best; larger"
+    ) as found:
         model.fit(X, np.random.default_rng(1).standard_normal(len(X)))
+    assert [record.filename for record in found] == [__file__]
+    with pytest.warns(ConvergenceWarning, match="alpha: the smallest of the ridges tried") as found:
+        NTKClassifier(alpha=[1e2, 1e1]).fit(X, y > 0)
+    assert [record.filename for record in found] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for alpha in ([1e-3, 0.1, 10.0, 1e3, 1e5], [1e-9, 1e-8], [10.0], "loo"):  # inside, flat, no choice, enough

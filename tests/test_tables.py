@@ -8,12 +8,12 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast.accuracy import oracle, polar
 from ntkfast.accuracy.formulas import mp
-from ntkfast.engine import near, series
+from ntkfast.engine import _core, near, series
 from ntkfast.networks import graded, quadrature, smoothing
 
 A = nf.activations
@@ -187,3 +187,57 @@ def test_rows_and_whole_agree_in_float32():
         assert_allclose(
             nf.nngp(net, X), nf.nngp(net, X.astype(np.float64)), rtol=0, atol=2e-5 * nf.diagonal(net, X, "nngp").max()
         )
+
+
+def test_parts_whose_degrees_are_too_high_for_cells_are_halved(monkeypatch):
+    """The numbers are the same; what was packed for longer parts is forgotten."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    net = nf.MLP(2, "elu")
+    right = nf.ntk(net, X)
+    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # new families, which have no tables yet
+    monkeypatch.setattr(near, "SHORT", 0.1)
+    assert_allclose(nf.ntk(net, X), right, rtol=1e-12)
+    (tables,) = series._family(A.elu())._tables.values()
+    cells, parts = tables.cells()
+    assert parts > tables._least_parts
+    assert tables._cells.keys() == tables._blocks.keys()
+    assert all(cell is None or cell[1].shape[:2] == (parts, parts) for cell in cells)
+
+
+def cell(terms, parts=2, size=None):
+    return list(terms), np.zeros((parts, parts, 8 * sum(terms) if size is None else size))
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([cell([4, 2])] * 7, "expected 8 for 1 panels of q, 4 of y, got 7"),
+        ([cell([4, 2], parts=1)] * 8, r"expected coefficients of shape \(2, 2, 48\)"),
+        ([cell([4, 2], size=47)] * 8, r"expected coefficients of shape \(2, 2, 48\)"),
+        ([cell([2, 4])] * 8, "expected up to 4 counts"),
+        ([cell([4, 3])] * 8, "expected up to 4 counts"),
+        ([cell([4, 0])] * 8, "expected up to 4 counts"),
+        ([cell([])] * 8, "expected up to 4 counts"),
+        ([cell([2] * 5)] * 8, "expected up to 4 counts"),
+        ([cell([138])] * 8, "expected up to 4 counts"),
+    ],
+)
+def test_cells_that_the_engine_would_misread_are_refused(cells, words):
+    bound = _core.Series("series", (1, 1), 0.9, np.ones((_core.BINS, 2), np.int32))
+    bound.panels(0.0, 1.0, np.zeros((1, 4, 2)), np.zeros((1, 2, 4)), 0.0, 0.0, False)
+    edges = np.linspace(0, 0.4, 5)
+    bound.near([None, cell([136, 2])] * 4, 2, edges, False)
+    with pytest.raises(ValueError, match=words):
+        bound.near(cells, 2, edges, False)
+
+
+def test_a_flow_keeps_no_more_than_its_share(monkeypatch):
+    """What was dropped is computed again, to the same bits."""
+    act, deltas = A.selu(), [1e-9, 1e-3, 0.3]
+    kept, short = flow(act), flow(act)
+    right = [graded.Graded(kept, np.array([0.3, 4.0, 50.0])).matrices(delta) for delta in deltas]
+    assert len(kept._kept) > 2
+    monkeypatch.setattr(graded, "MOST_KEPT", 2 * max(array.nbytes for array in kept._kept.values()))
+    for delta, expected in zip(deltas * 2, right * 2, strict=True):
+        assert_array_equal(graded.Graded(short, np.array([0.3, 4.0, 50.0])).matrices(delta), expected)
+        assert sum(array.nbytes for array in short._kept.values()) <= graded.MOST_KEPT

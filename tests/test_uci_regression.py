@@ -112,6 +112,8 @@ def test_results_that_are_damaged_are_refused_in_one_line(line, folder):
     place = "" if line == b"\xff" else " in line 2"
     assert done.stderr.startswith("ntkfast: --results: expected fits of ntkfast uci-regression in")
     assert f"got something else{place} (" in done.stderr
+    with pytest.raises(ValueError, match="results: expected fits"):
+        module.read(results)
     assert done.stderr.count("\n") == 1
     assert results.read_bytes() == GOOD + line
 

@@ -14,6 +14,8 @@ OUTPUTS: tuple[str, str, str]
 INSTRUCTIONS: dict[str, tuple[int, int, int]]
 
 BINS: int
+NEAR_DEGREES: int
+NEAR_STEP: int
 STEP: int
 
 @disjoint_base
@@ -53,7 +55,13 @@ class Series:
         start: float,
         upto: float,
     ) -> Series: ...
-    def near(self, blocks: Sequence[NDArray[np.float64] | None], edge: NDArray[np.float64], root: bool) -> Series: ...
+    def near(
+        self,
+        cells: Sequence[tuple[Sequence[int], NDArray[np.float64]] | None],
+        parts: int,
+        edge: NDArray[np.float64],
+        root: bool,
+    ) -> Series: ...
 
 @disjoint_base
 class Program:

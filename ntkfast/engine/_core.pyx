@@ -282,6 +282,18 @@ cdef union series_data:
     nf_panels panels
 
 
+def _check_cell(terms, shape, parts):
+    """Raise unless near_cell, which trusts a cell, stays within coefficients of this shape and within its weights."""
+    fits = 0 < len(terms) <= NF_MAX_NEAR // 4 and terms[0] <= NF_NEAR_TERMS
+    fits = fits and all(more >= fewer > 0 for more, fewer in zip([terms[0], *terms], terms))
+    if not fits or any(count % NF_NEAR_STEP for count in terms):
+        raise ValueError(f"cells: expected up to {NF_MAX_NEAR // 4} counts of terms > 0, multiples of {NF_NEAR_STEP} "
+                         f"that do not grow, the first at most {NF_NEAR_TERMS}, got {terms}")
+    right = parts, parts, 8 * sum(terms)
+    if tuple(shape)[:3] != right:
+        raise ValueError(f"cells: expected coefficients of shape {right} for {terms}, got {tuple(shape)[:3]}")
+
+
 cdef class Series:
     """The data of a polynomial, kinks or series instruction: structs of ntkfast.h over arrays that it keeps alive.
 
@@ -353,22 +365,24 @@ cdef class Series:
         """
         cdef nf_panels *panels = &self.data.panels
         cdef double[:, :, ::1] coef
-        cdef int64_t i, k
+        cdef int64_t i, k, n_angle = len(edge) - 1, n = 2 * <int64_t>panels.n * panels.n * n_angle
+        if parts < 1 or n_angle < 1 or len(cells) != n:
+            raise ValueError(f"cells: expected {n} for {panels.n} panels of q, {n_angle} of y, got {len(cells)}; {parts=}")
+        panels.near = NULL
         free(self.cells)
-        self.cells = <nf_cell *>calloc(len(cells), sizeof(nf_cell))
+        self.cells = <nf_cell *>calloc(n, sizeof(nf_cell))
         if self.cells == NULL:
             raise MemoryError
         for i, cell in enumerate(cells):
             if cell is None:
                 continue
             terms, coef = cell
-            if len(terms) > NF_MAX_NEAR // 4 or max(terms) > NF_NEAR_TERMS:
-                raise ValueError(f"cells: more terms than the engine holds: {terms}")
+            _check_cell(terms, coef.shape, parts)
             self.cells[i].coef, self.cells[i].size, self.cells[i].fours = &coef[0, 0, 0], coef.shape[2], len(terms)
             for k in range(len(terms)):
                 self.cells[i].terms[k] = terms[k]
         panels.near, panels.edge, panels.root = self.cells, &edge[0], root
-        panels.n_angle, panels.parts = len(edge) - 1, parts
+        panels.n_angle, panels.parts = n_angle, parts
         self.keep += [list(cells), edge]
         return self
 

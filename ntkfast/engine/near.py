@@ -94,7 +94,8 @@ class Tables:
         edges = last * 4.0 ** -np.arange(max(0, math.ceil(math.log(last / bend, 4))), -1.0, -1)
         self.edges = np.concatenate([[0], edges if is_smooth else np.sqrt(2 * edges)])
         self._blocks: dict[tuple[int, int, int], Array] = {}
-        self._cells: dict[tuple[tuple[int, int, int], int], list | None] = {}  # (of a block, parts) -> packed
+        self._cells: dict[tuple[int, int, int], list] = {}  # of a block -> packed
+        self._parts = self._least_parts = 2 ** max(0, math.ceil(math.log2(SHORT / span.per_unit)))
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
@@ -106,23 +107,22 @@ class Tables:
         A pair of points that is alone in its cell costs as much as there are coefficients: few in short panels, and
         few after those of a high degree in all variables together, which no block needs, are left out.
         """
-        parts = 1
-        while parts * self.span.per_unit < SHORT:
-            parts *= 2
-        while True:
-            packed = {key: self._pack(key, parts) for key in self._blocks}
-            if all(cells is not None for cells in packed.values()):
-                break
-            parts *= 2
+        while not self._pack():
+            self._cells, self._parts = {}, 2 * self._parts
         none = [None] * (len(self.edges) - 1)
         numbers = range(self.span.n)
-        found = [packed.get((sign, u, v), none) for sign in (0, 1) for u in numbers for v in numbers]
-        return list(itertools.chain.from_iterable(found)), parts
+        found = [self._cells.get((sign, u, v), none) for sign in (0, 1) for u in numbers for v in numbers]
+        return list(itertools.chain.from_iterable(found)), self._parts
 
-    def _pack(self, key, parts):
-        if (key, parts) not in self._cells:
-            self._cells[key, parts] = _packed(self._blocks[key], parts, min(self.required / 1e2, NEGLIGIBLE))
-        return self._cells[key, parts]
+    def _pack(self) -> bool:
+        """Pack the blocks that have no cells yet. False: one does not fit into cells of so few parts."""
+        for key, block in self._blocks.items():
+            if key not in self._cells:
+                cells = _packed(block, self._parts, min(self.required / 1e2, NEGLIGIBLE))
+                if cells is None:
+                    return False
+                self._cells[key] = cells
+        return True
 
     def make(self, pairs: Iterable[tuple[int, int]], moments: Array, series: Array, n_threads: int) -> None:
         """Add the tables of these pairs of panels.
@@ -165,7 +165,7 @@ class Tables:
                     elif in_angle > self.required:
                         raise Inaccurate(in_angle)
         if len(edges) > len(self.edges):  # what was made before has other panels
-            self.edges, self._blocks, self._cells = edges, {}, {}
+            self.edges, self._blocks, self._cells, self._parts = edges, {}, {}, self._least_parts
         table = np.array([made[panel] for panel in panels])  # p s u v a f m b
         for sign, (k, u), (j, v) in itertools.product((0, 1), enumerate(numbers), enumerate(numbers)):
             self._blocks.setdefault((sign, u, v), np.ascontiguousarray(table[:, sign, k, j]))

@@ -13,6 +13,7 @@ from ntkfast.datasets import MNIST
 from ntkfast.experiments.networks import relu_network
 from ntkfast.experiments.work import Progress
 from ntkfast.infinite.kernels import ntk
+from ntkfast.learning import classes
 from ntkfast.learning.factor import TILE, cholesky
 from ntkfast.support import memory
 from ntkfast.support.reprs import short
@@ -141,8 +142,7 @@ def run(
                 f"the kernel of {n} images is not positive definite in float32; give a ridge larger than {ridge:g}"
             )
     with step("weights"):
-        targets = np.eye(10, dtype=np.float32)[train.labels[:n]] - np.float32(0.1)
-        weights = factor.solve(targets)
+        weights = factor.solve(classes.targets(train.labels[:n], 10).astype(np.float32))
     with step("test images"):
         outputs = np.empty((len(test.images), 10), np.float32)
         for start in range(0, len(outputs), BLOCK):

@@ -169,6 +169,8 @@ def run(
     ------
     FileNotFoundError
         Files of the data are missing; they are named.
+    ValueError
+        The file of results is damaged, or is another one; the line is named.
     """
     _all_there(Path(folder), names, splits)
     fits = read(results)
@@ -202,7 +204,7 @@ def read(results: str | os.PathLike[str]) -> list[Fit]:
     except (ValueError, TypeError) as error:  # UnicodeDecodeError and JSONDecodeError among them
         expected = f"results: expected fits of ntkfast uci-regression in {results}"
         hint = "delete what is damaged to compute it again"
-        raise OSError(f"{expected}, got something else{place} ({error}); {hint}") from None
+        raise ValueError(f"{expected}, got something else{place} ({error}); {hint}") from None
     return fits
 
 

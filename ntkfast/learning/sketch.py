@@ -73,8 +73,8 @@ class ReluSketch(Saved):
         checked(first, SketchAffine, "first")
         for layer in checked(layers, tuple, "layers"):
             checked(layer, SketchLayer, "layers")
-        if last is not None:
-            checked(last, CountSketch, "last")
+        if last is not None and checked(last, CountSketch, "last").n != n_features:
+            raise ValueError(f"last: expected {n_features} columns, got {last.n}")
         return cls(checked(is_ntk, bool, "is_ntk"), first, layers, last, checked(n_features, int, "n_features"))
 
     def __call__(self, X: Array) -> Array:
@@ -170,11 +170,12 @@ class SketchLayer(Saved):
 
     @classmethod
     def rebuilt(cls, affine: Any, sizes: Any, W: Any, V: Any, hashes: Any) -> SketchLayer:
-        m, m0, _ = (checked(size, int, "sizes") for size in checked(sizes, tuple, "sizes"))
+        m, m0, m_tangent = (checked(size, int, "sizes") for size in checked(sizes, tuple, "sizes"))
         W = checked_array(W, (None, -(-m // 2)), "W")
         V = checked_array(V, (len(W), -(-m0 // 2)), "V", W.dtype)
         for part in checked(hashes, tuple, "hashes"):
-            checked(part, CountSketch, "hashes")
+            if checked(part, CountSketch, "hashes").n != m_tangent:
+                raise ValueError(f"hashes: expected {m_tangent} columns, got {part.n}")
         return cls(checked(affine, SketchAffine, "affine"), sizes, W, V, hashes)
 
     def __call__(self, s: Array, t: Array) -> tuple[Array, Array]:

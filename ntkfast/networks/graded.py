@@ -29,6 +29,7 @@ REACH = 9.5  # of a standard Gaussian: exp(-REACH²/2) = 3e-20
 FAR_NODES = 6  # Gauss-Hermite points in y for |η| > MIDDLE
 LEAST = 1e-30  # qδ that stands for 0: the jumps of φ' are off by its root
 FINENESS = (1, 2, 4)  # how many parts each of the panels has
+MOST_KEPT = 2**25  # bytes of a flow's coefficients; twelve layers with variances up to 1e12 take 2e7
 
 
 @lru_cache
@@ -53,7 +54,8 @@ class Flow:
     def __init__(self, functions: Sequence[Function], fineness: int) -> None:
         self.functions, self.fineness = functions, fineness
         self.points = POINTS * fineness
-        self._kept: dict[int, Array] = {}  # panel of w -> Chebyshev coefficients (functions, 2 signs, points, η)
+        # panel of w -> Chebyshev coefficients (functions, 2 signs, points, η), the latest in use last
+        self._kept: dict[int, Array] = {}
         self._lock = threading.Lock()
 
     def grid(self, reach: float) -> tuple[Array, Array]:
@@ -76,13 +78,15 @@ class Flow:
 
     def _coefficients(self, panel, eta):
         with self._lock:
-            known = self._kept.get(panel)
+            known = self._kept.pop(panel, None)
             start = 0 if known is None else known.shape[-1]
             if start < len(eta):
                 root = 2.0 ** (panel + (quadrature.chebyshev_points(self.points) + 1) / 2)
                 values = quadrature.chebyshev_matrix(self.points) @ self._values(root, eta[start:])
                 known = values if known is None else np.concatenate([known, values], axis=-1)
-                self._kept[panel] = known
+            self._kept[panel] = known
+            while len(self._kept) > 1 and sum(array.nbytes for array in self._kept.values()) > MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
         return known[..., : len(eta)]
 
     def _values(self, root, eta):
@@ -117,7 +121,7 @@ def _density(x: Array) -> Array:
     return np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def flow(gaussian: Gaussian, fineness: int) -> Flow:
     """That of φ and φ'."""
     return Flow((gaussian.function, gaussian.derivative), fineness)

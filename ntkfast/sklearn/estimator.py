@@ -20,14 +20,14 @@ from ntkfast.infinite.operator import KernelOperator
 from ntkfast.learning import ridge
 from ntkfast.learning.factor import eigen
 from ntkfast.networks import MLP, Activation, Network
-from ntkfast.support import memory
+from ntkfast.support import memory, reprs
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 
 DTYPES = [np.float64, np.float32]
 N_TIMES = 50  # of "loo"
 CHOICES = ("alphas_", "times_", "loo_scores_", "validation_scores_")
-OPTIONAL = {*CHOICES, "centers_", "feature_names_in_"}  # what not every fit leaves
+OPTIONAL = {*CHOICES, "feature_names_in_"}  # what not every fit leaves
 MANY = "; NTKFeatures of ntkfast.sklearn, with a linear model after it, takes any number"
 VALIDATION = 0.1  # of early_stopping=True
 
@@ -82,8 +82,10 @@ class NetworkEstimator(Saved, BaseEstimator):
 
     def _check_features(self, d: int) -> None:
         names = getattr(self, "feature_names_in_", None)
-        if self.n_features_in_ != d or (names is not None and np.shape(names) != (d,)):
-            raise ValueError(f"n_features_in_, feature_names_in_: expected {d} features")
+        if self.n_features_in_ != d:
+            raise ValueError(f"n_features_in_: expected {d} features, got {self.n_features_in_}")
+        if names is not None and np.shape(names) != (d,):
+            raise ValueError(f"feature_names_in_: expected the names of {d} features, got {reprs.brief(names)}")
 
 
 class NTKEstimator(NetworkEstimator):

@@ -121,7 +121,7 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         self.random_state = random_state
         self.n_threads = n_threads
 
-    _fitted = ("_features", "_dtype", "centers_", "_n_features_out", "n_features_in_", "feature_names_in_")
+    _fitted = ("_features", "_dtype", "n_features_in_", "feature_names_in_")
 
     def _check_fitted(self) -> None:
         features = self._features
@@ -129,11 +129,17 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
             raise TypeError(f"_features: expected those of {', '.join(METHODS)}, got {reprs.brief(features)}")
         if self._dtype not in ("float64", "float32"):
             raise ValueError(f"_dtype: expected float64 or float32, got {self._dtype!r}")
-        if checked(self._n_features_out, int, "_n_features_out") != features.n_features:
-            raise ValueError(f"_n_features_out: expected {features.n_features}, got {self._n_features_out}")
-        if getattr(self, "centers_", None) is not getattr(features, "centers", None):  # an array is saved once
-            raise ValueError("centers_: expected the centers of the features")
         self._check_features(features.n_inputs)
+
+    @property
+    def centers_(self) -> Array:
+        if not isinstance(self._features, NystroemFeatures):
+            raise AttributeError(f"centers_: expected a fit by method 'nystroem', got {self.method!r}")
+        return self._features.centers
+
+    @property
+    def _n_features_out(self) -> int:  # the name that scikit-learn looks up
+        return self._features.n_features
 
     @dispatched
     @_fit_context(prefer_skip_nested_validation=True)
@@ -153,14 +159,10 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         """
         X = validate_data(self, X, dtype=DTYPES)
         self._dtype = X.dtype.name
-        self.__dict__.pop("centers_", None)
         net, random = self._network(), check_random_state(self.random_state)
         with threads.blas(self.n_threads, float(self.n_components) ** 3):
             make = METHODS[self.method].made
-            self._features = make(net, X, self.n_components, self.kernel, random, self.n_threads)
-        if isinstance(self._features, NystroemFeatures):
-            self.centers_ = self._features.centers
-        self._n_features_out = self._features.n_features
+            self._features: Features = make(net, X, self.n_components, self.kernel, random, self.n_threads)
         return self
 
     @dispatched
@@ -315,7 +317,19 @@ class SketchFeatures(Saved):
 
     @classmethod
     def rebuilt(cls, sketch: Any, n_inputs: Any) -> SketchFeatures:
-        return cls(checked(sketch, ReluSketch, "sketch"), checked(n_inputs, int, "n_inputs"))
+        sketch, n_inputs = checked(sketch, ReluSketch, "sketch"), checked(n_inputs, int, "n_inputs")
+        sizes = [size for layer in sketch.layers for size in layer.sizes]
+        try:  # sizes depend on one another throughout the layers
+            memory.require(32 * max(n_inputs, sketch.n_features, *sizes), "one point")
+            found = sketch(np.zeros((1, n_inputs))).shape
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        if found != (1, sketch.n_features):
+            raise ValueError(
+                f"sketch: expected {sketch.n_features} features of {n_inputs} inputs, shape (1, {sketch.n_features}) "
+                f"for one point, got {found}"
+            )
+        return cls(sketch, n_inputs)
 
     def __call__(self, X: Array, n_threads: int | None) -> Array:
         features = np.empty((len(X), self.n_features), X.dtype)

@@ -23,10 +23,10 @@ def amount(memory: Memory) -> int | None:
     if not isinstance(memory, str):
         return None if memory is None else positive_integer(memory, "memory")
     match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]?i?)B?\s*", memory, re.IGNORECASE)
-    unit = match and match[2].capitalize()
-    if not match or unit not in UNITS:
+    n_bytes = int(float(match[1]) * UNITS.get(match[2].capitalize(), 0)) if match else 0
+    if n_bytes < 1:
         raise ValueError(f"memory: expected a number of bytes, or a text such as '4GB' or '500MiB', got {memory!r}")
-    return positive_integer(int(float(match[1]) * UNITS[unit]), "memory")
+    return n_bytes
 
 
 def _number(path: Path) -> int | None:

@@ -55,7 +55,7 @@ def triangular(L: Array, B: Array, trans: bool = False) -> Array:
 
 
 @dataclass(frozen=True)
-class Direct(Saved):
+class NystromDirect(Saved):
     """Everything that one pass yields. In the basis of W the features have the Gram matrix diag(λ)."""
 
     W: Array  # (m, r): L⁻ᵀ V
@@ -172,9 +172,6 @@ class NystromRegression(Saved):
     solution : Solution
         How it was found: method, iterations, residuals, seconds, memory.
 
-    `ntkfast.save` keeps what predictions need, not the data: a model from a file has no `leave_one_out`, and FALKON's
-    no `with_alpha`.
-
     Raises
     ------
     TypeError, ValueError
@@ -195,6 +192,9 @@ class NystromRegression(Saved):
     K_nm in float32, both those below 2e-6 √m of the kernel's diagonal. This matters for smooth activations on few
     features, and ridges below some 1e-7 of the largest eigenvalue of K_xx.
 
+    `ntkfast.save` keeps what predictions need, not the data: a model from a file has no `leave_one_out`, and FALKON's
+    no `with_alpha`.
+
     Examples
     --------
     >>> import numpy as np
@@ -214,7 +214,7 @@ class NystromRegression(Saved):
     centers: Array
     solution: Solution
     _panels: Panels | None  # of the data; None in a model from a file
-    _direct: Direct | None  # None for FALKON
+    _direct: NystromDirect | None  # None for FALKON
 
     def __init__(
         self,
@@ -299,7 +299,7 @@ class NystromRegression(Saved):
         shape = (len(centers),) if checked(_flat, bool, "_flat") else (len(centers), None)
         dual = checked_array(checked(solution, Solution, "solution").dual_coefficients, shape, "dual_coefficients")
         self._dual = dual[:, None] if _flat else dual
-        if _direct is not None and checked(_direct, Direct, "_direct").W.shape[0] != len(centers):
+        if _direct is not None and checked(_direct, NystromDirect, "_direct").W.shape[0] != len(centers):
             raise ValueError(f"_direct: expected {len(centers)} rows, one for each center, got {len(_direct.W)}")
         self.alphas = None if alphas is None else checked_array(alphas, (None,), "alphas")
         self.loo_errors = None if alphas is None else checked_array(loo_errors, alphas.shape, "loo_errors")
@@ -392,16 +392,16 @@ class NystromRegression(Saved):
             raise ValueError("n_centers: expected centers with a kernel above 0, got 0 everywhere")
         return C[pivots[:rank] - 1], np.asfortranarray(L[:rank, :rank])
 
-    def _decompose(self, L: Array, panels: Panels) -> Direct:
+    def _decompose(self, L: Array, panels: Panels) -> NystromDirect:
         G, b = panels.gram(self._y)
         with threads.blas(self._n_threads, float(len(L)) ** 3):
             S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
             arrays.mirror(S)
             values, V = eigenpairs(S)
             W = triangular(L, V, trans=True)
-            return Direct(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
+            return NystromDirect(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
 
-    def _choose_alpha(self, direct: Direct) -> float:
+    def _choose_alpha(self, direct: NystromDirect) -> float:
         if self._one_alpha is not None:
             return self._one_alpha
         if isinstance(self._given_alpha, str):
@@ -542,7 +542,7 @@ class NystromRegression(Saved):
         self._leave_one_out(direct, np.array([self.alpha]), take)
         return predicted[:, 0] if self._flat else predicted
 
-    def _leave_one_out(self, direct: Direct, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
+    def _leave_one_out(self, direct: NystromDirect, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
         """Σ over panels of use(rows, errors (A, rows, q)), one number for each ridge, in one pass."""
         shrinkage = np.stack([direct.shrinkage(alpha) for alpha in alphas])  # (A, r)
         q, sums = self._y.shape[1], np.zeros(len(alphas))
@@ -591,7 +591,7 @@ class NystromRegression(Saved):
             raise ValueError(f"{what}: expected the model that was fitted, got one from a file, which has no data")
         return self._panels
 
-    def _require_direct(self, what: str) -> Direct:
+    def _require_direct(self, what: str) -> NystromDirect:
         self._check_fitted()
         if self._direct is None:
             raise ValueError(f"{what}: expected method='direct', got a model fitted by 'falkon'")

@@ -76,7 +76,7 @@ def test_any_number_of_threads_writes_the_same_files(path):
 
 
 INDICES = [np.s_[:], np.s_[3], np.s_[-1, 5], np.s_[10:600:7, ::-3], np.s_[[5, 690, 5]], np.s_[:, [1, 2]], np.s_[5:5]]
-INDICES += [np.s_[X[:, 0] > 1, 3:9], np.s_[...], np.s_[np.int64(4), 300:]]
+INDICES += [np.s_[X[:, 0] > 1, 3:9], np.s_[...], np.s_[np.int64(4), 300:], np.s_[(1, 2), :]]
 
 
 @pytest.mark.parametrize("index", INDICES, ids=range(len(INDICES)))
@@ -84,7 +84,9 @@ def test_slices_are_those_of_numpy(index, store):
     assert_array_equal(store[index], nf.ntk(NET, X)[index], strict=True)
 
 
-@pytest.mark.parametrize("index", [np.s_[1, 2, 3], np.s_[[1], [2]], np.s_[[[1]]], 700, -701, 1.5, "a"], ids=repr)
+@pytest.mark.parametrize(
+    "index", [np.s_[1, 2, 3], np.s_[[1], [2]], np.s_[[[1]]], None, True, 700, -701, 1.5, "a"], ids=repr
+)
 def test_slices_that_are_refused(index, store):
     with pytest.raises(IndexError):
         store[index]
@@ -230,17 +232,23 @@ def test_a_disk_that_fills_up(path, monkeypatch):
 # --- damage
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete", "misplace", "folder"])
 def test_damage_is_found_and_repaired(damage, store):
     file, K = Folder(store.path).file((0, 1)), nf.ntk(NET, X)
     contents = file.read_bytes()
-    if damage == "delete":
+    if damage in ("delete", "folder"):
         file.unlink()
+        if damage == "folder":
+            file.mkdir()
+    elif damage == "misplace":
+        file.write_bytes(Folder(store.path).file((0, 0)).read_bytes())
     else:
         changed = bytearray(contents)
         changed[1000] ^= 1
         file.write_bytes({"flip": changed, "truncate": contents[:-100], "empty": b""}[damage])
-    with pytest.raises(nf.StoreError, match=rf"block \(0, 1\) of .* is {'gone' if damage == 'delete' else 'damaged'}"):
+    with pytest.raises(
+        nf.StoreError, match=rf"block \(0, 1\) of .* is {'gone' if damage in ('delete', 'folder') else 'damaged'}"
+    ):
         store[300]
     assert_array_equal(store[600:, 600:], K[600:, 600:])  # other blocks
     assert store.verify() == ([(0, 1)], [], 6)
@@ -309,6 +317,35 @@ def test_something_else_at_path(tmp_path, store):
     assert files(tmp_path) == before
 
 
+EDITS = {
+    '"shape": [\n    700,\n    700': '"shape": [\n    650,\n    650',
+    '"chunk_shape": [\n        256,\n        256': '"chunk_shape": [\n        256,\n        128',
+    '"kernel": "ntk",': "",
+    '"symmetric": true,': "",
+}
+
+
+@pytest.mark.parametrize("edit", [*EDITS, "[]", "null", "{"])
+def test_damaged_metadata(edit, store):
+    file = store.path / "zarr.json"
+    contents = re.sub(r"\s+", " ", file.read_text())
+    old, new = re.sub(r"\s+", " ", edit), re.sub(r"\s+", " ", EDITS.get(edit, ""))
+    assert edit not in EDITS or contents.count(old) == 1
+    file.write_text(contents.replace(old, new) if edit in EDITS else edit)
+    for call in (lambda: nf.store.open(store.path), lambda: nf.store.compute(NET, X, store.path, memory=SMALL)):
+        with pytest.raises(nf.StoreError, match="path: "):
+            call()
+
+
+def test_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = nf.store.compute(NET, X, "K.zarr", memory=SMALL)
+    monkeypatch.chdir("/")
+    assert_array_equal(store[:], nf.ntk(NET, X))
+    with pytest.raises(FileNotFoundError, match="path: there is no folder"):
+        nf.store.compute(NET, X, tmp_path / "no" / "K.zarr")
+
+
 def test_a_store_of_a_newer_version(store):
     file = store.path / "zarr.json"
     file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
@@ -370,6 +407,7 @@ BAD = {
     "memory: expected a number of bytes": (ValueError, {"memory": "lots"}),
     "kernel: expected": (ValueError, {"kernel": "rbf"}),
     "progress: expected": (TypeError, {"progress": 3}),
+    "client: expected": (TypeError, {"client": "tcp://somewhere"}),
 }
 
 

@@ -36,10 +36,14 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        try:
+            self.path = Path(path).resolve()  # a process may go to another folder
+        except (TypeError, RuntimeError) as error:
+            raise type(error)(f"path: expected the folder of a store, got {path!r} ({error})") from None
         self._array, self.metadata = _read_array(self.path)
         self.grid = Grid(self._array.shape, self._array.chunks[0], self.metadata["symmetric"])
         self.dtype: np.dtype[Any] = self._array.dtype
+        self._checksums: dict[Block, int] = {}  # of finished blocks
 
     @property
     def ledger(self) -> Path:
@@ -73,7 +77,7 @@ class Folder:
         """Of a block on disk; None if it is not one, or not the one that the file itself has at its end."""
         try:
             contents = np.fromfile(self.file(block), np.uint8)
-        except FileNotFoundError:
+        except OSError:
             return None
         if len(contents) != self.grid.side**2 * self.dtype.itemsize + 4:
             return None
@@ -86,14 +90,14 @@ class Folder:
 
     def require(self, blocks: Iterable[Block]) -> None:
         """Raise unless these blocks of the whole matrix are finished and their files exist."""
-        finished = self.finished()
+        self._checksums = finished = self.finished()
         for block in map(self._kept, blocks):
             if block not in finished:
                 raise StoreError(
                     f"path: block {block} of {self.path} has not been computed ({len(finished)} of {len(self.grid)} "
                     "have): call ntkfast.store.compute again, with the same arguments, to resume"
                 )
-            if not self.file(block).exists():  # Zarr would fill it with NaN
+            if not self.file(block).is_file():  # Zarr would fill it with NaN
                 raise StoreError(f"path: block {block} of {self.path} is gone; `repair` computes it again")
 
     def read(self, block: Block) -> Array:
@@ -101,6 +105,10 @@ class Folder:
         kept = self._kept(block)
         try:
             found: Array = np.asarray(self._array[self.grid.window(kept)])
+            with open(self.file(kept), "rb") as file:
+                file.seek(-4, os.SEEK_END)  # Zarr has compared this one with the contents
+                if int.from_bytes(file.read(), "little") != self._checksums[kept]:
+                    raise ValueError("another checksum than in the ledger")
         except (OSError, ValueError) as error:  # its size or its checksum is wrong
             raise StoreError(f"path: block {kept} of {self.path} is damaged; `repair` computes it again") from error
         return found if kept == block else found.T
@@ -125,16 +133,23 @@ def _read_array(path: Path) -> tuple[Any, dict[str, Any]]:
         raise FileNotFoundError(f"path: there is no {path}")
     try:
         array: Any = zarr.open_array(zarr.storage.LocalStore(path, read_only=True), mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = type(error).__name__
         raise StoreError(f"path: expected a store that ntkfast.store wrote, got {path} ({reason})") from None
-    metadata = array.attrs.get(ATTRIBUTE)
+    metadata = dict(array.attrs).get(ATTRIBUTE)
     if not isinstance(metadata, dict) or "format" not in metadata:
         raise StoreError(f"path: expected a store that ntkfast.store wrote, got another Zarr array, {path}")
     if metadata["format"] != FORMAT:
         raise StoreError(
             f"path: expected a store of format {FORMAT}, got {metadata['format']} in {path}: use another ntkfast"
         )
+    try:
+        sides = [metadata[side]["shape"][0] for side in ("X", "X" if metadata["symmetric"] else "Y")]
+        is_whole = metadata["kernel"] and array.shape == tuple(sides) and len({*array.chunks}) == 1
+    except (KeyError, TypeError, IndexError):
+        is_whole = False
+    if not is_whole:
+        raise StoreError(f"path: {path / 'zarr.json'} is not as ntkfast.store wrote it")
     return array, metadata
 
 

@@ -115,10 +115,12 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         """
         if index is Ellipsis:
             index = ()
-        index = index if isinstance(index, tuple) else (index,)
+        index = tuple(list(part) if isinstance(part, tuple) else part for part in np.index_exp[index])
         if len(index) > 2:
             raise IndexError(f"expected at most two indices, got {len(index)}")
         chosen = [np.arange(size)[part] for size, part in zip(self.shape, (*index, slice(None), slice(None)))]  # noqa: B905
+        if any(part is None or isinstance(part, bool | np.bool_) for part in index):
+            raise IndexError("expected numbers, slices and arrays of indices, got a new axis")
         if any(part.ndim > 1 for part in chosen):
             raise IndexError("expected indices along one axis, got an array of several")
         if sum(not isinstance(part, slice) and np.ndim(part) > 0 for part in index) > 1:

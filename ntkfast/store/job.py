@@ -116,6 +116,7 @@ def compute(
     True
     """
     check(progress)
+    check_client(client)
     job = Job(net, X, path, Y, kernel, dtype, _of_tasks(n_threads, client))
     job.divide(memory)
     if job.path.exists():
@@ -177,6 +178,7 @@ def repair(
     (Check(damaged=[(0, 0)], missing=[], n_blocks=1), np.float64(2.0))
     """
     check(progress)
+    check_client(client)
     there = Folder(path)
     job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, _of_tasks(n_threads, client))
     job.grid = replace(job.grid, side=there.grid.side)
@@ -190,9 +192,18 @@ def repair(
             sums = {block: store.checksum(block) for block in job.grid.blocks()}
             finished = {block: checksum for block, checksum in sums.items() if checksum is not None}
             found = Check([], [block for block in sums if block not in finished], len(job.grid))
+        for block in found.damaged:
+            if store.file(block).is_dir():  # no file could take its place
+                shutil.rmtree(store.file(block))
         ledger.write(store.ledger, ((block, c) for block, c in finished.items() if block not in found.damaged))
         job.fill(store, progress, client)
     return found
+
+
+def check_client(client: Any) -> None:
+    """Raise unless this is None or what Dask calls a client."""
+    if client is not None and not (hasattr(client, "scatter") and hasattr(client, "submit")):
+        raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
 
 
 def _of_tasks(n_threads: int | None, client: Any) -> int | None:
@@ -213,7 +224,13 @@ class Job:
         dtype: DTypeLike | None,
         n_threads: int | None,
     ) -> None:
-        self.path, self.kernel = Path(path), outputs.kernel(kernel)
+        try:
+            self.path = Path(path).resolve()
+        except (TypeError, RuntimeError) as error:
+            raise type(error)(f"path: expected the folder of a store, got {path!r} ({error})") from None
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "path: there is no folder", str(self.path.parent))
+        self.kernel = outputs.kernel(kernel)
         self.problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
         self.problem.load()
         self.grid = Grid(self.problem.shape, self.problem.tile(), self.problem.symmetric)

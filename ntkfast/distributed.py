@@ -191,6 +191,8 @@ class KernelOperator(operator.KernelOperator):
         self._there = self._client.scatter(self._problem, broadcast=True, hash=False)
 
     def _product(self, V: Array) -> Array:
+        if self._there.status != "finished":  # all workers that had it are gone
+            self._there = self._client.scatter(self._problem, broadcast=True, hash=False)
         last = self._problem.grid().tiles
         cuts = np.unique(np.linspace(0, last, min(PARTS, last) + 1).astype(int)).tolist()
         vectors = self._client.scatter(V, broadcast=True, hash=False)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def test_a_killed_worker_costs_its_tasks_only(tmp_path):
     assert killed
     assert store.verify().damaged == []
     assert_array_equal(store[:], nf.ntk(NET, points))
+
+
+def test_an_operator_outlives_its_workers():
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        K, y = nf.distributed.KernelOperator(NET, X, client=client), X[:, 0]
+        before = K @ y
+        for pid in client.run(os.getpid).values():
+            os.kill(pid, signal.SIGKILL)
+        while K._there.status == "finished":
+            time.sleep(0.05)
+        client.wait_for_workers(2, timeout=60)
+        assert_array_equal(K @ y, before)
 
 
 def test_the_command(tmp_path):

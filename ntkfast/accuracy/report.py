@@ -1,6 +1,7 @@
 """docs/accuracy.md: everything measured, as Markdown."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -58,7 +59,7 @@ def measured(names, full, seconds, say) -> Iterator[measure.Measured]:
     limit = float("inf") if full else seconds
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 16)
     spawned = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawned) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawned) as pool, ending_children():
         waiting = [pool.submit(measure.measure, name, full, limit) for name in names]
         for number, (name, future) in enumerate(zip(names, waiting, strict=True), start=1):
             try:
@@ -67,6 +68,17 @@ def measured(names, full, seconds, say) -> Iterator[measure.Measured]:
                 one = measure.Measured(repr(cases.made(name)), [], problem=f"{type(error).__name__}: {error}")
             say(f"errors: {name}, {number} of {len(names)}")
             yield one
+
+
+@contextlib.contextmanager
+def ending_children() -> Iterator[None]:
+    """End the processes of this one if it is interrupted: a pool would wait for what they are doing."""
+    try:
+        yield
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
 
 
 def times(names, seconds, say):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ntkfast.cli.shared import fail, threads
+from ntkfast.cli.shared import fail, one_line, threads
 from ntkfast.engine.config import show_config
 
 
@@ -115,8 +115,9 @@ def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    page = report.report(names or None, full, seconds, progress)
+    with one_line("nothing was written", out=None if out is None else Path(out)):
+        page = report.report(names or None, full, seconds, progress)
+        if out is not None:
+            Path(out).write_text(page, encoding="utf-8")
     if out is None:
         click.echo(page, nl=False)
-    else:
-        Path(out).write_text(page, encoding="utf-8")

@@ -25,7 +25,7 @@ NET = nf.MLP(3, "relu", 1.3, 0.1)
 @pytest.fixture(scope="module")
 def client():
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
@@ -103,7 +103,7 @@ def test_a_killed_worker_costs_its_tasks_only(tmp_path):
     pytest.importorskip("zarr")
     points = np.random.default_rng(0).normal(size=(3000, 300))
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         pids = list(client.run(os.getpid).values())
@@ -122,7 +122,7 @@ def test_a_killed_worker_costs_its_tasks_only(tmp_path):
 
 def test_an_operator_outlives_its_workers():
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         K, y = nf.distributed.KernelOperator(NET, X, client=client), X[:, 0]
@@ -140,7 +140,7 @@ def test_the_command(tmp_path):
     pytest.importorskip("pandas")
     np.save(tmp_path / "X.npy", X)
     gram = [sys.executable, "-P", "-m", "ntkfast", "gram", tmp_path / "X.npy", "-o", tmp_path / "K.zarr"]
-    with distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None, processes=True) as cluster:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=True) as cluster:
         subprocess.run([*gram, "--dask", cluster.scheduler_address], check=True)
     assert nf.store.open(tmp_path / "K.zarr").complete
 

@@ -137,9 +137,12 @@ def _client() -> Any:
 def _sent(problem: Problem) -> Any:
     """What stands for a problem in tasks: it goes to each worker once."""
     client = _client()
-    return (
-        dask.delayed(problem, traverse=False) if client is None else client.scatter(problem, broadcast=True, hash=False)
-    )
+    return dask.delayed(problem, traverse=False) if client is None else _scattered(client, problem)
+
+
+def _scattered(client: Any, thing: Any) -> Any:
+    """On every worker, under a name of its own: one of equal contents may just be on its way out."""
+    return client.scatter(thing, broadcast=True, hash=False)
 
 
 def _window(problem: Problem, kernel: str, window: Window) -> Array:
@@ -188,14 +191,14 @@ class KernelOperator(operator.KernelOperator):
         self._client = client if client is not None else _client()
         if self._client is None:
             raise ValueError("client: expected a distributed.Client, as there is no current one")
-        self._there = self._client.scatter(self._problem, broadcast=True, hash=False)
+        self._there = _scattered(self._client, self._problem)
 
     def _product(self, V: Array) -> Array:
         if self._there.status != "finished":  # all workers that had it are gone
-            self._there = self._client.scatter(self._problem, broadcast=True, hash=False)
+            self._there = _scattered(self._client, self._problem)
         last = self._problem.grid().tiles
         cuts = np.unique(np.linspace(0, last, min(PARTS, last) + 1).astype(int)).tolist()
-        vectors = self._client.scatter(V, broadcast=True, hash=False)
+        vectors = _scattered(self._client, V)
         parts = [
             self._client.submit(_part, self._there, self.kernel, vectors, first, last, pure=False)
             for first, last in pairwise(cuts)
@@ -211,7 +214,7 @@ class KernelOperator(operator.KernelOperator):
 
     def _of(self, problem: Problem) -> KernelOperator:
         other: Any = super()._of(problem)
-        other._client, other._there = self._client, self._client.scatter(problem, broadcast=True, hash=False)
+        other._client, other._there = self._client, _scattered(self._client, problem)
         return other  # type: ignore[no-any-return]
 
 

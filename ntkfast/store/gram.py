@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 from ntkfast.store.folder import Folder
 from ntkfast.store.grid import Block
 from ntkfast.support import arrays
-from ntkfast.support.files import replacing
+from ntkfast.support.files import npy_memmap, replacing
 from ntkfast.support.memory import require
 from ntkfast.support.progress import check, reporter
 from ntkfast.support.typing import Array, Progress
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["Check", "GramStore", "open"]
-
-SLAB = 2**28  # bytes of rows that are read at a time
 
 
 class Check(NamedTuple):
@@ -208,15 +206,18 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         progress : bool or callable, optional
         """
         check(progress)
-        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        grid = self._folder.grid
         with replacing(path) as file, reporter(progress, os.fspath(path)) as report:
-            np.lib.format.write_array_header_1_0(file, header)
-            n, m = self.shape
-            step = max(1, min(self.block, SLAB // (m * self.dtype.itemsize)))
-            for start in range(0, n, step):
-                file.write(self[start : start + step].data)
+            matrix: Any = npy_memmap(file, self.shape, self.dtype)
+            for done, (block, K) in enumerate(self._folder.blocks(), start=1):  # each is read once
+                rows, columns = grid.window(block)
+                matrix[rows, columns] = K
+                if self.symmetric and block[0] != block[1]:
+                    matrix[columns, rows] = K.T
                 if report is not None:
-                    report(min(start + step, n), n)
+                    report(done, len(grid))
+            matrix.flush()
+            del matrix
 
 
 def open(path: str | os.PathLike[str]) -> GramStore:

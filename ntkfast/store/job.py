@@ -312,7 +312,7 @@ class Job:
             file.unlink(missing_ok=True)
 
     def require_space(self, blocks: list[Block]) -> None:
-        needed, free = len(blocks) * self.block_bytes, shutil.disk_usage(self.path.resolve().parent).free
+        needed, free = len(blocks) * self.block_bytes, shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
@@ -364,7 +364,7 @@ class Job:
         from distributed import as_completed
 
         problem = client.scatter(self.problem, broadcast=True, hash=False)
-        given = problem, self.kernel, self.grid, self.path.resolve(), instruction_set()
+        given = problem, self.kernel, self.grid, self.path, instruction_set()
         futures = {client.submit(_made, *given, block, pure=False): block for block in blocks}
         for future, checksum in as_completed(futures, loop=client.loop, with_results=True):
             yield futures.pop(future), checksum

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 try:
     import fcntl
@@ -58,6 +62,18 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             if isinstance(error, OSError) and error.errno is not None:
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from None
             raise
+
+
+def npy_memmap(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Make an empty file a .npy file, and map its array into memory."""
+    dtype = np.dtype(dtype)
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    start = file.tell()
+    os.truncate(file.fileno(), start + math.prod(shape) * dtype.itemsize)
+    file.flush()
+    return np.memmap(file, dtype, "r+", start, shape)
 
 
 def sweep(path: str | os.PathLike[str]) -> None:

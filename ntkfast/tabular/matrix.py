@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ntkfast.learning.factor import fortran
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
 from ntkfast.support import memory
-from ntkfast.support.files import replacing, sweep
+from ntkfast.support.files import npy_memmap, replacing, sweep
 from ntkfast.support.typing import Array, KernelName
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder
@@ -65,13 +64,7 @@ def gram(
             f"{there / 2**30:.2f} GiB are free in {path.resolve().parent}"
         )
     with replacing(path) as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        )
-        start = file.tell()
-        os.truncate(file.fileno(), start + needed)
-        file.flush()
-        matrix: Any = np.memmap(file, dtype, "r+", start, shape)
+        matrix: Any = npy_memmap(file, shape, dtype)
         kernels(net, X, Y, get=kernel, out=matrix, dtype=dtype, n_threads=n_threads, progress=progress)
         matrix.flush()
         del matrix

@@ -33,5 +33,6 @@ for command in (
     paper.paper,
     uci.uci,
     uci.uci_regression,
+    uci.household,
 ):
     main.add_command(command)

@@ -13,9 +13,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast import cli
+from ntkfast.engine import workers
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+matrices = pytest.importorskip("ntkfast.distributed.matrices")
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(900, 4)), RNG.normal(size=(500, 4))
@@ -47,8 +49,8 @@ def test_matrices_have_the_bits_of_one_machine(kernel, other, dtype, activation)
 
 def test_one_triangle_is_computed(monkeypatch):
     made = []
-    window = nf.distributed._window
-    monkeypatch.setattr(nf.distributed, "_window", lambda *given: made.append(given[-1]) or window(*given))
+    window = matrices._window
+    monkeypatch.setattr(matrices, "_window", lambda *given: made.append(given[-1]) or window(*given))
     K = nf.distributed.ntk(NET, X, chunks=256)
     with dask.config.set(scheduler="synchronous"):
         K.compute()
@@ -87,6 +89,51 @@ def test_an_operator_needs_a_client():
         nf.distributed.KernelOperator(NET, X)
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 30)  # 16 parts of 56 points in two groups
+
+
+OPTIONS = {
+    "direct": {"alpha": 0.1, "method": "direct"},
+    "float32": {"alpha": 0.1, "method": "direct", "dtype": np.float32},
+    "loo": {"alpha": "loo"},
+    "falkon": {"alpha": 1.0, "method": "falkon", "tol": 1e-5},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_nystrom_regression_has_the_bits_of_one_machine(name, client, small_parts):
+    y = np.stack([np.sin(X[:, 0]), X[:, 1] ** 2], axis=1)
+    given = {"net": NET, "n_centers": 60, "rng": 0, **OPTIONS[name]}
+    ours, right = nf.distributed.NystromRegression(client=client, **given), nf.NystromRegression(n_threads=1, **given)
+    for model in (ours, right):
+        model.fit(X, y)
+    assert_array_equal(ours.dual_coefficients, right.dual_coefficients)
+    assert_array_equal(ours.predict(Y), right.predict(Y))
+    assert ours.alpha == right.alpha
+    if name == "falkon":
+        assert ours.solution.iterations == right.solution.iterations > 1
+        assert_array_equal(ours.with_alpha(0.2).dual_coefficients, right.with_alpha(0.2).dual_coefficients)
+    else:
+        assert_array_equal(ours.loo_errors, right.loo_errors)
+        assert_array_equal(ours.leave_one_out(), right.leave_one_out())
+        assert_array_equal(ours.variance(Y), right.variance(Y))
+
+
+def test_a_pass_reports_and_is_saved_as_one_of_this_machine(client, small_parts, tmp_path):
+    seen = []
+    model = nf.distributed.NystromRegression(
+        NET, 40, 0.1, rng=0, client=client, progress=lambda done, total: seen.append((done, total))
+    ).fit(X, X[:, 0])
+    assert len(seen) == 16
+    assert seen[-1] == (900, 900)
+    nf.save(model, tmp_path / "model")
+    again = nf.load(tmp_path / "model")
+    assert type(again) is nf.NystromRegression
+    assert_array_equal(again.predict(Y), model.predict(Y))
+
+
 def test_workers_write_a_store(client, tmp_path):
     pytest.importorskip("zarr")
     stores = [
@@ -120,6 +167,85 @@ def test_a_killed_worker_costs_its_tasks_only(tmp_path):
     assert_array_equal(store[:], nf.ntk(NET, points))
 
 
+@pytest.mark.parametrize("method", ["direct", "falkon"])
+def test_a_killed_worker_costs_nystrom_its_tasks_only(method, monkeypatch):
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 250)
+    points = np.random.default_rng(0).normal(size=(4000, 300))
+    given = {"net": NET, "n_centers": 200, "alpha": 10.0, "method": method, "tol": 1e-3, "rng": 0}
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        pids = list(client.run(os.getpid).values())
+        killed = []
+
+        def kill(done, total):
+            if not killed:
+                killed.append(pids[0])
+                os.kill(pids[0], signal.SIGKILL)
+
+        model = nf.distributed.NystromRegression(client=client, progress=kill, **given).fit(points, points[:, 0])
+    assert killed
+    right = nf.NystromRegression(n_threads=1, **given).fit(points, points[:, 0])
+    assert_array_equal(model.dual_coefficients, right.dual_coefficients)
+
+
+@pytest.mark.parametrize("name", ["ntkfast", "numpy", "Python", "instruction set"])
+def test_workers_that_differ_are_refused(name, client, monkeypatch):
+    """Before work starts, and by workers that join later."""
+    there = workers.described()
+    monkeypatch.setattr(client, "run", lambda function, on_error: {"tcp://there": there | {name: "another"}})
+    message = f"client: expected workers with {name} .* as here, got another on tcp://there"
+    with pytest.raises(ValueError, match=message):
+        nf.distributed.KernelOperator(NET, X, client=client)
+    with pytest.raises(ValueError, match=message):
+        nf.distributed.NystromRegression(NET, 20, 0.1, client=client).fit(X, X[:, 0])
+    monkeypatch.setattr(workers, "require_same", lambda client: None)
+    K = nf.distributed.KernelOperator(NET, X, client=client)
+    monkeypatch.setattr(workers, "described", lambda: there | {name: "another"})
+    with pytest.raises(ValueError, match=f"client: expected workers with {name} another"):
+        K @ X[:, 0]
+
+
+def _not_there():
+    raise ModuleNotFoundError("No module named 'ntkfast'")
+
+
+def test_workers_without_ntkfast_are_refused(client, monkeypatch):
+    run = client.run
+    monkeypatch.setattr(client, "run", lambda _, on_error: run(_not_there, on_error=on_error))
+    with pytest.raises(
+        ValueError, match=r"client: expected workers with ntkfast, got ModuleNotFoundError.* from tcp://"
+    ):
+        nf.distributed.KernelOperator(NET, X, client=client)
+
+
+def test_a_cluster_that_is_gone():
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False
+    ) as cluster:
+        client = distributed.Client(cluster, set_as_default=False)
+        K = nf.distributed.KernelOperator(NET, X, client=client)
+        model = nf.distributed.NystromRegression(NET, 20, 0.1, client=client)
+        client.close()
+    for use in (
+        lambda: K @ X[:, 0],
+        lambda: model.fit(X, X[:, 0]),
+        lambda: nf.distributed.KernelOperator(NET, X, client=client),
+    ):
+        with pytest.raises(ConnectionError, match="expected a cluster that answers, got a client that is closed"):
+            use()
+
+
+def test_a_cluster_without_workers_is_refused():
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None, processes=False) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        pytest.raises(ConnectionError, match="client: expected a cluster with workers, got none"),
+    ):
+        nf.distributed.KernelOperator(NET, X, client=client)
+
+
 def test_an_operator_outlives_its_workers():
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
@@ -129,7 +255,7 @@ def test_an_operator_outlives_its_workers():
         before = K @ y
         for pid in client.run(os.getpid).values():
             os.kill(pid, signal.SIGKILL)
-        while K._there.status == "finished":
+        while K._workers._there.status == "finished":
             time.sleep(0.05)
         client.wait_for_workers(2, timeout=60)
         assert_array_equal(K @ y, before)

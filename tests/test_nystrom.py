@@ -146,7 +146,9 @@ def test_more_centers_are_not_worse_in_float32():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(dtype, monkeypatch):
-    monkeypatch.setattr("ntkfast.learning.solvers.panels.MOST", 256)
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST", 8)
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.MOST", 16)
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 20)  # 32 parts in 4 groups
     V = RNG.standard_normal((len(C), 3))
     found = []
     for n_threads in (1, 2, 3):

@@ -225,7 +225,7 @@ def test_ranges_of_tiles_make_the_whole(m):
     tiles = problem.grid().tiles
     assert tiles > 3
     for first, last in ((0, 1), (1, tiles - 1), (tiles - 1, tiles)):
-        problem.run(_core.ArraySink([None, parts, None]), "ntk", first=first, last=last)
+        problem.run(_core.ArraySink([None, parts, None]), "ntk", tiles=slice(first, last))
     assert_array_equal(parts, whole)
 
 

@@ -291,21 +291,19 @@ class Problem:
         sink: _core.Sink | None,
         get,
         *,
-        first: int = 0,
-        last: int | None = None,
+        tiles: slice | None = None,
         window: Window | None = None,
         show=None,
     ) -> None:
-        """Send tiles number first .. last of the outputs named in get to a sink; None: nowhere.
+        """Send the outputs named in get to a sink; None: nowhere. show: see `progress.reporter`.
 
-        The numbers are those of `grid(len(get))`; last None: to the end. show: see `progress.reporter`.
         window: only these rows and columns, which begin and end where tiles do; the sink counts from there. Of a
-        symmetric matrix: on the diagonal, or above it.
+        symmetric matrix: on the diagonal, or above it. tiles: only those with these numbers in `grid(len(get))`.
         """
         progress.check(show)
         get = self.check(get)
         grid = self.grid(len(get), window=window)
-        last = grid.tiles if last is None else last
+        tiles = slice(0, grid.tiles) if tiles is None else tiles
 
         def fill(ready):
             self._require_fitting(ready.sides, get)
@@ -314,7 +312,8 @@ class Problem:
             if self.symmetric:
                 with np.errstate(over="ignore"):  # of an output that was not requested
                     diagonals = ready.sides[0].diagonals.astype(self.dtype)
-            _core.run(ready.limit(diagonals, get), sink or _core.Sink(), grid, first, last, self.n_threads, report)
+            limit, sink_ = ready.limit(diagonals, get), sink or _core.Sink()
+            _core.run(limit, sink_, grid, tiles.start, tiles.stop, self.n_threads, report)
 
         with threads.single_threaded_blas(), progress.reporter(show, " ".join(get)) as report:
             self._until_complete(fill, report)
@@ -339,12 +338,12 @@ class Problem:
             self.run(_core.ArraySink(planes), get, window=window, show=show)
         return results
 
-    def product(self, kernel: str, vectors, show=None, first: int = 0, last: int | None = None) -> np.ndarray:
-        """K V (n, k) in float64 for vectors V (m, k), without the matrix; what tiles first .. last contribute."""
+    def product(self, kernel: str, vectors, show=None, tiles: slice | None = None) -> np.ndarray:
+        """K V (n, k) in float64 for vectors V (m, k), without the matrix. tiles: what these contribute, see `run`."""
         result = np.empty((self.shape[0], vectors.shape[1]))
         for columns in arrays.blocks(vectors.shape[1], MOST_VECTORS):
             sink = _core.VectorSink(kernel, self.shape[0], vectors[:, columns])
-            self.run(sink, (kernel,), first=first, last=last, show=show)
+            self.run(sink, (kernel,), tiles=tiles, show=show)
             result[:, columns] = sink.result()
         return result
 

@@ -88,6 +88,14 @@ def resolve(n_threads: int | None) -> int:
     return n_threads
 
 
+def of_task(n_threads: int | None) -> int:
+    """The number of threads for a task on a cluster: one, as a worker has as many tasks at a time as it has threads.
+
+    (Dask's nanny sets OMP_NUM_THREADS to 1 before a worker starts, so that `resolve` could not find out by itself.)
+    """
+    return 1 if n_threads is None else positive_integer(n_threads, "n_threads")
+
+
 def _controller() -> ThreadpoolController:
     """threadpoolctl's view of the libraries, including SciPy's, which it finds only once they are loaded."""
     import scipy.linalg  # noqa: F401

@@ -90,8 +90,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
 
     def _matmat(self, V: ArrayLike) -> Array:
         V = arrays.real(V, "V")
-        product = self._product(V)
-        return product.astype(np.float32 if self.dtype == V.dtype == np.float32 else np.float64, copy=False)
+        return arrays.in_dtype_of_product(self._product(V), self.dtype, V.dtype)
 
     def _product(self, V: Array) -> Array:
         """In float64."""

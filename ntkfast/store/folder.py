@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ntkfast.engine.blocks import Block, BlockGrid
 from ntkfast.store import ledger
-from ntkfast.store.grid import Block, Grid
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import replacing
 from ntkfast.support.typing import Array
@@ -29,7 +29,7 @@ class Folder:
     Attributes
     ----------
     path : pathlib.Path
-    grid : Grid
+    grid : BlockGrid
     dtype : numpy.dtype
     metadata : dict
         What the matrix is; see `job.Job.metadata`.
@@ -41,7 +41,7 @@ class Folder:
         except (TypeError, RuntimeError) as error:
             raise type(error)(f"path: expected the folder of a store, got {path!r} ({error})") from None
         self._array, self.metadata = _read_array(self.path)
-        self.grid = Grid(self._array.shape, self._array.chunks[0], self.metadata["symmetric"])
+        self.grid = BlockGrid(self._array.shape, self._array.chunks[0], self.metadata["symmetric"])
         self.dtype: np.dtype[Any] = self._array.dtype
         self._checksums: dict[Block, int] = {}  # of finished blocks
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 
+from ntkfast.engine.blocks import Block
 from ntkfast.store.folder import Folder
-from ntkfast.store.grid import Block
 from ntkfast.support import arrays
 from ntkfast.support.files import npy_memmap, replacing
 from ntkfast.support.memory import require
@@ -168,7 +168,7 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def _multiplied(self, V: ArrayLike, transposed: bool) -> Array:
         V = arrays.real(V, "V")
         found = self._product(V.astype(np.float64, copy=False), transposed)
-        return found.astype(np.float32 if self.dtype == V.dtype == np.float32 else np.float64, copy=False)
+        return arrays.in_dtype_of_product(found, self.dtype, V.dtype)
 
     def _matmat(self, V: ArrayLike) -> Array:
         return self._multiplied(V, False)

@@ -21,14 +21,15 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, DTypeLike
 
-from ntkfast.engine import outputs
+from ntkfast.engine import outputs, threads
+from ntkfast.engine.blocks import SIDE, Block, BlockGrid
 from ntkfast.engine.config import instruction_set
 from ntkfast.engine.problem import Problem
+from ntkfast.engine.workers import Workers, check_client
 from ntkfast.networks import Network
 from ntkfast.store import ledger
 from ntkfast.store.folder import ATTRIBUTE, FORMAT, Folder
 from ntkfast.store.gram import Check, GramStore
-from ntkfast.store.grid import Block, Grid
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import locked, sync
@@ -36,7 +37,6 @@ from ntkfast.support.progress import check, reporter
 from ntkfast.support.saved import Writer
 from ntkfast.support.typing import Array, KernelName, Memory, Progress
 
-SIDE = 4096  # of a block, about
 UNFINISHED = ".partial"  # of a folder that has not its name yet
 BUFFERS = 2  # one is computed while the other is written
 
@@ -117,7 +117,8 @@ def compute(
     """
     check(progress)
     check_client(client)
-    job = Job(net, X, path, Y, kernel, dtype, _of_tasks(n_threads, client))
+    n_threads = n_threads if client is None else threads.of_task(n_threads)
+    job = Job(net, X, path, Y, kernel, dtype, n_threads)
     job.divide(memory)
     if job.path.exists():
         if not resume:
@@ -180,7 +181,8 @@ def repair(
     check(progress)
     check_client(client)
     there = Folder(path)
-    job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, _of_tasks(n_threads, client))
+    n_threads = n_threads if client is None else threads.of_task(n_threads)
+    job = Job(net, X, path, Y, there.metadata["kernel"], there.dtype, n_threads)
     job.grid = replace(job.grid, side=there.grid.side)
     store = job.existing()
     with writing(store.path):
@@ -198,17 +200,6 @@ def repair(
         ledger.write(store.ledger, ((block, c) for block, c in finished.items() if block not in found.damaged))
         job.fill(store, progress, client)
     return found
-
-
-def check_client(client: Any) -> None:
-    """Raise unless this is None or what Dask calls a client."""
-    if client is not None and not (hasattr(client, "scatter") and hasattr(client, "submit")):
-        raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
-
-
-def _of_tasks(n_threads: int | None, client: Any) -> int | None:
-    """Threads of a task: one, since a worker has as many tasks at a time as it has threads."""
-    return 1 if n_threads is None and client is not None else n_threads
 
 
 class Job:
@@ -233,7 +224,7 @@ class Job:
         self.kernel = outputs.kernel(kernel)
         self.problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
         self.problem.load()
-        self.grid = Grid(self.problem.shape, self.problem.tile(), self.problem.symmetric)
+        self.grid = BlockGrid.of(self.problem)
 
     def divide(self, memory: Memory) -> None:
         """Choose the blocks: whole tiles of the engine, so that they have the bits of the matrix in memory."""
@@ -242,9 +233,8 @@ class Job:
         most = SIDE if free is None else min(SIDE, int((free / (BUFFERS * size)) ** 0.5))
         if most < tile:
             raise MemoryError(f"memory: expected at least {BUFFERS * size * tile**2} bytes, got {free}")
-        side = min(most // tile, -(-max(self.grid.shape) // tile)) * tile
-        self.grid = replace(self.grid, side=side)
-        bytes_of.require(BUFFERS * size * side**2, "the blocks of the matrix that are being made")
+        self.grid = BlockGrid.of(self.problem, most)
+        bytes_of.require(BUFFERS * size * self.grid.side**2, "the blocks of the matrix that are being made")
 
     @property
     def block_bytes(self) -> int:
@@ -361,16 +351,12 @@ class Job:
 
     def by_workers(self, blocks: list[Block], client: Any) -> Iterator[tuple[Block, int]]:
         """The same from the workers of a Dask cluster, which write to the same disk."""
-        from distributed import as_completed
-
-        problem = client.scatter(self.problem, broadcast=True, hash=False)
-        given = problem, self.kernel, self.grid, self.path, instruction_set()
-        futures = {client.submit(_made, *given, block, pure=False): block for block in blocks}
-        for future, checksum in as_completed(futures, loop=client.loop, with_results=True):
-            yield futures.pop(future), checksum
+        workers = Workers(client, self.problem)
+        given = self.kernel, self.grid, self.path
+        return workers.finished({workers.submit(_made, *given, block): block for block in blocks})
 
 
-def make(problem: Problem, kernel: str, grid: Grid, block: Block, buffer: Array) -> None:
+def make(problem: Problem, kernel: str, grid: BlockGrid, block: Block, buffer: Array) -> None:
     """A block, and NaN past the edge of the matrix."""
     window = grid.window(block)
     n, m = (part.stop - part.start for part in window)
@@ -378,13 +364,8 @@ def make(problem: Problem, kernel: str, grid: Grid, block: Block, buffer: Array)
     problem.matrices((kernel,), (buffer[:n, :m],), show=False, window=window)
 
 
-def _made(problem: Problem, kernel: str, grid: Grid, path: Path, instructions: str | None, block: Block) -> int:
+def _made(problem: Problem, kernel: str, grid: BlockGrid, path: Path, block: Block) -> int:
     """The checksum of a block that this worker has made and written."""
-    if instruction_set() != instructions:
-        raise StoreError(
-            f"client: expected workers with the instruction set {instructions}, got {instruction_set()}, which rounds "
-            f"otherwise; NTKFAST_ISA={instructions} in their environment selects it where the CPU has it"
-        )
     buffer = np.empty((grid.side, grid.side), problem.dtype)
     make(problem, kernel, grid, block, buffer)
     return Folder(path).write(block, buffer)

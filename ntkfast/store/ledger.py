@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ntkfast.store.grid import Block
+from ntkfast.engine.blocks import Block
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import replacing
 

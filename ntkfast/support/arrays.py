@@ -83,6 +83,12 @@ def working_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any]) -> DType:
     return DTYPES[DTYPES.index(given)]
 
 
+def in_dtype_of_product(product: Array, A: DType, V: DType) -> Array:
+    """A sum in float64 in the dtype of a kernel of dtype A times vectors of dtype V: float32 if both are."""
+    both = A == V == np.float32
+    return product.astype(np.float32 if both else np.float64, copy=False)
+
+
 def for_blas(array: NDArray[Any], name: str, dtype: DType) -> Array:
     """The array itself if its rows are contiguous with a leading dimension that BLAS accepts, else such a copy."""
     n, d = array.shape

@@ -36,7 +36,9 @@ class Saved:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        Saved.kinds[kind_of(cls)] = cls
+        kind = kind_of(cls)
+        if Saved.kinds.get(kind) not in cls.__mro__:  # else it is saved as the class of the same name it derives from
+            Saved.kinds[kind] = cls
 
     def described(self) -> dict[str, Any]:
         """The fields from which `rebuilt` makes the object; those of a dataclass by default."""
@@ -129,7 +131,7 @@ class Writer:
     @value.register
     def _(self, value: Saved) -> Any:
         kind = kind_of(type(value))
-        if Saved.kinds.get(kind) is not type(value):
+        if Saved.kinds.get(kind) not in type(value).__mro__:
             raise TypeError(f"expected a class that can be found by its name, got {type(value)}")
         return {"object": [kind, self.fields(value.described())]}
 

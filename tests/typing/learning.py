@@ -95,6 +95,8 @@ def on_a_cluster(net: nf.Network) -> None:
     K = nf.distributed.KernelOperator(net, X, kernel="nngp", client=object())
     assert_type(nf.solve(K, y, 0.1), nf.Solution)
     _ = nf.distributed.ntk(net, X, chunks=512)
+    model = nf.distributed.NystromRegression(net, 10, "loo", client=object())
+    assert_type(model.fit(X, y).predict(X), Array)
 
 
 def scikit_learn() -> None:

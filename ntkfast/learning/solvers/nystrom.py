@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -26,7 +26,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
-from ntkfast.learning.solvers.panels import Panels
+from ntkfast.learning.solvers.panels import Panels, Part
 from ntkfast.learning.solvers.solution import Solution, not_reached
 from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
@@ -35,6 +35,7 @@ from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import check
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import generator, non_negative_number, positive_integer, positive_number
+from ntkfast.support.sums import Arrays
 from ntkfast.support.typing import Array, KernelName, Memory, Progress, Seed
 
 __all__ = ["NystromRegression"]
@@ -331,8 +332,7 @@ class NystromRegression(Saved):
         self._require(n_bytes, len(C), method)
         C, L = self._independent(C, method)
         self.centers, self.alphas, self.loo_errors = C, None, None
-        panels = Panels(self._net, points, C, self._kernel, self._dtype, self._n_threads, self._progress)
-        self._panels = panels
+        self._panels = panels = self._panels_of(points, C)
         n_bytes += panels.n_bytes
         if method == "direct":
             direct = self._decompose(L, panels)
@@ -346,6 +346,10 @@ class NystromRegression(Saved):
             assert self._one_alpha is not None  # which `_choose_method` sees to
             self._iterate(self._one_alpha, None, start, n_bytes)
         return self
+
+    def _panels_of(self, X: Any, C: Array) -> Panels:
+        """What computes passes over K(X, C)."""
+        return Panels(self._net, X, C, self._kernel, self._dtype, self._n_threads, self._progress)
 
     def _choose_centers(self, X: Any) -> Array:
         if not isinstance(self._n_centers, int):
@@ -409,10 +413,9 @@ class NystromRegression(Saved):
             self.alphas = float(d.mean(dtype=np.float64)) * np.geomspace(1e-8, 100, N_ALPHAS)
         else:
             self.alphas = checks.times(self._given_alpha, "alpha")[0]
-        self.loo_errors = self._leave_one_out(
-            direct, self.alphas, lambda _, left: np.square(left).mean(axis=2).sum(axis=1)
-        )
-        self.loo_errors /= len(self._y)
+        panels = self._require_data("leave_one_out")
+        found = panels.total("leave-one-out errors", _squared_errors, direct, self.alphas, self._y)
+        self.loo_errors = found[0] / len(self._y)
         warning = ridge.at_end(self.alphas, self.loo_errors)
         if warning:
             warnings.warn(warning, stacklevel=3)  # where `fit` was called
@@ -511,13 +514,11 @@ class NystromRegression(Saved):
         """
         direct = self._require_direct("variance")
         X = self._new(X)
-        panels = Panels(self._net, X, self.centers, self._kernel, self._dtype, self._n_threads, self._progress)
         points = Problem(self._net, X, dtype=self._dtype, n_threads=self._n_threads)
         variance: Array = points.diagonals((self._kernel,), show=False)[0].astype(np.float64)
         explained = 1 - self.alpha * direct.shrinkage(self.alpha)  # of q(x, x) along each direction
-        for rows, panel in panels.panels("variances"):
-            with threads.blas(self._n_threads, panel.size * direct.W.shape[1] * 2.0):
-                variance[rows] -= np.square(panel @ direct.W) @ explained
+        panels = self._panels_of(X, self.centers)
+        variance -= np.concatenate([*panels.each("variances", _explained, direct.W, explained)])
         variance = np.maximum(variance, 0)
         return (variance + self.alpha if observations else variance).astype(points.dtype, copy=False)
 
@@ -532,30 +533,10 @@ class NystromRegression(Saved):
         ndarray, the shape of y
         """
         direct = self._require_direct("leave_one_out")
-        self._require_data("leave_one_out")
-        predicted = np.empty_like(self._y)
-
-        def take(rows: slice, left: Array) -> Array:
-            predicted[rows] = self._y[rows] - left[0]
-            return np.zeros(1)
-
-        self._leave_one_out(direct, np.array([self.alpha]), take)
+        panels, alphas = self._require_data("leave_one_out"), np.array([self.alpha])
+        errors = [*panels.each("leave-one-out errors", _errors, direct, alphas, self._y)]
+        predicted = self._y - np.concatenate(errors)
         return predicted[:, 0] if self._flat else predicted
-
-    def _leave_one_out(self, direct: NystromDirect, alphas: Array, use: Callable[[slice, Array], Array]) -> Array:
-        """Σ over panels of use(rows, errors (A, rows, q)), one number for each ridge, in one pass."""
-        shrinkage = np.stack([direct.shrinkage(alpha) for alpha in alphas])  # (A, r)
-        q, sums = self._y.shape[1], np.zeros(len(alphas))
-        for rows, panel in self._require_data("leave_one_out").panels("leave-one-out errors"):
-            with threads.blas(self._n_threads, panel.size * direct.W.shape[1] * 2.0):
-                features = panel @ direct.W
-                kept = np.maximum(1 - shrinkage @ np.square(features).T, np.finfo(np.float64).eps)  # (A, rows)
-                for some in arrays.blocks(len(alphas), max(1, MOST_COLUMNS // q)):
-                    weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
-                    fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
-                    errors = (self._y[rows, None] - fitted).transpose(1, 0, 2)
-                    sums[some] += use(rows, ridge.Residuals(errors, kept[some]).left_out())
-        return sums
 
     def log_marginal_likelihood(self) -> float:
         """log p(y) of y ~ N(0, Q + αI), the evidence of the projected process, summed over outputs.
@@ -596,6 +577,43 @@ class NystromRegression(Saved):
         if self._direct is None:
             raise ValueError(f"{what}: expected method='direct', got a model fitted by 'falkon'")
         return self._direct
+
+
+def _explained(part: Part, W: Array, weights: Array) -> Array:
+    """Σ_k weights_k (K W)²_ik for the rows of a part."""
+    found = []
+    for _, panel in part:
+        with threads.blas(part.n_threads, panel.size * W.shape[1] * 2.0):
+            found.append(np.square(panel @ W) @ weights)
+    return np.concatenate(found)
+
+
+def _left_out(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Iterator[tuple[slice, Array]]:
+    """y_i minus its prediction from all others, (some, rows, q), for some ridges and some rows after the other."""
+    shrinkage = np.stack([direct.shrinkage(alpha) for alpha in alphas])  # (A, r)
+    q = y.shape[1]
+    for rows, panel in part:
+        with threads.blas(part.n_threads, panel.size * direct.W.shape[1] * 2.0):
+            features = panel @ direct.W
+            kept = np.maximum(1 - shrinkage @ np.square(features).T, np.finfo(np.float64).eps)  # (A, rows)
+            for some in arrays.blocks(len(alphas), max(1, MOST_COLUMNS // q)):
+                weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
+                fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
+                errors = (y[rows, None] - fitted).transpose(1, 0, 2)
+                yield some, ridge.Residuals(errors, kept[some]).left_out()
+
+
+def _squared_errors(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Arrays:
+    """For each ridge, the sum over the rows of the squared errors, averaged over outputs."""
+    total = np.zeros(len(alphas))
+    for some, left in _left_out(part, direct, alphas, y):
+        total[some] += np.square(left).mean(axis=2).sum(axis=1)
+    return (total,)
+
+
+def _errors(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Array:
+    """For one ridge, (rows, q)."""
+    return np.concatenate([left[0] for _, left in _left_out(part, direct, alphas, y)])
 
 
 def _one_ridge(alpha: object) -> float | None:

@@ -1,11 +1,14 @@
 """K(X, C) for many points X and some centres C, a panel of rows at a time; never the whole matrix.
 
-Panels depend only on the sizes and are taken in their order, so that sums have the same bits for any number of threads.
+A pass goes over parts of the rows, which are summed on their own, and a part panel by panel. Both depend only on the
+sizes and are added up in one order, so that sums have the same bits for any number of threads or of workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
@@ -14,11 +17,45 @@ from numpy.typing import ArrayLike, DTypeLike
 from ntkfast.engine import threads
 from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
+from ntkfast.support import sums
 from ntkfast.support.progress import reporter
+from ntkfast.support.sums import Arrays
 from ntkfast.support.typing import Array, KernelName, Progress
 
 BYTES = 2**26  # of a panel in float64
-LEAST, MOST = 256, 4096  # rows
+LEAST, MOST = 256, 4096  # rows of a panel
+LEAST_OF_PART = 2048  # rows: adding up the m x m sums of parts takes a fiftieth of the time
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of K(X, C). Iterating gives panels: their rows, and these in float64, which the next one overwrites."""
+
+    problem: Problem
+    kernel: KernelName
+    rows: slice
+    n_threads: int | None
+    report: Callable[[int, int], object] | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows of a panel."""
+        n, m = self.rows.stop - self.rows.start, self.problem.shape[1]
+        return min(n, max(LEAST, min(MOST, BYTES // (8 * m))))
+
+    def __iter__(self) -> Iterator[tuple[slice, Array]]:
+        height, (n, m), dtype = self.height, self.problem.shape, self.problem.dtype
+        panel = np.empty((height, m))
+        computed = panel if dtype == panel.dtype else np.empty((height, m), dtype)
+        for start in range(self.rows.start, self.rows.stop, height):
+            rows = slice(start, min(start + height, self.rows.stop))
+            part = computed[: rows.stop - start]
+            self.problem.rows(np.arange(start, rows.stop)).matrices((self.kernel,), (part,), show=False)
+            if computed is not panel:
+                panel[: len(part)] = part
+            yield rows, panel[: len(part)]
+            if self.report is not None:
+                self.report(rows.stop, n)
 
 
 class Panels:
@@ -38,52 +75,61 @@ class Panels:
         self._problem.load()
         self._n_threads, self._progress = n_threads, progress
         self.shape: tuple[int, int] = self._problem.shape
-        self._rows = min(self.shape[0], max(LEAST, min(MOST, BYTES // (8 * self.shape[1]))))
+        self._parts = sums.parts(self.shape[0], LEAST_OF_PART)
 
     @property
     def n_bytes(self) -> int:
         """Of what an iteration holds."""
-        return self._rows * self.shape[1] * (8 + self._problem.dtype.itemsize)
+        height = Part(self._problem, self._kernel, self._parts[-1], self._n_threads).height
+        return height * self.shape[1] * (8 + self._problem.dtype.itemsize)
 
-    def panels(self, what: str) -> Iterator[tuple[slice, Array]]:
-        """Rows and their part of the matrix in float64, which the next one overwrites."""
-        n, m = self.shape
-        panel = np.empty((self._rows, m))
-        computed = panel if self._problem.dtype == panel.dtype else np.empty((self._rows, m), self._problem.dtype)
+    def each(self, what: str, function: Callable[..., Any], *given: Any) -> Iterator[Any]:
+        """function(part, *given) for every part of the rows, in their order."""
         with reporter(self._progress, what) as report:
-            for start in range(0, n, self._rows):
-                rows = slice(start, min(start + self._rows, n))
-                part = computed[: rows.stop - start]
-                self._problem.rows(np.arange(start, rows.stop)).matrices((self._kernel,), (part,), show=False)
-                if computed is not panel:
-                    panel[: len(part)] = part
-                yield rows, panel[: len(part)]
-                if report is not None:
-                    report(rows.stop, n)
+            for rows in self._parts:
+                yield function(Part(self._problem, self._kernel, rows, self._n_threads, report), *given)
+
+    def total(self, what: str, function: Callable[..., Arrays], *given: Any) -> Arrays:
+        """The sum over parts of function(part, *given)."""
+        terms = self.each(what, function, *given)
+        return sums.total(sums.total(next(terms) for _ in group) for group in sums.groups(self._parts))
 
     def gram(self, y: Array) -> tuple[Array, Array]:
         """KᵀK (lower triangle, Fortran order) and Kᵀy in one pass: n m² operations, in float64."""
-        m = self.shape[1]
-        G, b = np.zeros((m, m), order="F"), np.zeros((m, y.shape[1]))
-        for rows, panel in self.panels("Gram matrix of the centres"):
-            with threads.blas(self._n_threads, panel.size * m):
-                G = scipy.linalg.blas.dsyrk(1.0, panel.T, beta=1.0, c=G, lower=1, overwrite_c=1)
-            with threads.single_threaded_blas():
-                b += panel.T @ y[rows]
+        G, b = self.total("Gram matrix of the centres", gram, y)
         return G, b
 
     def transposed_times(self, y: Array) -> Array:
         """Kᵀ y, (m, q)."""
-        b = np.zeros((self.shape[1], y.shape[1]))
-        for rows, panel in self.panels("centres times targets"):
-            with threads.single_threaded_blas():
-                b += panel.T @ y[rows]
-        return b
+        return self.total("centres times targets", transposed_times, y)[0]
 
     def normal_product(self, V: Array) -> Array:
         """Kᵀ (K V), (m, q), in one pass."""
-        total = np.zeros_like(V)
-        for _, panel in self.panels("product with the centres"):
-            with threads.single_threaded_blas():
-                total += panel.T @ (panel @ V)
-        return total
+        return self.total("product with the centres", normal_product, V)[0]
+
+
+def gram(part: Part, y: Array) -> Arrays:
+    m = part.problem.shape[1]
+    G, b = np.zeros((m, m), order="F"), np.zeros((m, y.shape[1]))
+    for rows, panel in part:
+        with threads.blas(part.n_threads, panel.size * m):
+            G = scipy.linalg.blas.dsyrk(1.0, panel.T, beta=1.0, c=G, lower=1, overwrite_c=1)
+        with threads.single_threaded_blas():
+            b += panel.T @ y[rows]
+    return G, b
+
+
+def transposed_times(part: Part, y: Array) -> Arrays:
+    b = np.zeros((part.problem.shape[1], y.shape[1]))
+    for rows, panel in part:
+        with threads.single_threaded_blas():
+            b += panel.T @ y[rows]
+    return (b,)
+
+
+def normal_product(part: Part, V: Array) -> Arrays:
+    total = np.zeros_like(V)
+    for _, panel in part:
+        with threads.single_threaded_blas():
+            total += panel.T @ (panel @ V)
+    return (total,)

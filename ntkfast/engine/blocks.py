@@ -1,4 +1,4 @@
-"""The blocks of a store: squares of the matrix, each one chunk of the Zarr array; one triangle if it is symmetric."""
+"""Square blocks of a kernel matrix, of whole tiles, so that they have its bits; one triangle of them if symmetric."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ntkfast.engine.problem import Problem, Window
+
+SIDE = 4096  # about, by default
 Block: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Grid:
+class BlockGrid:
     """Blocks of `side` rows and columns, numbered in both directions."""
 
     shape: tuple[int, int]
     side: int
     symmetric: bool
+
+    @classmethod
+    def of(cls, problem: Problem, most: int = SIDE) -> BlockGrid:
+        """With at most this many rows and columns, or of one tile."""
+        tile = problem.tile()
+        side = max(1, min(most // tile, -(-max(problem.shape) // tile))) * tile
+        return cls(problem.shape, side, problem.symmetric)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -37,7 +47,7 @@ class Grid:
         (i, j), (n, m) = block, self.counts
         return (i if self.symmetric else 0) <= j < m and 0 <= i < n
 
-    def window(self, block: Block) -> tuple[slice, slice]:
+    def window(self, block: Block) -> Window:
         """Its rows and columns."""
         rows, columns = (
             slice(k * self.side, min((k + 1) * self.side, size)) for k, size in zip(block, self.shape, strict=True)

@@ -1,0 +1,184 @@
+"""A problem on the workers of a Dask cluster: sent to each of them once, and tasks that use it.
+
+Dask is a guest here: all that is used of it are methods of the client that is passed in. Before work starts, and in
+every task, since workers may join later, versions and instruction sets are compared: others round otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import is_dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from ntkfast.engine.config import instruction_set
+from ntkfast.engine.problem import Problem
+from ntkfast.support import sums
+from ntkfast.support.sums import Arrays
+
+AHEAD = 2  # parts for each thread of the cluster that are computed or wait to be added: what bounds the memory
+
+
+@functools.cache
+def described() -> dict[str, str]:
+    """What results and pickles depend on."""
+    from importlib.metadata import version  # slow to import
+
+    return {
+        "ntkfast": version("ntkfast"),
+        "instruction set": str(instruction_set()),
+        "numpy": np.__version__,
+        "scipy": version("scipy"),
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def check_client(client: Any) -> None:
+    """Raise unless this is None or what Dask calls a client."""
+    if client is not None and not (hasattr(client, "scatter") and hasattr(client, "submit")):
+        raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
+
+
+def require_cluster(client: Any) -> None:
+    """Raise unless the cluster is there."""
+    if client.status != "running":
+        raise ConnectionError(f"client: expected a cluster that answers, got a client that is {client.status}")
+
+
+def require_same(client: Any) -> None:
+    """Raise unless the cluster is there, and all workers have what this process has."""
+    require_cluster(client)
+    found = client.run(described, on_error="return")
+    if not found:
+        raise ConnectionError("client: expected a cluster with workers, got none; client.wait_for_workers(1) waits")
+    for address, there in found.items():
+        if isinstance(there, BaseException):
+            raise ValueError(f"client: expected workers with ntkfast, got {there!r} from {address}")
+        _compare(described(), there, address)
+
+
+def _compare(wanted: dict[str, str], there: dict[str, str], address: str) -> None:
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            hint = f"; NTKFAST_ISA={value} selects it where the CPU has it" if name == "instruction set" else ""
+            got = f"{there.get(name)} on {address}"
+            raise ValueError(f"client: expected workers with {name} {value} as here, got {got}{hint}")
+
+
+class Workers:
+    """The workers of a cluster, which have a problem.
+
+    Raises
+    ------
+    TypeError, ValueError, ConnectionError
+        client is not one, has other workers than are needed, or none.
+    """
+
+    def __init__(self, client: Any, problem: Problem) -> None:
+        check_client(client)
+        require_same(client)
+        self._client, self._problem = client, problem
+        self._there = self._put(problem)
+
+    def with_problem(self, problem: Problem) -> Workers:
+        """The same workers with another problem."""
+        other = object.__new__(Workers)
+        other._client, other._problem, other._there = self._client, problem, self._put(problem)
+        return other
+
+    def _put(self, thing: Any) -> Any:
+        """On every worker, under a name of its own: one of equal contents may just be on its way out. Small things go
+        with each task.
+        """
+        small = not isinstance(thing, Problem | np.ndarray) and not is_dataclass(thing)
+        return thing if small else self._client.scatter(thing, broadcast=True, hash=False)
+
+    @property
+    def there(self) -> Any:
+        """What represents the problem in tasks."""
+        if self._there.status != "finished":  # all workers that had it are gone
+            self._there = self._put(self._problem)
+        return self._there
+
+    def submit(self, function: Callable[..., Any], *given: Any) -> Any:
+        """The future of function(problem, *given)."""
+        return self._client.submit(_task, described(), function, self.there, *given, pure=False)
+
+    def finished(self, futures: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+        """Values and results of a dict of futures, which it empties, in the order in which they are done."""
+        from distributed import as_completed
+
+        for future in as_completed(futures, loop=self._client.loop):
+            yield futures.pop(future), _result(future)
+
+    def each(
+        self,
+        function: Callable[..., Any],
+        ranges: list[slice],
+        *given: Any,
+        report: Callable[[int, int], object] | None = None,
+    ) -> Iterator[Any]:
+        """function(problem, range, *given) for each range, in their order."""
+        require_cluster(self._client)
+        there = [self._put(thing) for thing in given]
+        futures = [self.submit(function, part, *there) for part in ranges]
+        for k, part in enumerate(ranges):
+            yield _result(futures[k])
+            futures[k] = None  # which the workers then forget
+            if report is not None:
+                report(part.stop, ranges[-1].stop)
+
+    def total(
+        self,
+        function: Callable[..., Arrays],
+        ranges: list[slice],
+        *given: Any,
+        report: Callable[[int, int], object] | None = None,
+    ) -> Arrays:
+        """Their sum, as in `sums`; workers add up the groups."""
+        require_cluster(self._client)
+        there = [self._put(thing) for thing in given]
+        ahead = AHEAD * sum(self._client.nthreads().values())
+        groups: list[Any] = []
+        done = [Event() for _ in ranges]
+        for k in range(len(ranges) + ahead):
+            if 0 <= k - ahead < len(ranges):
+                done[k - ahead].wait()
+                if report is not None:
+                    report(ranges[k - ahead].stop, ranges[-1].stop)
+                if groups[(k - ahead) // sums.GROUP].status == "error":
+                    break
+            if k < len(ranges):
+                term = self.submit(function, ranges[k], *there)
+                term.add_done_callback(functools.partial(_set, done[k]))
+                if k % sums.GROUP == 0:
+                    groups.append(term)
+                else:  # first of all, so that terms do not wait in memory
+                    groups[-1] = self._client.submit(_added, groups[-1], term, pure=False, priority=1)
+        return sums.total(tuple(np.require(array, requirements="W") for array in _result(sum_)) for sum_ in groups)
+
+
+def _set(event: Event, _: Any) -> None:
+    event.set()
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except CancelledError as error:
+        gone = "the cluster is gone, or all workers that had the points are"
+        raise ConnectionError(f"client: {gone} ({error})") from None
+
+
+def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Problem, *given: Any) -> Any:
+    _compare(wanted, described(), platform.node())
+    return function(problem, *given)
+
+
+def _added(a: Arrays, b: Arrays) -> Arrays:
+    return tuple(x + y for x, y in zip(a, b, strict=True))

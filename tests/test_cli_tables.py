@@ -674,3 +674,20 @@ def test_how_many_rows_a_file_has(kind, tmp_path):
     path.write_bytes(b"damaged")
     if kind in ("csv", "parquet"):
         assert about_rows(path) is None
+
+
+def test_scikit_learn_is_imported_while_the_kernel_is_scored():
+    """It takes 2 s: not before the work, but missing it is an error before the work."""
+    code = """
+import sys
+from ntkfast.tabular import figure, fit
+assert "sklearn" not in sys.modules
+sys.modules["sklearn"] = None
+try:
+    fit._libraries(fit.Options())
+except ImportError as error:
+    assert "pip install 'ntkfast[sklearn]'" in str(error), error
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr

@@ -463,7 +463,11 @@ static long double dual(const nf_instr *in, nf_pair *pair)
     }
     if (two) {
         const long double roots = root_difference(&next), plus = B != 0 ? B * exponential_distance(k, pair, apart) : 0;
-        next.gap = (plus - 2 * A * expm1l(k * apart / 2) - roots * roots) / 2;
+        const long double std_after = sqrtl(next.q[0] * next.q[1]);
+        if (roots * roots < std_after)
+            next.gap = (plus - 2 * A * expm1l(k * apart / 2) - roots * roots) / 2;
+        else /* variances so far apart that the difference of distances loses more than this one */
+            next.gap = std_after - here.value[0];
     } else if (kinked(in) && delta <= 1e-2L && fabsl(eta) <= 0.5L) {
         const long double M = (2 * (pair->q[0] + pair->q[1]) - apart) / 4, s2 = pair->gap * (2 * std - pair->gap) / M;
         const double kappa = (double)(pair->difference / (2 * M)), s = (double)sqrtl(fmaxl(s2, 0));

@@ -657,3 +657,37 @@ def test_ctrl_c_before_a_command_begins(monkeypatch):
     monkeypatch.setattr(cli.shared, "require_writable", interrupted)
     result = run("fit", __file__, "--target", "y", "-o", "model.ntk")
     assert (result.exit_code, result.stderr.strip()) == (130, "ntkfast: stopped")
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy", "parquet", "npz"])
+def test_how_many_rows_a_file_has(kind, tmp_path):
+    from ntkfast.tabular.table import about_rows
+
+    path, frame = tmp_path / f"table.{kind}", pandas.DataFrame({"a": np.arange(200000) % 7, "b": np.ones(200000)})
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        (np.save if kind == "npy" else np.savez)(path, frame.to_numpy())
+    assert about_rows(path) == {"csv": pytest.approx(200000, rel=1e-3), "npz": None}.get(kind, 200000)
+    path.write_bytes(b"damaged")
+    if kind in ("csv", "parquet"):
+        assert about_rows(path) is None
+
+
+def test_scikit_learn_is_imported_while_the_kernel_is_scored():
+    """It takes 2 s: not before the work, but missing it is an error before the work."""
+    code = """
+import sys
+from ntkfast.tabular import figure, fit
+assert "sklearn" not in sys.modules
+sys.modules["sklearn"] = None
+try:
+    fit._libraries(fit.Options())
+except ImportError as error:
+    assert "pip install 'ntkfast[sklearn]'" in str(error), error
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr

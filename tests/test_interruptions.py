@@ -1,6 +1,8 @@
 """Long calls: Ctrl-C and exceptions end them early and leave the engine intact; what is reported to progress."""
 
+import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +15,7 @@ from numpy.testing import assert_array_equal
 
 import ntkfast as nf
 from ntkfast.engine import problem, threads
+from ntkfast.support import progress
 
 NET = nf.MLP(depth=4, activation="relu", weight_std=1.2, bias_std=0.1)
 LONG = nf.MLP(depth=50, weight_std=2**0.5)  # 0.6 s for N = 3000: the points stay apart, so no pair takes the slow path
@@ -120,3 +123,32 @@ def test_an_interrupted_caller_does_not_hold_blas_back():
         raise KeyboardInterrupt
     after = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     assert after == before
+
+
+LONG_CALLS = {
+    "ntk": lambda X, y, path: nf.ntk(LONG, points(2000), progress=True),
+    "fit_hyperparameters": lambda X, y, path: nf.fit_hyperparameters(NET, X[:50], y[:50], progress=True),
+    "NystromRegression": lambda X, y, path: nf.NystromRegression(NET, 50, 0.1, progress=True).fit(X, y),
+    "solve": lambda X, y, path: nf.solve(nf.KernelOperator(NET, X), y, 0.1, method="cg", progress=True),
+    "store.compute": lambda X, y, path: nf.store.compute(NET, X, path / "K", memory="2MB", progress=True),
+}
+
+
+@pytest.mark.parametrize("call", LONG_CALLS)
+def test_bars_show_the_time_left(call, monkeypatch, capsys, tmp_path):
+    from tqdm.std import tqdm
+
+    monkeypatch.setattr("tqdm.autonotebook.tqdm", functools.partial(tqdm, mininterval=0))  # however short the call is
+    X = np.random.default_rng(0).standard_normal((700, 3))
+    LONG_CALLS[call](X, X[:, 0], tmp_path)
+    shown = capsys.readouterr().err
+    assert re.search(r"[1-9]\d*/\d+ \[\d\d:\d\d<\d\d:\d\d", shown), shown
+
+
+def test_no_bars_where_there_is_no_terminal(capsys, monkeypatch):
+    from tqdm.std import tqdm
+
+    monkeypatch.setattr("tqdm.autonotebook.tqdm", functools.partial(tqdm, mininterval=0))
+    with progress.reporter(None, "long") as report:
+        assert report is None
+    assert capsys.readouterr().err == ""

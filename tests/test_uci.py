@@ -139,7 +139,7 @@ def test_results_of_other_versions_are_computed_again(folder, tmp_path, monkeypa
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
 def test_a_foreign_file_of_results(folder, tmp_path, text):
     (tmp_path / "uci.csv").write_text(text)
-    with pytest.raises(OSError, match=r"out: expected results of ntkfast uci in .*uci\.csv"):
+    with pytest.raises(ValueError, match=r"out: expected results of ntkfast uci in .*uci\.csv"):
         uci.run(folder[0], tmp_path, max_size=100)
 
 

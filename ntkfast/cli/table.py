@@ -224,11 +224,12 @@ def predict(model: Path, table: Path, out: Path, std: bool, n_threads: int | Non
         from ntkfast.saving import load
         from ntkfast.tabular import predict as module
         from ntkfast.tabular.model import TableModel
+        from ntkfast.tabular.table import about_rows
 
         loaded = load(model)
         if not isinstance(loaded, TableModel):
             fail(f"{model}: expected a model of `ntkfast fit`, got a {type(loaded).__name__}")
-        with tqdm(unit=" rows", leave=False, disable=None) as bar, limited(n_threads):
+        with tqdm(total=about_rows(table), unit=" rows", leave=False, disable=None) as bar, limited(n_threads):
             found = module.predict(loaded, table, out, std, lambda done: bar.update(done - bar.n))
     if as_json:
         print_json({"rows": found.n_rows, "unseen": found.unseen, "out": str(out)})

@@ -3,7 +3,8 @@
 # shapes and dtypes are those of ntkfast.h.
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.math cimport NAN, isfinite
+from libc.string cimport memchr, memcmp, memcpy, memset
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cpython.ref cimport PyObject
@@ -15,7 +16,7 @@ import numpy as np
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
     enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_NEAR_TERMS, NF_NEAR_STEP, NF_MAX_POWERS
-    enum: NF_RATES, NF_NNGP, NF_PANEL
+    enum: NF_RATES, NF_NNGP, NF_NTK, NF_PANEL, NF_Q, NF_PEAK_Q, NF_PEAK_THETA, NF_SERIES
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -161,6 +162,7 @@ cdef extern from "ntkfast.h" nogil:
     int nf_stacks(int)
     void nf_norms(nf_dtype, const void *, int64_t, int64_t, int64_t, double *, int)
     void nf_points(nf_dtype, const nf_program *, int, int, int64_t, int64_t, long double *, int64_t, void *, int)
+    void nf_pair_start(nf_dtype, const void *, const void *, int, double, double, nf_pair *)
     void nf_pair_run(const nf_program *, nf_pair *, long double *, double *)
     void nf_dual(const nf_instr *, int64_t, const double *, const double *, const double *, double *, double *)
     int64_t nf_grid_tiles(const nf_grid *)
@@ -459,6 +461,20 @@ cdef class Program:
             if blocks.any()
         }
 
+    cdef void forget_missing(self) noexcept:
+        cdef int k
+        for k in range(self.program.n):
+            if self.code[k].op == NF_SERIES:
+                memset(self.data[k].panels.missing, 0, self.data[k].panels.n * self.data[k].panels.n)
+
+    cdef bint is_missing_any(self) noexcept:
+        cdef int k
+        for k in range(self.program.n):
+            if self.code[k].op == NF_SERIES:
+                if memchr(self.data[k].panels.missing, 1, self.data[k].panels.n * self.data[k].panels.n) != NULL:
+                    return True
+        return False
+
     @property
     def n_rows(self):
         return self.program.n_rows
@@ -538,9 +554,50 @@ def trace(Program program, double q, double delta):
     cdef long double outputs[NF_PLANES]
     cdef double[:, ::1] numbers = np.empty((program.program.n + 1, 2))
     nf_pair_run(&program.program, &pair, outputs, &numbers[0, 0])
-    for blocks in program.missing_blocks.values():
-        blocks[...] = 0
+    program.forget_missing()
     return np.asarray(numbers)
+
+
+def pair(Program program, x, y, str output, const double[:, ::1] ranges):
+    """Output "nngp" or "ntk" of two points x, y (d,) of one dtype, contiguous: to relative precision, and of (y, x) to
+    the last bit.
+
+    ranges (series, 3): instruction, then the variances from and up to which its data hold. NaN if those of x or y are
+    not among them, if a table near |ρ| = 1 is missing (see `Program.missing`), or if numbers are not finite in the dtype.
+    """
+    cdef bint single = x.itemsize == 4
+    cdef nf_dtype dtype = NF_FLOAT32 if single else NF_FLOAT64
+    cdef double most = np.finfo(np.float32).max if single else np.finfo(np.float64).max
+    cdef void *p = address(x)
+    cdef void *r = address(y)
+    cdef int d = len(x), wanted = OUTPUTS.index(output), done = 0, k, i, row
+    cdef double q[2]
+    cdef double value
+    cdef long double state[2 * (NF_STACK + 2 * NF_MAX_NESTING)]
+    cdef long double outputs[NF_PLANES]
+    cdef nf_pair points
+    nf_norms(dtype, p, 1, d, d, &q[0], 1)
+    nf_norms(dtype, r, 1, d, d, &q[1], 1)
+    if q[0] < q[1] or (q[0] == q[1] and memcmp(p, r, d * (4 if single else 8)) < 0):
+        p, r, q[0], q[1] = r, p, q[1], q[0]
+    memset(state, 0, sizeof(state))
+    state[2 * NF_Q], state[2 * NF_Q + 1] = q[0], q[1]
+    for row in range(ranges.shape[0] + 1):
+        k = <int>ranges[row, 0] if row < ranges.shape[0] else program.program.n
+        nf_points(NF_FLOAT64, &program.program, done, k, 0, 2, state, 2, NULL, 1)
+        done = k
+        for i in range(2 if row < ranges.shape[0] else 0):
+            value = <double>state[2 * NF_Q + i]
+            if value > 0 and not ranges[row, 1] <= value <= ranges[row, 2]:
+                return NAN
+    for i in range(2):
+        if not (state[2 * NF_PEAK_Q + i] <= most and (wanted != NF_NTK or state[2 * NF_PEAK_THETA + i] <= most)):
+            return NAN
+    program.forget_missing()
+    nf_pair_start(dtype, p, r, d, q[0], q[1], &points)
+    nf_pair_run(&program.program, &points, outputs, NULL)
+    value = <float>outputs[wanted] if single else <double>outputs[wanted]
+    return NAN if program.is_missing_any() or not isfinite(value) else value
 
 
 cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:

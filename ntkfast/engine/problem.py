@@ -210,18 +210,8 @@ class Problem:
 
     def _bind(self):
         """The program, its series bound to data for the variances that these points have on reaching them."""
-        code, arithmetic = self.code, self.arithmetic
-        program, bound, done = code.program(), {}, 0
-        states = [_core.start(program, points.norms) for points in self.points] if code.series else []
-        for k, activation in code.series:
-            for state in states:
-                _core.points(program, state, done, k, arithmetic, self.n_threads, False, None)
-            done = k
-            q = np.concatenate([state[0] for state in states]).astype(float)
-            q = q[(q > 0) & np.isfinite(q)]
-            bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), arithmetic, self._derivatives
-            program.bind(k, series.data(*bound[k]))
-        return program, bound
+        norms = [points.norms for points in self.points]
+        return series.bind(self.code, norms, self.arithmetic, self._derivatives, self.n_threads)
 
     def _side(self, program, points, with_table=True, report=None, search=None):
         arithmetic, state = self.arithmetic, _core.start(program, points.norms)
@@ -230,11 +220,12 @@ class Problem:
         return Side(points, table, state[:3], peaks, search and search.inverse(points.norms, arithmetic))
 
     def _make_ready(self):
-        program, bound = self._bind()
+        prepared = self._bind()
+        program = prepared.program
         norms = np.concatenate([points.norms for points in self.points])
         search = nearness.search(self.code, program, norms, self.dtype, self.arithmetic)
         sides = [self._side(program, points, search=search) for points in self.points]
-        return _Ready(program, bound, (sides[0], sides[-1]), search)
+        return _Ready(program, prepared.bound, (sides[0], sides[-1]), search)
 
     def _require_fitting(self, sides, get):
         for side in sides:
@@ -356,7 +347,7 @@ class Problem:
             side = self._ready.sides[0]
         else:
             with progress.reporter(show, "diagonal") as report:
-                side = self._side(self._bind()[0], self.points[0], with_table=False, report=report)
+                side = self._side(self._bind().program, self.points[0], with_table=False, report=report)
         self._require_fitting([side], get)
         for result, output in zip(results, get, strict=True):
             result[:] = side.diagonals[OUTPUTS.index(output)]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkfast.engine import _core, near
+from ntkfast.engine.lower import Code
 from ntkfast.engine.remainder import Remainder
 from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
@@ -93,6 +94,23 @@ class Prepared:
 
     program: _core.Program
     bound: dict[int, tuple]
+
+
+def bind(code: Code, norms: list[np.ndarray], arithmetic: np.dtype, derivatives: bool, n_threads: int) -> Prepared:
+    """The program of a code, its series bound to data for the variances that points of these squared norms have on
+    reaching them.
+    """
+    program, bound, done = code.program(), {}, 0
+    states = [_core.start(program, each) for each in norms] if code.series else []
+    for k, activation in code.series:
+        for state in states:
+            _core.points(program, state, done, k, arithmetic, n_threads, False, None)
+        done = k
+        q = np.concatenate([state[0] for state in states]).astype(float)
+        q = q[(q > 0) & np.isfinite(q)]
+        bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), arithmetic, derivatives
+        program.bind(k, data(*bound[k]))
+    return Prepared(program, bound)
 
 
 def until_complete(prepare: Callable, run: Callable, n_threads: int, report=None):

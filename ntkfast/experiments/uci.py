@@ -100,6 +100,8 @@ def run(
     ------
     DataError
         Files are missing, all of which are named, or damaged.
+    ValueError
+        The results in `out` are damaged or of another kind.
     OSError
         `out` cannot be written to, or another process is using it.
     """
@@ -193,7 +195,7 @@ def _stored(path: Path) -> dict[str, Score]:
             if made_by == version("ntkfast")
         ]
     except ValueError:
-        raise OSError(f"out: expected results of ntkfast uci in {path}; delete it to compute all again") from None
+        raise ValueError(f"out: expected results of ntkfast uci in {path}; delete it to compute all again") from None
     return {line.name: line for line in lines}
 
 

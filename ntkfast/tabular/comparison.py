@@ -22,6 +22,16 @@ WIDTHS = (0.0625, 0.25, 1.0, 4.0)  # γ times the variance of a point
 N_TREES = 100
 
 
+def load(compare: bool) -> None:
+    """Import the estimators of scikit-learn that a fit uses."""
+    import ntkfast.sklearn  # noqa: F401
+
+    if compare:
+        import sklearn.ensemble
+        import sklearn.linear_model
+        import sklearn.metrics.pairwise  # noqa: F401
+
+
 def ridge_regression(target: Target, X: Array, y: Any, X_new: Array, seed: int, n_threads: int | None) -> Predictions:
     """Linear ridge regression with its leave-one-out choice of α."""
     from sklearn.linear_model import RidgeCV

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import scipy
 
+from ntkfast.engine import threads
 from ntkfast.infinite.kernels import diagonal, kernels
 from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.networks import MLP
-from ntkfast.sklearn import NTKClassifier, NTKRegressor
 from ntkfast.support import memory
 from ntkfast.support.typing import Array, KernelName
 from ntkfast.tabular import columns, scores
 from ntkfast.tabular import target as targets
-from ntkfast.tabular.comparison import MODELS
+from ntkfast.tabular.comparison import MODELS, load
 from ntkfast.tabular.errors import TableError, find
 from ntkfast.tabular.model import TableModel
 from ntkfast.tabular.scores import Predictions, as_columns, decided
@@ -137,6 +141,7 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
         matrix: Array = kernels(net, A, B, get=options.kernel, n_threads=options.n_threads, progress=False)
         return matrix
 
+    libraries = _libraries(options)
     start = time.perf_counter()
     with step("choosing the ridge"):
         some = np.sort(rng.permutation(len(train))[:MOST_ROWS])
@@ -168,10 +173,13 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
             ]
         )
     del across
+    libraries.result()
     for other, predict in MODELS.items() if options.compare else ():
         with step(other):
             found.append(predict(scored, X, y_train, X_test, options.seed, options.n_threads))
     with step("fitting to every row"):
+        from ntkfast.sklearn import NTKClassifier, NTKRegressor
+
         cls = NTKRegressor if target.classes is None else NTKClassifier
         estimator = cls(
             depth=options.depth,
@@ -201,6 +209,19 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
         times,
         curves,
     )
+
+
+def _libraries(options: Options) -> Future[None]:
+    """scikit-learn, which takes 2 s to import, on another thread: LAPACK lets Python work meanwhile."""
+    if find_spec("sklearn") is None:
+        import_module("ntkfast.sklearn")  # raises, and says what to install
+    _ = scipy.linalg  # two threads must not import it at once
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(load, options.compare)
+    pool.shutdown(wait=False)
+    if threads.resolve(options.n_threads) == 1:
+        found.result()
+    return found
 
 
 def require_memory(n: int, d: int) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ntkfast.sklearn import NTKClassifier, NTKRegressor
 from ntkfast.support.saved import Saved, checked
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder, NumberColumn, TextColumn
 from ntkfast.tabular.table import Column, Table
 from ntkfast.tabular.target import Target
+
+if TYPE_CHECKING:
+    from ntkfast.sklearn import NTKClassifier, NTKRegressor
 
 KINDS: Any = (NumberColumn, TextColumn)
 
@@ -41,6 +43,8 @@ class TableModel(Saved):
     dropped: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        from ntkfast.sklearn import NTKClassifier, NTKRegressor  # takes seconds to import
+
         for encoder in checked(self.encoders, tuple, "encoders"):
             checked(encoder, KINDS, "encoders")
         classes = checked(self.target, Target, "target").classes

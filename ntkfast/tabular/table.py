@@ -101,6 +101,27 @@ NUMBERS = ("integer", "floating", "boolean", "decimal", "mixed-integer-float")
 TEXT = ("string", "categorical", "mixed", "mixed-integer")
 
 
+def about_rows(path: str | Path) -> int | None:
+    """How many rows there are, for a progress bar: of text an estimate from its first lines; None: unknown."""
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        with open(path, "rb") as file:
+            start = file.read(2**20)
+        lines = start.count(b"\n")
+        return round(path.stat().st_size / len(start) * lines) - 1 if lines > 1 else None
+    if kind == ".npy":
+        shape: tuple[int, ...] = np.shape(_load(path))
+        return shape[0] if shape else None
+    if kind == ".parquet":
+        try:
+            with library("pyarrow.parquet").ParquetFile(path) as found:
+                return int(found.metadata.num_rows)
+        except library("pyarrow").ArrowInvalid:  # which `chunks` reports
+            return None
+    return None
+
+
 class _Refused(Exception):
     """What is wrong with a column."""
 

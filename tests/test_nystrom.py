@@ -76,7 +76,11 @@ def test_evidence_is_that_of_the_dense_formula():
     Q = K_nm @ np.linalg.solve(K_mm, K_nm.T) + ALPHA * np.eye(len(X))
     each = -0.5 * np.einsum("ij,ij->j", Y, np.linalg.solve(Q, Y))
     expected = (each - 0.5 * np.linalg.slogdet(Q)[1] - len(X) / 2 * np.log(2 * np.pi)).sum()
-    assert_allclose(nf.NystromRegression(NET, C, ALPHA).fit(X, Y).log_marginal_likelihood(), expected, rtol=1e-9)
+    model = nf.NystromRegression(NET, C, ALPHA).fit(X, Y)
+    assert_allclose(model.log_marginal_likelihood(), expected, rtol=1e-9)
+    assert_allclose(model.solution.log_determinant, np.linalg.slogdet(Q)[1], rtol=1e-9)
+    assert model.with_alpha(0.0).solution.log_determinant == -np.inf
+    assert np.isnan(nf.NystromRegression(NET, C, ALPHA, method="falkon").fit(X, Y).solution.log_determinant)
 
 
 def test_leave_one_out_by_leaving_out():

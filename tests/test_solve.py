@@ -174,7 +174,7 @@ def test_what_ends_iterations_early_is_reported():
         found = nf.solve(K, Y, 0.1, method="cg", tol=1e-17)
     assert found.residual < 1e-12
     indefinite = K - 2 * np.eye(900) * np.linalg.eigvalsh(K)[450]
-    with pytest.warns(UserWarning, match=r"solve: .* not positive definite to rounding"):
+    with pytest.warns(UserWarning, match=r"solve: .* not positive definite to rounding: its smallest .* at most -"):
         assert not nf.solve(aslinearoperator(indefinite), Y, 0.0).converged
     with pytest.raises(np.linalg.LinAlgError, match=r"K_xx \+ alpha I: .*smallest eigenvalue"):
         nf.solve(indefinite, Y, 1e-6)
@@ -217,6 +217,18 @@ def test_progress_estimates_what_is_left():
     assert all(done <= total for done, total in seen)
     assert seen[-1] == (found.iterations, found.iterations)
     assert abs(seen[len(seen) // 2][1] - found.iterations) < 0.5 * found.iterations
+
+
+@pytest.mark.parametrize("method", ["cholesky", "eigh"])
+def test_the_log_determinant_gives_the_evidence(method):
+    y = Y[:, 0]
+    found = nf.solve(K, y, 0.1, method=method)
+    assert_allclose(found.log_determinant, np.linalg.slogdet(K + 0.1 * np.eye(900))[1], rtol=1e-10)
+    evidence = -(y @ found.dual_coefficients + found.log_determinant + 900 * np.log(2 * np.pi)) / 2
+    assert_allclose(evidence, nf.GaussianProcess(K, y, noise=0.1).log_marginal_likelihood(), rtol=1e-9)
+    assert np.isnan(nf.solve(K, y, 0.1, method="cg", rng=0).log_determinant)
+    twice = nf.ntk(NET, np.concatenate([X[:100], X[:100]]))
+    assert nf.solve(twice, y[:200], 0.0, method="eigh").log_determinant == -np.inf
 
 
 BAD = {

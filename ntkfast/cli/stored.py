@@ -47,6 +47,11 @@ def verify(store: Path, as_json: bool) -> None:
 @click.option("--method", type=click.Choice(["auto", "cholesky", "eigh", "cg"]), default="auto", show_default=True)
 @click.option("--tol", type=click.FloatRange(min=0, min_open=True), default=1e-8, show_default=True)
 @click.option("--memory", metavar="SIZE", help="For example 4GB.  [default: what is free]")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Where the iterations are kept: the same command goes on from there, whatever ended the one before.",
+)
 @threads
 @json_option
 def solve(
@@ -57,6 +62,7 @@ def solve(
     method: Any,
     tol: float,
     memory: str | None,
+    checkpoint: Path | None,
     n_threads: int | None,
     as_json: bool,
 ) -> None:
@@ -69,7 +75,8 @@ def solve(
     if out.suffix != ".npy":
         shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
     shared.require_writable(out, "--out", [y])
-    with one_line("nothing was saved", out=out):
+    stopped = "nothing was saved" if checkpoint is None else f"the same command goes on from {checkpoint}"
+    with one_line(stopped, out=out, checkpoint=checkpoint):
         import numpy as np
 
         from ntkfast.learning.solvers.solve import solve as solution
@@ -77,7 +84,17 @@ def solve(
         from ntkfast.support.files import replacing
 
         targets = np.load(y, allow_pickle=False)
-        found = solution(open(store), targets, alpha, method=method, tol=tol, memory=memory, rng=0, n_threads=n_threads)
+        found = solution(
+            open(store),
+            targets,
+            alpha,
+            method=method,
+            tol=tol,
+            checkpoint=checkpoint,
+            rng=0,
+            n_threads=n_threads,
+            memory=memory,
+        )
         with replacing(out) as file:
             np.save(file, found.dual_coefficients)
     if as_json:

@@ -70,7 +70,8 @@ def spectra(net: nf.Network) -> None:
 
 
 def many_points(net: nf.Network) -> None:
-    assert_type(nf.solve(nf.ntk(net, X), y, 0.1), nf.Solution)
+    assert_type(nf.solve(nf.ntk(net, X), y, 0.1).log_determinant, float)
+    assert_type(nf.solve(nf.KernelOperator(net, X), y, 0.1, method="cg", checkpoint="state"), nf.Solution)
     assert_type(nf.solve(nf.KernelOperator(net, X), y, 0.1, method="cg", rank=2, rng=0).dual_coefficients, Array)
     model = nf.NystromRegression(net, 2, alpha="loo", kernel="nngp", rng=0, memory=10**9).fit(X, y)
     assert_type(model, nf.NystromRegression)

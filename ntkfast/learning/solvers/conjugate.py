@@ -7,7 +7,7 @@ vector as for many. Each right-hand side has its own steps and leaves the block 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -35,6 +35,28 @@ class Iterations:
         return len(self.residuals) - 1
 
 
+@dataclass
+class State:
+    """All that the next iteration depends on. Columns are in `units` of the right-hand sides."""
+
+    X: Array  # (n, q), the solution so far
+    R: Array  # (n, q), its residual
+    P: Array  # (n, q), the directions of the last steps
+    before: Array  # (q,), rᵀ M⁻¹ r before them; inf for a fresh start
+    left: Array  # (q,), ‖r‖/‖b‖
+    history: list[float]
+    exact: bool = True  # whether R is a residual from a product
+    restarts: int = 0
+    whole: bool = True  # False while its parts are being updated
+
+    def restarted(self) -> State:
+        """The same solution, whose next steps forget the directions so far, as another preconditioner wants it."""
+        return replace(self, P=np.zeros_like(self.P), before=np.full_like(self.before, np.inf))
+
+
+Keep: TypeAlias = Callable[[State, bool], object]  # called after every iteration, and with True when it is the last
+
+
 def conjugate_gradients(
     product: Product,
     B: Array,
@@ -43,57 +65,97 @@ def conjugate_gradients(
     tol: float,
     max_iterations: int,
     start: Array | None = None,
+    state: State | None = None,
+    keep: Keep | None = None,
     report: Callable[[int, int], object] | None = None,
 ) -> Iterations:
     """X with ‖B - A X‖ <= tol ‖B‖ in every column, for a symmetric positive definite A.
 
-    product: V ↦ A V, precondition: V ↦ M⁻¹ V, both (n, q) → (n, q). start: an approximate solution. The residual that
-    counts at the end is that of a product, not the one that the iteration updates.
+    product: V ↦ A V, precondition: V ↦ M⁻¹ V, both (n, q) → (n, q). start: an approximate solution. state: where a
+    call with the same A, B and M was stopped, which goes on from there; it is updated, and `keep` sees it. The residual
+    that counts at the end is that of a product, not the one that the iteration updates.
     """
     unit = units(B)
-    B, start = B / unit, None if start is None else start / unit
+    B = B / unit
     size = np.linalg.norm(B, axis=0)
     size[size == 0] = 1
+    if state is None:
+        state = _begun(product, B, None if start is None else start / unit, size)
+    try:
+        reason = _iterate(state, product, B, precondition, size, tol, max_iterations, keep, report)
+    except KeyboardInterrupt:
+        if keep is not None and state.whole:
+            keep(state, True)
+        raise
+    if not state.exact:
+        state.left = np.linalg.norm(B - product(state.X), axis=0) / size
+    return Iterations(state.X * unit, np.array(state.history), float(state.left.max()), reason)
+
+
+def _begun(product: Product, B: Array, start: Array | None, size: Array) -> State:
     X = np.zeros_like(B) if start is None else start.copy()
     R = B.copy() if start is None else B - product(X)
-    exact = True  # whether R is a residual from a product
-    P, before = np.zeros_like(B), np.full(B.shape[1], np.inf)  # rᵀ M⁻¹ r before: inf for a fresh start
     left = np.linalg.norm(R, axis=0) / size
-    history, first, restarts, reason = [float(left.max())], float(left.max()), 0, ""
+    return State(X, R, np.zeros_like(B), np.full(B.shape[1], np.inf), left, [float(left.max())])
+
+
+def _iterate(
+    s: State,
+    product: Product,
+    B: Array,
+    precondition: Product,
+    size: Array,
+    tol: float,
+    max_iterations: int,
+    keep: Keep | None,
+    report: Callable[[int, int], object] | None,
+) -> str:
+    """Iterate until the tolerance is reached, or for a reason, which is returned."""
+    reason = ""
     while not reason:
-        active = np.flatnonzero(left > tol)
+        active = np.flatnonzero(s.left > tol)
         if not len(active):
-            if exact:
+            if s.exact:
                 break
-            R, exact, restarts = B - product(X), True, restarts + 1
-            before[:] = np.inf
-            left = np.linalg.norm(R, axis=0) / size
-            if (left > tol).any() and restarts == RESTARTS:
+            R = B - product(s.X)
+            s.whole = False
+            s.R, s.exact, s.restarts = R, True, s.restarts + 1
+            s.before[:] = np.inf
+            s.left = np.linalg.norm(R, axis=0) / size
+            s.whole = True
+            if (s.left > tol).any() and s.restarts >= RESTARTS:
                 reason = "rounding allows no more"
             continue
-        reason = _ended(history, first, max_iterations)
+        reason = _ended(s.history, max_iterations)
         if reason:
             break
-        rest = R[:, active]
+        rest = s.R[:, active]
         Z = precondition(rest)
         now = np.einsum("ij,ij->j", rest, Z)
-        direction = Z + P[:, active] * (now / before[active])
+        direction = Z + s.P[:, active] * (now / s.before[active])
         image = product(direction)
         curvature = np.einsum("ij,ij->j", direction, image)
         if not ((curvature > 0).all() and np.isfinite(curvature).all()):
             reason = "the matrix is not positive definite to rounding"
+            lowest = float((curvature / np.einsum("ij,ij->j", direction, direction)).min())
+            if lowest < 0:
+                reason += f": its smallest eigenvalue is at most {lowest:.2g}"
             break
-        P[:, active], before[active] = direction, now
-        X[:, active] += direction * (now / curvature)
-        R[:, active] -= image * (now / curvature)
-        exact = False
-        left[active] = np.linalg.norm(R[:, active], axis=0) / size[active]
-        history.append(float(left.max()))
+        s.whole = False
+        s.P[:, active], s.before[active] = direction, now
+        s.X[:, active] += direction * (now / curvature)
+        s.R[:, active] -= image * (now / curvature)
+        s.exact = False
+        s.left[active] = np.linalg.norm(s.R[:, active], axis=0) / size[active]
+        s.history.append(float(s.left.max()))
+        s.whole = True
+        if keep is not None:
+            keep(s, False)
         if report is not None:
-            report(*_progress(history, tol))
-    if not exact:
-        left = np.linalg.norm(B - product(X), axis=0) / size
-    return Iterations(X * unit, np.array(history), float(left.max()), reason)
+            report(*_progress(s.history, tol))
+    if keep is not None:
+        keep(s, True)
+    return reason
 
 
 def units(B: Array) -> Array:
@@ -102,11 +164,11 @@ def units(B: Array) -> Array:
     return units
 
 
-def _ended(history: list[float], first: float, max_iterations: int) -> str:
+def _ended(history: list[float], max_iterations: int) -> str:
     """Why to give up, "" for no reason."""
     if len(history) > max_iterations:
         return f"max_iterations={max_iterations} was reached"
-    if not history[-1] <= WORSE * first:
+    if not history[-1] <= WORSE * history[0]:
         return "it diverges"
     if len(history) > STALL and min(history[-STALL:]) >= min(history[:-STALL]):
         return f"it has not fallen in {STALL} iterations"

@@ -77,6 +77,12 @@ class NystromDirect(Saved):
         shrinkage: Array = np.divide(1, total, out=np.zeros_like(total), where=total > floor)
         return shrinkage
 
+    def log_determinant(self, alpha: float, n: int) -> float:
+        """log det(Q + αI) for n points; -inf at alpha = 0, unless they are as many as the centres."""
+        with np.errstate(divide="ignore"):
+            beyond = (n - len(self.values)) * np.log(alpha) if n > len(self.values) else 0.0
+            return float(np.log(self.values + alpha).sum() + beyond)
+
     def dual_coefficients(self, alpha: float) -> Array:
         dual: Array = self.W @ (self.shrinkage(alpha)[:, None] * self.u)
         return dual
@@ -429,9 +435,10 @@ class NystromRegression(Saved):
         residual = np.nan if found is None else found.residual
         history = np.array([residual]) if found is None else found.residuals
         n_iterations, converged = (0, True) if found is None else (found.n_iterations, not found.reason)
+        log_determinant = np.nan if self._direct is None else self._direct.log_determinant(alpha, self._n_points)
         seconds = time.perf_counter() - start
         self.solution = Solution(
-            shaped, method, n_iterations, residual, history, converged, len(dual), seconds, n_bytes
+            shaped, method, n_iterations, residual, history, converged, len(dual), log_determinant, seconds, n_bytes
         )
 
     def _iterate(self, alpha: float, z: Array | None, start: float, n_bytes: int) -> None:
@@ -551,10 +558,8 @@ class NystromRegression(Saved):
         direct = self._require_direct("log_marginal_likelihood")
         if self.alpha == 0:
             raise ValueError("alpha: expected a ridge above 0 for the evidence, got 0")
-        n, r = self._n_points, len(direct.values)
         misfit = (direct.squares - direct.shrinkage(self.alpha) @ np.square(direct.u)) / self.alpha
-        log_determinant = np.log(direct.values + self.alpha).sum() + (n - r) * np.log(self.alpha)
-        return float(-0.5 * (misfit + log_determinant + n * np.log(2 * np.pi)).sum())
+        return float(-0.5 * (misfit + self.solution.log_determinant + self._n_points * np.log(2 * np.pi)).sum())
 
     def _new(self, X: ArrayLike) -> Any:
         self._check_fitted()

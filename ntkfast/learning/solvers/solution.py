@@ -20,6 +20,7 @@ KINDS: dict[str, type] = {
     "residual": float,
     "converged": bool,
     "rank": int,
+    "log_determinant": float,
     "seconds": float,
     "memory": int,
 }
@@ -38,7 +39,10 @@ class Solution(Saved):
     residuals : ndarray, shape (iterations + 1,), the same along the way
     converged : bool
     rank : int, of the preconditioner; the number of independent centres of a `NystromRegression`
-    seconds : float
+    log_determinant : float
+        log det(K + αI), -inf where that is singular to rounding; nan where the method does not yield it ("cg", FALKON).
+        Of a `NystromRegression`, that of the projected process, Q + αI.
+    seconds : float, of this call
     memory : int, bytes of what was allocated, estimated
     """
 
@@ -49,6 +53,7 @@ class Solution(Saved):
     residuals: Array
     converged: bool
     rank: int
+    log_determinant: float
     seconds: float
     memory: int
 

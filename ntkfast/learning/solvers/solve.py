@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,12 +15,12 @@ from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import singular
 from ntkfast.learning.factor import attempt, eigen, fortran
-from ntkfast.learning.solvers.conjugate import conjugate_gradients, units
-from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
+from ntkfast.learning.solvers.checkpoint import Checkpoints
+from ntkfast.learning.solvers.conjugate import units
+from ntkfast.learning.solvers.iterative import RANK, Iterative, default_rank, require, times
 from ntkfast.learning.solvers.solution import Solution, not_reached
-from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
-from ntkfast.support.progress import check, reporter
+from ntkfast.support.progress import check
 from ntkfast.support.scalars import (
     generator,
     non_negative_integer,
@@ -33,7 +34,6 @@ __all__ = ["solve"]
 METHODS = ("auto", "cholesky", "eigh", "cg")
 SMALL = 4096  # points for which an operator's matrix is made and factored, in seconds
 LARGE = 40000  # points of a matrix in memory from which on iterating is cheaper: n³/3 against 60 times n² from memory
-RANK = 2000  # of the preconditioner, at most, unless rank= says otherwise
 
 
 def solve(
@@ -45,6 +45,7 @@ def solve(
     tol: float = 1e-8,
     max_iterations: int = 1000,
     rank: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     rng: Seed = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -74,6 +75,12 @@ def solve(
     max_iterations : int
     rank : int, optional
         Of the preconditioner. Default: up to 2000, n/2, and what half of `memory` allows. 0: none.
+    checkpoint : str or path-like, optional
+        "cg": a file for the state of the iterations, written at the start, every 30 seconds or after each iteration if
+        that takes longer, on Ctrl-C and at the end. A call for the same problem goes on from there, whatever ended the
+        one before, and comes to the same bits; tol and max_iterations may be others, and with another rank only the
+        solution so far is taken over. The preconditioner is made anew, which takes less than a few iterations. Methods
+        that work in memory take no notice of it.
     rng : None, int or numpy.random.Generator
         For the columns of the preconditioner.
     n_threads : int, optional
@@ -91,6 +98,9 @@ def solve(
     ------
     TypeError, ValueError
         An argument is not as described.
+    ValueError, OSError
+        The checkpoint is of another problem (the message says what differs), is damaged, or cannot be written. What is
+        there stays as it is.
     numpy.linalg.LinAlgError
         "cholesky": K + αI is not positive definite beyond rounding; the message says which ridge makes it so.
     MemoryError
@@ -132,12 +142,13 @@ def solve(
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
     if chosen == "cg":
         with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):
-            found = _iterate(K, Y, alpha, tol, max_iterations, rank, rng, free, progress)
+            kept = None if checkpoint is None else Checkpoints(checkpoint, K, alpha, Y)
+            found = _iterate(K, Y, alpha, tol, max_iterations, rank, kept, rng, free, progress)
     else:
         if is_operator and not hasattr(K, "columns"):
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
         matrices = is_operator + (4 if chosen == "eigh" else 1)
-        _require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
+        require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
         matrix = checks.symmetric(K.columns(np.arange(n)), "K_xx") if is_operator else K
         with threads.blas(n_threads, float(n) ** 3 / 3):
             found = _factor(matrix, Y, alpha, chosen, matrices, progress)
@@ -150,28 +161,12 @@ def _chosen(K: Any, is_operator: bool, n: int, free: float) -> str:
     return "cholesky" if n <= most and 8 * n * n * (1 + is_operator) <= free else "cg"
 
 
-def _require(n_bytes: int, free: float, what: str) -> None:
-    bytes_of.require(n_bytes, what)
-    if n_bytes > free:
-        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={free} was given")
-
-
-def _times(K: Any, V: Array) -> Array:
-    """K V in float64."""
-    if not isinstance(K, np.ndarray):
-        return np.asarray(K.matmat(V), np.float64)
-    if K.dtype == V.dtype:
-        product: Array = K @ V
-        return product
-    return np.concatenate([K[rows].astype(V.dtype) @ V for rows in arrays.blocks(len(K))])
-
-
 def _residuals(K: Any, a: Array, Y: Array, alpha: float) -> float:
     """The largest ‖y - (K + αI) a‖/‖y‖ of all columns."""
     unit = units(Y)
     Y, a = Y / unit, a.astype(np.float64) / unit
     size = np.linalg.norm(Y, axis=0)
-    left = np.linalg.norm(Y - _times(K, a) - alpha * a, axis=0)
+    left = np.linalg.norm(Y - times(K, a) - alpha * a, axis=0)
     return float((left / np.where(size > 0, size, 1)).max())
 
 
@@ -181,14 +176,18 @@ def _factor(K: Array, Y: Array, alpha: float, method: str, matrices: int, progre
     A[np.diag_indices(n)] += K.dtype.type(alpha)
     with checks.overflow("solve") as fits:
         if method == "eigh":
-            a = fits(eigen(A, "K_xx", overwrite=True).solve(Y.astype(K.dtype)))
+            spectrum = eigen(A, "K_xx", overwrite=True)
+            a = fits(spectrum.solve(Y.astype(K.dtype)))
+            with np.errstate(divide="ignore"):
+                log_determinant = float(np.log(spectrum.values.astype(np.float64)).sum())
         else:
             found, direction = attempt(A, overwrite=True, rcond=eps if alpha else None, progress=progress)
             if found is None:
                 raise np.linalg.LinAlgError(singular("K_xx + alpha I" if alpha else "K_xx", A, direction))
-            a = fits(found.solve(Y.astype(K.dtype)))
+            a, log_determinant = fits(found.solve(Y.astype(K.dtype))), found.log_determinant()
     residual = _residuals(K, a, Y, alpha)
-    return Solution(a, method, 0, residual, np.array([residual]), True, 0, 0.0, matrices * K.nbytes)
+    n_bytes = matrices * K.nbytes
+    return Solution(a, method, 0, residual, np.array([residual]), True, 0, log_determinant, 0.0, n_bytes)
 
 
 def _iterate(
@@ -198,32 +197,35 @@ def _iterate(
     tol: float,
     max_iterations: int,
     rank: int | None,
+    kept: Checkpoints | None,
     rng: np.random.Generator,
     free: float,
     progress: Progress,
 ) -> Solution:
-    n = K.shape[0]
-    columns: Any = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else getattr(K, "columns", None)
-    most = int(min(n // 2, RANK, free / 2 / (8 * n))) if rank is None else min(rank, n)
-    most = most if columns else 0
-    n_bytes = 8 * n * (most + 6 * Y.shape[1])
-    _require(n_bytes, free, f"rank: conjugate gradients with a preconditioner of rank {most}")
-    F, rest = np.empty((n, 0)), np.zeros(n)
-    if most:
-        diagonal = K.diagonal()
-        with reporter(progress, "preconditioner") as report:
-            F, rest = low_rank(columns, diagonal, most, checks.eps(K), rng, report)
-    precondition = LowRankPreconditioner(F, alpha + float(rest.mean()) or 1.0)
-
-    def product(V: Array) -> Array:
-        return _times(K, V) + alpha * V
-
-    with reporter(progress, "conjugate gradients") as report:
-        found = conjugate_gradients(product, Y, precondition, tol=tol, max_iterations=max_iterations, report=report)
+    there = None if kept is None else kept.read()
+    seed, most = int(rng.integers(2**63)), default_rank(K, rank, free)
+    state = None if there is None else there.state
+    if there is not None and state is not None:
+        if rank is None or most == there.rank:
+            seed, most = there.seed, there.rank
+        else:
+            state = state.restarted()
+    keep = None if kept is None else kept.of(seed, most).keep
+    solver = Iterative(K, alpha, most, Y.shape[1], seed, free, progress)
+    found = solver.solve(Y, tol, max_iterations, state, keep)
     if found.reason:
         hint = "raise alpha, rank, tol or max_iterations" if most else "raise alpha, tol or max_iterations"
         not_reached("solve", found.residual, tol, found.reason, hint)
     converged = not found.reason
     return Solution(
-        found.solution, "cg", found.n_iterations, found.residual, found.residuals, converged, F.shape[1], 0.0, n_bytes
+        found.solution,
+        "cg",
+        found.n_iterations,
+        found.residual,
+        found.residuals,
+        converged,
+        solver.rank,
+        np.nan,
+        0.0,
+        solver.n_bytes,
     )

@@ -1,0 +1,85 @@
+"""(K + αI)⁻¹ by conjugate gradients with a Nyström preconditioner, which is made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ntkfast.learning import checks
+from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
+from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
+from ntkfast.support import arrays
+from ntkfast.support import memory as bytes_of
+from ntkfast.support.progress import reporter
+from ntkfast.support.typing import Array, Progress
+
+RANK = 2000  # of the preconditioner, at most, unless rank= says otherwise
+VECTORS = 6  # (n, q) that an iteration holds
+
+
+def require(n_bytes: int, free: float, what: str) -> None:
+    """Raise MemoryError if this is more than what is free, or than memory= allows."""
+    bytes_of.require(n_bytes, what)
+    if n_bytes > free:
+        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={free} was given")
+
+
+def times(K: Any, V: Array) -> Array:
+    """K V in float64."""
+    if not isinstance(K, np.ndarray):
+        return np.asarray(K.matmat(V), np.float64)
+    if K.dtype == V.dtype:
+        product: Array = K @ V
+        return product
+    return np.concatenate([K[rows].astype(V.dtype) @ V for rows in arrays.blocks(len(K))])
+
+
+def default_rank(K: Any, rank: int | None, free: float) -> int:
+    """Of a preconditioner that fits; 0 for an operator without columns."""
+    if not (isinstance(K, np.ndarray) or hasattr(K, "columns")):
+        return 0
+    n = K.shape[0]
+    return int(min(n // 2, RANK, free / 2 / (8 * n))) if rank is None else min(rank, n)
+
+
+class Iterative:
+    """Solutions of (K + αI) X = B for one K, which is an array or an operator.
+
+    The preconditioner of this rank has random columns of K, which the seed chooses.
+    """
+
+    def __init__(
+        self, K: Any, alpha: float, rank: int, n_columns: int, seed: int, free: float, progress: Progress
+    ) -> None:
+        self._K, self._alpha, self._progress = K, alpha, progress
+        n = K.shape[0]
+        self.n_bytes = 8 * n * (rank + VECTORS * n_columns)
+        require(self.n_bytes, free, f"rank: conjugate gradients with a preconditioner of rank {rank}")
+        F, rest = np.empty((n, 0)), np.zeros(n)
+        if rank:
+            columns = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else K.columns
+            with reporter(progress, "preconditioner") as report:
+                F, rest = low_rank(columns, K.diagonal(), rank, checks.eps(K), np.random.default_rng(seed), report)
+        self.rank: int = F.shape[1]
+        self._precondition = LowRankPreconditioner(F, alpha + float(rest.mean()) or 1.0)
+
+    def product(self, V: Array) -> Array:
+        """(K + αI) V."""
+        return times(self._K, V) + self._alpha * V
+
+    def solve(
+        self, B: Array, tol: float, max_iterations: int, state: State | None = None, keep: Keep | None = None
+    ) -> Iterations:
+        """(n, q); state and keep as in `conjugate_gradients`."""
+        with reporter(self._progress, "conjugate gradients") as report:
+            return conjugate_gradients(
+                self.product,
+                B,
+                self._precondition,
+                tol=tol,
+                max_iterations=max_iterations,
+                state=state,
+                keep=keep,
+                report=report,
+            )

@@ -77,6 +77,20 @@ def test_the_command(tmp_path):
     assert f"{found['rmse']:.4f}" in table
 
 
+def test_the_matern_kernel_is_that_of_scikit_learn():
+    Matern = pytest.importorskip("sklearn.gaussian_process.kernels").Matern
+    X, Y = np.random.default_rng(0).normal(size=(2, 30, 4))
+    np.testing.assert_allclose(household.Matern(2.5)(X, Y), Matern(2.5, nu=1.5)(X, Y), rtol=1e-12)
+
+
+def test_the_matern_kernel_takes_the_same_road(tmp_path):
+    data = household.read(as_csv(tmp_path / "power.csv"))
+    result = household.run(data, "row", 200, kernel="matern")
+    assert result.rmse < 0.3
+    with pytest.raises(ValueError, match="kernel: expected one of ntk, nngp, matern"):
+        household.run(data, kernel="rbf")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -253,3 +253,35 @@ def test_memory_is_refused_before_anything_is_computed():
         nf.NystromRegression(NET, 600, 1.0, method="direct", memory=10**6).fit(X, Y)
     with pytest.raises(MemoryError, match="use fewer"):
         nf.NystromRegression(NET, np.broadcast_to(X[0], (10**6, 5)), 1.0).fit(X, Y)
+
+
+@pytest.mark.parametrize("method", ["direct", "falkon"])
+def test_a_kernel_of_ones_own(method):
+    """The same model, whether the entries come from the engine or from a function."""
+    given = nf.NystromRegression(NET, C, ALPHA, method=method, tol=1e-10).fit(X, Y)
+    own = nf.NystromRegression(lambda x, y: nf.ntk(NET, x, y), C, ALPHA, method=method, tol=1e-10).fit(X, Y)
+    assert_allclose(own.predict(T), given.predict(T), atol=1e-7)
+    if method == "direct":
+        assert_allclose(own.variance(T), given.variance(T), atol=1e-7)
+        assert_allclose(own.leave_one_out(), given.leave_one_out(), atol=1e-7)
+
+
+def test_a_kernel_of_scikit_learn():
+    kernels = pytest.importorskip("sklearn.gaussian_process.kernels")
+    model = nf.NystromRegression(kernels.RBF(2.0), 100, "loo", rng=0).fit(X.astype(np.float32), Y[:, 0])
+    K_nm, K_mm = kernels.RBF(2.0)(X, model.centers), kernels.RBF(2.0)(model.centers)
+    c = np.linalg.solve(K_nm.T @ K_nm + model.alpha * K_mm, K_nm.T @ Y[:, 0])
+    assert_allclose(model.predict(T), kernels.RBF(2.0)(T, model.centers) @ c, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (lambda x, y: x @ y.T + np.nan, "net: values of the kernel: expected finite numbers"),
+        (lambda x, y: x[:, 0], r"net: expected a function that gives real numbers of shape \(100, 100\)"),
+        (lambda x, y: None, "net: expected a function that gives real numbers"),
+    ],
+)
+def test_a_function_that_is_no_kernel(function, problem):
+    with pytest.raises(ValueError, match=problem):
+        nf.NystromRegression(function, C, ALPHA).fit(X, Y)

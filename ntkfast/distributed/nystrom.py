@@ -13,6 +13,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.engine.workers import Workers, check_client, require_same
 from ntkfast.learning.solvers import nystrom
 from ntkfast.learning.solvers.panels import Panels, Part
+from ntkfast.learning.solvers.source import Function
 from ntkfast.networks import Network
 from ntkfast.support.progress import reporter
 from ntkfast.support.sums import Arrays
@@ -68,7 +69,7 @@ class NystromRegression(nystrom.NystromRegression):
 
     def __init__(
         self,
-        net: Network,
+        net: Network | Function,
         n_centers: int | ArrayLike,
         alpha: float | str | ArrayLike,
         *,

@@ -22,14 +22,13 @@ import scipy
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
-from ntkfast.engine.problem import Problem
 from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
 from ntkfast.learning.solvers.panels import Panels, Part
 from ntkfast.learning.solvers.solution import Solution, not_reached
+from ntkfast.learning.solvers.source import Function, check_source, problem_of
 from ntkfast.networks import Network
-from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import check
@@ -144,7 +143,9 @@ class NystromRegression(Saved):
 
     Parameters
     ----------
-    net : Network
+    net : Network or callable
+        A function of one's own gives K(X, Y), of shape (n, m), for points of shapes (n, d) and (m, d), such as a kernel
+        of scikit-learn. It is called for some thousand points at a time; a model with one cannot be saved.
     n_centers : int, or array_like of shape (m, d)
         How many of the points, drawn without replacement, or the centres themselves. Those whose kernels are spanned by
         the others to rounding, such as repeated ones, are left out.
@@ -153,6 +154,7 @@ class NystromRegression(Saved):
         between 1e-8 and 100 times the mean of the kernel's diagonal for "loo", the one with the smallest squared
         leave-one-out error is taken. This needs the direct method and a second pass, of 2 n m² operations.
     kernel : {"ntk", "nngp"}
+        Of a network.
     method : {"auto", "direct", "falkon"}
     tol : float
         FALKON: the residual of (ΦᵀΦ + αI) z = Φᵀy at which iterations stop, relative to Φᵀy.
@@ -225,7 +227,7 @@ class NystromRegression(Saved):
 
     def __init__(
         self,
-        net: Network,
+        net: Network | Function,
         n_centers: int | ArrayLike,
         alpha: float | str | ArrayLike,
         *,
@@ -239,7 +241,7 @@ class NystromRegression(Saved):
         progress: Progress = None,
         memory: Memory = None,
     ) -> None:
-        self._net = check_network(net)
+        self._net = check_source(net)
         self._kernel: Any = outputs.kernel(kernel)
         self._n_centers: Any = positive_integer(n_centers, "n_centers") if np.ndim(n_centers) == 0 else n_centers
         self._one_alpha = _one_ridge(alpha)
@@ -391,7 +393,9 @@ class NystromRegression(Saved):
         data = arrays.working_dtype(self._dtype, C)
         C = np.ascontiguousarray(C, dtype=data)
         m = len(C)
-        K = Problem(self._net, C, dtype=np.float64, n_threads=self._n_threads).matrices((self._kernel,), show=False)[0]
+        K = problem_of(self._net, C, dtype=np.float64, n_threads=self._n_threads).matrices((self._kernel,), show=False)[
+            0
+        ]
         eps, diagonal, norm = float(np.finfo(np.float64).eps), float(K.diagonal().max()), float(np.abs(K).sum(0).max())
         floor = (np.sqrt(eps / m) if method == "direct" else m * eps) * norm
         if data == np.float32:  # as a matrix, the error of K_nm is some 16 eps √m of the diagonal
@@ -415,7 +419,7 @@ class NystromRegression(Saved):
         if self._one_alpha is not None:
             return self._one_alpha
         if isinstance(self._given_alpha, str):
-            d = Problem(self._net, self.centers, n_threads=self._n_threads).diagonals((self._kernel,), show=False)[0]
+            d = problem_of(self._net, self.centers, n_threads=self._n_threads).diagonals((self._kernel,), show=False)[0]
             self.alphas = float(d.mean(dtype=np.float64)) * np.geomspace(1e-8, 100, N_ALPHAS)
         else:
             self.alphas = checks.times(self._given_alpha, "alpha")[0]
@@ -501,7 +505,7 @@ class NystromRegression(Saved):
         ndarray, shape (k,) or (k, outputs)
             With return_std a tuple of it and the deviations, (k,), which outputs share.
         """
-        problem = Problem(self._net, self._new(X), self.centers, dtype=self._dtype, n_threads=self._n_threads)
+        problem = problem_of(self._net, self._new(X), self.centers, dtype=self._dtype, n_threads=self._n_threads)
         values = problem.product(self._kernel, self._dual, self._progress).astype(problem.dtype, copy=False)
         mean = values[:, 0] if self._flat else values
         return (mean, np.sqrt(self.variance(X, observations=observations))) if return_std else mean
@@ -521,7 +525,7 @@ class NystromRegression(Saved):
         """
         direct = self._require_direct("variance")
         X = self._new(X)
-        points = Problem(self._net, X, dtype=self._dtype, n_threads=self._n_threads)
+        points = problem_of(self._net, X, dtype=self._dtype, n_threads=self._n_threads)
         variance: Array = points.diagonals((self._kernel,), show=False)[0].astype(np.float64)
         explained = 1 - self.alpha * direct.shrinkage(self.alpha)  # of q(x, x) along each direction
         panels = self._panels_of(X, self.centers)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import threads
 from ntkfast.engine.problem import Problem
+from ntkfast.learning.solvers.source import Function, OwnProblem, problem_of
 from ntkfast.networks import Network
 from ntkfast.support import sums
 from ntkfast.support.progress import reporter
@@ -31,7 +32,7 @@ LEAST_OF_PART = 2048  # rows: adding up the m x m sums of parts takes a fiftieth
 class Part:
     """Some rows of K(X, C). Iterating gives panels: their rows, and these in float64, which the next one overwrites."""
 
-    problem: Problem
+    problem: Problem | OwnProblem
     kernel: KernelName
     rows: slice
     n_threads: int | None
@@ -63,7 +64,7 @@ class Panels:
 
     def __init__(
         self,
-        net: Network,
+        net: Network | Function,
         X: ArrayLike,
         C: Array,
         kernel: KernelName,
@@ -71,7 +72,7 @@ class Panels:
         n_threads: int | None,
         progress: Progress,
     ) -> None:
-        self._problem, self._kernel = Problem(net, X, C, dtype=dtype, n_threads=n_threads), kernel
+        self._problem, self._kernel = problem_of(net, X, C, dtype=dtype, n_threads=n_threads), kernel
         self._problem.load()
         self._n_threads, self._progress = n_threads, progress
         self.shape: tuple[int, int] = self._problem.shape

@@ -101,6 +101,17 @@ def figure_command(name: str, text: str) -> click.Command:
 @paper.command()
 @paper_options
 @click.option("--n", type=click.IntRange(min=10, max=60000), help="The first n training images.  [default: all 60000]")
+@click.option(
+    "--augment",
+    type=click.IntRange(min=10),
+    metavar="N",
+    help="With shifted and rotated copies, N images in all: conjugate gradients without a matrix, for hours; resumes.",
+)
+@click.option(
+    "--tol", default=1e-3, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Of --augment."
+)
+@click.option("--memory", metavar="BYTES", help="Of --augment: memory that may be used.  [default: what is free]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of --augment.")
 @click.option("--depth", default=4, show_default=True, type=click.IntRange(1, 1000))
 @click.option(
     "--ridge",
@@ -111,25 +122,58 @@ def figure_command(name: str, text: str) -> click.Command:
     help="Relative to the mean of Θ(x, x).",
 )
 def mnist(
-    n: int | None, depth: int, ridge: float, out: str, data: str | None, download: bool, n_threads: int | None
+    n: int | None,
+    augment: int | None,
+    tol: float,
+    memory: str | None,
+    seed: int,
+    depth: int,
+    ridge: float,
+    out: str,
+    data: str | None,
+    download: bool,
+    n_threads: int | None,
 ) -> None:
     """Exact NTK regression on all of MNIST: one float32 Gram matrix (14.4 GB for all), factored in place.
 
-    Example:
+    With --augment, no matrix is kept; run the same command again to go on from the last iteration.
+
+    Examples:
 
         ntkfast paper mnist --n 10000 --data mnist
+
+        ntkfast paper mnist --augment 300000 --data mnist
     """
     from ntkfast import datasets
+    from ntkfast.datasets import MNIST
     from ntkfast.engine.threads import limited
+    from ntkfast.experiments import augmentation
     from ntkfast.experiments import mnist as module
     from ntkfast.experiments.results import exclusive
     from ntkfast.experiments.storage import as_dict, save
 
-    with one_line("nothing was saved"), exclusive(out) as folder:
+    stopped = "nothing was saved" if augment is None else "run the same command again to go on"
+    with one_line(stopped), exclusive(out) as folder:
         source = datasets.download_mnist(data) if download else data
         train, test = datasets.mnist("train", source), datasets.mnist("test", source)
-        with limited(n_threads):
-            result = module.run(train, test, n, depth, ridge, say=say)
-        save(folder / "mnist.npz", as_dict(result) | {"accuracy": result.accuracy})
+        if augment is None:
+            with limited(n_threads):
+                result = module.run(train, test, n, depth, ridge, say=say)
+        else:
+            result = augmentation.run(
+                MNIST(train.images[:n], train.labels[:n]),
+                test,
+                augment,
+                depth,
+                ridge,
+                tol=tol,
+                seed=seed,
+                checkpoint=folder / "augmented.state",
+                n_threads=n_threads,
+                memory=memory,
+                say=say,
+            )
+        name = "mnist.npz" if augment is None else "augmented.npz"
+        save(folder / name, as_dict(result) | {"accuracy": result.accuracy})
     click.echo(f"test accuracy {result.accuracy:.2%} ({result.n} training images, depth {result.depth}, float32)")
-    click.echo(f"outputs, labels and times: {Path(out) / 'mnist.npz'}")
+    click.echo(f"outputs, labels and times: {Path(out) / name}")

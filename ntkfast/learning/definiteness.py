@@ -91,16 +91,16 @@ def lanczos_bound(K: Any, start: Array, steps: int = 30) -> float:
     return float(found @ (K @ found) / (found @ found))
 
 
-def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1) -> Array:
+def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1, V: Array | None = None) -> Array:
     """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: the (co)variance given the data.
 
-    block: how many entries belong to a point.
+    V: in place of the second W, for a symmetric Wᵀ V. block: how many entries belong to a point.
 
     Raise if the data explain more than the prior variance, far beyond rounding: the kernels do not belong together.
     """
-    total = prior.diagonal() if prior.ndim == 2 else prior
+    total, V = prior.diagonal() if prior.ndim == 2 else prior, W if V is None else V
     with np.errstate(over="ignore"):
-        rest: Array = total - np.einsum("ij,ij->j", W, W)
+        rest: Array = total - np.einsum("ij,ij->j", W, V)
     worst = int(rest.argmin())
     if rest[worst] < -1e-3 * np.abs(total).max():
         raise ValueError(
@@ -110,5 +110,5 @@ def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1) ->
     if prior.ndim == 1:
         return np.maximum(rest, 0)
     with checks.overflow("covariance") as fits:
-        C: Array = fits(prior - W.T @ W)
+        C: Array = fits(prior - W.T @ V)
     return (C + C.T) / 2

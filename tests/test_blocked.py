@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast.learning.solvers import blocked
+from ntkfast.support.files import locked
 
 pytest.importorskip("zarr")
 pytest.importorskip("google_crc32c")
@@ -136,8 +137,17 @@ def test_what_a_killed_process_left_is_removed(store, tmp_path):
     left = tmp_path / ".K.zarr.0123456789ab.factor"
     left.mkdir()
     (left / "0").write_text("x")
+    with locked(left):  # by a process that is alive
+        solve(store)
+        assert left.exists()
     solve(store)
     assert os.listdir(tmp_path) == ["K.zarr"]
+
+
+def test_two_processes_with_one_factor(store, tmp_path):
+    solve(store, checkpoint=tmp_path / "factor")
+    with locked(tmp_path / "factor"), pytest.raises(BlockingIOError, match="checkpoint: another process is writing"):
+        solve(store, checkpoint=tmp_path / "factor")
 
 
 @pytest.mark.parametrize("n", [300, 700])

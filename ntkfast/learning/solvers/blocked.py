@@ -26,7 +26,7 @@ from ntkfast.learning.definiteness import singular
 from ntkfast.learning.solvers import checkpoint
 from ntkfast.learning.solvers.iterative import require, times
 from ntkfast.support import arrays
-from ntkfast.support.files import locked, replacing, sync
+from ntkfast.support.files import abandoned, locked, replacing, sync
 from ntkfast.support.norms import DENSE
 from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked
@@ -68,8 +68,9 @@ def scratch(K: Any, path: str | os.PathLike[str] | None) -> Iterator[Path]:
     if path is None:
         beside, prefix = Path(K.path).parent, f".{Path(K.path).name}."
         for left in beside.glob(f"{prefix}*{SUFFIX}"):  # by a process that was killed
-            with contextlib.suppress(OSError), locked(left):
-                shutil.rmtree(left)
+            with contextlib.suppress(OSError):
+                if abandoned(left):
+                    shutil.rmtree(left)
         folder = beside / f"{prefix}{secrets.token_hex(6)}{SUFFIX}"
     else:
         folder = checkpoint.checked_path(path)

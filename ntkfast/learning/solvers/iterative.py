@@ -16,9 +16,7 @@ from ntkfast.support.progress import reporter
 from ntkfast.support.typing import Array, Progress
 
 RANK = 2000  # of the preconditioner, unless rank= says otherwise
-PASSES = (
-    400  # rank² / n at most: the 2 n rank² operations of the preconditioner are some five products with an operator
-)
+PER_POINT = 800  # rank²/n for an operator: 2 n rank² operations then take as long as some five of its products
 ITERATIONS = 1000
 COLUMNS = 256  # right-hand sides at once, where they are many
 VECTORS = 6  # (n, q) that an iteration holds
@@ -46,7 +44,7 @@ def default_rank(K: Any, rank: int | None, free: float) -> int:
     if not (isinstance(K, np.ndarray) or hasattr(K, "columns")):
         return 0
     n = K.shape[0]
-    most = RANK if isinstance(K, np.ndarray) else max(RANK, int(np.sqrt(PASSES * n)))
+    most = RANK if isinstance(K, np.ndarray) else max(RANK, int(np.sqrt(PER_POINT * n)))
     return int(min(n // 2, most, free / 2 / (8 * n))) if rank is None else min(rank, n)
 
 

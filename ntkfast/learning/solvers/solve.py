@@ -76,7 +76,7 @@ def solve(
         "cg": ‖y - (K + αI) a‖/‖y‖ at which iterations stop, of every column.
     max_iterations : int
     rank : int, optional
-        Of the preconditioner. Default: up to 2000, for an operator √(400 n) if that is more; n/2; and what half of
+        Of the preconditioner. Default: up to 2000, for an operator √(800 n) if that is more; n/2; and what half of
         `memory` allows. 0: none.
     checkpoint : str or path-like, optional
         "cg": a file for the state of the iterations, written at the start, every 30 seconds or after each iteration if

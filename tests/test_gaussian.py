@@ -9,6 +9,7 @@ import pytest
 import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
 import ntkfast as nf
 from ntkfast.learning.flow import LeastSquaresFlow
@@ -287,3 +288,63 @@ def test_pickling():
     again = pickle.loads(pickle.dumps(process))
     assert_array_equal(again.mean(K), process.mean(K))
     assert_array_equal(again.variance(K, np.diag(K)), process.variance(K, np.diag(K)))
+
+
+# --- operators, whose columns are solved for by iterations
+
+
+MANY, NEW = np.random.default_rng(1).normal(size=(900, 6)), np.random.default_rng(2).normal(size=(70, 6))
+TARGETS = np.stack([np.sin(MANY[:, 0]), MANY[:, 1] * MANY[:, 2]], axis=1)
+RELU = nf.MLP(depth=3, bias_std=0.1)
+
+
+@pytest.mark.parametrize("kind", ["operator", "of SciPy", "store"])
+def test_an_operator_is_the_matrix(kind, tmp_path):
+    K, K_tx, K_tt = nf.nngp(RELU, MANY), nf.nngp(RELU, NEW, MANY), nf.nngp(RELU, NEW)
+    if kind == "store":
+        pytest.importorskip("zarr")
+        given = nf.store.compute(RELU, MANY, tmp_path / "K.zarr", kernel="nngp")
+    else:
+        given = nf.KernelOperator(RELU, MANY, kernel="nngp") if kind == "operator" else aslinearoperator(K)
+    process = nf.GaussianProcess(given, TARGETS, noise=0.05, rng=0)
+    right = nf.GaussianProcess(K, TARGETS, noise=0.05)
+    assert_allclose(process.dual_coefficients, right.dual_coefficients, atol=1e-6)
+    mean, std = process.predict(K_tx, K_tt.diagonal(), return_std=True)
+    assert_allclose(mean, right.mean(K_tx), atol=1e-6)
+    assert_allclose(std, np.sqrt(right.variance(K_tx, K_tt.diagonal())), atol=1e-8)
+    for observations in (False, True):
+        expected = right.covariance(K_tx, K_tt, observations=observations)
+        assert_allclose(process.covariance(K_tx, K_tt, observations=observations), expected, atol=1e-8)
+    one = nf.GaussianProcess(given, TARGETS[:, 0], noise=0.05, rng=0)
+    assert_allclose(one.percentiles(K_tx, K_tt.diagonal()), right.percentiles(K_tx, K_tt.diagonal())[..., 0], atol=1e-6)
+    assert repr(process) == "GaussianProcess(N=900, outputs=2, noise=0.05, float64)"
+
+
+def test_variances_of_an_operator_come_some_points_at_a_time():
+    """The memory for the vectors decides how many; a loose tolerance makes variances too large, by its square."""
+    K = nf.KernelOperator(RELU, MANY)
+    K_tx, K_t = nf.ntk(RELU, NEW, MANY), nf.diagonal(RELU, NEW)
+    right = nf.GaussianProcess(K[:], TARGETS, noise=0.05).variance(K_tx, K_t)
+    little = nf.GaussianProcess(K, TARGETS, noise=0.05, rng=0, memory=900 * 8 * 6 * 12)
+    assert_allclose(little.variance(K_tx, K_t), right, atol=1e-8)
+    loose = nf.GaussianProcess(K, TARGETS, noise=0.05, rng=0, tol=1e-2, memory=900 * 8 * 40).variance(K_tx, K_t)
+    assert (loose - right >= -1e-10).all()
+    assert 1e-9 < (loose - right).max() < 1e-2
+
+
+def test_what_an_operator_does_not_yield(tmp_path):
+    process = nf.GaussianProcess(nf.KernelOperator(RELU, MANY[:50]), TARGETS[:50], noise=0.1, rng=0)
+    words = "expected a GaussianProcess of a matrix, got one of an operator"
+    for method in ("leave_one_out", "log_marginal_likelihood", "likelihood_gradient"):
+        with pytest.raises(ValueError, match=f"{method}: {words}"):
+            getattr(process, method)()
+    with pytest.raises(ValueError, match=f"model: factor: {words}"):
+        nf.save(process, tmp_path / "model")
+    words = "K_xx: expected a float32 or float64 array to overwrite, got KernelOperator"
+    with pytest.raises(TypeError, match=words):
+        nf.GaussianProcess(nf.KernelOperator(RELU, MANY), TARGETS, overwrite=True)
+    with pytest.raises(ValueError, match="K_xx: expected a square operator"):
+        nf.GaussianProcess(nf.KernelOperator(RELU, MANY, NEW), TARGETS)
+    indefinite = aslinearoperator(np.diag([1.0, -1.0, 2.0]))
+    with pytest.warns(UserWarning, match="GaussianProcess: .* smallest eigenvalue is at most -.*; raise noise or tol"):
+        nf.GaussianProcess(indefinite, [1.0, 2.0, 3.0], noise=0.1)

@@ -166,3 +166,19 @@ def test_fits_in_float32(noise, is_lost):
     assert exact.converged
     assert fitted.converged != is_lost
     assert (fitted.value < exact.value - 5) == is_lost
+
+
+def test_some_of_the_points():
+    """The fit of those that are drawn, which are other ones for another rng."""
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    y = np.stack([np.sin(X[:, 0]), X[:, 1]], axis=1)
+    net = nf.MLP(2, "erf", 1.0, 0.5)
+    found = nf.fit_hyperparameters(net, X, y, n_centers=60, rng=3)
+    chosen = np.sort(np.random.default_rng(3).choice(300, 60, replace=False))
+    right = nf.fit_hyperparameters(net, X[chosen], y[chosen])
+    assert found.value == right.value
+    assert found.network == right.network
+    assert nf.fit_hyperparameters(net, X, y[:, 0], n_centers=60, rng=4).value != found.value
+    for given, words in ((301, "expected at most the number of points, 300, got 301"), (0, "expected an integer >= 1")):
+        with pytest.raises(ValueError, match=f"n_centers: {words}"):
+            nf.fit_hyperparameters(net, X, y, n_centers=given)

@@ -113,6 +113,13 @@ def test_solve_takes_a_store(store):
     assert_allclose(found.dual_coefficients, right, atol=1e-6 * abs(right).max())
 
 
+def test_principal_components_of_a_store(store):
+    found, right = nf.kernel_pca(store, 4, rng=0), nf.kernel_pca(nf.ntk(NET, X), 4)
+    assert_allclose(found.eigenvalues, right.eigenvalues, rtol=1e-9)
+    assert_allclose(found.explained, right.explained, rtol=1e-9)
+    assert_allclose(found.eigenfunctions, right.eigenfunctions, atol=1e-6)
+
+
 def test_other_programs(store, tmp_path):
     """Zarr's own reader finds the upper triangle, and NaN below; .npy files and Dask have all of it."""
     K = nf.ntk(NET, X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy
@@ -40,11 +41,14 @@ def not_definite(name: str, smallest: float, what: str, dtype: DType, rounding: 
     )
 
 
-def singular(name: str, K: Array, direction: Array) -> str:
-    """The message for a matrix whose Cholesky factorisation failed with this direction (`factor.attempt`)."""
-    dtype = K.dtype
-    rounding = len(K) * float(np.finfo(dtype).eps) * float(np.abs(K.diagonal()).max())
-    if len(K) <= DENSE:
+def singular(name: str, K: Any, direction: Array) -> str:
+    """The message for a matrix whose Cholesky factorisation failed with this direction (`factor.attempt`).
+
+    K: an array; beyond DENSE points, anything with shape, dtype, products with vectors and a diagonal.
+    """
+    n, dtype = K.shape[0], K.dtype
+    rounding = n * float(np.finfo(dtype).eps) * float(np.abs(K.diagonal()).max())
+    if n <= DENSE:
         smallest = float(scipy.linalg.eigvalsh(K, subset_by_index=(0, 0), check_finite=False)[0])
         return not_definite(name, smallest, "definite", dtype, rounding)
     most = lanczos_bound(K, direction)  # an eigendecomposition would take minutes
@@ -67,13 +71,13 @@ def _better(dtype: DType) -> str:
     return "; a kernel computed in float64 (dtype=np.float64) needs less" if dtype == np.float32 else ""
 
 
-def lanczos_bound(K: Array, start: Array, steps: int = 30) -> float:
+def lanczos_bound(K: Any, start: Array, steps: int = 30) -> float:
     """An upper bound of the smallest eigenvalue, to rounding of K's dtype.
 
     It is the smallest Rayleigh quotient in the span of start, K start, K² start, ..., an orthonormal basis of which is
     kept (Lanczos's method with full orthogonalisation, twice).
     """
-    q, Q = start, np.empty((min(steps, len(K)), len(K)), K.dtype)
+    q, Q = start, np.empty((min(steps, K.shape[0]), K.shape[0]), K.dtype)
     T = np.zeros((len(Q), len(Q)))
     for k in range(len(Q)):
         Q[k] = q / np.linalg.norm(q)
@@ -87,16 +91,16 @@ def lanczos_bound(K: Array, start: Array, steps: int = 30) -> float:
     return float(found @ (K @ found) / (found @ found))
 
 
-def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1) -> Array:
+def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1, V: Array | None = None) -> Array:
     """prior - Wᵀ W, (m, m) and symmetric, or its diagonal (m,), not negative: the (co)variance given the data.
 
-    block: how many entries belong to a point.
+    V: in place of the second W, for a symmetric Wᵀ V. block: how many entries belong to a point.
 
     Raise if the data explain more than the prior variance, far beyond rounding: the kernels do not belong together.
     """
-    total = prior.diagonal() if prior.ndim == 2 else prior
+    total, V = prior.diagonal() if prior.ndim == 2 else prior, W if V is None else V
     with np.errstate(over="ignore"):
-        rest: Array = total - np.einsum("ij,ij->j", W, W)
+        rest: Array = total - np.einsum("ij,ij->j", W, V)
     worst = int(rest.argmin())
     if rest[worst] < -1e-3 * np.abs(total).max():
         raise ValueError(
@@ -106,5 +110,5 @@ def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1) ->
     if prior.ndim == 1:
         return np.maximum(rest, 0)
     with checks.overflow("covariance") as fits:
-        C: Array = fits(prior - W.T @ W)
+        C: Array = fits(prior - W.T @ V)
     return (C + C.T) / 2

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
@@ -18,10 +19,13 @@ from ntkfast.learning.definiteness import inaccurate, singular, unexplained
 from ntkfast.learning.factor import Cholesky, attempt, fortran
 from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
+from ntkfast.learning.solvers.iterative import IteratedFactor
 from ntkfast.support import arrays, reprs
+from ntkfast.support import memory as bytes_of
+from ntkfast.support.progress import check
 from ntkfast.support.saved import Saved, checked
-from ntkfast.support.scalars import non_negative_number, positive_integer
-from ntkfast.support.typing import Array
+from ntkfast.support.scalars import generator, non_negative_number, positive_integer, positive_number
+from ntkfast.support.typing import Array, Memory, Progress, Seed
 
 __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
 
@@ -74,8 +78,11 @@ class GaussianProcess(Saved):
 
     Parameters
     ----------
-    K_xx : array_like, shape (N, N) or (N, N, k, k)
-        Only its Cholesky factor is kept. float32 gives float32 results, everything else float64.
+    K_xx : array_like, shape (N, N) or (N, N, k, k), KernelOperator or scipy.sparse.linalg.LinearOperator
+        Only its Cholesky factor is kept. float32 gives float32 results, everything else float64. An operator, such as a
+        `KernelOperator` or an `ntkfast.store.GramStore`, is not factored: dual coefficients and the columns of
+        K_σ⁻¹ K(X, x) come from the conjugate gradients of `ntkfast.solve`, all columns of up to 256 new points
+        in one pass per iteration. It yields means, variances and covariances, in float64.
     y : array_like, shape (N,) or (N, outputs)
         Outputs are independent and share the kernel (N, N). A kernel (N, N, k, k), which may be given as a matrix
         (N k, N k) with output a of point i in row i k + a, couples the k outputs: other kernels then have two axes of
@@ -84,8 +91,17 @@ class GaussianProcess(Saved):
         σ² >= 0, the noise variance, which is the ridge.
     overwrite : bool
         Work in the memory of K_xx; its contents are lost.
+    tol : float
+        Of an operator: the residual of the iterations, relative to its column. Variances come out too large, by its
+        square.
+    rng : None, int or numpy.random.Generator
+        Of an operator: for the columns of the preconditioner.
     n_threads : int, optional
         Of BLAS, here and in the methods. Default: one for small work (N below some 1200), else BLAS's own number.
+    progress : bool or callable, optional
+        Of an operator's iterations.
+    memory : int or str, optional
+        Of an operator: bytes for the preconditioner and the vectors; default: what is available.
 
     Attributes
     ----------
@@ -104,7 +120,8 @@ class GaussianProcess(Saved):
     -----
     UserWarning
         K is float32, and its errors (some 2e-6 of the diagonal per entry) are larger than its smallest eigenvalue and
-        the noise: deep kernels are best computed in float64.
+        the noise: deep kernels are best computed in float64. Or the iterations for an operator ended before tol was
+        reached; the message reports the residual.
 
     Examples
     --------
@@ -120,17 +137,36 @@ class GaussianProcess(Saved):
     >>> ridge = nf.GaussianProcess(nf.ntk(net, X), [1.0, 0.0, 2.0], noise=0.01)
     >>> ridge.mean(nf.ntk(net, T, X)).round(3)
     array([0.086])
+
+    Of many points, without a matrix:
+
+    >>> X = np.random.default_rng(0).standard_normal((2000, 3))
+    >>> gp = nf.GaussianProcess(nf.KernelOperator(net, X, kernel="nngp"), X[:, 0], noise=0.1, rng=0)
+    >>> gp.predict(nf.nngp(net, X[:2], X), nf.diagonal(net, X[:2], "nngp"), return_std=True)[1].shape
+    (2,)
     """
 
     def __init__(
         self,
-        K_xx: ArrayLike,
+        K_xx: ArrayLike | scipy.sparse.linalg.LinearOperator,
         y: ArrayLike,
         *,
         noise: float = 0.0,
         overwrite: bool = False,
+        tol: float = 1e-8,
+        rng: Seed = None,
         n_threads: int | None = None,
+        progress: Progress = None,
+        memory: Memory = None,
     ) -> None:
+        tol, rng = positive_number(tol, "tol"), generator(rng)
+        check(progress)
+        free = bytes_of.amount(memory) or bytes_of.available() or np.inf
+        if isinstance(K_xx, scipy.sparse.linalg.LinearOperator):
+            if overwrite:
+                checks.in_place(K_xx, "K_xx")
+            self._iterate(checks.operator(K_xx), y, noise, tol, rng, n_threads, progress, free)
+            return
         K, n = outputs.kernel(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
@@ -150,19 +186,47 @@ class GaussianProcess(Saved):
             if found is None:
                 name = "K_xx + noise I" if self._noise else "K_xx"
                 raise np.linalg.LinAlgError(singular(name, K, direction))
-            self._factor = found
+            self._factor: Cholesky | IteratedFactor = found
             with checks.overflow("dual_coefficients") as fits:
                 self._dual: Array = fits(self._factor.solve(self._y))
         error = 16 * eps * float(np.sqrt(self._n) * diagonal.max())  # of a kernel, as a matrix
         if K.dtype == np.float32 and max(self._noise, found.lowest) < error:
             inaccurate("K_xx", f"noise is {self._noise:.3g}, expected at least {error:.1g}")
 
+    def _iterate(
+        self,
+        K: Any,
+        y: ArrayLike,
+        noise: float,
+        tol: float,
+        rng: np.random.Generator,
+        n_threads: int | None,
+        progress: Progress,
+        free: float,
+    ) -> None:
+        """The same for an operator, which is not factored."""
+        self._n = K.shape[0]
+        columns, flat = checks.columns(y, self._n, "y", np.float64)
+        self._outputs, self._y = Outputs(self._n, columns.shape[1], False, flat), columns
+        self._noise, self._n_threads = non_negative_number(noise, "noise"), n_threads
+        with self._blas(0), checks.overflow("dual_coefficients") as fits:
+            self._factor = IteratedFactor(K, self._noise, tol, rng, free, progress)
+            self._dual = fits(self._factor.solve(self._y))
+
+    def _exact(self, what: str) -> Cholesky:
+        """The factor of a matrix."""
+        if isinstance(self._factor, IteratedFactor):
+            raise ValueError(
+                f"{what}: expected a GaussianProcess of a matrix, got one of an operator, which has no factor"
+            )
+        return self._factor
+
     def described(self) -> dict[str, Any]:
         return {
             "outputs": self._outputs,
             "y": self._y,
             "noise": self._noise,
-            "factor": self._factor,
+            "factor": self._exact("factor"),
             "dual": self._dual,
             "n_threads": self._n_threads,
         }
@@ -170,11 +234,10 @@ class GaussianProcess(Saved):
     @classmethod
     def rebuilt(cls, outputs: Any, y: Any, noise: Any, factor: Any, dual: Any, n_threads: Any) -> GaussianProcess:
         process = cls.__new__(cls)
-        process._outputs, process._factor = checked(outputs, Outputs, "outputs"), checked(factor, Cholesky, "factor")
-        process._n = len(process._factor.half)
+        half = checked(factor, Cholesky, "factor").half
+        process._outputs, process._factor, process._n = checked(outputs, Outputs, "outputs"), factor, len(half)
         process._y, process._dual = (
-            process._outputs.saved_columns(columns, name, process._factor.half.dtype)
-            for columns, name in ((y, "y"), (dual, "dual"))
+            process._outputs.saved_columns(columns, name, half.dtype) for columns, name in ((y, "y"), (dual, "dual"))
         )
         if len(process._y) != process._n:
             raise ValueError(f"factor: expected {len(process._y)} rows, got {process._n}")
@@ -313,6 +376,8 @@ class GaussianProcess(Saved):
         check = self._outputs.symmetric if name == "K_tt" else self._outputs.variances
         total = check(prior, name, m).astype(cross.dtype, copy=False)
         with self._blas(len(cross)):
+            if isinstance(self._factor, IteratedFactor):
+                return unexplained(total, cross.T, name, "K_xx", V=self._factor.solve(cross.T))
             return unexplained(total, self._factor.half_solve(cross.T), name, "K_xx", len(cross) // m)
 
     def percentiles(
@@ -366,7 +431,7 @@ class GaussianProcess(Saved):
         with self._blas(0), checks.overflow("leave_one_out") as fits:
             n = self._outputs.n
             block = self._n // n  # rows of a point
-            covariance = fits(np.linalg.inv(fits(self._factor.inverse_blocks(block))))
+            covariance = fits(np.linalg.inv(fits(self._exact("leave_one_out").inverse_blocks(block))))
             shift = (covariance @ self._dual.reshape(n, block, -1)).reshape(self._y.shape)
             variance = np.diagonal(covariance, axis1=1, axis2=2).reshape(-1)
             return LeaveOneOut(self._outputs.shaped(fits(self._y - shift)), self._outputs.variance(variance))
@@ -376,7 +441,9 @@ class GaussianProcess(Saved):
         k = self._y.shape[1]
         with checks.overflow("log_marginal_likelihood") as fits:
             fit = fits(np.einsum("ij,ij->", self._y, self._dual, dtype=np.float64))
-        return float(-(fit + k * (self._factor.log_determinant() + self._n * np.log(2 * np.pi))) / 2)
+        return float(
+            -(fit + k * (self._exact("log_marginal_likelihood").log_determinant() + self._n * np.log(2 * np.pi))) / 2
+        )
 
     def likelihood_gradient(self) -> Array:
         """∂ log p(y)/∂K = ½ (a aᵀ - K_σ⁻¹), summed over outputs.
@@ -401,7 +468,7 @@ class GaussianProcess(Saved):
     def _likelihood_gradient(self) -> Array:
         """As a matrix."""
         with self._blas(0), checks.overflow("likelihood_gradient") as fits:
-            W = self._factor.inverse()
+            W = self._exact("likelihood_gradient").inverse()
             W *= -0.5 * self._y.shape[1]
             for rows in arrays.blocks(self._n):
                 W[rows] += self._dual[rows] @ (0.5 * self._dual.T)

@@ -18,8 +18,8 @@ from ntkfast.networks import Network
 from ntkfast.networks.hyperparameters import hyperparameters, signs_kept, with_hyperparameters
 from ntkfast.support import arrays, reprs
 from ntkfast.support import progress as progress_bar
-from ntkfast.support.scalars import positive_number
-from ntkfast.support.typing import Array, KernelName, Progress
+from ntkfast.support.scalars import generator, positive_integer, positive_number
+from ntkfast.support.typing import Array, KernelName, Progress, Seed
 
 __all__ = ["FittedHyperparameters", "fit_hyperparameters", "network_likelihood"]
 
@@ -34,7 +34,7 @@ class FittedHyperparameters(NamedTuple):
 
     network : Network, with the fitted weight_std and bias_std, and parameters of activations if asked for
     noise : float, the fitted noise variance
-    value : float, log p(y)
+    value : float, log p(y), of the points that were drawn with `n_centers`
     path : ndarray, log p(y) at the start and after every iteration
     converged : bool
         Whether that is a maximum within the ranges: the best step of up to a factor e is predicted to gain less than
@@ -143,7 +143,9 @@ def fit_hyperparameters(
     kernel: KernelName = "nngp",
     fixed: str | Iterable[Key] = (),
     activations: bool = False,
+    n_centers: int | None = None,
     max_iterations: int = 100,
+    rng: Seed = None,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
@@ -171,9 +173,16 @@ def fit_hyperparameters(
         Whether the parameters of the activations are fitted too, such as gamma of rbf or alpha of leaky_relu; `fixed`
         may name them. Those that cannot change their sign are fitted as logarithms, within a factor of 10⁴; the others
         as they are, within 100 of their start. Each takes six more kernels per step.
+    n_centers : int, optional
+        Maximise log p(y) of so many of the points only, drawn without replacement; default: of all. A step takes the
+        square of their number in memory and its cube in time. A few thousand determine a few hyperparameters well, and
+        serve as `GaussianProcess` of an operator or `NystromRegression` of all points. A noise that explains what so
+        few points leave open is too large for all of them: `NystromRegression(alpha="loo")` chooses it anew.
     max_iterations : int
         Of the search, each of which evaluates the likelihood about once. The judgement at its end takes one evaluation
         for each hyperparameter, and some ten more if rounding is in question.
+    rng : None, int or numpy.random.Generator
+        For the points of n_centers.
     n_threads : int, optional
         Default: one up to 843 points (N³ < 6e8), whose steps take milliseconds, else as in `ntkfast.ntk`.
     progress : bool or callable, optional
@@ -207,6 +216,9 @@ def fit_hyperparameters(
     outputs.kernel(kernel)
     progress_bar.check(progress)
     max_iterations = checks.count(max_iterations, "max_iterations")
+    rng = generator(rng)
+    if n_centers is not None:
+        X, y = _drawn(X, y, positive_integer(n_centers, "n_centers"), rng)
     start: dict[Key, float] = {
         **hyperparameters(net, activations=activations),
         "noise": positive_number(noise, "noise"),
@@ -255,6 +267,16 @@ def fit_hyperparameters(
     *stds, variance = values.values()
     network = with_hyperparameters(net, stds)
     return FittedHyperparameters(network, variance, found.value, np.array(found.path), found.converged, message, flat)
+
+
+def _drawn(X: ArrayLike, y: ArrayLike, n_centers: int, rng: np.random.Generator) -> tuple[ArrayLike, ArrayLike]:
+    """So many of the points, and their targets."""
+    points = arrays.as_points(X, "X")
+    targets, flat = checks.columns(y, len(points), "y", np.float64)
+    if n_centers > len(points):
+        raise ValueError(f"n_centers: expected at most the number of points, {len(points)}, got {n_centers}")
+    chosen = np.sort(rng.choice(len(points), n_centers, replace=False))
+    return points[chosen], targets[chosen, 0] if flat else targets[chosen]
 
 
 def _named(direction: Array, free: list[Key]) -> dict[Key, float]:

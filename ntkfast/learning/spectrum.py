@@ -22,8 +22,9 @@ from ntkfast.support.typing import Array, Seed
 
 __all__ = ["KernelPCA", "kernel_pca"]
 
-METHODS = ("auto", "lapack", "lanczos", "lobpcg", "power")
+METHODS = ("auto", "lapack", "krylov", "lanczos", "lobpcg", "power")
 SMALL = 500  # matrices up to this size are decomposed whole
+BLOCKS = 8  # of a block Krylov space, after which it starts anew from the best vectors in it
 EXTRA = 8  # vectors of a block beyond those wanted: convergence depends on the eigenvalue after them
 
 Product: TypeAlias = Callable[[Array], Array]  # B ↦ K B, (n, q)
@@ -139,11 +140,14 @@ def kernel_pca(
         everything else float64.
     n_components : int
         k <= N; below N for an operator.
-    method : {"auto", "lapack", "lanczos", "lobpcg", "power"}
+    method : {"auto", "lapack", "krylov", "lanczos", "lobpcg", "power"}
         "lapack" decomposes the matrix (syevd or syevr). The others need only products: "lanczos" with one vector
-        at a time (ARPACK); "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more
-        than one component) with blocks of k or k + 8; lobpcg is replaced by power if N < 5 k. "auto" is lapack for a
-        matrix of N <= 500 or k > N/10, else lanczos.
+        at a time (ARPACK); "krylov" (block Lanczos: Rayleigh-Ritz in the span of V, KV, K²V, …; Golub and Underwood
+        1977), "lobpcg" and "power" (simultaneous iteration with Rayleigh-Ritz, the paper's method for more than one
+        component) with blocks of k or k + 8 vectors, for which a product with an operator takes hardly longer than for
+        one. krylov keeps up to 16 such blocks. lobpcg is replaced by power if N < 5 k, krylov by lanczos if
+        N < 4 (k + 8). "auto" is lapack for a matrix of N <= 500 or k > N/10, lanczos for larger ones, and krylov for an
+        operator.
     centered : bool
         Subtract the mean feature: the components of H K H, H = I - 11ᵀ/N. The paper does not.
     trace : float, optional
@@ -191,14 +195,16 @@ def kernel_pca(
     max_iterations = checks.count(max_iterations, "max_iterations")
     rng = generator(rng)
     if method == "auto":
-        small = not is_operator and (n <= SMALL or k > n / 10)
-        method = "lapack" if small else "lanczos"
+        small = n <= SMALL or k > n / 10
+        method = "krylov" if is_operator else "lapack" if small else "lanczos"
     if method == "lapack" and is_operator:
         raise ValueError("method: expected one that needs only products for an operator, got 'lapack'")
     if method != "lapack" and k == n:
         raise ValueError(f"n_components: expected fewer than {n} for method {method!r}, got {k}")
     if method == "lobpcg" and n < 5 * k:  # where SciPy would switch to a dense solver
         method = "power"
+    if method == "krylov" and n < 4 * (k + EXTRA):  # too few blocks
+        method = "lanczos"
     with threads.blas(n_threads, float(n) ** 3 if method == "lapack" else 2.0 * n * n * (k + EXTRA)):
         return _components(K, k, method, bool(centered), trace, tol, max_iterations, rng)
 
@@ -307,6 +313,28 @@ def _lobpcg(product: Product, start: Array, k: int, tol: float, max_iterations: 
     return values[:k], np.ascontiguousarray(vectors[:, :k])
 
 
+def _krylov(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
+    n, size = start.shape
+    most = min(BLOCKS, n // size) * size
+    basis = np.linalg.qr(start)[0]
+    images = product(basis)
+    for _ in range(max_iterations):
+        values, vectors, found, residual = _in_span(basis, images, size)
+        if residual[:k].max() <= tol * abs(values[0]):
+            break
+        if basis.shape[1] + size > most:  # errors of the images and of orthogonality would add up
+            basis = np.linalg.qr(vectors)[0]
+            images = product(basis)
+            continue
+        block = found - vectors * values
+        for _ in range(2):  # once loses orthogonality to rounding
+            block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
+        basis = np.concatenate([basis, block], axis=1)
+        images = np.concatenate([images, product(block)], axis=1)
+    _require(residual[:k].max(), tol * abs(values[0]), "krylov")
+    return values[:k], np.ascontiguousarray(vectors[:, :k])
+
+
 def _power(product: Product, start: Array, k: int, tol: float, max_iterations: int) -> tuple[Array, Array]:
     vectors = np.linalg.qr(start)[0]
     for _ in range(max_iterations):
@@ -318,15 +346,19 @@ def _power(product: Product, start: Array, k: int, tol: float, max_iterations: i
     return values[:k], np.ascontiguousarray(vectors[:, :k])
 
 
-ITERATIONS = {"lanczos": _lanczos, "lobpcg": _lobpcg, "power": _power}
+ITERATIONS = {"krylov": _krylov, "lanczos": _lanczos, "lobpcg": _lobpcg, "power": _power}
 
 
 def _rayleigh_ritz(product: Product, Q: Array) -> tuple[Array, Array, Array, Array]:
     """Eigenvalues (largest first) and eigenvectors in the span of the orthonormal Q, their images, and residuals."""
-    images = product(Q)
+    return _in_span(Q, product(Q), Q.shape[1])
+
+
+def _in_span(Q: Array, images: Array, size: int) -> tuple[Array, Array, Array, Array]:
+    """The same for the largest eigenvalues, from K Q."""
     small = Q.T @ images
     values, rotation = scipy.linalg.eigh((small + small.T) / 2)
-    values, rotation = values[::-1], rotation[:, ::-1]
+    values, rotation = values[::-1][:size], rotation[:, ::-1][:, :size]
     vectors, images = Q @ rotation, images @ rotation
     return values, vectors, images, np.linalg.norm(images - vectors * values, axis=0)
 

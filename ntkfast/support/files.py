@@ -121,6 +121,15 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         os.close(opened)
 
 
+def abandoned(path: str | os.PathLike[str]) -> bool:
+    """Whether no process holds this file or folder any more (`locked`). False where there are no locks."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        return _lock(opened)
+    finally:
+        os.close(opened)
+
+
 def sync(folder: str | os.PathLike[str]) -> None:
     """Wait until the names in a folder are on disk."""
     if os.name == "nt":  # folders cannot be opened there

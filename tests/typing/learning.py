@@ -54,7 +54,10 @@ def processes(net: nf.Network) -> None:
     assert_type(process.leave_one_out(), nf.LeaveOneOut)
     nf.log_marginal_likelihood(K, y, noise=0.1)
     assert_type(nf.network_likelihood(net, X, y, noise=0.1), nf.MarginalLikelihood)
+    iterated = nf.GaussianProcess(nf.KernelOperator(net, X), y, noise=0.1, tol=1e-6, rng=0, memory="1GB")
+    assert_type(iterated.variance(K, K.diagonal()), Array)
     fitted = assert_type(nf.fit_hyperparameters(net, X, y, noise=0.1), nf.FittedHyperparameters)
+    nf.fit_hyperparameters(net, X, y, n_centers=2, rng=0)
     print(fitted.flat or "every direction is determined")
 
 

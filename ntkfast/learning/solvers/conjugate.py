@@ -139,7 +139,7 @@ def _iterate(
             reason = "the matrix is not positive definite to rounding"
             lowest = float((curvature / np.einsum("ij,ij->j", direction, direction)).min())
             if lowest < 0:
-                reason += f": its smallest eigenvalue is at most {lowest:.2g}"
+                reason += f": its smallest eigenvalue is at most {lowest:.2g}, the ridge too small by that at least"
             break
         s.whole = False
         s.P[:, active], s.before[active] = direction, now

@@ -9,12 +9,16 @@ import numpy as np
 from ntkfast.learning import checks
 from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
 from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
+from ntkfast.learning.solvers.solution import not_reached
 from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import reporter
 from ntkfast.support.typing import Array, Progress
 
-RANK = 2000  # of the preconditioner, at most, unless rank= says otherwise
+RANK = 2000  # of the preconditioner, unless rank= says otherwise
+PER_POINT = 800  # rank²/n for an operator: 2 n rank² operations then take as long as some five of its products
+ITERATIONS = 1000
+COLUMNS = 256  # right-hand sides at once, where they are many
 VECTORS = 6  # (n, q) that an iteration holds
 
 
@@ -40,7 +44,8 @@ def default_rank(K: Any, rank: int | None, free: float) -> int:
     if not (isinstance(K, np.ndarray) or hasattr(K, "columns")):
         return 0
     n = K.shape[0]
-    return int(min(n // 2, RANK, free / 2 / (8 * n))) if rank is None else min(rank, n)
+    most = RANK if isinstance(K, np.ndarray) else max(RANK, int(np.sqrt(PER_POINT * n)))
+    return int(min(n // 2, most, free / 2 / (8 * n))) if rank is None else min(rank, n)
 
 
 class Iterative:
@@ -83,3 +88,26 @@ class Iterative:
                 keep=keep,
                 report=report,
             )
+
+
+class IteratedFactor:
+    """What a Gaussian process takes from a factor of K + αI, for an operator that is too large to be factored."""
+
+    def __init__(
+        self, K: Any, alpha: float, tol: float, rng: np.random.Generator, free: float, progress: Progress
+    ) -> None:
+        n = K.shape[0]
+        rank = default_rank(K, None, free)
+        self._most = int(np.clip((free - 8 * n * rank) / (8 * n * VECTORS), 1, COLUMNS))
+        self._solver = Iterative(K, alpha, rank, self._most, int(rng.integers(2**63)), free, progress)
+        self._tol = tol
+
+    def solve(self, B: Array) -> Array:
+        """(K + αI)⁻¹ B, some columns at a time."""
+        result, worst, reason = np.empty_like(B), 0.0, ""
+        for some in arrays.blocks(B.shape[1], self._most):
+            found = self._solver.solve(np.ascontiguousarray(B[:, some]), self._tol, ITERATIONS)
+            result[:, some], worst, reason = found.solution, max(worst, found.residual), reason or found.reason
+        if reason:
+            not_reached("GaussianProcess", worst, self._tol, reason, "raise noise or tol")
+        return result

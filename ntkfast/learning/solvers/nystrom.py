@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -24,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ntkfast.engine import outputs, threads
 from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
-from ntkfast.learning.solvers.conjugate import conjugate_gradients
+from ntkfast.learning.solvers.centers import Falkon, NystromDirect, triangular
 from ntkfast.learning.solvers.panels import Panels, Part
 from ntkfast.learning.solvers.solution import Solution, not_reached
 from ntkfast.learning.solvers.source import Function, check_source, problem_of
@@ -46,78 +45,6 @@ PASSES = 20  # that FALKON is expected to need
 QUICK = 1e12  # operations, some 20 seconds on a core, for which the direct method is worth its errors and variances
 FLOPS_PER_ENTRY = 300  # what computing an entry of K costs, in operations of BLAS, measured at depth 4, d = 20
 DIRECT, FALKON = 5, 4  # m x m matrices of float64 that are held at once
-
-
-def triangular(L: Array, B: Array, trans: bool = False) -> Array:
-    """L⁻¹ B or L⁻ᵀ B, for lower triangular L in Fortran order."""
-    solution: Array = scipy.linalg.blas.dtrsm(1.0, L, B, lower=1, trans_a=int(trans))
-    return solution
-
-
-@dataclass(frozen=True)
-class NystromDirect(Saved):
-    """Everything that one pass yields. In the basis of W the features have the Gram matrix diag(λ)."""
-
-    W: Array  # (m, r): L⁻ᵀ V
-    values: Array  # (r,): λ
-    u: Array  # (r, q): Wᵀ K_nmᵀ y
-    squares: Array  # (q,): yᵀ y
-
-    def __post_init__(self) -> None:
-        r = len(checked_array(self.values, (None,), "values", np.float64))
-        q = len(checked_array(self.squares, (None,), "squares", np.float64))
-        checked_array(self.W, (None, r), "W", np.float64)
-        checked_array(self.u, (r, q), "u", np.float64)
-
-    def shrinkage(self, alpha: float) -> Array:
-        """1/(λ + α), (r,), 0 where both are 0 to rounding."""
-        total = self.values + alpha
-        floor = len(total) * np.finfo(np.float64).eps * self.values[-1]
-        shrinkage: Array = np.divide(1, total, out=np.zeros_like(total), where=total > floor)
-        return shrinkage
-
-    def log_determinant(self, alpha: float, n: int) -> float:
-        """log det(Q + αI) for n points; -inf at alpha = 0, unless they are as many as the centres."""
-        with np.errstate(divide="ignore"):
-            beyond = (n - len(self.values)) * np.log(alpha) if n > len(self.values) else 0.0
-            return float(np.log(self.values + alpha).sum() + beyond)
-
-    def dual_coefficients(self, alpha: float) -> Array:
-        dual: Array = self.W @ (self.shrinkage(alpha)[:, None] * self.u)
-        return dual
-
-
-@dataclass(frozen=True)
-class _Falkon:
-    """What the iterations for a ridge need."""
-
-    panels: Panels
-    L: Array  # lower, K_mm = L Lᵀ
-    right: Array  # (m, q): L⁻¹ K_nmᵀ y
-
-    def solve(self, alpha: float, tol: float, max_iterations: int, start: Array | None) -> Any:
-        n, m = self.panels.shape
-        A = scipy.linalg.lapack.dlauum(self.L, lower=1)[0]
-        A *= n / m
-        A[np.diag_indices(m)] += alpha + np.finfo(np.float64).eps * m * A.diagonal().max()
-        A, info = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1)
-        if info:
-            raise np.linalg.LinAlgError(f"alpha: expected a larger ridge than {alpha:g} for these centres")
-
-        def product(V: Array) -> Array:
-            with threads.single_threaded_blas():
-                W = triangular(self.L, V, trans=True)
-            images = self.panels.normal_product(W)
-            with threads.single_threaded_blas():
-                return triangular(self.L, images) + alpha * V
-
-        def precondition(R: Array) -> Array:
-            with threads.single_threaded_blas():
-                return triangular(A, triangular(A, R), trans=True)
-
-        return conjugate_gradients(
-            product, self.right, precondition, tol=tol, max_iterations=max_iterations, start=start
-        )
 
 
 class NystromRegression(Saved):
@@ -350,7 +277,7 @@ class NystromRegression(Saved):
         else:
             self._direct = None
             with threads.blas(self._n_threads, float(len(L)) ** 2):
-                self._falkon = _Falkon(panels, L, triangular(L, panels.transposed_times(self._y)))
+                self._falkon = Falkon(panels, L, triangular(L, panels.transposed_times(self._y)))
             assert self._one_alpha is not None  # which `_choose_method` sees to
             self._iterate(self._one_alpha, None, start, n_bytes)
         return self

@@ -15,6 +15,7 @@ from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import singular
 from ntkfast.learning.factor import attempt, eigen, fortran
+from ntkfast.learning.solvers.blocked import BlockedCholesky, is_on_disk, scratch
 from ntkfast.learning.solvers.checkpoint import Checkpoints
 from ntkfast.learning.solvers.conjugate import units
 from ntkfast.learning.solvers.iterative import RANK, Iterative, default_rank, require, times
@@ -69,18 +70,21 @@ def solve(
     method : {"auto", "cholesky", "eigh", "cg"}
         "eigh" gives the solution of least norm where K + αI is singular to rounding; "cg" iterates. "auto" takes
         "cholesky" for a matrix of up to 40000 points and an operator of up to 4096, if that fits into `memory`; else
-        "cg".
+        "cg". "cholesky" of an `ntkfast.store.GramStore` that does not fit computes the factor on disk, in a folder
+        beside the store that is removed at the end, some n²/2 numbers.
     tol : float
         "cg": ‖y - (K + αI) a‖/‖y‖ at which iterations stop, of every column.
     max_iterations : int
     rank : int, optional
-        Of the preconditioner. Default: up to 2000, n/2, and what half of `memory` allows. 0: none.
+        Of the preconditioner. Default: up to 2000, for an operator √(800 n) if that is more; n/2; and what half of
+        `memory` allows. 0: none.
     checkpoint : str or path-like, optional
         "cg": a file for the state of the iterations, written at the start, every 30 seconds or after each iteration if
         that takes longer, on Ctrl-C and at the end. A call for the same problem goes on from there, whatever ended the
         one before, and comes to the same bits; tol and max_iterations may be others, and with another rank only the
         solution so far is taken over. The preconditioner is made anew, which takes less than a few iterations. Methods
-        that work in memory take no notice of it.
+        that work in memory take no notice of it. "cholesky" on disk: a folder, in which the factor stays, so that a
+        call that was stopped goes on from the last block column, and other targets need no factorisation.
     rng : None, int or numpy.random.Generator
         For the columns of the preconditioner.
     n_threads : int, optional
@@ -144,6 +148,9 @@ def solve(
         with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):
             kept = None if checkpoint is None else Checkpoints(checkpoint, K, alpha, Y)
             found = _iterate(K, Y, alpha, tol, max_iterations, rank, kept, rng, free, progress)
+    elif chosen == "cholesky" and is_on_disk(K) and 2 * np.dtype(K.dtype).itemsize * n * n > free:
+        with threads.blas(n_threads, float(n) ** 3 / 3):
+            found = _factor_on_disk(K, Y, alpha, checkpoint, free, progress)
     else:
         if is_operator and not hasattr(K, "columns"):
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
@@ -188,6 +195,17 @@ def _factor(K: Array, Y: Array, alpha: float, method: str, matrices: int, progre
     residual = _residuals(K, a, Y, alpha)
     n_bytes = matrices * K.nbytes
     return Solution(a, method, 0, residual, np.array([residual]), True, 0, log_determinant, 0.0, n_bytes)
+
+
+def _factor_on_disk(
+    K: Any, Y: Array, alpha: float, checkpoint: str | os.PathLike[str] | None, free: float, progress: Progress
+) -> Solution:
+    with checks.overflow("solve") as fits, scratch(K, checkpoint) as folder:
+        factor = BlockedCholesky(K, alpha, folder, Y.shape[1], free)
+        a, log_determinant = factor.solve(Y, progress)
+        fits(a)
+    residual = _residuals(K, a, Y, alpha)
+    return Solution(a, "cholesky", 0, residual, np.array([residual]), True, 0, log_determinant, 0.0, factor.n_bytes)
 
 
 def _iterate(

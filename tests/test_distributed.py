@@ -64,8 +64,11 @@ def test_on_a_cluster(client):
         assert_array_equal(client.compute(K).result(), nf.ntk(NET, X))
 
 
+@pytest.mark.parametrize("small", [0, 2**22])  # bytes: groups are added up by workers, or here
 @pytest.mark.parametrize("other", [None, Y])
-def test_products(other, client):
+def test_products(other, small, client, monkeypatch):
+    monkeypatch.setattr("ntkfast.distributed.operator.LEAST", 1)
+    monkeypatch.setattr(workers, "SMALL", small)
     K, right = nf.distributed.KernelOperator(NET, X, other, client=client), nf.ntk(NET, X, other)
     V, W = RNG.normal(size=(right.shape[1], 3)), RNG.normal(size=len(right))
     assert_allclose(K @ V, right @ V, atol=1e-10)
@@ -74,7 +77,8 @@ def test_products(other, client):
     assert_allclose(K[[3, 5]], right[[3, 5]], atol=1e-13)
 
 
-def test_solvers_take_the_operator(client):
+def test_solvers_take_the_operator(client, monkeypatch):
+    monkeypatch.setattr("ntkfast.distributed.operator.LEAST", 4)
     K, y = nf.distributed.KernelOperator(NET, X, client=client), np.sin(X[:, 0])
     found = nf.solve(K, y, 0.1, method="cg", rng=0)
     assert found.converged
@@ -103,7 +107,8 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_nystrom_regression_has_the_bits_of_one_machine(name, client, small_parts):
+def test_nystrom_regression_has_the_bits_of_one_machine(name, client, small_parts, monkeypatch):
+    monkeypatch.setattr(workers, "SMALL", 2**10 if name == "direct" else workers.SMALL)
     y = np.stack([np.sin(X[:, 0]), X[:, 1] ** 2], axis=1)
     given = {"net": NET, "n_centers": 60, "rng": 0, **OPTIONS[name]}
     ours, right = nf.distributed.NystromRegression(client=client, **given), nf.NystromRegression(n_threads=1, **given)

@@ -123,9 +123,10 @@ class _Panels(Panels):
         with reporter(self._progress, what) as report:
             yield from self._workers.each(_on_part, self._parts, *self._first(function), *given, report=report)
 
-    def total(self, what: str, function: Callable[..., Arrays], *given: Any) -> Arrays:
+    def _gram(self, what: str, function: Callable[..., Arrays], *given: Any) -> Arrays:
+        first, n_bytes = self._first(function), 8 * self.shape[1] ** 2
         with reporter(self._progress, what) as report:
-            return self._workers.total(_on_part, self._parts, *self._first(function), *given, report=report)
+            return self._workers.total(_on_part, self._parts, *first, *given, n_bytes=n_bytes, report=report)
 
     def _first(self, function: Callable[..., Any]) -> tuple[Any, ...]:
         return function, self._kernel, self._n_threads

@@ -19,13 +19,15 @@ from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["KernelOperator"]
 
+LEAST = 32  # tiles of a task: a tenth of a second or more, of which Dask takes some milliseconds
+
 
 class KernelOperator(operator.KernelOperator):
     """`ntkfast.KernelOperator` whose products are computed by the workers of a cluster.
 
     `ntkfast.solve` takes it, by conjugate gradients, and so does `ntkfast.kernel_pca` for the largest eigenvalues. Each
-    product sends the vectors to every worker once; at most 64 tasks compute n numbers for each vector, which workers
-    add up in groups of eight and this process to the result. The order of these sums does not depend on the workers;
+    product sends the vectors to every worker once; at most 64 tasks compute n numbers for each vector, which are
+    added up in groups of eight, by workers if there are many. The order of these sums does not depend on the workers;
     the result differs from that of one machine by rounding.
 
     Parameters
@@ -63,9 +65,10 @@ class KernelOperator(operator.KernelOperator):
         self._workers = Workers(required(client), self._problem)
 
     def _product(self, V: Array) -> Array:
-        parts = sums.parts(self._problem.grid().tiles)
+        parts = sums.parts(self._problem.grid().tiles, LEAST)
+        n_bytes = 8 * self.shape[0] * V.shape[1]
         with reporter(self.progress, self.kernel) as report:
-            return self._workers.total(_part, parts, self.kernel, V, report=report)[0]
+            return self._workers.total(_part, parts, self.kernel, V, n_bytes=n_bytes, report=report)[0]
 
     def _of(self, problem: Problem) -> KernelOperator:
         other: Any = super()._of(problem)

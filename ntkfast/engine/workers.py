@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import is_dataclass
@@ -20,7 +21,10 @@ from ntkfast.engine.config import instruction_set
 from ntkfast.engine.problem import Problem
 from ntkfast.support import sums
 from ntkfast.support.sums import Arrays
+from ntkfast.support.typing import Array
 
+SMALL = 2**22  # bytes that are sent in less time than another task costs
+TRIES = 5
 AHEAD = 2  # parts for each thread of the cluster that are computed or wait to be added: what bounds the memory
 
 
@@ -57,6 +61,8 @@ def require_same(client: Any) -> None:
     if not found:
         raise ConnectionError("client: expected a cluster with workers, got none; client.wait_for_workers(1) waits")
     for address, there in found.items():
+        if isinstance(there, OSError):  # it has just died
+            continue
         if isinstance(there, BaseException):
             raise ValueError(f"client: expected workers with ntkfast, got {there!r} from {address}")
         _compare(described(), there, address)
@@ -92,11 +98,22 @@ class Workers:
         return other
 
     def _put(self, thing: Any) -> Any:
-        """On every worker, under a name of its own: one of equal contents may just be on its way out. Small things go
-        with each task.
+        """What represents this in tasks.
+
+        Large things go to every worker, under a name of their own: one of equal contents may just be on its way out.
+        An array that is not large is the result of a task, so that it cannot be lost.
         """
-        small = not isinstance(thing, Problem | np.ndarray) and not is_dataclass(thing)
-        return thing if small else self._client.scatter(thing, broadcast=True, hash=False)
+        if isinstance(thing, np.ndarray) and thing.nbytes <= SMALL:
+            return self._client.submit(_same, thing, pure=False)
+        if not isinstance(thing, Problem | np.ndarray) and not is_dataclass(thing):
+            return thing  # a few bytes
+        for _ in range(TRIES):
+            try:
+                return self._client.scatter(thing, broadcast=True, hash=False)
+            except OSError:  # a worker that has just died
+                require_cluster(self._client)
+                time.sleep(1)
+        return self._client.scatter(thing, broadcast=True, hash=False)
 
     @property
     def there(self) -> Any:
@@ -114,7 +131,7 @@ class Workers:
         from distributed import as_completed
 
         for future in as_completed(futures, loop=self._client.loop):
-            yield futures.pop(future), _result(future)
+            yield futures.pop(future), _waiting(future.result)
 
     def each(
         self,
@@ -125,22 +142,27 @@ class Workers:
     ) -> Iterator[Any]:
         """function(problem, range, *given) for each range, in their order."""
         require_cluster(self._client)
-        there = [self._put(thing) for thing in given]
-        futures = [self.submit(function, part, *there) for part in ranges]
-        for k, part in enumerate(ranges):
-            yield _result(futures[k])
-            futures[k] = None  # which the workers then forget
-            if report is not None:
-                report(part.stop, ranges[-1].stop)
+        task = functools.partial(_task, described(), function)
+        there = ([self._put(thing)] * len(ranges) for thing in given)
+        futures = self._client.map(task, [self.there] * len(ranges), ranges, *there, key=function.__name__, pure=False)
+        for k in range(0, len(ranges), sums.GROUP):  # one call for several costs less
+            some, futures = futures[: sums.GROUP], futures[sums.GROUP :]
+            for part, result in zip(ranges[k:], _waiting(self._client.gather, some), strict=False):
+                yield result
+                if report is not None:
+                    report(part.stop, ranges[-1].stop)
 
     def total(
         self,
         function: Callable[..., Arrays],
         ranges: list[slice],
         *given: Any,
+        n_bytes: int,
         report: Callable[[int, int], object] | None = None,
     ) -> Arrays:
-        """Their sum, as in `sums`; workers add up the groups."""
+        """Their sum, as in `sums`. If terms have many bytes, workers add up the groups: here they would be too many."""
+        if n_bytes <= SMALL:
+            return sums.in_groups(self.each(function, ranges, *given, report=report))
         require_cluster(self._client)
         there = [self._put(thing) for thing in given]
         ahead = AHEAD * sum(self._client.nthreads().values())
@@ -160,16 +182,17 @@ class Workers:
                     groups.append(term)
                 else:  # first of all, so that terms do not wait in memory
                     groups[-1] = self._client.submit(_added, groups[-1], term, pure=False, priority=1)
-        return sums.total(tuple(np.require(array, requirements="W") for array in _result(sum_)) for sum_ in groups)
+        return sums.total(_waiting(groups.pop(0).result) for _ in ranges[:: sums.GROUP])
 
 
 def _set(event: Event, _: Any) -> None:
     event.set()
 
 
-def _result(future: Any) -> Any:
+def _waiting(result: Callable[..., Any], *given: Any) -> Any:
+    """result(*given), which waits for the cluster."""
     try:
-        return future.result()
+        return result(*given)
     except CancelledError as error:
         gone = "the cluster is gone, or all workers that had the points are"
         raise ConnectionError(f"client: {gone} ({error})") from None
@@ -178,6 +201,10 @@ def _result(future: Any) -> Any:
 def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Problem, *given: Any) -> Any:
     _compare(wanted, described(), platform.node())
     return function(problem, *given)
+
+
+def _same(array: Array) -> Array:
+    return array
 
 
 def _added(a: Arrays, b: Arrays) -> Arrays:

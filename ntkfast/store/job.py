@@ -101,6 +101,8 @@ def compute(
         resume is False, and path exists.
     BlockingIOError
         Another process is writing this store.
+    ConnectionError
+        The cluster is gone, or has no workers. A ValueError: they have another version or instruction set.
     OSError
         The disk has less space than what is left to write, or writing fails. What is finished stays finished.
 

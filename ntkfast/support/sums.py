@@ -6,8 +6,10 @@ One machine and any number of workers thus get the same bits, and workers add up
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import TypeAlias
+
+import numpy as np
 
 from ntkfast.support.typing import Array
 
@@ -23,14 +25,16 @@ def parts(size: int, least: int = 1) -> list[slice]:
     return [slice(*ends) for ends in pairwise(size * k // count for k in range(count + 1))]
 
 
-def groups(ranges: list[slice]) -> list[list[slice]]:
-    return [ranges[k : k + GROUP] for k in range(0, len(ranges), GROUP)]
+def in_groups(terms: Iterable[Arrays]) -> Arrays:
+    """The sum of all terms, group by group."""
+    rest = iter(terms)
+    return total(total(chain([first], islice(rest, GROUP - 1))) for first in rest)
 
 
 def total(terms: Iterable[Arrays]) -> Arrays:
-    """The sum of one term or more, in the memory of the first."""
+    """The sum of one term or more, from left to right, in the memory of the first."""
     rest = iter(terms)
-    result = next(rest)
+    result = tuple(np.require(array, requirements="W") for array in next(rest))
     for term in rest:
         for sum_, array in zip(result, term, strict=True):
             sum_ += array

@@ -92,13 +92,14 @@ class Panels:
 
     def total(self, what: str, function: Callable[..., Arrays], *given: Any) -> Arrays:
         """The sum over parts of function(part, *given)."""
-        terms = self.each(what, function, *given)
-        return sums.total(sums.total(next(terms) for _ in group) for group in sums.groups(self._parts))
+        return sums.in_groups(self.each(what, function, *given))
 
     def gram(self, y: Array) -> tuple[Array, Array]:
         """KᵀK (lower triangle, Fortran order) and Kᵀy in one pass: n m² operations, in float64."""
-        G, b = self.total("Gram matrix of the centres", gram, y)
+        G, b = self._gram("Gram matrix of the centres", gram, y)
         return G, b
+
+    _gram = total
 
     def transposed_times(self, y: Array) -> Array:
         """Kᵀ y, (m, q)."""

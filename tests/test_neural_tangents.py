@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scipy.special
 
+import ntkfast as nf
+from ntkfast import neural_tangents as nt
 from ntkfast.neural_tangents import stax
 
 VALUES = np.load(Path(__file__).parent / "data" / "neural_tangents.npz")
@@ -123,3 +125,136 @@ def test_every_layer_is_compared():
     missing -= {"Elementwise", "ElementwiseNumerical"}  # given, numerical
     refused = {name for name in missing if "Not here" in getattr(stax, name).__doc__}
     assert missing == refused
+
+
+# ---- predictions ----------------------------------------------------------------------------------------------------
+
+Y, F_D, F_T = VALUES["y"], VALUES["f_d"], VALUES["f_t"]
+T = np.array(cases.TIMES)
+NETWORK = cases.networks(stax)["dense/ntk/value"][2]
+K_DD, K_TD, K_TT = (
+    NETWORK(X1, None, ("nngp", "ntk")),
+    NETWORK(X2, X1, ("nngp", "ntk")),
+    NETWORK(X2, None, ("nngp", "ntk")),
+)
+
+# Rounding of the diagonal there, SAME_POINT of the kernel, times its condition number of about 30.
+LEARNED = 1e-6
+# Both solvers of the differential equation are accurate to some 1e-8 in each step.
+SOLVED = 1e-6
+
+
+def require_close(value, name, accuracy):
+    expected = VALUES[name]
+    assert value.shape == expected.shape
+    np.testing.assert_allclose(value, expected, rtol=0, atol=accuracy * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mse", {}),
+        ("mse/reg", {"learning_rate": 0.3, "diag_reg": 1e-2}),
+        ("mse/absolute", {"diag_reg": 0.1, "diag_reg_absolute_scale": True}),
+    ],
+)
+def test_gradient_descent_mse(name, options):
+    predict_fn = nt.predict.gradient_descent_mse(K_DD.ntk, Y, **options)
+    train, test = predict_fn(T, F_D, F_T, K_TD.ntk)
+    require_close(train, f"predict/{name}:train", LEARNED)
+    require_close(test, f"predict/{name}:test", LEARNED)
+    require_close(predict_fn(T), f"predict/{name}:zero", LEARNED)
+    require_close(predict_fn(T, None, 0.0, K_TD.ntk), f"predict/{name}:zero_test", LEARNED)
+    train, test = predict_fn(None, F_D, F_T, K_TD.ntk)
+    require_close(train, f"predict/{name}/inf:train", LEARNED)
+    require_close(test, f"predict/{name}/inf:test", LEARNED)
+    np.testing.assert_allclose(predict_fn(T.reshape(2, 2)).reshape(4, *Y.shape), predict_fn(T))
+    np.testing.assert_allclose(predict_fn(0.7, F_D), predict_fn(T, F_D)[1])
+
+
+def test_gradient_descent_mse_of_coupled_outputs():
+    k_dd, k_td, y = (VALUES[f"coupled:{name}"] for name in ("k_dd", "k_td", "y"))
+    predict_fn = nt.predict.gradient_descent_mse(k_dd, y, trace_axes=())
+    for t, name in ((T, "predict/coupled"), (None, "predict/coupled/inf")):
+        train, test = predict_fn(t, 0.0, 0.0, k_td)
+        require_close(train, f"{name}:train", LEARNED)
+        require_close(test, f"{name}:test", LEARNED)
+
+
+def test_axes_of_outputs_in_any_place():
+    """Outputs before points, and several axes of them, are the same functions."""
+    y = np.random.default_rng(0).standard_normal((2, 6, 3))
+    predict_fn = nt.predict.gradient_descent_mse(K_DD.ntk, y, trace_axes=(0, -1))
+    one = nt.predict.gradient_descent_mse(K_DD.ntk, y[1], learning_rate=0.5)
+    np.testing.assert_allclose(predict_fn(T)[:, 1], one(T), rtol=1e-10)
+    train, test = predict_fn(3.0, 0.0, 1.0, K_TD.ntk)
+    assert train.shape == (2, 6, 3)
+    assert test.shape == (2, 4, 3)
+    np.testing.assert_allclose(test[1], one(3.0, 0.0, 1.0, K_TD.ntk)[1], rtol=1e-10)
+
+
+def squares(fx, y):
+    return 0.5 * np.mean((fx - y) ** 2)
+
+
+def cross_entropy(fx, y):
+    fx = fx - fx.max(axis=1, keepdims=True)
+    return -np.mean((fx - np.log(np.exp(fx).sum(axis=1, keepdims=True))) * y)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.9])
+@pytest.mark.parametrize(
+    ("name", "loss", "y"), [("squares", squares, Y), ("cross_entropy", cross_entropy, VALUES["labels"])]
+)
+def test_gradient_descent(name, loss, y, momentum):
+    predict_fn = nt.predict.gradient_descent(loss, K_DD.ntk, y, 0.5, momentum)
+    train, test = predict_fn(T[:3], F_D, F_T, K_TD.ntk)
+    require_close(train, f"predict/{name}/{momentum}:train", SOLVED)
+    require_close(test, f"predict/{name}/{momentum}:test", SOLVED)
+    state = predict_fn(T[:3], nt.predict.ODEState(F_D, F_T), None, K_TD.ntk)
+    np.testing.assert_array_equal(state.fx_train, train)
+    if momentum:
+        require_close(state.qx_train, f"predict/{name}/{momentum}:qx_train", SOLVED)
+        require_close(state.qx_test, f"predict/{name}/{momentum}:qx_test", SOLVED)
+        last = nt.predict.ODEState(
+            *(array[1] for array in (state.fx_train, state.fx_test, state.qx_train, state.qx_test))
+        )
+        resumed = predict_fn(T[2] - T[1], last, None, K_TD.ntk)
+        np.testing.assert_allclose(resumed.fx_train, train[2], atol=SOLVED)
+        np.testing.assert_allclose(resumed.fx_test, test[2], atol=SOLVED)
+        np.testing.assert_allclose(resumed.qx_test, state.qx_test[2], atol=SOLVED)
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk", "ntkgp"])
+def test_gp_inference(get):
+    predict_fn = nt.predict.gp_inference(K_DD, Y, diag_reg=1e-3)
+    mean, covariance = predict_fn(get, K_TD, K_TT)
+    require_close(mean, f"gp/{get}:mean", LEARNED)
+    require_close(covariance, f"gp/{get}:covariance", LEARNED)
+    np.testing.assert_array_equal(predict_fn(get, K_TD), mean)
+    on_data = predict_fn((get,), None, True)
+    assert type(on_data).__name__ == "Gaussians"
+    np.testing.assert_array_equal(on_data[0].mean, Y)
+    assert not on_data[0].covariance.any()
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("options", [{}, {"diag_reg": 1e-2, "learning_rate": 2.0}])
+def test_ensemble(get, options):
+    predict_fn = nt.predict.gradient_descent_mse_ensemble(NETWORK, X1, Y, **options)
+    for points, where in ((None, "train"), (X2, "test")):
+        for t, when in ((T, ""), (None, "/inf")):
+            name = f"ensemble/{len(options)}/{get}/{where}{when}"
+            mean, covariance = predict_fn(t, points, get, compute_cov=True)
+            require_close(mean, f"{name}:mean", LEARNED)
+            require_close(covariance, f"{name}:covariance", LEARNED)
+            np.testing.assert_array_equal(predict_fn(t, points, get), mean)
+    assert predict_fn(t=1.0, x_test=X2)._fields == ("nngp", "ntk")
+
+
+def test_max_learning_rate():
+    found = nt.predict.max_learning_rate(K_DD.ntk, Y.size), nt.predict.max_learning_rate(K_DD.ntk, Y.size, momentum=0.9)
+    assert found[0] == pytest.approx(VALUES["max_learning_rate:plain"], rel=1e-8)
+    assert found[1] == pytest.approx(VALUES["max_learning_rate:momentum"], rel=1e-8)
+    coupled = VALUES["coupled:k_dd"]
+    assert nt.predict.max_learning_rate(coupled) == pytest.approx(nf.max_learning_rate(coupled) * 3, rel=1e-8)

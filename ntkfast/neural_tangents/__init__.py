@@ -9,7 +9,7 @@ Change the import and keep the code; docs/neural-tangents.md lists what differs.
 array([[0.5]])
 """
 
-from ntkfast.neural_tangents import stax
+from ntkfast.neural_tangents import predict, stax
 from ntkfast.neural_tangents.kernel import Kernel
 
-__all__ = ["Kernel", "stax"]
+__all__ = ["Kernel", "predict", "stax"]

@@ -1,8 +1,9 @@
 """What a layer of stax is made of, and the (init_fn, apply_fn, kernel_fn) that users get.
 
-A Block knows its parameters, its values at finite width and what it does to a Kernel. `kernel` is written once and walked
-in two ways. A `Draft`, a Kernel without points, collects layers of ntkfast: if the whole network can be written in them,
-the engine computes its kernels in one pass. If not, or if a Kernel was passed in, the same walk runs over matrices.
+A Block knows its parameters, its values at finite width and what it does to a Kernel. `kernel` is written once and
+walked in two ways. A `Draft`, a Kernel without points, collects layers of ntkfast: if the whole network can be written
+in them, the engine computes its kernels in one pass. If not, or if a Kernel was passed in, the same walk runs over
+matrices.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ntkfast.networks import Dense, Network, Parallel
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.kernel import ARRAYS, Kernel
 
-__all__ = ["Block", "Draft", "Triple", "block_of", "finite_block", "named", "triple"]
+__all__ = ["Block", "Draft", "Triple", "block_of", "finite_block", "selected", "triple", "wanted"]
 
 Triple: TypeAlias = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 SAME = 1e-12  # as in neural-tangents: largest difference of equal points
@@ -191,7 +192,7 @@ def triple(block: Block, name: str) -> Triple:
                 result = _traced(block, x1_or_kernel, x2, names, full)
             else:
                 result = _of_points(block, x1_or_kernel, x2, names, full)
-        return arrays.mapped(lambda k: _selected(k, "AnalyticKernel", single, names), result)
+        return arrays.mapped(lambda k: selected(k, "AnalyticKernel", single, names), result)
 
     for function in (init_fn, apply_fn, kernel_fn):
         function.__name__ = function.__qualname__ = name
@@ -245,7 +246,7 @@ def named(kind: str, names: tuple[str, ...]) -> Any:
     return namedtuple(kind, names)  # type: ignore[misc]
 
 
-def _selected(k: Any, kind: str, single: bool, names: tuple[str, ...] | None) -> Any:
+def selected(k: Any, kind: str, single: bool, names: tuple[str, ...] | None) -> Any:
     """What get asks for."""
     if names is None:
         return k

@@ -11,6 +11,8 @@ import scipy.special
 import ntkfast as nf
 from ntkfast import neural_tangents as nt
 from ntkfast.neural_tangents import stax
+from ntkfast.neural_tangents.arrays import leaves, mapped
+from ntkfast.neural_tangents.blocks import block_of
 
 VALUES = np.load(Path(__file__).parent / "data" / "neural_tangents.npz")
 X1, X2 = VALUES["x1"], VALUES["x2"]
@@ -258,3 +260,104 @@ def test_max_learning_rate():
     assert found[1] == pytest.approx(VALUES["max_learning_rate:momentum"], rel=1e-8)
     coupled = VALUES["coupled:k_dd"]
     assert nt.predict.max_learning_rate(coupled) == pytest.approx(nf.max_learning_rate(coupled) * 3, rel=1e-8)
+
+
+# ---- finite width ---------------------------------------------------------------------------------------------------
+
+FINITE = cases.finite(stax)
+
+
+def given(name):
+    """apply_fn, parameters, others, first points, second points."""
+    init_fn, apply_fn, _ = FINITE[name]
+    a, b = (VALUES["images1"], VALUES["images2"]) if name == "flatten" else (X1, X2)
+    _, params = init_fn(0, a.shape)
+    trees = []
+    for which in ("at", "moved"):
+        count = iter(range(100))
+        trees.append(mapped(lambda _: VALUES[f"finite/{name}/params/{next(count)}:{which}"], params))  # noqa: B023
+    return apply_fn, *trees, a, b
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_apply_and_shapes(name):
+    apply_fn, params, _, a, b = given(name)
+    require_close(apply_fn(params, a), f"finite/{name}:f1", CLOSE)
+    require_close(apply_fn(params, b), f"finite/{name}:f2", CLOSE)
+    init_fn = FINITE[name][0]
+    shape, own = init_fn(0, (-1, *a.shape[1:]))
+    assert shape == (-1, VALUES[f"finite/{name}:f1"].shape[1])
+    assert [leaf.shape for leaf in leaves(own)] == [leaf.shape for leaf in leaves(params)]
+
+
+AXES = {"trace": ((-1,), ()), "full": ((), ()), "diagonal": ((), (-1,)), "points": ((-1,), (0,)), "all": ((0, 1), ())}
+
+
+@pytest.mark.parametrize("kind", AXES)
+@pytest.mark.parametrize("name", FINITE)
+def test_empirical_kernels(name, kind):
+    apply_fn, params, _, a, b = given(name)
+    kernel_fn = nt.empirical_kernel_fn(apply_fn, *AXES[kind])
+    for where, other in (("rectangle", b), ("symmetric", None)):
+        if f"finite/{name}/{kind}/{where}:ntk" in VALUES:
+            k = kernel_fn(a, other, ("nngp", "ntk"), params)
+            require_close(k.nngp, f"finite/{name}/{kind}/{where}:nngp", CLOSE)
+            require_close(k.ntk, f"finite/{name}/{kind}/{where}:ntk", CLOSE)
+    alone = nt.empirical_ntk_fn(apply_fn, *AXES[kind])(a, None, params)
+    np.testing.assert_array_equal(alone, kernel_fn(a, None, "ntk", params))
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_products_with_the_empirical_kernel(name):
+    apply_fn, params, _, a, b = given(name)
+    for where, other in (("rectangle", b), ("symmetric", None)):
+        shape = apply_fn(params, a if other is None else other).shape
+        cotangents = np.cos(np.arange(np.prod(shape))).reshape(shape)
+        product = nt.empirical_ntk_vp_fn(apply_fn, a, other, params)(cotangents)
+        require_close(product, f"finite/{name}/product/{where}:value", CLOSE)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", FINITE)
+def test_taylor_expansions(name, degree):
+    apply_fn, params, moved, a, _ = given(name)
+    f = nt.taylor_expand(apply_fn, params, degree)
+    if degree:
+        require_close(f(moved, a), f"finite/{name}/taylor/{degree}:value", CLOSE)
+    np.testing.assert_allclose(f(params, a), apply_fn(params, a), rtol=1e-13)
+    if degree == 1:
+        np.testing.assert_array_equal(nt.linearize(apply_fn, params)(moved, a), f(moved, a))
+
+
+ELEMENTWISE = cases.activations(stax) | {"Hermite": stax.Hermite(4)}
+OF_ONE_NUMBER = [name for name in ELEMENTWISE if name != "Identity" and "ExpNormalized" not in name]
+
+
+@pytest.mark.parametrize("name", OF_ONE_NUMBER)
+def test_derivatives_of_activations(name):
+    """Each derivative is that of the one before, by differences."""
+    layer = ELEMENTWISE[name]
+    block = block_of(layer[1])
+    x, h = np.array([-1.7, -0.4, 0.3, 0.9, 2.1]), 1e-5
+    found, above, below = (block.series(x + shift, 4) for shift in (0, h, -h))
+    np.testing.assert_allclose(found[0], layer[1]((), x[None])[0], rtol=1e-13, atol=1e-15)
+    for k in range(4):
+        np.testing.assert_allclose(found[k + 1], (above[k] - below[k]) / (2 * h), rtol=1e-6, atol=1e-6)
+
+
+def test_monte_carlo():
+    init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(300, 1.2, 0.1), stax.Erf(), stax.Dense(1))
+    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, [10, 200])
+    expected = kernel_fn(X1, X2, ("nngp", "ntk"))
+    few, many = sampled(X1, X2, ("nngp", "ntk"))
+    assert type(many).__name__ == "MonteCarloKernel"
+    errors = [np.abs(k.ntk - expected.ntk).max() for k in (few, many)]
+    assert errors[1] < 0.15
+    assert errors[1] < errors[0]
+    again = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 10)(X1, X2, "ntk")
+    np.testing.assert_array_equal(again, few.ntk)
+    predict_fn = nt.predict.gradient_descent_mse_ensemble(
+        nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 200), X1, Y, diag_reg=1e-2
+    )
+    exact = nt.predict.gradient_descent_mse_ensemble(kernel_fn, X1, Y, diag_reg=1e-2)
+    np.testing.assert_allclose(predict_fn(5.0, X2, "ntk"), exact(5.0, X2, "ntk"), atol=0.2)

@@ -10,6 +10,29 @@ array([[0.5]])
 """
 
 from ntkfast.neural_tangents import predict, stax
+from ntkfast.neural_tangents.empirical import (
+    NtkImplementation,
+    empirical_kernel_fn,
+    empirical_nngp_fn,
+    empirical_ntk_fn,
+    empirical_ntk_vp_fn,
+    linearize,
+    taylor_expand,
+)
 from ntkfast.neural_tangents.kernel import Kernel
+from ntkfast.neural_tangents.monte_carlo import batch, monte_carlo_kernel_fn
 
-__all__ = ["Kernel", "predict", "stax"]
+__all__ = [
+    "Kernel",
+    "NtkImplementation",
+    "batch",
+    "empirical_kernel_fn",
+    "empirical_nngp_fn",
+    "empirical_ntk_fn",
+    "empirical_ntk_vp_fn",
+    "linearize",
+    "monte_carlo_kernel_fn",
+    "predict",
+    "stax",
+    "taylor_expand",
+]

@@ -69,6 +69,11 @@ def mapped(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     return None if tree is None else function(tree, *others)
 
 
+def listed(inputs: Any) -> Any:
+    """Nested lists of numbers as an array; lists of arrays, the inputs of several branches, as they are."""
+    return inputs if all(map(is_array, leaves(inputs))) else np.asarray(inputs)
+
+
 def foremost(values: Sequence[object]) -> object:
     """An array of the library that results should have: the first that is not NumPy's, if there is one."""
     return next((value for value in values if library(value) != "numpy"), None)

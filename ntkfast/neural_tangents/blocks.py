@@ -23,7 +23,19 @@ from ntkfast.networks import Dense, Network, Parallel
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.kernel import ARRAYS, Kernel
 
-__all__ = ["Block", "Draft", "Triple", "block_of", "finite_block", "selected", "triple", "wanted"]
+__all__ = [
+    "Block",
+    "Draft",
+    "NotInLayers",
+    "Triple",
+    "block_of",
+    "drafted",
+    "finite_block",
+    "has_dropout",
+    "selected",
+    "triple",
+    "wanted",
+]
 
 Triple: TypeAlias = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 SAME = 1e-12  # as in neural-tangents: largest difference of equal points
@@ -159,7 +171,7 @@ def triple(block: Block, name: str) -> Triple:
         _refuse_masks(inputs, mask_constant)
         if arrays.library(foreign) == "jax":
             return block.apply(params, inputs, arrays.operations(foreign), key)
-        params, inputs = arrays.mapped(arrays.as_numpy, params), arrays.mapped(arrays.as_numpy, _listed(inputs))
+        params, inputs = arrays.mapped(arrays.as_numpy, params), arrays.mapped(arrays.as_numpy, arrays.listed(inputs))
         result = block.apply(params, inputs, arrays.operations(), key)
         return arrays.mapped(lambda array: arrays.restored(array, foreign), result)
 
@@ -198,12 +210,6 @@ def triple(block: Block, name: str) -> Triple:
         function.__name__ = function.__qualname__ = name
         _BLOCKS[function] = block
     return init_fn, apply_fn, kernel_fn
-
-
-def _listed(inputs: Any) -> Any:
-    """Nested lists of numbers as an array; lists of arrays, the inputs of several branches, as they are."""
-    found = arrays.leaves(inputs)
-    return inputs if all(map(arrays.is_array, found)) else np.asarray(inputs)
 
 
 def _plain_shape(shape: Any) -> Any:
@@ -269,8 +275,8 @@ def _of_kernels(block: Block, ks: Any) -> Any:
 
 def _of_points(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full: bool) -> Any:
     foreign = arrays.foremost(arrays.leaves([x1, x2]))
-    x1 = arrays.mapped(arrays.as_numpy, _listed(x1))
-    x2 = None if x2 is None else arrays.mapped(arrays.as_numpy, _listed(x2))
+    x1 = arrays.mapped(arrays.as_numpy, arrays.listed(x1))
+    x2 = None if x2 is None else arrays.mapped(arrays.as_numpy, arrays.listed(x2))
     result = _kernels(block, x1, x2, names, full)
     if foreign is None:
         return result
@@ -289,7 +295,7 @@ def _kernels(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full
     except NotInLayers:
         return block.kernel(_inputs(x1, x2, with_ntk, full))
     same = True if x2 is None else None
-    if names is None or "x1_is_x2" in names or _has_dropout(net):
+    if names is None or "x1_is_x2" in names or has_dropout(net):
         same = x2 is None or _same(x1, x2)
     X = x1.reshape(len(x1), -1)
     Y = None if x2 is None or same else x2.reshape(len(x2), -1)
@@ -308,24 +314,30 @@ def _compiled(
     block: Block, shape1: tuple[int, ...], shape2: tuple[int, ...] | None, with_ntk: bool, full: bool
 ) -> tuple[Kernel, Network]:
     """What the walk finds out without points, and the network."""
-    empty = np.zeros((0, 0))
-    cov = empty if full else np.zeros(0)
-    start = Draft(
-        empty,
-        empty if with_ntk else None,
-        cov,
-        None if shape2 is None else cov,
-        **_flags(shape1, shape2 or shape1, full),
-    )
-    end = block.kernel(start)
-    if not isinstance(end, Draft) or end.program.fork is not None:
-        raise NotInLayers  # several outputs
+    end = drafted(block.kernel, shape1, shape2, with_ntk, full)
     if len(end.shape1 or (0, 0)) != 2:
         raise too_many_axes("kernel_fn", end.shape1)
     layers = end.program.layers
     if not (layers and isinstance(layers[-1], Dense)):
         layers = (*layers, Dense(weight_lr=0))  # Σ and Θ of what is not a sum over weights, such as an activation
     return end, Network(layers)
+
+
+def drafted(
+    walk: Callable[[Any], Any],
+    shape1: tuple[int, ...],
+    shape2: tuple[int, ...] | None = None,
+    with_ntk: bool = True,
+    full: bool = False,
+) -> Draft:
+    """What a walk makes of the Draft of points of these shapes; NotInLayers if its outputs are several."""
+    empty = np.zeros((0, 0))
+    cov = empty if full else np.zeros(0)
+    flags = _flags(shape1, shape2 or shape1, full)
+    end = walk(Draft(empty, empty if with_ntk else None, cov, None if shape2 is None else cov, **flags))
+    if not isinstance(end, Draft) or end.program.fork is not None:
+        raise NotInLayers
+    return end
 
 
 def _inputs(x1: Any, x2: Any, with_ntk: bool, full: bool) -> Kernel:
@@ -395,7 +407,8 @@ def _same(x1: Any, x2: Any) -> bool:
     return bool((np.abs(x1 - x2) < SAME).all())
 
 
-def _has_dropout(net: Network) -> bool:
+def has_dropout(net: Network) -> bool:
+    """Whether there is Dropout anywhere in it."""
     return any(hasattr(layer, "rate") for layer in net.walk())
 
 

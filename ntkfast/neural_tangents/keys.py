@@ -31,7 +31,8 @@ def split(key: Any, n: int = 2) -> Sequence[Any]:
     """n independent keys."""
     if library(key) == "jax":
         return list(sys.modules["jax"].random.split(key, n))
-    return np.random.SeedSequence(key.entropy, spawn_key=key.spawn_key).spawn(n)  # which leaves the key as it is
+    state = key.generate_state(4).tolist()  # not spawn(): it changes the key, and spawned keys grow with each split
+    return [np.random.SeedSequence([*state, k]) for k in range(n)]
 
 
 def normal(key: Any, shape: tuple[int, ...]) -> Any:

@@ -59,7 +59,7 @@ from ntkfast.saving import load, save
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError, StoreError
 
 if _TYPE_CHECKING:
-    from ntkfast import datasets, distributed, experiments, plotting, sklearn, store, torch
+    from ntkfast import datasets, distributed, experiments, neural_tangents, plotting, sklearn, store, torch
     from ntkfast.infinite.operator import KernelOperator
 
 __version__: str
@@ -127,6 +127,7 @@ __all__ = [
     "log_marginal_likelihood",
     "max_learning_rate",
     "network_likelihood",
+    "neural_tangents",
     "nngp",
     "ntk",
     "ntk_vector_product",
@@ -149,7 +150,9 @@ __all__ = [
 
 # Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
 # importlib.metadata alone takes a third as long as everything else here.
-_LAZY = frozenset({"datasets", "distributed", "experiments", "plotting", "sklearn", "store", "torch"})
+_LAZY = frozenset(
+    {"datasets", "distributed", "experiments", "neural_tangents", "plotting", "sklearn", "store", "torch"}
+)
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
 

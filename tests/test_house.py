@@ -24,7 +24,7 @@ FLOORS = (  # rooms, from the ground up; an import goes to a lower floor or stay
     {"engine"},
     {"infinite", "finite"},
     {"learning"},
-    {"datasets", "distributed", "plotting", "saving", "sklearn", "store", "torch"},  # faces
+    {"datasets", "distributed", "neural_tangents", "plotting", "saving", "sklearn", "store", "torch"},  # faces
     {"accuracy", "benchmarks", "demo", "experiments", "tabular"},  # programs built from them
     {"cli"},
     {"", "__main__"},  # the package's own __init__ re-exports

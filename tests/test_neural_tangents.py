@@ -53,7 +53,7 @@ LIMITS = limits()
 @pytest.fixture(autouse=True)
 def no_warnings_of_fans():
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="FanIn")
+        warnings.filterwarnings("ignore", message="branches of a Kernel")
         yield
 
 

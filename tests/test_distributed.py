@@ -1,10 +1,12 @@
 """Kernels on a cluster: the bits of one machine, one triangle, points sent once, and workers that are killed."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -212,13 +214,9 @@ def test_workers_that_differ_are_refused(name, client, monkeypatch):
         K @ X[:, 0]
 
 
-def _not_there():
-    raise ModuleNotFoundError("No module named 'ntkfast'")
-
-
 def test_workers_without_ntkfast_are_refused(client, monkeypatch):
-    run = client.run
-    monkeypatch.setattr(client, "run", lambda _, on_error: run(_not_there, on_error=on_error))
+    run, missing = client.run, functools.partial(import_module, "ntkfast_of_another_environment")
+    monkeypatch.setattr(client, "run", lambda _, on_error: run(missing, on_error=on_error))
     with pytest.raises(
         ValueError, match=r"client: expected workers with ntkfast, got ModuleNotFoundError.* from tcp://"
     ):

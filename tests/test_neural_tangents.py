@@ -1,5 +1,7 @@
 """ntkfast.neural_tangents against values that neural-tangents 0.6.5 computed in float64 (tests/data)."""
 
+import dataclasses
+import re
 import warnings
 from pathlib import Path
 
@@ -51,7 +53,7 @@ LIMITS = limits()
 @pytest.fixture(autouse=True)
 def no_warnings_of_fans():
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="FanIn")
+        warnings.filterwarnings("ignore", message="branches of a Kernel")
         yield
 
 
@@ -361,3 +363,197 @@ def test_monte_carlo():
     )
     exact = nt.predict.gradient_descent_mse_ensemble(kernel_fn, X1, Y, diag_reg=1e-2)
     np.testing.assert_allclose(predict_fn(5.0, X2, "ntk"), exact(5.0, X2, "ntk"), atol=0.2)
+
+
+# ---- what users rely on ---------------------------------------------------------------------------------------------
+
+DOCS = (Path(__file__).parent.parent / "docs" / "neural-tangents.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| `([\w.]+)` \| (same|differs|not here) \|", DOCS, re.MULTILINE))
+
+
+def test_the_docs_list_every_name():
+    ours = {name for name in nt.__all__ if name not in ("predict", "stax")}
+    ours |= {f"{module}.{name}" for module in ("predict", "stax") for name in getattr(nt, module).__all__}
+    assert ours <= set(ROWS)
+    assert {name for name in set(ROWS) - ours if ROWS[name] != "not here"} == set()
+    refused = {name for name in ours if ROWS[name] == "not here"}
+    assert len(refused) == 11
+    for name in refused:
+        with pytest.raises(NotImplementedError, match=f"{name.split('.')[1]}: .*Flatten, Dense"):
+            getattr(stax, name.split(".")[1])(3, (3, 3))
+
+
+def test_a_replaced_kernel():
+    """Layers act on the matrices that a Kernel has, whatever they are."""
+    k = stax.Dense(8, 1.5, 0.1)[2](X1, X2, None)
+    changed = k.replace(nngp=0.5 * k.nngp, ntk=np.ones_like(k.ntk))
+    found = stax.Relu()[2](changed)
+    for i, j in ((0, 0), (5, 3)):
+        q1, q2, c = k.cov1[i], k.cov2[j], 0.5 * k.nngp[i, j]
+        assert found.nngp[i, j] == pytest.approx(nf.dual("relu", q1, q2, c), rel=1e-13)
+        assert found.ntk[i, j] == pytest.approx(nf.dual_derivative("relu", q1, q2, c), rel=1e-13)
+    assert stax.Relu()[2](changed, get="nngp")[0, 0] == found.nngp[0, 0]
+    assert stax.Relu()[2](k.replace(ntk=None)).ntk is None
+
+
+def test_full_covariances():
+    kernel_fn = cases.networks(stax)["residual"][2]
+    k = kernel_fn(X1, X2, None, diagonal_batch=False)
+    np.testing.assert_array_equal(k.cov1, kernel_fn(X1, None, "nngp"))
+    by_layers = kernel_fn(stax.Identity()[2](X1, X2, None, diagonal_batch=False))
+    np.testing.assert_allclose(by_layers.cov1, k.cov1, rtol=1e-10)
+    np.testing.assert_allclose(by_layers.cov2, k.cov2, rtol=1e-10)
+    assert not k.diagonal_batch
+
+
+def test_methods_of_a_kernel():
+    k = cases.networks(stax)["residual"][2](X1, X2, None)
+    part = k.slice(slice(1, 3), slice(0, 2))
+    np.testing.assert_array_equal(part.ntk, k.ntk[1:3, :2])
+    assert part.shape1 == (2, 1)
+    np.testing.assert_allclose((2 * k).cov1, 4 * k.cov1)
+    np.testing.assert_allclose((k / 2).ntk, k.ntk / 4)
+    np.testing.assert_allclose((k + 3.0).nngp, k.nngp + 9)
+    np.testing.assert_array_equal((k - 3.0).ntk, k.ntk)
+    assert (-k) is k
+    assert (+k) is k
+    assert list(k.asdict()) == [field.name for field in dataclasses.fields(nt.Kernel)]
+    assert k.astuple()[0] is k.nngp
+    assert k.reverse().is_reversed
+    assert k.transpose((0,)) is k
+    symmetric = cases.networks(stax)["residual"][2](X1, None, None, diagonal_batch=False).slice(slice(2), slice(1, 3))
+    np.testing.assert_array_equal(symmetric.cov1, symmetric.cov1.T)
+
+
+def test_equal_points_are_recognised():
+    kernel_fn = cases.networks(stax)["Dropout"][2]
+    np.testing.assert_array_equal(kernel_fn(X1, X1.copy(), "ntk"), kernel_fn(X1, None, "ntk"))
+    assert kernel_fn(X1, X1.copy(), "x1_is_x2")
+    k = kernel_fn(X1, X1.copy(), None)
+    np.testing.assert_array_equal(k.cov1, k.cov2)
+
+
+def test_several_inputs():
+    """Branches of several inputs are joined as matrices."""
+    init_fn, apply_fn, kernel_fn = stax.serial(
+        stax.parallel(stax.serial(stax.Dense(4, 1.2), stax.Erf(), stax.Dense(3)), stax.Dense(3)),
+        stax.FanInSum(),
+        stax.Relu(),
+        stax.Dense(1),
+    )
+    other = np.cos(X1)
+    k = kernel_fn([X1, other], None, ("nngp", "ntk"))
+    a, b = (
+        stax.serial(*layers)[2](x, None, None)
+        for layers, x in (((stax.Dense(4, 1.2), stax.Erf(), stax.Dense(3)), X1), ((stax.Dense(3),), other))
+    )
+    expected = stax.serial(stax.Relu(), stax.Dense(1))[2](
+        a.replace(nngp=a.nngp + b.nngp, ntk=a.ntk + b.ntk, cov1=a.cov1 + b.cov1)
+    )
+    np.testing.assert_allclose(k.nngp, expected.nngp, rtol=1e-13)
+    np.testing.assert_allclose(k.ntk, expected.ntk, rtol=1e-13)
+    shape, params = init_fn(0, [X1.shape, other.shape])
+    assert shape == (6, 1)
+    assert apply_fn(params, [X1, other]).shape == (6, 1)
+    both = stax.serial(stax.Dense(2), stax.FanOut(2))[2](X1, X2, "ntk")
+    assert isinstance(both, list)
+    np.testing.assert_array_equal(both[0], both[1])
+
+
+def test_layers_of_ones_own():
+    @stax.layer
+    def Twice(scale=1.0):
+        return (lambda rng, shape: (shape, ())), (lambda params, x, **kwargs: 2 * scale * x), lambda k, **kwargs: k * 2
+
+    init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(8), Twice(), stax.Relu(), stax.Dense(1))
+    expected = stax.serial(stax.Dense(8), stax.DotGeneral(rhs=2.0), stax.Relu(), stax.Dense(1))
+    np.testing.assert_allclose(kernel_fn(X1, X2, "ntk"), expected[2](X1, X2, "ntk"), rtol=1e-12)
+    _, params = init_fn(3, X1.shape)
+    np.testing.assert_array_equal(apply_fn(params, X1), expected[1](params, X1))
+    assert Twice.__name__ == "Twice"
+
+
+def test_dropout_draws_masks():
+    init_fn, apply_fn, _ = stax.serial(stax.Dense(1000), stax.Dropout(0.25))
+    _, params = init_fn(0, (-1, 5))
+    clean = stax.Dense(1000)[1](params[0], X1)
+    found = apply_fn(params, X1, rng=7)
+    kept = found != 0
+    assert 0.23 < kept.mean() < 0.27
+    np.testing.assert_allclose(found[kept], 4 * clean[kept])
+    np.testing.assert_array_equal(apply_fn(params, X1, rng=7), found)
+
+
+def test_keys():
+    init_fn = stax.serial(stax.Dense(3), stax.Relu(), stax.Dense(2, b_std=1.0))[0]
+    first = [
+        leaves(init_fn(rng, (-1, 4))[1]) for rng in (5, 5, np.random.default_rng(1), np.array([0, 5], np.uint32), None)
+    ]
+    assert all((a == b).all() for a, b in zip(first[0], first[1], strict=True))
+    assert len({leaf[0][0, 0] for leaf in first}) == 4
+    generator = np.random.default_rng(2)
+    assert (leaves(init_fn(generator, (-1, 4))[1])[0] != leaves(init_fn(generator, (-1, 4))[1])[0]).all()
+    with pytest.raises(TypeError, match="rng: expected a JAX key"):
+        init_fn("key", (-1, 4))
+
+
+def test_float32():
+    kernel_fn = cases.networks(stax)["residual"][2]
+    k = kernel_fn(X1.astype(np.float32), X2.astype(np.float32), "ntk")
+    assert k.dtype == np.float32
+    np.testing.assert_allclose(k, kernel_fn(X1, X2, "ntk"), rtol=1e-5)
+
+
+def test_batch():
+    kernel_fn = cases.networks(stax)["residual"][2]
+    np.testing.assert_array_equal(nt.batch(kernel_fn, batch_size=3)(X1, X2, "ntk"), kernel_fn(X1, X2, "ntk"))
+
+
+RELU = stax.serial(stax.Dense(4), stax.Relu(), stax.Dense(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: stax.Relu()[2](X1, None), ValueError, "Relu: expected Gaussian values"),
+        (
+            lambda: stax.serial(stax.Dense(2), stax.Flatten(), stax.Erf())[2](X1, None),
+            ValueError,
+            "Erf: expected Gaussian",
+        ),
+        (lambda: stax.LayerNorm()[2](X1, None), NotImplementedError, "LayerNorm: expected Gaussian"),
+        (lambda: RELU[2](X1[0], None), ValueError, "x1: expected at least two axes"),
+        (lambda: RELU[2](X1, X2[:, :3]), ValueError, r"x2: expected points of shape \(5,\)"),
+        (lambda: RELU[2](X1 * 1j, None), TypeError, "x1: expected an array of real numbers"),
+        (lambda: RELU[2](VALUES["images1"], None), NotImplementedError, "Dense: .*put Flatten"),
+        (lambda: stax.Identity()[2](VALUES["images1"], None, "nngp"), NotImplementedError, "Flatten"),
+        (lambda: RELU[2](X1, None, "cov3"), ValueError, "get.*cov3"),
+        (lambda: RELU[2](X1, None, ()), ValueError, "get.*at least one"),
+        (lambda: RELU[2](X1, None, ("ntk", "NTK")), ValueError, "get.*different"),
+        (lambda: RELU[2](X1, None, pattern=(X1, X1)), NotImplementedError, "pattern"),
+        (lambda: RELU[2](X1, None, mask_constant=X1[0, 0]), NotImplementedError, "mask_constant"),
+        (lambda: stax.Dense(3, parameterization="mup"), ValueError, "parameterization: expected 'ntk' or 'standard'"),
+        (lambda: stax.Dense(3, channel_axis=0), NotImplementedError, "Dense: expected channel_axis=-1"),
+        (lambda: stax.Dropout(0.0), ValueError, "rate"),
+        (lambda: stax.Dropout(0.5, mode="eval"), ValueError, "mode"),
+        (lambda: stax.serial(stax.Dense(3), "relu"), TypeError, "layers: expected triples"),
+        (lambda: stax.serial(), ValueError, "layers"),
+        (lambda: stax.RectifiedMonomial(-1), NotImplementedError, "degree"),
+        (lambda: stax.Elementwise(), ValueError, "fn: expected"),
+        (lambda: stax.DotGeneral(rhs=np.ones(3)), NotImplementedError, "DotGeneral: expected a number"),
+        (lambda: stax.DotGeneral(lhs=1.0, rhs=2.0), ValueError, "rhs"),
+        (lambda: stax.repeat(stax.Dense(3), 2)[0](0, (-1, 5)), ValueError, "layer: expected outputs of the shape"),
+        (lambda: nt.predict.gradient_descent_mse(K_DD.ntk, Y)(1.0, None, None), ValueError, "fx_train_0"),
+        (lambda: nt.predict.gradient_descent_mse(K_DD.ntk, Y)(1.0, 0.0, 0.0), ValueError, "k_test_train"),
+        (lambda: nt.predict.gradient_descent_mse(K_DD.ntk, Y[:4]), ValueError, "k_train_train: expected pairs"),
+        (lambda: nt.predict.gradient_descent(squares, K_DD.ntk, Y)(None), ValueError, "t: expected finite"),
+        (lambda: nt.predict.gp_inference(K_DD.ntk, Y)("ntk", K_TD.ntk, K_TT.nngp), ValueError, "nngp and ntk"),
+        (lambda: nt.predict.gp_inference(K_DD, Y)("gp"), ValueError, "get"),
+        (lambda: nt.empirical_ntk_fn(len)(X1, None, None), TypeError, "f: expected an apply_fn"),
+        (lambda: nt.empirical_ntk_fn(RELU[1], implementation=7), ValueError, "7"),
+        (lambda: nt.monte_carlo_kernel_fn(*RELU[:2], 0, [1, 0.5]), ValueError, "n_samples"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -9,6 +9,7 @@ matrices.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ def forked(k: Any) -> Any:
 def joined(k: Kernel, ks: Sequence[Any], how: str, shares: Any = None) -> Kernel:
     """k, made of the arrays of the branches ks, with their layers if they are Drafts."""
     if not all(isinstance(branch, Draft) for branch in ks):
+        if len(ks) > 1:
+            warnings.warn("branches of a Kernel are taken to be independent: all but one need a Dense", stacklevel=4)
         return k
     programs = [branch.program for branch in ks]
     fork = programs[0].fork
@@ -302,7 +305,11 @@ def _kernels(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full
     get = tuple(name for name in ("nngp", "ntk") if names is None or name in names)
     found = dict(zip(get, kernels(net, X, Y, get=get), strict=True)) if get else {}
     for name, points in (("cov1", X), ("cov2", None if x2 is None else x2.reshape(len(x2), -1))):
-        if points is not None and (names is None or name in names):
+        if points is None or not (names is None or name in names):
+            continue
+        if Y is None and not full and "nngp" in found:
+            found[name] = found["nngp"].diagonal().copy()  # to the last bit what follows
+        else:
             found[name] = kernels(net, points, get="nngp") if full else diagonal(net, points, "nngp")
     fields = {name: value for name, value in draft.asdict().items() if name not in ARRAYS}
     fields["x1_is_x2"] = bool(same)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -219,23 +218,9 @@ class _FanIn(Block):
     def init(self, key, shape):
         return shape[0], ()
 
-    def kernel(self, ks):
-        warnings.warn(
-            f"{self.name}: branches are taken to be independent; let all but one of them have a Dense", stacklevel=2
-        )
-        return self._join(ks)
-
-    def _join(self, ks):
-        raise NotImplementedError
-
     def _require_equal(self, ks):
         if any((k.shape1, k.shape2) != (ks[0].shape1, ks[0].shape2) for k in ks):
             raise ValueError(f"{self.name}: expected branches of equal shapes, got {[k.shape1 for k in ks]}")
-
-    def unrolled(self, params, ks, parts):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return self.kernel(ks)
 
 
 def _each(ks, name, function):
@@ -250,7 +235,7 @@ class _FanInSum(_FanIn):
     def apply(self, params, x, ops, key):
         return functools.reduce(operator.add, x)
 
-    def _join(self, ks):
+    def kernel(self, ks):
         self._require_equal(ks)
         if len(ks) > 1 and not all(k.is_gaussian for k in ks):
             raise NotImplementedError(
@@ -275,7 +260,7 @@ class _FanInProd(_FanIn):
     def apply(self, params, x, ops, key):
         return functools.reduce(operator.mul, x)
 
-    def _join(self, ks):
+    def kernel(self, ks):
         self._require_equal(ks)
         products = {
             name: _each(ks, name, functools.partial(functools.reduce, operator.mul))
@@ -303,7 +288,7 @@ class _FanInConcat(_FanIn):
     def apply(self, params, x, ops, key):
         return ops.concatenate(x, axis=-1)
 
-    def _join(self, ks):
+    def kernel(self, ks):
         if any(k.shape1[:-1] != ks[0].shape1[:-1] or k.shape2[:-1] != ks[0].shape2[:-1] for k in ks):
             raise ValueError(f"FanInConcat: expected as many points in all branches, got {[k.shape1 for k in ks]}")
         widths = [k.shape1[-1] for k in ks]

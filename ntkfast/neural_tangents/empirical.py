@@ -89,7 +89,7 @@ def taylor_expand(f: Callable[..., Any], params: Any, degree: int) -> Callable[.
             return _jax_taylor(f, params, p, degree, args, kwargs)
         block = finite_block(f)
         at, new = arrays.mapped(arrays.as_numpy, params), arrays.mapped(arrays.as_numpy, p)
-        x = arrays.mapped(arrays.as_numpy, args[0])
+        x = arrays.mapped(arrays.as_numpy, arrays.listed(args[0]))
 
         def line(a: Any, b: Any) -> Series:
             return Series((a, b - a, *[np.zeros_like(a)] * (degree - 1))[: degree + 1])

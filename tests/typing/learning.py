@@ -124,3 +124,16 @@ def scikit_learn() -> None:
     assert_type(kernel.theta, Array)
     nf.sklearn.NTKKernel(network=nf.MLP(2))
     assert_type(nf.sklearn.scikit_ntk.NeuralTangentKernel(2, 0.1, "fixed").diag(X), Array)
+
+
+def code_for_neural_tangents() -> None:
+    nt = nf.neural_tangents
+    stax = nt.stax
+    init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(512, 1.5, b_std=0.1), stax.Relu(), stax.Dense(1))
+    _, params = init_fn(0, (-1, 3))
+    k = kernel_fn(X, None, ("nngp", "ntk"))
+    nt.predict.gradient_descent_mse(k.ntk, y, diag_reg=1e-3)(t=1.0)
+    nt.predict.gradient_descent_mse_ensemble(kernel_fn, X, y)(x_test=X, get="ntk", compute_cov=True)
+    nt.empirical_ntk_fn(apply_fn, trace_axes=(), implementation=nt.NtkImplementation.AUTO)(X, None, params)
+    nt.taylor_expand(apply_fn, params, 2)(params, X)
+    assert_type(nt.predict.max_learning_rate(k.ntk), float)

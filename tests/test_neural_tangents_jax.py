@@ -1,0 +1,142 @@
+"""ntkfast.neural_tangents with arrays and keys of JAX, and tensors of PyTorch."""
+
+from pathlib import Path
+
+import neural_tangents_cases as cases
+import numpy as np
+import pytest
+
+from ntkfast import neural_tangents as nt
+from ntkfast.neural_tangents import stax
+from ntkfast.neural_tangents.arrays import leaves, mapped
+
+VALUES = np.load(Path(__file__).parent / "data" / "neural_tangents.npz")
+X1, X2 = VALUES["x1"], VALUES["x2"]
+
+
+@pytest.fixture(scope="module")
+def jax():
+    jax = pytest.importorskip("jax")
+    old = {
+        "jax_enable_x64": jax.config.jax_enable_x64,
+        "jax_threefry_partitionable": jax.config.jax_threefry_partitionable,
+    }
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_threefry_partitionable", False)  # as it was in JAX 0.4, so that keys give the same numbers
+    yield jax
+    for name, value in old.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return stax.serial(stax.Dense(8, 1.4, 0.3), stax.Erf(), stax.Dense(3))
+
+
+@pytest.mark.parametrize("name", ["plain", "standard", "residual", "flatten"])
+def test_keys_give_the_parameters_of_neural_tangents(jax, name):
+    init_fn, apply_fn, _ = cases.finite(stax)[name]
+    a = VALUES["images1"] if name == "flatten" else X1
+    _, params = init_fn(jax.random.PRNGKey(1), a.shape)
+    for k, leaf in enumerate(leaves(params)):
+        assert isinstance(leaf, jax.Array)
+        np.testing.assert_allclose(leaf, VALUES[f"finite/{name}/params/{k}:at"], rtol=1e-14)
+    value = apply_fn(params, jax.numpy.asarray(a))
+    assert isinstance(value, jax.Array)
+    np.testing.assert_allclose(value, VALUES[f"finite/{name}:f1"], rtol=1e-9, atol=1e-12)
+    compiled = jax.jit(apply_fn)
+    np.testing.assert_allclose(compiled(params, a), value, rtol=1e-9, atol=1e-12)
+    for where, other in (("rectangle", X2 if name != "flatten" else VALUES["images2"]), ("symmetric", None)):
+        expected = VALUES[f"finite/{name}/full/{where}:ntk"]
+        found = nt.empirical_ntk_fn(compiled, trace_axes=())(jax.numpy.asarray(a), other, params)
+        assert isinstance(found, jax.Array)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+        by_jax = nt.empirical_ntk_fn(lambda p, x: apply_fn(p, x), trace_axes=())(a, other, params)
+        np.testing.assert_allclose(by_jax, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_kernels_are_arrays_of_jax(jax, network):
+    kernel_fn = network[2]
+    x = jax.numpy.asarray(X1)
+    k = kernel_fn(x, None, None)
+    assert isinstance(k.ntk, jax.Array)
+    np.testing.assert_array_equal(k.ntk, kernel_fn(X1, None, "ntk"))
+    assert isinstance(network[2](k).ntk, jax.Array)
+    compiled = jax.jit(kernel_fn, static_argnums=(2,))
+    np.testing.assert_allclose(compiled(x, X2, "ntk"), kernel_fn(X1, X2, "ntk"), rtol=1e-14)
+    both = compiled(x, None, ("nngp", "ntk"))
+    np.testing.assert_allclose(both.nngp, kernel_fn(X1, None, "nngp"), rtol=1e-14)
+    with pytest.raises(NotImplementedError, match=r"inside jax\.jit"):
+        compiled(x, None, None)
+
+
+def test_expansions_are_differentiable(jax, network):
+    init_fn, apply_fn, _ = network
+    _, params = init_fn(jax.random.PRNGKey(1), X1.shape)
+    moved = jax.tree_util.tree_map(lambda p: 1.1 * p, params)
+    plain = mapped(np.asarray, params), mapped(np.asarray, moved)
+    for degree in (1, 2, 3):
+        f = nt.taylor_expand(apply_fn, params, degree)
+        numbers = nt.taylor_expand(apply_fn, plain[0], degree)(plain[1], X1)
+        np.testing.assert_allclose(f(moved, X1), numbers, rtol=1e-10, atol=1e-12)
+        slope = jax.grad(lambda p, f=f: f(p, X1).sum())(moved)
+        assert len(leaves(slope)) == len(leaves(params))
+
+
+def test_losses_in_jax(jax, network):
+    kernel_fn = network[2]
+    k_dd, k_td = kernel_fn(X1, None, "ntk"), kernel_fn(X2, X1, "ntk")
+    y = np.eye(2)[[0, 1, 1, 0, 1, 0]]
+
+    def loss(xp, logsumexp):
+        return lambda f, y: -xp.mean((f - logsumexp(f)) * y)
+
+    of_jax = loss(jax.numpy, lambda f: jax.nn.logsumexp(f, axis=1, keepdims=True))
+    of_numpy = loss(np, lambda f: np.log(np.exp(f).sum(axis=1, keepdims=True)))
+    found = [nt.predict.gradient_descent(cost, k_dd, y)(3.0, 0.0, 0.0, k_td)[1] for cost in (of_jax, of_numpy)]
+    np.testing.assert_allclose(*found, atol=1e-7)
+    traced = nt.predict.gradient_descent(of_jax, jax.numpy.asarray(k_dd), y)(3.0)
+    assert isinstance(traced, jax.Array)
+
+
+def test_activations_in_jax(jax):
+    import jax.scipy.special
+
+    known = cases.hidden(stax, stax.Erf())[2](X1, X2, "ntk")
+    by_name = cases.hidden(stax, stax.ElementwiseNumerical(jax.scipy.special.erf, 25))[2](X1, X2, "ntk")
+    np.testing.assert_array_equal(by_name, known)
+    own = cases.hidden(stax, stax.ElementwiseNumerical(lambda x: jax.scipy.special.erf(x), 25))[2](X1, X2, "ntk")
+    np.testing.assert_allclose(own, known, rtol=1e-8)
+
+    def dual(c, q1, q2):
+        return jax.numpy.arcsin(2 * c / jax.numpy.sqrt((1 + 2 * q1) * (1 + 2 * q2))) * 2 / jax.numpy.pi
+
+    derived = cases.hidden(stax, stax.Elementwise(None, dual))[2](X1, X2, "ntk")
+    np.testing.assert_allclose(derived, known, rtol=1e-9)
+
+
+def test_dropout_with_keys_of_jax(jax):
+    init_fn, apply_fn, _ = stax.serial(stax.Dense(8), stax.Relu(), stax.Dropout(0.5), stax.Dense(1))
+    key = jax.random.PRNGKey(0)
+    _, params = init_fn(key, X1.shape)
+    one, other = (apply_fn(params, X1, rng=jax.random.PRNGKey(k)) for k in (1, 2))
+    assert not np.allclose(one, other)
+    kernel = nt.empirical_ntk_fn(apply_fn)(jax.numpy.asarray(X1), None, params, rng=key)
+    assert kernel.shape == (6, 6)
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(8, 1.4, 0.3), stax.Erf(), stax.Dense(3))
+    x = torch.from_numpy(X1)
+    k = kernel_fn(x, None, ("nngp", "ntk"))
+    assert isinstance(k.ntk, torch.Tensor)
+    np.testing.assert_array_equal(k.ntk, kernel_fn(X1, None, "ntk"))
+    _, params = init_fn(0, X1.shape)
+    value = apply_fn(params, x.requires_grad_())
+    assert isinstance(value, torch.Tensor)
+    np.testing.assert_array_equal(value, apply_fn(params, X1))
+    found = nt.predict.gradient_descent_mse(k.ntk, torch.ones(6, 1, dtype=torch.float64))(1.0)
+    assert isinstance(found, torch.Tensor)
+    with pytest.raises(TypeError, match=r"nf\.torch\.empirical_ntk"):
+        nt.empirical_ntk_fn(torch.nn.Linear(5, 1))(X1, None, None)

@@ -19,7 +19,7 @@ from ntkfast.support.typing import Array, KernelName, Progress
 
 __all__ = ["KernelOperator"]
 
-LEAST = 32  # tiles of a task: a tenth of a second or more, of which Dask takes some milliseconds
+LEAST = 64  # tiles of a task: some tenths of a second, of which Dask takes some milliseconds
 
 
 class KernelOperator(operator.KernelOperator):

@@ -28,6 +28,7 @@ __all__ = ["NETWORK", "PUBLISHED", "Fit", "page", "read", "run", "split", "write
 
 NETWORK = MLP(depth=2, activation="erf", bias_std=0.1)  # where fits start
 NOISE = 0.1  # of a variance of 1
+MOST = 2000  # training points for the evidence
 KERNELS = ("nngp", "ntk")
 
 METHODS = ("PBP", "dropout", "ensembles")
@@ -67,8 +68,9 @@ INTRODUCTION = """\
 
 Gaussian processes with the NNGP kernel and the NTK of a network with one hidden layer of {activation}, on the data and
 the 20 splits of Hernández-Lobato and Adams (2015) and of Gal and Ghahramani (2016). `fit_hyperparameters` chooses
-weight_std and bias_std of both layers and the noise by the evidence of the training points, from one start for all
-data; nothing is validated. This page is written by
+weight_std and bias_std of both layers and the noise by the evidence of the training points, of at most {most} that are
+drawn at random, from one start for all data; predictions are from all points. Nothing is validated. This page is
+written by
 
     ntkfast uci-regression DIR --out docs/regression.md
 
@@ -102,7 +104,7 @@ class Fit:
     converged : bool
     message : str
     evidence : float
-        log p(y) of the standardised training targets.
+        log p(y) of the standardised training targets, or of the points that were drawn.
     noise : float
     hyperparameters : list of float
     seconds : float
@@ -243,7 +245,17 @@ def _fit(name: str, kernel: str, number: int, data: tuple[np.ndarray, ...], n_th
     X, X_test = (X - centre) / scale, (X_test - centre) / scale
     mean, unit = y.mean(), y.std()
     y = (y - mean) / unit
-    fitted = fit_hyperparameters(NETWORK, X, y, noise=NOISE, kernel=kernel, n_threads=n_threads, progress=False)
+    fitted = fit_hyperparameters(
+        NETWORK,
+        X,
+        y,
+        noise=NOISE,
+        kernel=kernel,
+        n_centers=MOST if len(X) > MOST else None,
+        rng=number,
+        n_threads=n_threads,
+        progress=False,
+    )
     K_xx, K_tx = (
         kernels(fitted.network, points, other, get=kernel, n_threads=n_threads, progress=False)
         for points, other in ((X, None), (X_test, X))
@@ -275,7 +287,7 @@ def page(fits: Sequence[Fit]) -> str:
         for name in present
         for kernel in KERNELS
     }
-    parts = [INTRODUCTION.format(activation=NETWORK.layers[1].name)]
+    parts = [INTRODUCTION.format(activation=NETWORK.layers[1].name, most=MOST)]
     for title, what, which in (("RMSE", "rmse", 0), ("Mean log likelihood of a test point", "log_likelihood", 1)):
         rows = [
             [name, _count(of[name, "nngp"], of[name, "ntk"])]

@@ -15,6 +15,7 @@ from ntkfast.finite.linearized import LinearizedNetwork, linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
 from ntkfast.finite.training import Record, Run, train
+from ntkfast.infinite.corrections import FiniteWidth, finite_width
 from ntkfast.infinite.derivatives import kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
@@ -76,6 +77,7 @@ __all__ = [
     "Error",
     "FeatureConvergence",
     "FiniteNetwork",
+    "FiniteWidth",
     "FittedHyperparameters",
     "GaussianProcess",
     "HermiteCertificate",
@@ -113,6 +115,7 @@ __all__ = [
     "empirical_nngp",
     "empirical_ntk",
     "experiments",
+    "finite_width",
     "fit_hyperparameters",
     "gram_from_jacobian",
     "hermite_certificate",

@@ -6,7 +6,7 @@ static void write(const nf_array *out, const nf_tile *tile, int first, int last,
 {
     const nf_dtype dtype = tile->grid->dtype;
     const int64_t size = dtype == NF_FLOAT32 ? 4 : 8;
-    for (int p = 0; p < NF_PLANES; p++) {
+    for (int p = 0; p < NF_MOST_PLANES; p++) {
         const char *plane = tile->plane[p];
         if (!plane)
             continue;

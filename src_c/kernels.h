@@ -92,6 +92,7 @@
 #include "backward.h"
 #include "put.h"
 #include "product.h"
+#include "widths.h"
 
 static void dual_f64(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta)
 {
@@ -110,6 +111,7 @@ const nf_isa NF_SYMBOL(NF_ISA) = {
     .interpret_wide = interpret_wide,
     .backward = {backward_f32, backward_f64},
     .dual = dual_f64,
+    .widths = widths,
     .put = {put_f32, put_f64},
     .product = {product_f32, product_f64},
 };

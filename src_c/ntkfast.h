@@ -244,8 +244,8 @@ void nf_dual(const nf_instr *in, int64_t n, const double *q1, const double *q2, 
 
 /* ---- tiles ---------------------------------------------------------------------------------------------- */
 
-/* The outputs a pair has; a plane is one rectangle of one of them. */
-enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3 };
+/* The outputs a pair has; a plane is one rectangle of one of them.  A tile has room for NF_MOST_PLANES. */
+enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3, NF_MOST_PLANES = 5 };
 
 enum { NF_SCRATCH = 2 }; /* scratch planes of a tile at most */
 
@@ -265,7 +265,7 @@ typedef struct {
     const nf_grid *grid;
     int64_t number, i0, j0;
     int ni, nj, ld;
-    void *plane[NF_PLANES], *scratch[NF_SCRATCH], *work;
+    void *plane[NF_MOST_PLANES], *scratch[NF_SCRATCH], *work;
     const _Atomic int *status;
 } nf_tile;
 
@@ -275,8 +275,8 @@ static inline int nf_on_diagonal(const nf_tile *tile)
 }
 
 /* A map fills a rectangle: open(self, tile, step) computes the products of all of it, in steps 0, 1, ... until it
- * returns 0; rows(self, tile, first, last) finishes some of its rows.  planes: which of the NF_PLANES it fills (bit
- * mask). */
+ * returns 0; rows(self, tile, first, last) finishes some of its rows.  planes: which of the NF_MOST_PLANES it fills
+ * (bit mask). */
 typedef struct {
     int (*open)(const void *self, nf_tile *tile, int step);
     void (*rows)(const void *self, nf_tile *tile, int first, int last);
@@ -435,6 +435,43 @@ enum { NF_TAPE_HEAD = 2 + 2 * NF_MAX_NESTING, NF_TAPE_STEP = 9 };
 size_t nf_gradient_bytes(const nf_limit *limit, nf_dtype dtype); /* of `work` */
 void nf_gradient_rows(const void *self, nf_tile *tile, int first, int last);
 
+/* ---- the map of finite width ---------------------------------------------------------------------------- */
+
+/* Statistics of networks of finite width to order 1/n, for phi(x) = a min(x,0) + b max(x,0) (docs/beyond.md); in double
+ * only.
+ *
+ * One hidden layer and the affine layer after it, K <- A K + B, H <- A K_dot H + C K + D.  below, above: a and b over
+ * sqrt((a^2+b^2)/2);  trained: C/A;  shift: D;  inverse_width: 1/n. */
+typedef struct {
+    double below, above, trained, shift, inverse_width;
+} nf_hidden;
+
+/* Numbers of the points, each `ld` apart from the next, ld a multiple of NF_LANES:  1/sqrt(q) of the first layer, then for
+ * each hidden layer
+ *     alpha = sqrt(A (a^2+b^2)/2 q/q'),   sqrt(B/q'),   1/sqrt(q'),
+ * and at the end sqrt(q) of the outputs (0 in place of inverses of 0, and 1 in place of alpha then). */
+enum { NF_WIDTH_NUMBERS = 3 };
+typedef struct {
+    nf_points_view points;
+    const double *numbers;
+    int64_t ld;
+} nf_width_side;
+
+/* first: A, B, C, D of the first layer, whose K is A x.y + B.  The variance of the tangent kernel is that of the mean over
+ * `n_outputs` outputs. */
+enum { NF_NTK_MEAN, NF_NTK_STD, NF_NTK_CROSS_STD, NF_NNGP_MEAN, NF_NNGP_STD };
+typedef struct {
+    nf_width_side rows, columns;
+    nf_blas blas;
+    int d, n_hidden;
+    double first[4], n_outputs;
+    const nf_hidden *hidden;
+} nf_finite_width;
+
+/* work: nf_edges_bytes */
+int nf_width_open(const void *self, nf_tile *tile, int step);
+void nf_width_rows(const void *self, nf_tile *tile, int first, int last);
+
 /* ---- the empirical kernels' map ------------------------------------------------------------------------- */
 
 /* One term  (weight a_i . a'_j + bias) (b_i . b'_j): a has d_a features (0: no product, only the bias), b has d_b (0:
@@ -462,8 +499,8 @@ void nf_tangent_rows(const void *self, nf_tile *tile, int first, int last);
  * well.  stream: bypass the caches, for outputs that are larger than they are. */
 typedef struct {
     int stream;
-    void *base[NF_PLANES];
-    int64_t row_stride[NF_PLANES], column_stride[NF_PLANES];
+    void *base[NF_MOST_PLANES];
+    int64_t row_stride[NF_MOST_PLANES], column_stride[NF_MOST_PLANES];
 } nf_array;
 
 int nf_array_put(void *self, const nf_tile *tile, int first, int last);
@@ -499,6 +536,8 @@ typedef struct {
     void (*interpret[2])(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
     void (*interpret_wide)(const nf_limit *map, const nf_tile *tile, int first, int last, const void *inner);
     void (*backward[2])(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner);
+    /* the rows of nf_finite_width, x.y in `inner` (may alias a plane) */
+    void (*widths)(const nf_finite_width *map, const nf_tile *tile, int first, int last, const void *inner);
     /* One instruction over NF_LANES pairs: numbers of the row's point, of the columns', as in a table; sigma, theta. */
     void (*dual)(const nf_instr *in, const double *row, const double *columns, double *sigma, double *theta);
     void (*put[2])(const void *from, int64_t ld, int ni, int nj, void *to, int64_t row_stride, int64_t column_stride,

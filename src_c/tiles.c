@@ -123,7 +123,7 @@ static void work(job *j)
     double polled = now();
     nf_tile tile = {.grid = j->grid, .ld = j->grid->tile + PADDING, .status = &j->status};
     int n_planes = 0;
-    for (int p = 0; p < NF_PLANES; p++)
+    for (int p = 0; p < NF_MOST_PLANES; p++)
         n_planes += (int)(j->map.planes >> p & 1);
     const size_t work_bytes = (j->map.work_bytes + 63) / 64 * 64;
     const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes + work_bytes;
@@ -134,7 +134,7 @@ static void work(job *j)
     }
     memset(memory, 0, bytes); /* lanes past the edge are computed too */
     char *next = memory;
-    for (int p = 0; p < NF_PLANES; p++)
+    for (int p = 0; p < NF_MOST_PLANES; p++)
         if (j->map.planes >> p & 1)
             tile.plane[p] = next, next += j->plane_bytes;
     for (int k = 0; k < j->map.n_scratch; k++)

@@ -11,6 +11,7 @@ _Array = NDArray[np.floating[Any]]
 
 LANES: int
 OUTPUTS: tuple[str, str, str]
+STATISTICS: tuple[str, ...]
 INSTRUCTIONS: dict[str, tuple[int, int, int]]
 
 BINS: int
@@ -143,6 +144,20 @@ class TangentMap(Map):
         self,
         terms: Sequence[tuple[_Array | None, _Array | None, _Array | None, _Array | None, float, float]],
         single: bool,
+    ) -> None: ...
+
+@disjoint_base
+class FiniteWidthMap(Map):
+    def __init__(
+        self,
+        x: _Array,
+        x_numbers: NDArray[np.float64],
+        y: _Array,
+        y_numbers: NDArray[np.float64],
+        first: Sequence[float],
+        hidden: NDArray[np.float64],
+        n_outputs: float,
+        get: Sequence[str],
     ) -> None: ...
 
 @disjoint_base

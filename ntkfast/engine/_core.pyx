@@ -16,7 +16,7 @@ import numpy as np
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
     enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_NEAR_TERMS, NF_NEAR_STEP, NF_MAX_POWERS
-    enum: NF_RATES, NF_NNGP, NF_NTK, NF_PANEL, NF_Q, NF_PEAK_Q, NF_PEAK_THETA, NF_SERIES
+    enum: NF_RATES, NF_NNGP, NF_NTK, NF_PANEL, NF_Q, NF_PEAK_Q, NF_PEAK_THETA, NF_SERIES, NF_MOST_PLANES, NF_WIDTH_NUMBERS
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
     ctypedef struct nf_op_info:
@@ -146,11 +146,24 @@ cdef extern from "ntkfast.h" nogil:
         int n_terms
         const nf_term *terms
         nf_blas blas
+    ctypedef struct nf_hidden:
+        double below, above, trained, shift, inverse_width
+    ctypedef struct nf_width_side:
+        nf_points_view points
+        const double *numbers
+        int64_t ld
+    ctypedef struct nf_finite_width:
+        nf_width_side rows, columns
+        nf_blas blas
+        int d, n_hidden
+        double first[4]
+        double n_outputs
+        const nf_hidden *hidden
     ctypedef struct nf_array:
         int stream
-        void *base[3]
-        int64_t row_stride[3]
-        int64_t column_stride[3]
+        void *base[5]
+        int64_t row_stride[5]
+        int64_t column_stride[5]
     ctypedef struct nf_vectors:
         int plane, width, n_panels
         const double *v
@@ -178,6 +191,8 @@ cdef extern from "ntkfast.h" nogil:
     size_t nf_sums_bytes(const nf_sums *, const nf_grid *)
     int nf_tangent_open(const void *, nf_tile *, int)
     void nf_tangent_rows(const void *, nf_tile *, int, int)
+    int nf_width_open(const void *, nf_tile *, int)
+    void nf_width_rows(const void *, nf_tile *, int, int)
     int nf_array_put(void *, const nf_tile *, int, int)
     int nf_array_end(void *, const nf_tile *)
     int nf_vectors_begin(void *, const nf_tile *)
@@ -210,6 +225,7 @@ STEP = NF_STEP  # numbers of terms are multiples of it
 NEAR_STEP = NF_NEAR_STEP  # the same of tables near |ρ| = 1
 NEAR_DEGREES = NF_MAX_NEAR  # in one variable, and in log q1 and log q2 together
 OUTPUTS = ("nngp", "ntk", "nngp_dot")  # in the order of the planes
+STATISTICS = ("ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std")  # of finite width, likewise
 # name -> (opcode, number of parameters, rows in the point table)
 INSTRUCTIONS = {nf_ops[k].name.decode(): (k, nf_ops[k].n_params, nf_ops[k].n_rows) for k in range(NF_N_OPS)}
 
@@ -779,6 +795,35 @@ cdef class TangentMap(Map):
 
     def __dealloc__(self):
         free(self.terms)
+
+
+cdef class FiniteWidthMap(Map):
+    """Statistics of networks of finite width to order 1/n, float64 only: see nf_finite_width.
+
+    x (n, d), x_numbers (1 + NF_WIDTH_NUMBERS hidden + 1, n padded to LANES), and the same for y.  first (4,): A, B, C, D
+    of the first layer.  hidden (layers, 5): nf_hidden.  get: names from STATISTICS.
+    """
+
+    cdef nf_finite_width map
+    cdef double[:, ::1] hidden
+
+    def __init__(self, x, double[:, ::1] x_numbers, y, double[:, ::1] y_numbers, first, double[:, ::1] hidden,
+                 double n_outputs, get):
+        for numbers, points in ((x_numbers, x), (y_numbers, y)):
+            if numbers.shape[0] != NF_WIDTH_NUMBERS * len(hidden) + 2 or numbers.shape[1] < -(-len(points) // LANES) * LANES:
+                raise ValueError(f"numbers: got shape {numbers.shape[0]}, {numbers.shape[1]}")
+        self.map.rows = nf_width_side(points_view(x), &x_numbers[0, 0], x_numbers.shape[1])
+        self.map.columns = nf_width_side(points_view(y), &y_numbers[0, 0], y_numbers.shape[1])
+        self.map.blas, self.map.d, self.map.n_outputs = blas_of(False), x.shape[1], n_outputs
+        for k in range(4):
+            self.map.first[k] = first[k]
+        self.hidden, self.map.n_hidden = hidden, len(hidden)
+        self.map.hidden = <const nf_hidden *>&self.hidden[0, 0] if len(hidden) else NULL
+        self.keep = x, x_numbers, y, y_numbers
+        self.c.open, self.c.rows, self.c.self = nf_width_open, nf_width_rows, &self.map
+        self.c.work_bytes = nf_edges_bytes(NF_FLOAT64, x.shape[1])
+        for name in get:
+            self.c.planes |= 1 << STATISTICS.index(name)
 
 
 cdef class Sink:

@@ -353,6 +353,10 @@ class Problem:
             result[:] = side.diagonals[OUTPUTS.index(output)]
         return results
 
+    def results(self, names) -> list[np.ndarray]:
+        """A new array (n, m) for each of these names."""
+        return self._results(names, self.shape, None, "")
+
     def _results(self, get, shape, out, hint):
         """An array for each output: the given one, or a new one."""
         out = [None] * len(get) if out is None else list(out)

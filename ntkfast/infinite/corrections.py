@@ -1,0 +1,244 @@
+"""What a finite width changes: mean and standard deviation of the kernels of random networks, to order 1/n.
+
+docs/beyond.md derives the recursions. They close on pairs of points, so that whole Gram matrices take O(N²).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import namedtuple
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast.engine import outputs, statistics
+from ntkfast.engine.problem import Problem
+from ntkfast.networks import Activation, Dense, Network, Scale
+from ntkfast.networks.network import check_network
+from ntkfast.support.errors import ActivationError
+from ntkfast.support.scalars import positive_integer
+from ntkfast.support.typing import Array, Progress
+
+__all__ = ["FiniteWidth", "finite_width"]
+
+Statistic: TypeAlias = Literal["ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std"]
+Statistics: TypeAlias = tuple[Statistic, ...] | list[Statistic]
+USUAL: Statistics = ("ntk_mean", "ntk_std", "nngp_mean", "nngp_std")
+PROBES = 64  # points whose own kernels tell whether the first order means anything
+
+
+class FiniteWidth(tuple[Array, ...]):
+    """A named tuple of the requested statistics, with those fields only.
+
+    Attributes
+    ----------
+    ntk_mean, ntk_std : ndarray, shape (n, m)
+        Of Θ̂(x, y), the mean over the outputs.
+    ntk_cross_std : ndarray, shape (n, m)
+        Standard deviation of Θ̂_kk'(x, y) for two outputs k ≠ k', whose mean is 0.
+    nngp_mean, nngp_std : ndarray, shape (n, m)
+        Of Σ̂(x, y), the covariance of the outputs given the hidden layers.
+    """
+
+    ntk_mean: Array
+    ntk_std: Array
+    ntk_cross_std: Array
+    nngp_mean: Array
+    nngp_std: Array
+    _fields: tuple[str, ...]
+
+
+@lru_cache
+def _kind(fields: tuple[str, ...]) -> Any:
+    kind = type("FiniteWidth", (namedtuple("FiniteWidth", fields), FiniteWidth), {})
+    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))  # type: ignore[attr-defined]
+    return kind
+
+
+def _rebuild(fields: tuple[str, ...], values: Sequence[Array]) -> Any:
+    return _kind(fields)(*values)
+
+
+@overload
+def finite_width(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    width: int | None = None,
+    widths: Sequence[int] | None = None,
+    n_outputs: int = 1,
+    get: Statistic,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Array: ...
+
+
+@overload
+def finite_width(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    width: int | None = None,
+    widths: Sequence[int] | None = None,
+    n_outputs: int = 1,
+    get: Statistics = USUAL,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> FiniteWidth: ...
+
+
+def finite_width(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    width: int | None = None,
+    widths: Sequence[int] | None = None,
+    n_outputs: int = 1,
+    get: Statistic | Statistics = USUAL,
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> Any:
+    """Mean and standard deviation of the kernels of random networks of finite width, to order 1/n.
+
+    The networks are those of `FiniteNetwork.init(net, n_inputs, widths, n_outputs)`, their kernels those of
+    `empirical_ntk` and `empirical_nngp`. With hidden widths n_l
+
+        E Θ̂(x, y) = Θ(x, y) + Σ_l h_l(x, y)/n_l + O(1/n²),    Var Θ̂(x, y) = Σ_l v_l(x, y)/n_l + O(1/n²),
+
+    and likewise for Σ̂, with coefficients from recursions over the layers (Roberts, Yaida and Hanin 2022, chapters 4 and
+    8; docs/beyond.md).
+
+    Parameters
+    ----------
+    net : Network
+        A chain of `Dense`, activations and `Scale`, with any weight_std, bias_std and learning rates. The activations
+        are relu, leaky_relu, abs, abrelu or identity.
+    X : array_like, shape (n, d)
+    Y : array_like, shape (m, d), optional
+        As in `ntk`. Points are converted to float64, and results are float64.
+    width : int
+        The number of units of each hidden layer, >= 2.
+    widths : sequence of int
+        Instead: one for each `Dense` except the last. A network in standard parametrisation has widths of its own, and
+        both may be left out.
+    n_outputs : int
+        "ntk_std" is that of the mean over so many outputs, as empirical_ntk(…, outputs="mean") has it; 1: that of
+        one output, as outputs="diagonal" has it.
+    get : str or tuple of str
+        Out of "ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean" and "nngp_std"; see `FiniteWidth`.
+    n_threads, progress
+        As in `ntk`.
+
+    Returns
+    -------
+    FiniteWidth, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
+
+    Raises
+    ------
+    ValueError
+        The network has layers for which this is not derived (LayerNorm, Dropout, Residual, Parallel), or a width is
+        less than 2.
+    ActivationError
+        An activation for which the moments are not known, or do not exist.
+    TypeError, MemoryError
+        As in `ntk`.
+
+    Warns
+    -----
+    RuntimeWarning
+        The standard deviation of some Θ̂(x, x) exceeds Θ(x, x): at this depth over width the first order says nothing.
+
+    Notes
+    -----
+    For ReLU and its relatives all moments are closed: a pair takes about as long as 20 pairs of `ntk`. Near pairs keep
+    their digits, as covariances of differences are carried along. On the diagonal there E Θ̂ = Θ and E Σ̂ = Σ.
+
+    This is the kernel at initialisation. How it changes in training is another effect of order 1/n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> net = nf.MLP(depth=4, activation="relu", weight_std=2**0.5)
+    >>> X = [[1.0, 0.0], [0.6, 0.8]]
+    >>> theory = nf.finite_width(net, X, width=128)
+    >>> theory.ntk_std.round(3)
+    array([[1.458, 0.983],
+           [0.983, 1.458]])
+    >>> networks = [nf.FiniteNetwork.init(net, 2, 128, rng=seed) for seed in range(400)]
+    >>> measured = np.array([nf.empirical_ntk(f, X) for f in networks])
+    >>> bool((abs(measured.mean(axis=0) - theory.ntk_mean) < 4 * theory.ntk_std / 20).all())
+    True
+    """
+    names = outputs.names(get, statistics.NAMES)
+    hidden = hidden_widths(net, width, widths)
+    n_outputs = positive_integer(n_outputs, "n_outputs")
+    problem = Problem(net, X, Y, dtype=np.float64, n_threads=n_threads)
+    problem.load()
+    inverse = [1 / n for n in hidden]
+    _warn_if_too_narrow(problem, inverse)
+    results = problem.results(names)
+    statistics.run(problem, inverse, n_outputs, names, results, progress)
+    return results[0] if isinstance(get, str) else _kind(names)(*results)
+
+
+def check_chain(net: Network) -> None:
+    """Raise unless the corrections of this network are known."""
+    for k, layer in enumerate(check_network(net).layers):
+        elementwise = isinstance(layer, Activation) and layer.is_elementwise
+        if not (elementwise or isinstance(layer, Dense | Scale)):
+            raise ValueError(
+                f"net: expected a chain of Dense, elementwise activations and Scale, whose corrections of order 1/n are "
+                f"known, got {layer!r} at layers[{k}]"
+            )
+        if elementwise and not layer.instruction.is_two_slopes:
+            raise ActivationError(
+                f"net: expected relu, leaky_relu, abs, abrelu or identity, whose moments are known, got {layer!r}"
+            )
+
+
+def hidden_widths(net: Network, width: int | None, widths: Sequence[int] | None) -> list[int]:
+    """The widths of the hidden layers, one for each Dense except the last; raises if the arguments do not suit."""
+    check_chain(net)
+    count = net.depth - 1
+    if width is not None and widths is not None:
+        raise TypeError("width: expected either width or widths, got both")
+    if width is not None:
+        found, places = [positive_integer(width, "width")] * count, ["width"] * count
+    elif widths is not None:
+        if isinstance(widths, str) or not isinstance(widths, Iterable):
+            raise TypeError(f"widths: expected one number per hidden Dense, got {type(widths).__name__}")
+        found = [positive_integer(n, f"widths[{k}]") for k, n in enumerate(widths)]
+        places = [f"widths[{k}]" for k in range(len(found))]
+    else:
+        own = [dense.fan_in for dense in net.dense_layers[1:]]
+        if not all(isinstance(n, int) for n in own):
+            raise TypeError("width: expected a number of units of the hidden layers, or widths, got neither")
+        found, places = own, [f"widths[{k}] of the network" for k in range(count)]
+    if len(found) != count:
+        raise ValueError(f"widths: expected {count}, one per hidden Dense, got {len(found)}")
+    for n, place in zip(found, places, strict=True):
+        if n < 2:
+            raise ValueError(f"{place}: expected at least 2 units, as the first order in 1/n means nothing, got {n}")
+    return found
+
+
+def _warn_if_too_narrow(problem, inverse):
+    x = problem.given[0][0][:PROBES]
+    some = Problem(problem.net, x, dtype=np.float64, n_threads=1)
+    std = some.results(("ntk_std",))
+    statistics.run(some, inverse, 1, ("ntk_std",), std, False)
+    ratio = np.max(std[0].diagonal() / np.maximum(some.diagonals("ntk", show=False)[0], np.finfo(float).tiny))
+    if ratio > 1:
+        warnings.warn(
+            f"the standard deviation of the tangent kernel is {ratio:.2g} times the kernel: at this ratio of depth to "
+            "width the first order in 1/n says nothing",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,212 @@
+"""Statistics of finite width: against the recursions in mpmath (reference_beyond.py) and against random networks."""
+
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+import reference_beyond as reference
+
+import ntkfast as nf
+from ntkfast.engine import statistics
+from ntkfast.engine.lower import lower
+
+ALL = statistics.NAMES
+X_PUBLISHED = (-0.98952293396, -0.59924918413)
+Y_PUBLISHED = (-0.17877477490, 2.25368285179)
+
+
+def slow(net, x, y, widths, n_outputs=1):
+    """The reference for one pair."""
+    lines = lower(net, len(x)).lines
+    numbers = [tuple(map(float, line.numbers)) for line in lines]
+    activations = [reference.TwoSlopes(*statistics.slopes(line)) for line in lines[1:]]
+    with mp.workdps(30):
+        return reference.statistics(x, y, numbers, activations, widths, n_outputs)
+
+
+def test_the_reference_has_the_known_numbers():
+    # ReLU, 4 affine layers, C = 2, in Roberts, Yaida and Hanin's parametrisation with learning rate 1/n: H = Θ/2
+    net = nf.MLP(4, weight_std=math.sqrt(2), weight_lr=0.5)
+    found = slow(net, X_PUBLISHED, Y_PUBLISHED, [1] * 3)
+    np.testing.assert_allclose([float(h) for h in found["ntk"]], [2.676510, 0.998865, 10.222094], rtol=1e-6)
+    np.testing.assert_allclose([float(k) for k in found["nngp"]], [1.338255, 1.397022, 5.111047], rtol=1e-6)
+    np.testing.assert_allclose([float(v) for v in found["variances"]], [71.637, 13.4447, 1044.91], rtol=1e-5)
+    assert float(found["ntk_mean"] - found["ntk"][1]) == pytest.approx(-1.20562, rel=1e-5)
+    assert float(found["nngp_mean"] - found["nngp"][1]) == pytest.approx(-2.40020, rel=1e-5)
+    assert max(abs(shift) for shift in found["diagonal"]) < 1e-20
+
+
+@pytest.mark.parametrize(("width", "percent"), [(20, 6.035), (80, 1.509)])
+def test_off_diagonal_shift(width, percent):
+    net = nf.MLP(4, weight_std=math.sqrt(2))
+    x, y = [X_PUBLISHED], [Y_PUBLISHED]
+    limit = nf.ntk(net, x, y)
+    with pytest.warns(RuntimeWarning) if width < 10 else _nothing():
+        mean = nf.finite_width(net, x, y, width=width, get="ntk_mean")
+    assert 100 * abs(mean / limit - 1)[0, 0] == pytest.approx(percent, abs=5e-4)
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+NETWORKS = {
+    "relu": (nf.MLP(4, weight_std=1.4), [20, 20, 20]),
+    "biases": (nf.MLP(4, weight_std=1.3, bias_std=0.4), [20, 30, 50]),
+    "rates": (nf.MLP(4, nf.activations.leaky_relu(0.3), bias_std=0.5, weight_lr=0.3, bias_lr=2.0), [50, 20, 30]),
+    "abs": (nf.MLP(4, "abs", bias_std=0.4), [20, 30, 50]),
+    "odd signs": (nf.MLP(4, nf.activations.abrelu(0.7, -0.3), bias_std=0.2), [20, 30, 40]),
+    "linear": (nf.Network([nf.Dense(bias_std=0.3), nf.Dense(weight_std=1.2), nf.Scale(-2.0), nf.Dense()]), [20, 30]),
+    "standard": (nf.MLP(3, bias_std=0.4, parametrization="standard", widths=[20, 30]), [20, 30]),
+    "frozen": (nf.Network([nf.Dense(weight_lr=0), "relu", nf.Dense(bias_std=0.3), "abs", nf.Dense()]), [20, 30]),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_against_the_recursions_in_mpmath(name):
+    net, widths = NETWORKS[name]
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((2, 3)), rng.standard_normal((1, 3))
+    y[0] = -0.9 * x[0] + 0.3 * y[0]  # one pair of negative correlation
+    found = nf.finite_width(net, x, y, widths=widths, n_outputs=3, get=ALL)
+    for i in range(2):
+        exact = slow(net, x[i], y[0], widths, 3)
+        for output in ALL:
+            scale = math.sqrt(exact[output[: output.index("_")]][0] * exact[output[: output.index("_")]][2])
+            assert getattr(found, output)[i, 0] == pytest.approx(float(exact[output]), abs=1e-12 * scale)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-7])
+@pytest.mark.parametrize("activation", ["relu", "abs"])
+def test_near_pairs_keep_their_digits(gap, activation):
+    net = nf.MLP(3, activation, bias_std=0.3)
+    x = np.array([[1.0, 2.0, -0.5]])
+    y = x + gap * np.array([[1.0, -1.0, 0.5]])
+    found = nf.finite_width(net, x, y, width=20, get=ALL)
+    exact = slow(net, x[0], y[0], [20, 20])
+    for output in ALL:  # relative: changes of order gap must be right to 1e-8 or so too
+        assert getattr(found, output)[0, 0] == pytest.approx(float(exact[output]), rel=1e-14 + 1e-9 * gap)
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs", "identity"])
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_equal_opposite_and_parallel_points(activation, bias):
+    net = nf.MLP(5, activation, weight_std=1.2, bias_std=bias)
+    x = np.random.default_rng(1).standard_normal((3, 4))
+    x = np.concatenate([x, x, -x, 3 * x, np.zeros((1, 4))])
+    found = nf.finite_width(net, x, width=50, get=ALL)
+    for values in found:
+        assert np.isfinite(values).all()
+        assert (values == values.T).all()
+        np.testing.assert_allclose(values[:3, 3:6].diagonal(), values.diagonal()[:3], rtol=1e-12)
+    np.testing.assert_allclose(found.ntk_mean.diagonal(), nf.diagonal(net, x), rtol=1e-12)
+    np.testing.assert_allclose(found.nngp_mean.diagonal(), nf.diagonal(net, x, "nngp"), rtol=1e-12)
+
+
+def test_tiles_windows_and_threads_do_not_matter():
+    net = nf.MLP(3, bias_std=0.2)
+    x = np.random.default_rng(2).standard_normal((300, 5))
+    whole = nf.finite_width(net, x, width=40, get=ALL)
+    for threads in (1, 2):
+        parts = nf.finite_width(net, x[:3], x, width=40, get=ALL, n_threads=threads)
+        for all_rows, rows in zip(whole, parts, strict=True):
+            np.testing.assert_allclose(rows, all_rows[:3], rtol=1e-12)
+    turned = nf.finite_width(net, x, x[:3], width=40, get="ntk_mean")
+    np.testing.assert_allclose(turned, whole.ntk_mean[:, :3], rtol=1e-12)
+
+
+def test_a_depth_of_one_has_no_corrections():
+    net, x = nf.MLP(1, bias_std=0.1), [[1.0, 2.0], [0.0, 1.0]]
+    found = nf.finite_width(net, x, width=2)
+    np.testing.assert_allclose(found.ntk_mean, nf.ntk(net, x), rtol=1e-14)
+    assert not found.ntk_std.any()
+    assert not found.nngp_std.any()
+
+
+# ---- random networks ---------------------------------------------------------------------------------------
+
+
+def z_scores(net, widths, x, n_networks, n_outputs=1, seed=0):
+    """(mean of networks - theory)/error for the mean and variance of every entry; sizes of the errors of both."""
+    rng = np.random.default_rng(seed)
+    theory = nf.finite_width(net, x, widths=widths, n_outputs=n_outputs, get=ALL)
+    upper = np.triu_indices(len(x))
+    ntk, cross, nngp = [], [], []
+    for _ in range(n_networks):
+        f = nf.FiniteNetwork.init(net, len(x[0]), widths, n_outputs, rng=rng)
+        full = nf.empirical_ntk(f, x, outputs="full")
+        ntk.append(np.einsum("ijkk->ij", full)[upper] / n_outputs)
+        if n_outputs > 1:
+            cross.append(full[..., 0, 1][upper])
+        nngp.append(nf.empirical_nngp(f, x)[upper])
+    scores = []
+    for samples, mean, std in (
+        (ntk, theory.ntk_mean[upper], theory.ntk_std[upper]),
+        (nngp, theory.nngp_mean[upper], theory.nngp_std[upper]),
+        (cross, np.zeros(len(upper[0])), theory.ntk_cross_std[upper]),
+    ):
+        if samples:
+            samples = np.array(samples)
+            squares = (samples - mean) ** 2
+            scores.append((samples.mean(axis=0) - mean) / (samples.std(axis=0) / math.sqrt(n_networks)))
+            scores.append((squares.mean(axis=0) - std**2) / (squares.std(axis=0) / math.sqrt(n_networks)))
+    return np.concatenate(scores)
+
+
+POINTS = np.array([[1.0, 0.3, -0.5], [-0.4, 1.1, 0.2], [0.9, 0.5, -0.3], [-0.8, -0.2, 0.6]])
+
+
+@pytest.mark.parametrize("name", ["relu", "biases", "rates", "abs", "odd signs", "linear", "standard"])
+def test_random_networks(name):
+    net, widths = NETWORKS[name]
+    if name != "standard":  # wide, so that the second order in 1/n is below the errors
+        widths = [8 * n for n in widths]
+    else:
+        widths = [200, 300]
+        net = nf.MLP(3, bias_std=0.4, parametrization="standard", widths=widths)
+    assert abs(z_scores(net, widths, POINTS, 400, n_outputs=2)).max() < 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["relu", "biases", "rates", "abs", "odd signs", "linear"])
+def test_many_random_networks(name):
+    net, widths = NETWORKS[name]
+    assert abs(z_scores(net, [10 * n for n in widths], POINTS, 20000, n_outputs=2, seed=1)).max() < 4.5
+
+
+# ---- bad input -----------------------------------------------------------------------------------------------
+
+
+def test_bad_input():
+    net, x = nf.MLP(3), [[1.0, 2.0]]
+    with pytest.raises(TypeError, match="width: expected a number of units"):
+        nf.finite_width(net, x)
+    with pytest.raises(TypeError, match="either width or widths"):
+        nf.finite_width(net, x, width=3, widths=[3, 3])
+    with pytest.raises(ValueError, match="width: expected at least 2 units"):
+        nf.finite_width(net, x, width=1)
+    with pytest.raises(ValueError, match=r"widths\[1\]: expected at least 2"):
+        nf.finite_width(net, x, widths=[5, 1])
+    with pytest.raises(ValueError, match="widths: expected 2, one per hidden Dense, got 3"):
+        nf.finite_width(net, x, widths=[5, 5, 5])
+    with pytest.raises(ValueError, match="get: expected names out of"):
+        nf.finite_width(net, x, width=5, get="ntk")
+    for layer in (nf.LayerNorm(), nf.Dropout(0.5), nf.Residual("relu", nf.Dense())):
+        with pytest.raises(ValueError, match=f"got {type(layer).__name__}"):
+            nf.finite_width(nf.Network([nf.Dense(), layer, "relu", nf.Dense()]), x, width=5)
+
+
+def test_networks_in_standard_parametrisation_have_their_widths():
+    net, x = nf.MLP(3, bias_std=0.4, parametrization="standard", widths=[20, 30]), [[1.0, 2.0]]
+    given = nf.finite_width(net, x, widths=[20, 30])
+    assert (nf.finite_width(net, x).ntk_std == given.ntk_std).all()
+    with pytest.raises(ValueError, match="of the network: expected at least 2"):
+        nf.finite_width(nf.MLP(2, parametrization="standard", widths=1), x)
+
+
+def test_a_warning_where_the_first_order_means_nothing():
+    with pytest.warns(RuntimeWarning, match="says nothing"):
+        nf.finite_width(nf.MLP(20), [[1.0, 2.0]], width=4)

@@ -422,6 +422,19 @@ class Problem:
         total, *by_inputs = (result.astype(self.dtype, copy=False) for result in results)
         return total, by_inputs
 
+    def diagonal_vjp(self, weights, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+        """Σ_i weights[i] ∂K(x_i, x_i), as `vjp` gives it: with respect to every hyperparameter, and to the points."""
+        output = OUTPUTS.index(outputs.kernel(kernel))
+        parameters, points = gradient.Parameters.of(self.code), self.points[0]
+        with threads.single_threaded_blas():
+            program = self._with_derivatives()._bind().program
+        numbers = _core.rates(program, points.norms, self.n_threads)
+        total = parameters.along(numbers)[1][output] @ weights
+        by_norm = gradient.Parameters.norms(self.code).along(numbers)[1][output][0] * weights
+        by_input = np.zeros(points.x.shape)
+        gradient.add_norms(by_input, by_norm, points)
+        return total.astype(self.dtype), by_input.astype(self.dtype, copy=False)
+
     def gradients(self, get, show=None, directions=None) -> list[np.ndarray]:
         """∂K/∂p (parameters, n, m) of each output in get.
 

@@ -16,7 +16,7 @@ from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
 from ntkfast.finite.training import Record, Run, train
 from ntkfast.infinite.corrections import FiniteWidth, finite_width
-from ntkfast.infinite.derivatives import kernel_vjp
+from ntkfast.infinite.derivatives import KernelVJP, kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
 from ntkfast.infinite.phase import Phase, PhaseDiagram, phase, phase_diagram
@@ -84,6 +84,7 @@ __all__ = [
     "KernelFlow",
     "KernelOperator",
     "KernelPCA",
+    "KernelVJP",
     "Kernels",
     "KernelsAndGradients",
     "LayerNorm",

@@ -57,6 +57,13 @@ static void NF_(go_forward)(const nf_program *program, int output, const NF_T *r
     }
 }
 
+/* A derivative with respect to the covariance overflows if both variances are near underflow, where the covariance is
+ * known to be 0: then it counts as 0, since the change that it multiplies may be 0. */
+static inline NF_T NF_(if_finite)(NF_T x)
+{
+    return fabs(x) <= NF_LARGE ? x : 0;
+}
+
 static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
 {
     NF_T *restrict by_sigma = tape->sigma, *restrict by_theta = tape->theta;
@@ -74,7 +81,7 @@ static void NF_(go_back)(const nf_program *program, NF_(tape) *tape)
         for (int i = 0; i < NF_WIDTH; i++) {
             const NF_T value = step->of.value[i], slope = step->of.slope[i], theta = step->theta[i];
             const NF_T s = by_sigma[i], t = by_theta[i], by_value = a * s + c * t, by_slope = a * theta * t;
-            const NF_T price = step->of.price[i], bend = step->of.bend[i];
+            const NF_T price = NF_(if_finite)(step->of.price[i]), bend = NF_(if_finite)(step->of.bend[i]);
             const NF_T row = by_value * step->of.value_row[i] + by_slope * step->of.slope_row[i];
             const NF_T column = by_value * step->of.value_column[i] + by_slope * step->of.slope_column[i];
             step->by.layer[0][i] = s * value + t * slope * theta;
@@ -182,12 +189,25 @@ static void NF_(write_out)(const nf_gradient *map, const nf_grid *grid, const NF
     }
 }
 
+/* Replaces the inner products of row i, columns j ... by the derivatives with respect to them, 0 for the first `skip`
+ * lanes. */
+static void NF_(keep)(const nf_tile *tile, const NF_T *by_product, int i, int j, int skip)
+{
+    NF_T *to = (NF_T *)tile->plane[NF_NNGP] + (int64_t)i * tile->ld + j;
+    for (int k = 0; k < NF_LANES; k++)
+        to[k] = k < skip ? 0 : by_product[k];
+}
+
 static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first, int last, const void *inner)
 {
     const nf_limit *limit = &map->limit;
     const int diagonal = nf_on_diagonal(tile), symmetric = tile->grid->symmetric;
     NF_(tape) *tape = tile->work;
     double *part = map->weights ? nf_queue_slot(map->sums->queue, tile) : NULL;
+    const int keeps = map->weights && map->sums->of_rows;
+    for (int i = first; keeps && diagonal && i < last; i++) /* whole chunks below the diagonal */
+        memset((NF_T *)tile->plane[NF_NNGP] + (int64_t)i * tile->ld, 0,
+               (size_t)(first / NF_LANES * NF_LANES) * sizeof(NF_T));
     /* chunk by chunk: the numbers of its columns, which may be many, come from L2 for all rows except the first */
     for (int j = diagonal ? first / NF_LANES * NF_LANES : 0; j < tile->nj; j += NF_LANES) {
         const int count = tile->nj - j < NF_LANES ? tile->nj - j : NF_LANES;
@@ -224,6 +244,8 @@ static void NF_(backward)(const nf_gradient *map, const nf_tile *tile, int first
                     seed[k] = 1;
             }
             NF_(go_back)(limit->program, tape);
+            if (keeps)
+                NF_(keep)(tile, tape->sigma, i, j, skip);
             if (map->weights)
                 NF_(add_up)(limit->program, tile->grid->tile, tape, i, j, count, part);
             else

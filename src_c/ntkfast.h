@@ -354,6 +354,11 @@ void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, n
                        int k, int keep, void *edges, void *to);
 size_t nf_edges_bytes(nf_dtype dtype, int64_t d); /* for up to d features */
 
+/* of_rows <- P Y (ni x d) and of_columns <- P' X (nj x d), contiguous, where P is a plane of the tile and X and Y are
+ * the points of its rows and columns. */
+void nf_weighted_points(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int d,
+                        const void *plane, void *of_rows, void *of_columns);
+
 /* The most features that one step multiplies over: Ctrl-C is checked between the steps of a long product. */
 enum { NF_FEATURES = 1 << 15 };
 
@@ -393,12 +398,15 @@ void nf_limit_pair(const nf_limit *map, const nf_tile *tile, int i, int j); /* e
  *     layers     [program->n][4]    with respect to (a, b, c, d)
  *     by_row     [program->n][n]    with respect to log q of each row's point
  *     by_column  [program->n][m]    with respect to log q of each column's point
+ *     of_rows    [n][d]             sum_j P_ij y_j, P_ij the derivative with respect to the inner product x_i.y_j
+ *     of_columns [m][d]             sum_i P_ij x_i; it may be the same array.  NULL, both of them: not needed
  * Results are added to all of them, in tile order.  The part of a tile has NF_SUMS_HEAD + 2 tile numbers for each
- * instruction: the first four, then by_row and by_column of the tile's points. */
+ * instruction: the first four, then by_row and by_column of the tile's points; after these of_rows and of_columns of
+ * the tile's points, in the dtype of the grid.  limit: that of the map of the run. */
 enum { NF_SUMS_HEAD = 4 };
 typedef struct {
-    const nf_program *program;
-    double *layers, *by_row, *by_column;
+    const nf_limit *limit;
+    double *layers, *by_row, *by_column, *of_rows, *of_columns;
     nf_queue *queue;
 } nf_sums;
 
@@ -413,7 +421,7 @@ size_t nf_sums_bytes(const nf_sums *sink, const nf_grid *grid); /* of the part o
  * dual.  It is a map whose rows are opened like those of nf_limit.
  *
  * weights != NULL (n x m): the derivatives of sum_ij weights[i,j] output[i,j], without the diagonal if symmetric; the
- * sink of the run must be `sums`.
+ * sink of the run must be `sums`.  If that needs them, P_ij replace the inner products in plane NF_NNGP.
  *
  * Else: matrices[p][i][j], the derivative of the output with respect to parameter p, under which the numbers of the layer
  * of instruction k change at the rates layer[p][k], and log q of the points before it at of_row[p][k][i] and

@@ -64,6 +64,20 @@ void nf_inner_products(nf_blas blas, const nf_tile *tile, nf_points_view rows, n
             multiply(blas, dtype, left[i], right[j], diagonal && i == j, k, keep, to, tile->ld);
 }
 
+void nf_weighted_points(nf_blas blas, const nf_tile *tile, nf_points_view rows, nf_points_view columns, int d,
+                        const void *plane, void *of_rows, void *of_columns)
+{
+    char transposed = 'T', plain = 'N';
+    int ni = tile->ni, nj = tile->nj, ld = tile->ld, ldx = (int)rows.ld, ldy = (int)columns.ld;
+    const nf_dtype dtype = tile->grid->dtype;
+    float factor_f32[2] = {1, 0};
+    double factor_f64[2] = {1, 0};
+    void *one = dtype == NF_FLOAT32 ? (void *)factor_f32 : factor_f64, *zero = element(dtype, one, 1);
+    void *x = element(dtype, rows.x, tile->i0 * rows.ld), *y = element(dtype, columns.x, tile->j0 * columns.ld);
+    blas.gemm(&plain, &plain, &d, &ni, &nj, one, y, &ldy, (void *)plane, &ld, zero, of_rows, &d);
+    blas.gemm(&plain, &transposed, &d, &nj, &ni, one, x, &ldx, (void *)plane, &ld, zero, of_columns, &d);
+}
+
 size_t nf_edges_bytes(nf_dtype dtype, int64_t d)
 {
     return 2 * NF_EDGE * (size_t)(d < NF_FEATURES ? d : NF_FEATURES) * (dtype == NF_FLOAT32 ? 4 : 8);

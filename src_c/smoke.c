@@ -20,7 +20,7 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
         printf("smoke: FAILED %s, %s, %lld x %lld, %d threads\n", what, of, (long long)n, (long long)m, threads);
 }
 
-/* ---- BLAS: C = A^T B (+ C), column-major, the only form that products.c uses ------------------------------ */
+/* ---- BLAS: C = A B (+ C), column-major, each factor transposed or not ------------------------------------- */
 
 #define GEMM(T, name)                                                                                                  \
     static void name(char *ta, char *tb, int *m, int *n, int *k, void *alpha, void *a_, int *lda, void *b_, int *ldb,  \
@@ -28,13 +28,15 @@ static void check(int holds, const char *what, const char *of, int64_t n, int64_
     {                                                                                                                  \
         const T *a = a_, *b = b_;                                                                                      \
         T *c = c_;                                                                                                     \
-        if (*ta != 'T' || *tb != 'N' || *(T *)alpha != 1)                                                              \
+        const int64_t a_step = *ta == 'T' ? 1 : *lda, b_step = *tb == 'T' ? *ldb : 1;                                  \
+        const int64_t a_next = *ta == 'T' ? *lda : 1, b_next = *tb == 'T' ? 1 : *ldb;                                  \
+        if (*(T *)alpha != 1)                                                                                          \
             abort();                                                                                                   \
         for (int j = 0; j < *n; j++)                                                                                   \
             for (int i = 0; i < *m; i++) {                                                                             \
                 T sum = *(T *)beta != 0 ? c[(int64_t)j * *ldc + i] : 0;                                                \
                 for (int l = 0; l < *k; l++)                                                                           \
-                    sum += a[(int64_t)i * *lda + l] * b[(int64_t)j * *ldb + l];                                        \
+                    sum += a[i * a_next + l * a_step] * b[j * b_next + l * b_step];                                    \
                 c[(int64_t)j * *ldc + i] = sum;                                                                        \
             }                                                                                                          \
     }
@@ -505,6 +507,49 @@ static void go_back(const nf_grid *grid, nf_gradient *map, nf_sink sink, int thr
     check(status == NF_OK, "status", "gradient", grid->n, grid->m, threads);
 }
 
+/* The points of one side, weighted by derivatives with respect to inner products, against differences of the scalar
+ * recursion; not those of points that have their like on the other side, where there may be no derivative */
+static void check_points(nf_dtype dtype, int dual, int output, const side *x, const side *y, int64_t m,
+                         const void *weights, const double *of_rows, const double *of_columns)
+{
+    enum { D = DIMENSION };
+    const long double h = 1e-6L;
+    const int64_t n = x->n;
+    double *rows = array(n * D), *columns = m ? array(m * D) : rows, *to = array(n + y->n);
+    long double error = 0, scale = 1;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < y->n; j++) {
+            const long double xx = inner(dtype, x->x, i * x->ld, x->x, i * x->ld, D);
+            const long double yy = inner(dtype, y->x, j * y->ld, y->x, j * y->ld, D);
+            const long double xy = inner(dtype, x->x, i * x->ld, y->x, j * y->ld, D);
+            long double up[NF_PLANES], down[NF_PLANES];
+            if (!m && i == j)
+                continue;
+            if (xx == yy && xy == xx)
+                to[i] = to[n + j] = 1;
+            recursion(dual, D, xx, yy, xy + h, 0, up);
+            recursion(dual, D, xx, yy, xy - h, 0, down);
+            const double by = (double)((up[output] - down[output]) / (2 * h)) * get(dtype, weights, i * y->n + j);
+            for (int k = 0; k < D; k++) {
+                rows[i * D + k] += by * get(dtype, y->x, j * y->ld + k);
+                columns[j * D + k] += by * get(dtype, x->x, i * x->ld + k);
+            }
+        }
+    for (int64_t i = 0; i < n * D; i++)
+        if (!to[i / D] && !(!m && to[n + i / D]))
+            error = fmaxl(error, fabsl(rows[i] - of_rows[i])), scale = fmaxl(scale, fabsl(rows[i]));
+    for (int64_t j = 0; j < m * D; j++)
+        if (!to[n + j / D])
+            error = fmaxl(error, fabsl(columns[j] - of_columns[j])), scale = fmaxl(scale, fabsl(columns[j]));
+    const int holds = error <= scale * (dtype == NF_FLOAT32 ? 1e-3L : 1e-7L);
+    if (!holds)
+        printf("smoke: error %.3Lg of %.3Lg\n", error, scale);
+    check(holds, "points", nf_ops[dual].name, n, m, 1);
+    if (m)
+        free(columns);
+    free(rows), free(to);
+}
+
 /* Matrices of derivatives against differences of the scalar recursion, and weighted sums against the matrices */
 static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int output)
 {
@@ -512,7 +557,8 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
     const nf_program program = make_program(code, dual, DIMENSION);
     side x = make_side(dtype, &program, n, DIMENSION, 1, 1), other = {0};
     side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
-    const int64_t size = n * y->n, sizes[3] = {DEPTH * NF_SUMS_HEAD, DEPTH * n, DEPTH * y->n};
+    const int64_t size = n * y->n,
+                  sizes[5] = {DEPTH * NF_SUMS_HEAD, DEPTH * n, DEPTH * y->n, n * DIMENSION, m * DIMENSION};
     double *of_row = array(N_PARAMETERS * DEPTH * n), *of_column = array(N_PARAMETERS * DEPTH * y->n);
     double *last = array(N_PARAMETERS * n), *unused = array(N_PARAMETERS * y->n),
            layer[N_PARAMETERS][DEPTH][4] = {{{0}}};
@@ -571,18 +617,18 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
         printf("smoke: error %.3Lg of %.3Lg\n", error, scale);
     check(holds, "derivatives", nf_ops[dual].name, n, m, 2);
 
-    double *sums[2][3];
+    double *sums[2][5];
     map.weights = weights, map.ld_weights = y->n;
     for (int t = 0; t < 2; t++) {
-        for (int k = 0; k < 3; k++)
-            sums[t][k] = array(sizes[k]);
-        nf_sums sink = {&program, sums[t][0], sums[t][1], sums[t][2], NULL};
+        for (int k = 0; k < 5; k++)
+            sums[t][k] = array(sizes[k] + 1);
+        nf_sums sink = {&map.limit, sums[t][0], sums[t][1], sums[t][2], sums[t][3], sums[t][m ? 4 : 3], NULL};
         sink.queue = nf_queue_new(t ? 3 : 1, 0, nf_sums_bytes(&sink, &grid));
         map.sums = &sink;
         go_back(&grid, &map, (nf_sink){nf_sums_begin, NULL, nf_sums_end, &sink}, t ? 3 : 1);
         nf_queue_free(sink.queue);
     }
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < 5; k++)
         check(!memcmp(sums[0][k], sums[1][k], (size_t)sizes[k] * sizeof(double)), "bits", "gradient", n, m, 3);
     for (int p = 0; p < N_PARAMETERS; p++) {
         long double sum = 0;
@@ -597,7 +643,8 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
         check(fabsl(sum - total[p]) <= (dtype == NF_FLOAT32 ? 1e-3L : 1e-7L) * (size_of[p] + 1e-9L), "sum",
               nf_ops[dual].name, n, m, p);
     }
-    for (int k = 0; k < 3; k++)
+    check_points(dtype, dual, output, &x, y, m, weights, sums[0][3], sums[0][4]);
+    for (int k = 0; k < 5; k++)
         free(sums[0][k]), free(sums[1][k]);
     free(of_row), free(of_column), free(last), free(unused), free(matrices), free(weights);
     free_side(&x);

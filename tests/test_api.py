@@ -64,7 +64,7 @@ def public():
     found = {name: getattr(nf, name) for name in nf.__all__ if name not in MODULES}
     for module in MODULES:
         if module == "torch":
-            found["torch.empirical_ntk"] = nf.torch.empirical_ntk
+            found |= {f"torch.{name}": getattr(nf.torch, name) for name in nf.torch.__all__}
             continue
         space = attrgetter(module)(nf)
         names = getattr(space, "__all__", None) or ["get", *sorted({*space.names(), "names"})]

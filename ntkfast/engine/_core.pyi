@@ -177,7 +177,9 @@ class GradientSink(Sink):
     layers: NDArray[np.float64]
     by_row: NDArray[np.float64]
     by_column: NDArray[np.float64]
-    def __init__(self, program: Program) -> None: ...
+    of_rows: NDArray[np.float64] | None
+    of_columns: NDArray[np.float64] | None
+    def __init__(self, inputs: bool = False) -> None: ...
 
 def run(
     map: Map,

@@ -121,10 +121,12 @@ cdef extern from "ntkfast.h" nogil:
     ctypedef struct nf_queue:
         pass
     ctypedef struct nf_sums:
-        const nf_program *program
+        const nf_limit *limit
         double *layers
         double *by_row
         double *by_column
+        double *of_rows
+        double *of_columns
         nf_queue *queue
     ctypedef struct nf_gradient:
         nf_limit limit
@@ -740,7 +742,7 @@ cdef class GradientMap(Map):
     def weighted(self, weights, GradientSink sink):
         """weights (n, m): of the dtype of the grid, rows contiguous.  sink: the one that this map is run with."""
         self.gradient.weights, self.gradient.ld_weights = address(weights), weights.strides[0] // weights.itemsize
-        self.gradient.sums = &sink.sums
+        self.gradient.sums, sink.sums.limit = &sink.sums, &self.gradient.limit
         self.keep += [weights, sink]
         return self
 
@@ -897,23 +899,31 @@ cdef class GradientSink(Sink):
     """Adds up the derivatives of a GradientMap that is `weighted`.
 
     `layers` (instructions, 4): with respect to the four numbers of each layer.  `by_row` (instructions, n), `by_column`
-    (instructions, m): to log q of the points of x and of y before each instruction.
+    (instructions, m): to log q of the points of x and of y before each instruction.  With `inputs`, `of_rows` (n, d) and
+    `of_columns` (m, d): the sums of the points of the other side, weighted by the derivatives with respect to inner
+    products; one array if the grid is symmetric.
     """
 
     cdef nf_sums sums
-    cdef readonly object layers, by_row, by_column
+    cdef bint inputs
+    cdef readonly object layers, by_row, by_column, of_rows, of_columns
 
-    def __init__(self, Program program):
-        self.sums.program, self.keep = &program.program, program
+    def __init__(self, bint inputs=False):
+        self.inputs = inputs
         self.c.begin, self.c.end, self.c.self = nf_sums_begin, nf_sums_end, &self.sums
 
     cdef open(self, Grid grid, int64_t first, int n_threads):
-        length = self.sums.program.n
+        length, d = self.sums.limit.program.n, self.sums.limit.d
         self.layers = np.zeros((length, 4))
         self.by_row, self.by_column = np.zeros((length, grid.c.n)), np.zeros((length, grid.c.m))
         self.sums.layers = <double *>address(self.layers, True)
         self.sums.by_row = <double *>address(self.by_row, True)
         self.sums.by_column = <double *>address(self.by_column, True)
+        if self.inputs:
+            self.of_rows = np.zeros((grid.c.n, d))
+            self.of_columns = self.of_rows if grid.c.symmetric else np.zeros((grid.c.m, d))
+            self.sums.of_rows = <double *>address(self.of_rows, True)
+            self.sums.of_columns = <double *>address(self.of_columns, True)
         self.sums.queue = nf_queue_new(n_threads, first, nf_sums_bytes(&self.sums, &grid.c))
         if self.sums.queue == NULL:
             raise MemoryError("no memory for the sums of the tiles")

@@ -4,6 +4,9 @@ The derivative of a limit kernel with respect to a weight_std or bias_std has tw
 computed in C, backwards through the program (src_c/backward.h): derivatives with respect to the four numbers of each
 layer, and to log q of both points before each dual. The part of the points is computed here, forwards along the
 diagonal: the rate of log q. The product of the two is the derivative.
+
+The kernel depends on the points themselves by the inner products x.y, whose derivatives come from C as well, and by
+the squared norms, at which log q changes at rates of the same kind.
 """
 
 from __future__ import annotations
@@ -14,20 +17,26 @@ import numpy as np
 
 from ntkfast.engine import series
 from ntkfast.engine.lower import Code
+from ntkfast.support import arrays
 
 FLOPS_PER_LAYER = 240  # of one dual, forwards and backwards
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """weight_std and bias_std of each Dense.
+    """weight_std and bias_std of each Dense; or log |x|² alone, each point's own.
 
-    at: the instruction whose layer each of them changes.  layer (parameters, 4): the rates of that layer's numbers.
+    at: the instruction whose layer each of them changes, -1: none.  layer (parameters, 4): the rates of that layer's
+    numbers.
     """
 
     code: Code
     at: np.ndarray
     layer: np.ndarray
+
+    @classmethod
+    def norms(cls, code: Code) -> Parameters:
+        return cls(code, np.array([-1], dtype=np.intc), np.zeros((1, 4)))
 
     @classmethod
     def of(cls, code: Code) -> Parameters:
@@ -47,6 +56,7 @@ class Parameters:
         numbers = numbers.astype(float)
         by_q, by_theta = (np.zeros((len(self.at), numbers.shape[2])) for _ in range(2))
         now, stack, rates = tuple(numbers[0, :2]), [], []  # now: Σ(x, x) and Θ(x, x)
+        by_q[self.at < 0] = now[0]
         for k, line in enumerate(self.code.lines):
             a, b, c, d = map(float, line.numbers)
             now, by_q, by_theta = BRANCHING.get(line.instruction.name, _stay)(line, stack, (now, by_q, by_theta))
@@ -112,3 +122,12 @@ def _multiply(line, stack, state):
 # What instructions that work on the stack do to Σ(x, x) and Θ(x, x) and to their rates. The values after a sum or a
 # product come from C.
 BRANCHING = {"push": _push, "swap": _swap, "add": _add, "multiply": _multiply}
+
+
+def add_norms(by_input, by_norm, points):
+    """Add 2x/|x|² times the derivative with respect to log |x|², (n,), to the rows of by_input (n, d)."""
+    norm = np.sqrt(points.norms)  # divided by twice: |x|² may be as small as floats are
+    inverse = np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0)
+    for rows in arrays.blocks(len(norm)):
+        unit = points.x[rows] * inverse[rows, None]
+        by_input[rows] += (2 * by_norm[rows] * inverse[rows])[:, None] * unit

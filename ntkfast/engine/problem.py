@@ -176,6 +176,12 @@ class Problem:
         other.net, other._points, other._ready = check_network(net), self.points, None
         return other
 
+    @property
+    def _is_tall(self):
+        """Whether the transpose is computed instead, with the long side along the lanes."""
+        n, m = self.shape
+        return m < _core.LANES and n > m
+
     def in_float64(self) -> Problem:
         """The same network and points in float64."""
         if self.dtype == np.float64:
@@ -319,8 +325,7 @@ class Problem:
         shape = self.shape if window is None else tuple(side.stop - side.start for side in window)
         results = self._results(get, shape, out, "; out= can be a numpy.memmap")
         planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
-        n, m = self.shape
-        if m < _core.LANES and n > m:  # the long side along the lanes
+        if self._is_tall:
             turned = [None if plane is None else plane.T for plane in planes]
             if self._ready is None:
                 self._ready = self._make_ready()  # kept here
@@ -373,34 +378,66 @@ class Problem:
 
     def gradient(self, weights, kernel: str, show=None) -> np.ndarray:
         """Σ_ij weights[i, j] ∂K[i, j]/∂p for every hyperparameter p, in the order of `hyperparameters`."""
+        return self.vjp(weights, kernel, inputs=False, show=show)[0]
+
+    def vjp(self, weights, kernel: str, *, inputs: bool, show=None) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Σ_ij weights[i, j] ∂K[i, j] with respect to every hyperparameter, as in `gradient`, and, with `inputs`, with
+        respect to the points of each side, in one array if symmetric.
+        """
         progress.check(show)
         output = OUTPUTS.index(outputs.kernel(kernel))
         parameters = gradient.Parameters.of(self.code)
         given = arrays.real(weights, "weights")
         weights = self._check_weights(given)
+        if self._is_tall:
+            total, by_inputs = self.transposed().vjp(weights.T, kernel, inputs=inputs, show=show)
+            return total, by_inputs[::-1]
 
         def run(ready):
             self._require_fitting(ready.sides, (kernel,))
             grid = self.grid(1, gradient.FLOPS_PER_LAYER)
-            sink = _core.GradientSink(ready.program)
+            sink = _core.GradientSink(inputs)
             derivatives = ready.gradient(kernel).weighted(weights, sink)
             _core.run(derivatives, sink, grid, 0, grid.tiles, self.n_threads, report)
-            return ready.program, sink.layers, sink.by_row, sink.by_column
+            return ready.program, sink
 
         with threads.single_threaded_blas(), progress.reporter(show, f"gradient of {kernel}") as report:
-            program, layers, *by_points = self._with_derivatives()._until_complete(run, report)
-        total = np.einsum("pr,pr->p", parameters.layer, layers[parameters.at])
+            program, sums = self._with_derivatives()._until_complete(run, report)
+        total = np.einsum("pr,pr->p", parameters.layer, sums.layers[parameters.at])
+        by_points, by_inputs = [sums.by_row, sums.by_column], [sums.of_rows, sums.of_columns]
         if self.symmetric:
-            by_points = [sum(by_points)]
-        for points, by_point in zip(self.points, by_points, strict=True):
-            rates, diagonals = parameters.along(_core.rates(program, points.norms, self.n_threads))
+            by_points, by_inputs = [sum(by_points)], by_inputs[:1]
+        for points, by_point, by_input in zip(self.points, by_points, by_inputs, strict=True):
+            numbers = _core.rates(program, points.norms, self.n_threads)
+            rates, diagonals = parameters.along(numbers)
             for rate, weight in zip(rates, by_point, strict=True):
                 total[: len(rate)] += rate @ weight
             if self.symmetric:
                 total += diagonals[output] @ weights.diagonal()
-        if not np.isfinite(total).all():
+            if inputs:
+                (rates, diagonals) = gradient.Parameters.norms(self.code).along(numbers)
+                by_norm = sum(rate[0] * weight for rate, weight in zip(rates, by_point, strict=True))
+                if self.symmetric:
+                    by_norm += diagonals[output][0] * weights.diagonal()
+                gradient.add_norms(by_input, by_norm, points)
+        results = [total, *(by_inputs if inputs else [])]
+        if not all(np.isfinite(result).all() for result in results):
             arrays.finite(given, "weights")
-        return total.astype(self.dtype)
+        total, *by_inputs = (result.astype(self.dtype, copy=False) for result in results)
+        return total, by_inputs
+
+    def diagonal_vjp(self, weights, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+        """Σ_i weights[i] ∂K(x_i, x_i), as `vjp` gives it: with respect to every hyperparameter, and to the points."""
+        output = OUTPUTS.index(outputs.kernel(kernel))
+        parameters, points = gradient.Parameters.of(self.code), self.points[0]
+        with threads.single_threaded_blas():
+            program = self._with_derivatives()._bind().program
+        numbers = _core.rates(program, points.norms, self.n_threads)
+        total = parameters.along(numbers)[1][output] @ weights
+        by_norm = gradient.Parameters.norms(self.code).along(numbers)[1][output][0] * weights
+        by_input = np.zeros(points.x.shape)
+        gradient.add_norms(by_input, by_norm, points)
+        return total.astype(self.dtype), by_input.astype(self.dtype, copy=False)
 
     def gradients(self, get, show=None, directions=None) -> list[np.ndarray]:
         """∂K/∂p (parameters, n, m) of each output in get.

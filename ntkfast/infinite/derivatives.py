@@ -1,6 +1,8 @@
-"""Weighted sums of the limit kernels' derivatives with respect to the hyperparameters, without their matrices."""
+"""Weighted sums of the limit kernels' derivatives with respect to hyperparameters and points, without matrices."""
 
 from __future__ import annotations
+
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -10,7 +12,52 @@ from ntkfast.engine.problem import Problem
 from ntkfast.networks import Network
 from ntkfast.support.typing import Array, KernelName, Progress
 
-__all__ = ["kernel_vjp"]
+__all__ = ["KernelVJP", "kernel_vjp"]
+
+
+class KernelVJP(NamedTuple):
+    """What `kernel_vjp` returns with inputs=True: the derivatives of Σ_ij weights[i, j] K(x_i, y_j).
+
+    hyperparameters : with respect to these, as without it
+    X : with respect to the points, shape (n, d); of a symmetric kernel, as points of both sides
+    Y : with respect to the points on the other side, shape (m, d); None if the kernel is symmetric
+    """
+
+    hyperparameters: Array
+    X: Array
+    Y: Array | None
+
+
+@overload
+def kernel_vjp(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = ...,
+    *,
+    weights: ArrayLike,
+    kernel: KernelName = ...,
+    inputs: Literal[False] = ...,
+    activations: bool = ...,
+    dtype: DTypeLike | None = ...,
+    n_threads: int | None = ...,
+    progress: Progress = ...,
+) -> Array: ...
+
+
+@overload
+def kernel_vjp(
+    net: Network,
+    X: ArrayLike,
+    Y: ArrayLike | None = ...,
+    *,
+    weights: ArrayLike,
+    kernel: KernelName = ...,
+    inputs: Literal[True],
+    activations: bool = ...,
+    dtype: DTypeLike | None = ...,
+    n_threads: int | None = ...,
+    progress: Progress = ...,
+) -> KernelVJP: ...
 
 
 def kernel_vjp(
@@ -20,16 +67,18 @@ def kernel_vjp(
     *,
     weights: ArrayLike,
     kernel: KernelName = "ntk",
+    inputs: bool = False,
     activations: bool = False,
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
-) -> Array:
+) -> Array | KernelVJP:
     """Σ_ij weights[i, j] ∂K(x_i, y_j)/∂p for every weight_std and bias_std p of the network.
 
     The vector-Jacobian product of the kernel: the gradient of any function of the matrix K whose derivative with
     respect to its entries is `weights`. Each pair goes forwards and backwards through the layers once, whatever the
-    number of hyperparameters; apart from `weights`, nothing of size n×m is read or kept.
+    number of hyperparameters; apart from `weights`, nothing of size n×m is read or kept. With `inputs`, the gradient
+    with respect to the points comes from the same pass.
 
     Parameters
     ----------
@@ -38,6 +87,12 @@ def kernel_vjp(
     weights : array_like, shape (n, m)
     kernel : {"ntk", "nngp"}
         Which kernel.
+    inputs : bool
+        Also with respect to the points,
+
+            X̄_i = Σ_j weights[i, j] (∂K/∂c_ij y_j + 2 ∂K/∂q_i x_i),    c_ij = x_i·y_j,  q_i = |x_i|²,
+
+        and likewise Ȳ. All of it takes 2 to 3 times as long as the kernel.
     activations : bool
         Also for the parameters of the activations, such as gamma of rbf. These derivatives are central differences of
         sixth order, accurate to about 1e-11, and cost six kernels for each parameter, in float64 and as matrices.
@@ -45,7 +100,7 @@ def kernel_vjp(
     Returns
     -------
     ndarray, shape (2L,), or longer with `activations`
-        In the order of `hyperparameters`.
+        In the order of `hyperparameters`. With `inputs`, a `KernelVJP`.
 
     Raises
     ------
@@ -60,6 +115,12 @@ def kernel_vjp(
     is 0. Pairs near it (1 - |ρ| = δ) are accurate to about ε/√δ; those with |ρ| = 1 to within rounding count as being
     there. Kernels are even in bias_std: where it is 0, so is that derivative.
 
+    Near x = y, Θ(x, y) of an activation with kinks behaves like a smooth function minus |x - y|, and so does Σ(x, y) of
+    one that jumps, with √|x - y|. Where x and y coincide this term has no part in the derivatives, which are the mean
+    of the two one-sided ones along any direction. On the diagonal of a symmetric kernel, where both points move
+    together, there is no such term. Near it, derivatives with respect to the points are accurate to about ε/δ: pass
+    dtype=float64 if points in float32 are close.
+
     Examples
     --------
     >>> import numpy as np
@@ -67,9 +128,12 @@ def kernel_vjp(
     >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
     >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), kernel="nngp").round(3)
     array([1.  , 0.2 , 1.02, 0.4 ])
+    >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), inputs=True).X.round(3)
+    array([[2., 0.],
+           [0., 2.]])
     """
     problem = Problem(net, X, Y, derivatives=True, dtype=dtype, n_threads=n_threads)
-    found = problem.gradient(weights, kernel, progress)
-    if not activations:
-        return found
-    return np.concatenate([found, parameters.gradient(problem, weights, kernel)]).astype(found.dtype)
+    found, of_points = problem.vjp(weights, kernel, inputs=inputs, show=progress)
+    if activations:
+        found = np.concatenate([found, parameters.gradient(problem, weights, kernel)]).astype(found.dtype)
+    return KernelVJP(found, *of_points, *[None] * problem.symmetric) if inputs else found

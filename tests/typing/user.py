@@ -58,6 +58,7 @@ def limit_kernels(net: nf.Network) -> None:
     assert_type(nf.diagonal(net, X, get="nngp"), Array)
     assert_type(nf.diagonal(net, X, get=("nngp", "ntk")), nf.Kernels)
     assert_type(nf.kernel_vjp(net, X, weights=np.ones((4, 4)), kernel="nngp"), Array)
+    assert_type(nf.kernel_vjp(net, X, weights=np.ones((4, 4)), inputs=True), nf.KernelVJP)
     operator = nf.KernelOperator(net, X, kernel="nngp", n_threads=1)
     assert_type(operator.diagonal(), Array)
     assert_type(operator[1:3], Array)

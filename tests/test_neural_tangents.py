@@ -12,6 +12,7 @@ import scipy.special
 
 import ntkfast as nf
 from ntkfast import neural_tangents as nt
+from ntkfast.engine.duals import dual_matrices
 from ntkfast.neural_tangents import stax
 from ntkfast.neural_tangents.arrays import leaves, mapped
 from ntkfast.neural_tangents.blocks import block_of
@@ -557,3 +558,16 @@ RELU = stax.serial(stax.Dense(4), stax.Relu(), stax.Dense(1))
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["relu", "erf", "sign", "gelu", "tanh", "rbf", "exp_normalized", "hardtanh"])
+@pytest.mark.parametrize(("n", "m"), [(3, 700), (140, 5)])
+def test_duals_of_matrices_are_those_of_pairs(name, n, m):
+    rng = np.random.default_rng(n)
+    q1, q2 = rng.uniform(0.1, 3, n), rng.uniform(0.1, 3, m)
+    q1[0] = 0
+    c = rng.uniform(-1, 1, (n, m)) * np.sqrt(q1[:, None] * q2)
+    value, slope = dual_matrices(nf.activations.get(name), q1, q2, c)
+    expected = nf.dual(name, q1[:, None], q2, c), nf.dual_derivative(name, q1[:, None], q2, c)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(slope[1:], expected[1][1:], rtol=1e-8, atol=1e-8)

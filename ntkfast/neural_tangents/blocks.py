@@ -9,6 +9,7 @@ matrices.
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from ntkfast.engine.duals import dual_matrices, duals
 from ntkfast.infinite.kernels import diagonal, kernels
 from ntkfast.networks import Dense, Network, Parallel
 from ntkfast.neural_tangents import arrays, keys
-from ntkfast.neural_tangents.kernel import ARRAYS, Kernel
+from ntkfast.neural_tangents.kernel import ARRAYS, Kernel, register_with_jax
 
 __all__ = [
     "Block",
@@ -194,6 +195,8 @@ def triple(block: Block, name: str) -> Triple:
         get: "nngp", "ntk" or another field of Kernel; a tuple of them for a named tuple; None for a Kernel.
         """
         single, names = wanted(get)
+        if "jax" in sys.modules:
+            register_with_jax()
         if pattern is not None:
             raise NotImplementedError("pattern: expected None, as there is no Aggregate layer")
         first = arrays.leaves(x1_or_kernel)
@@ -433,8 +436,10 @@ def _traced(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full:
     """Kernels inside a function that JAX compiles, by a callback."""
     import jax
 
-    if names is None or not set(names) <= set(ARRAYS):
-        raise NotImplementedError(f'"get": expected names out of {", ".join(ARRAYS)} inside jax.jit, got {names}')
+    if isinstance(x1, list | tuple) or (names is not None and not set(names) <= set(ARRAYS)):
+        raise NotImplementedError(
+            f"get: expected one array of points, and names out of {', '.join(ARRAYS)}, inside jax.jit, got {names}"
+        )
     n1 = x1.shape[0]
     n2 = n1 if x2 is None else x2.shape[0]
     shapes = {
@@ -443,12 +448,18 @@ def _traced(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full:
         "cov1": (n1, n1) if full else (n1,),
         "cov2": (n2, n2) if full else (n2,),
     }
-    results = [jax.ShapeDtypeStruct(shapes[name], x1.dtype) for name in names]
+    made = [name for name in ARRAYS if (names is None or name in names) and not (name == "cov2" and x2 is None)]
 
     def call(*points: Any) -> Any:
-        a, b = (np.asarray(points[0]), np.asarray(points[1]) if len(points) > 1 else None)
-        k = _of_points(block, a, b, names, full)
-        return tuple(np.asarray(getattr(k, name), x1.dtype) for name in names)
+        first, *second = map(np.asarray, points)
+        k = _of_points(block, first, second[0] if second else None, tuple(made), full)
+        return tuple(np.asarray(getattr(k, name), x1.dtype) for name in made)
 
-    found = jax.pure_callback(call, tuple(results), *([x1] if x2 is None else [x1, x2]))
-    return dict(zip(names, found, strict=True))
+    results = tuple(jax.ShapeDtypeStruct(shapes[name], x1.dtype) for name in made)
+    found = dict.fromkeys(ARRAYS)
+    found.update(zip(made, jax.pure_callback(call, results, *([x1] if x2 is None else [x1, x2])), strict=True))
+    if names is not None:
+        return found
+    draft, _ = _compiled(block, x1.shape, None if x2 is None else x2.shape, True, full)
+    flags = {name: value for name, value in draft.asdict().items() if name not in ARRAYS}
+    return Kernel(**{**flags, **found, "x1_is_x2": x2 is None})

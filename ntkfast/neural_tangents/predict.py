@@ -81,6 +81,8 @@ def _number(value: Any) -> Any:
     """An array as floating-point numbers; None as it is."""
     if value is None:
         return None
+    if arrays.is_traced(value):
+        raise TypeError("predict: expected arrays of numbers, got a function traced by jax.jit, vmap or grad")
     array = arrays.as_numpy(value)
     return array if array.dtype in (np.float32, np.float64) else array.astype(float)
 

@@ -15,7 +15,7 @@ from ntkfast import neural_tangents as nt
 from ntkfast.engine.duals import dual_matrices
 from ntkfast.neural_tangents import stax
 from ntkfast.neural_tangents.arrays import leaves, mapped
-from ntkfast.neural_tangents.blocks import block_of
+from ntkfast.neural_tangents.triples import block_of
 
 VALUES = np.load(Path(__file__).parent / "data" / "neural_tangents.npz")
 X1, X2 = VALUES["x1"], VALUES["x2"]
@@ -350,17 +350,17 @@ def test_derivatives_of_activations(name):
 
 def test_monte_carlo():
     init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(300, 1.2, 0.1), stax.Erf(), stax.Dense(1))
-    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, [10, 200])
+    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, [5, 60])
     expected = kernel_fn(X1, X2, ("nngp", "ntk"))
     few, many = sampled(X1, X2, ("nngp", "ntk"))
     assert type(many).__name__ == "MonteCarloKernel"
     errors = [np.abs(k.ntk - expected.ntk).max() for k in (few, many)]
-    assert errors[1] < 0.15
+    assert errors[1] < 0.25
     assert errors[1] < errors[0]
-    again = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 10)(X1, X2, "ntk")
+    again = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 5)(X1, X2, "ntk")
     np.testing.assert_array_equal(again, few.ntk)
     predict_fn = nt.predict.gradient_descent_mse_ensemble(
-        nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 200), X1, Y, diag_reg=1e-2
+        nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 60), X1, Y, diag_reg=1e-2
     )
     exact = nt.predict.gradient_descent_mse_ensemble(kernel_fn, X1, Y, diag_reg=1e-2)
     np.testing.assert_allclose(predict_fn(5.0, X2, "ntk"), exact(5.0, X2, "ntk"), atol=0.2)

@@ -21,17 +21,9 @@ from ntkfast.finite.products import jvp, vjp
 from ntkfast.networks import Dense, Network
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.axes import Axes, positive
-from ntkfast.neural_tangents.blocks import (
-    Block,
-    NotInLayers,
-    block_of,
-    drafted,
-    finite_block,
-    has_dropout,
-    selected,
-    wanted,
-)
+from ntkfast.neural_tangents.blocks import Block, NotInLayers, drafted, has_dropout
 from ntkfast.neural_tangents.taylor import Series, SeriesOperations
+from ntkfast.neural_tangents.triples import block_of, finite_block, selected, wanted
 from ntkfast.support.scalars import non_negative_integer
 
 __all__ = [

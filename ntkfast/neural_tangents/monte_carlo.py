@@ -11,8 +11,8 @@ import numpy as np
 
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.axes import Axes
-from ntkfast.neural_tangents.blocks import selected, wanted
 from ntkfast.neural_tangents.empirical import NtkImplementation, empirical_kernel_fn
+from ntkfast.neural_tangents.triples import selected, wanted
 
 __all__ = ["batch", "monte_carlo_kernel_fn"]
 

@@ -21,7 +21,7 @@ from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.kernel_flow import STIFF_SIZE, kernel_flow
 from ntkfast.neural_tangents import arrays
 from ntkfast.neural_tangents.axes import Axes, Layout, as_matrix, positive, zipped
-from ntkfast.neural_tangents.blocks import selected, wanted
+from ntkfast.neural_tangents.triples import selected, wanted
 from ntkfast.support import losses
 from ntkfast.support.errors import DivergenceError
 

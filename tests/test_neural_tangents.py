@@ -12,9 +12,10 @@ import scipy.special
 
 import ntkfast as nf
 from ntkfast import neural_tangents as nt
+from ntkfast.engine.duals import dual_matrices
 from ntkfast.neural_tangents import stax
 from ntkfast.neural_tangents.arrays import leaves, mapped
-from ntkfast.neural_tangents.blocks import block_of
+from ntkfast.neural_tangents.triples import block_of
 
 VALUES = np.load(Path(__file__).parent / "data" / "neural_tangents.npz")
 X1, X2 = VALUES["x1"], VALUES["x2"]
@@ -349,17 +350,17 @@ def test_derivatives_of_activations(name):
 
 def test_monte_carlo():
     init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(300, 1.2, 0.1), stax.Erf(), stax.Dense(1))
-    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, [10, 200])
+    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, [5, 60])
     expected = kernel_fn(X1, X2, ("nngp", "ntk"))
     few, many = sampled(X1, X2, ("nngp", "ntk"))
     assert type(many).__name__ == "MonteCarloKernel"
     errors = [np.abs(k.ntk - expected.ntk).max() for k in (few, many)]
-    assert errors[1] < 0.15
+    assert errors[1] < 0.25
     assert errors[1] < errors[0]
-    again = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 10)(X1, X2, "ntk")
+    again = nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 5)(X1, X2, "ntk")
     np.testing.assert_array_equal(again, few.ntk)
     predict_fn = nt.predict.gradient_descent_mse_ensemble(
-        nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 200), X1, Y, diag_reg=1e-2
+        nt.monte_carlo_kernel_fn(init_fn, apply_fn, 1, 60), X1, Y, diag_reg=1e-2
     )
     exact = nt.predict.gradient_descent_mse_ensemble(kernel_fn, X1, Y, diag_reg=1e-2)
     np.testing.assert_allclose(predict_fn(5.0, X2, "ntk"), exact(5.0, X2, "ntk"), atol=0.2)
@@ -557,3 +558,16 @@ RELU = stax.serial(stax.Dense(4), stax.Relu(), stax.Dense(1))
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["relu", "erf", "sign", "gelu", "tanh", "rbf", "exp_normalized", "hardtanh"])
+@pytest.mark.parametrize(("n", "m"), [(3, 700), (140, 5)])
+def test_duals_of_matrices_are_those_of_pairs(name, n, m):
+    rng = np.random.default_rng(n)
+    q1, q2 = rng.uniform(0.1, 3, n), rng.uniform(0.1, 3, m)
+    q1[0] = 0
+    c = rng.uniform(-1, 1, (n, m)) * np.sqrt(q1[:, None] * q2)
+    value, slope = dual_matrices(nf.activations.get(name), q1, q2, c)
+    expected = nf.dual(name, q1[:, None], q2, c), nf.dual_derivative(name, q1[:, None], q2, c)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(slope[1:], expected[1][1:], rtol=1e-8, atol=1e-8)

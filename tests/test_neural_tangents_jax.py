@@ -66,8 +66,13 @@ def test_kernels_are_arrays_of_jax(jax, network):
     np.testing.assert_allclose(compiled(x, X2, "ntk"), kernel_fn(X1, X2, "ntk"), rtol=1e-14)
     both = compiled(x, None, ("nngp", "ntk"))
     np.testing.assert_allclose(both.nngp, kernel_fn(X1, None, "nngp"), rtol=1e-14)
+    whole = compiled(x, X2, None)
+    np.testing.assert_allclose(whole.cov2, kernel_fn(X1, X2, "cov2"), rtol=1e-14)
+    assert whole.is_gaussian
+    doubled = jax.tree_util.tree_map(lambda array: 2 * array, whole)
+    np.testing.assert_allclose(doubled.ntk, 2 * whole.ntk)
     with pytest.raises(NotImplementedError, match=r"inside jax\.jit"):
-        compiled(x, None, None)
+        compiled(x, None, "shape1")
 
 
 def test_expansions_are_differentiable(jax, network):
@@ -140,3 +145,15 @@ def test_tensors():
     assert isinstance(found, torch.Tensor)
     with pytest.raises(TypeError, match=r"nf\.torch\.empirical_ntk"):
         nt.empirical_ntk_fn(torch.nn.Linear(5, 1))(X1, None, None)
+
+
+def test_trees_of_inputs_and_outputs(jax):
+    layers = stax.parallel(stax.Dense(3, b_std=0.1), stax.serial(stax.Dense(4), stax.Erf(), stax.Dense(2)))
+    init_fn, apply_fn, kernel_fn = layers
+    points = [jax.numpy.asarray(X1), jax.numpy.asarray(np.cos(X1))]
+    _, params = init_fn(jax.random.PRNGKey(0), [X1.shape, X1.shape])
+    found = nt.empirical_kernel_fn(apply_fn)(points, None, ("nngp", "ntk"), params)
+    alone = nt.empirical_ntk_fn(stax.Dense(3, b_std=0.1)[1])(X1, None, params[0])
+    np.testing.assert_allclose(found[0].ntk, alone, rtol=1e-12)
+    sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, jax.random.PRNGKey(1), 2)(points, None, "ntk")
+    assert [k.shape for k in sampled] == [k.shape for k in kernel_fn(points, None, "ntk")]

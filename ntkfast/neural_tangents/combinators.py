@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ntkfast.neural_tangents import arrays, keys
-from ntkfast.neural_tangents.blocks import Block, Triple, block_of, forked, joined, then, triple
+from ntkfast.neural_tangents.blocks import Block, forked, joined, then
+from ntkfast.neural_tangents.triples import Triple, block_of, triple
 
 __all__ = ["FanInConcat", "FanInProd", "FanInSum", "FanOut", "layer", "parallel", "repeat", "serial"]
 

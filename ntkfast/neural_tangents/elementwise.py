@@ -16,7 +16,8 @@ from numpy.polynomial import polynomial as power_series
 
 from ntkfast.networks import Activation, activations
 from ntkfast.neural_tangents.arrays import in_float64
-from ntkfast.neural_tangents.blocks import Block, Triple, activated, then, triple
+from ntkfast.neural_tangents.blocks import Block, activated, then
+from ntkfast.neural_tangents.triples import Triple, triple
 
 __all__ = [
     "ABRelu",

@@ -21,17 +21,9 @@ from ntkfast.finite.products import jvp, vjp
 from ntkfast.networks import Dense, Network
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.axes import Axes, positive
-from ntkfast.neural_tangents.blocks import (
-    Block,
-    NotInLayers,
-    block_of,
-    drafted,
-    finite_block,
-    has_dropout,
-    selected,
-    wanted,
-)
+from ntkfast.neural_tangents.blocks import Block, NotInLayers, drafted, has_dropout
 from ntkfast.neural_tangents.taylor import Series, SeriesOperations
+from ntkfast.neural_tangents.triples import block_of, finite_block, selected, wanted
 from ntkfast.support.scalars import non_negative_integer
 
 __all__ = [
@@ -228,7 +220,11 @@ def empirical_kernel_fn(
             if name not in functions:
                 raise ValueError(f'get: expected "nngp" or "ntk", got {name!r}')
         found = {name: functions[name](x1, x2, params, **apply_fn_kwargs) for name in names}
-        return selected(found, "EmpiricalKernel", single, names)
+
+        def kernel(*parts: Any) -> Any:
+            return selected(dict(zip(names, parts, strict=True)), "EmpiricalKernel", single, names)
+
+        return arrays.mapped(kernel, *found.values())  # for each array that f returns
 
     return kernel_fn
 
@@ -318,6 +314,8 @@ def _network(f: Callable[..., Any], params: Any, x: Any) -> FiniteNetwork | None
             finite_block(f)  # which raises
         return None
     try:
+        if isinstance(x, list | tuple) and any(map(arrays.is_array, arrays.leaves(x))):
+            raise NotInLayers  # branches of several inputs
         network = finite_network(block, arrays.mapped(arrays.as_numpy, params), arrays.as_numpy(x).shape)
         if has_dropout(network.net):
             raise NotInLayers
@@ -326,8 +324,8 @@ def _network(f: Callable[..., Any], params: Any, x: Any) -> FiniteNetwork | None
         if arrays.library(arrays.foremost(arrays.leaves([params, x]))) == "jax":
             return None
         raise NotImplementedError(
-            "f: expected one output, activations only after a Dense, and no Dropout, else JAX arrays, for which JAX "
-            f"differentiates; got {f}"
+            "f: expected one input and output, activations only after a Dense, and no Dropout; or JAX arrays, as JAX "
+            f"differentiates everything; got {f}"
         ) from None
 
 
@@ -355,15 +353,19 @@ def _frozen_outputs(net: Network) -> bool:
 # ---- by JAX -------------------------------------------------------------------------------------------------------
 
 
-def _jacobian(f: Callable[..., Any], x: Any, params: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Outputs, and the Jacobian (outputs, parameters)."""
+def _jacobians(f: Callable[..., Any], x: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+    """The Jacobian (*outputs, parameters) of each array that f returns, in the same tree."""
     import jax
 
     f_of = functools.partial(_called, f, x=x, kwargs=kwargs)
-    outputs = jax.eval_shape(f_of, params)
-    blocks = jax.tree_util.tree_leaves(jax.jacobian(f_of)(params))
-    size = math.prod(outputs.shape)
-    return outputs.shape, jax.numpy.concatenate([block.reshape(size, -1) for block in blocks], axis=1)
+    shapes, tree = jax.tree_util.tree_flatten(jax.eval_shape(f_of, params))
+    found = jax.jacobian(lambda p: jax.tree_util.tree_leaves(f_of(p)))(params)
+
+    def joined(shape: Any, blocks: Any) -> Any:
+        parts = [block.reshape(*shape, -1) for block in jax.tree_util.tree_leaves(blocks)]
+        return jax.numpy.concatenate(parts, axis=-1)
+
+    return jax.tree_util.tree_unflatten(tree, [joined(s.shape, jac) for s, jac in zip(shapes, found, strict=True)])
 
 
 def _called(f: Callable[..., Any], params: Any, x: Any, kwargs: dict[str, Any]) -> Any:
@@ -373,19 +375,22 @@ def _called(f: Callable[..., Any], params: Any, x: Any, kwargs: dict[str, Any]) 
 def _jax_ntk(
     f: Callable[..., Any], x1: Any, x2: Any, params: Any, trace_axes: Axes, diagonal_axes: Axes, kwargs: dict[str, Any]
 ) -> Any:
-    """From Jacobians."""
+    """From Jacobians, of each array that f returns with itself."""
     import jax
 
     one, two = _keywords(kwargs, x1, x2)
-    shape1, left = _jacobian(f, x1, params, one)
-    shape2, right = (shape1, left) if x2 is None else _jacobian(f, x2, params, two)
-    n = len(shape1)
-    traced, diagonal = positive(trace_axes, n), positive(diagonal_axes, n, "diagonal_axes")
-    second = [axis if axis in (*traced, *diagonal) else n + axis for axis in range(n)]
-    out = [side for axis in range(n) if axis not in traced for side in dict.fromkeys((axis, second[axis]))]
-    a, b = left.reshape(*shape1, -1), right.reshape(*shape2, -1)
-    found = jax.numpy.einsum(a, [*range(n), 2 * n], b, [*second, 2 * n], out)
-    return found / math.prod(shape1[axis] for axis in traced)
+    left = _jacobians(f, x1, params, one)
+    right = left if x2 is None else _jacobians(f, x2, params, two)
+
+    def contracted(a: Any, b: Any) -> Any:
+        n = a.ndim - 1
+        traced, diagonal = positive(trace_axes, n), positive(diagonal_axes, n, "diagonal_axes")
+        second = [axis if axis in (*traced, *diagonal) else n + axis for axis in range(n)]
+        out = [side for axis in range(n) if axis not in traced for side in dict.fromkeys((axis, second[axis]))]
+        found = jax.numpy.einsum(a, [*range(n), 2 * n], b, [*second, 2 * n], out)
+        return found / math.prod(a.shape[axis] for axis in traced)
+
+    return jax.tree_util.tree_map(contracted, left, right)
 
 
 def _jax_product(f: Callable[..., Any], x1: Any, x2: Any, params: Any, cotangents: Any, kwargs: dict[str, Any]) -> Any:

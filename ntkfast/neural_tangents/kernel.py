@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Kernel"]
+__all__ = ["ARRAYS", "Kernel", "register_with_jax"]
 
 ARRAYS = ("nngp", "ntk", "cov1", "cov2")
 
@@ -121,3 +123,20 @@ class Kernel:
         first = np.asarray(self.cov1)
         second = first if self.cov2 is None else np.asarray(self.cov2)
         return tuple(cov if cov.ndim == 1 else cov.diagonal() for cov in (first, second))  # type: ignore[return-value]
+
+
+NUMBERS = (*ARRAYS, "x1_is_x2", "mask1", "mask2")  # what JAX sees of a Kernel
+
+
+@functools.lru_cache(maxsize=1)
+def register_with_jax() -> None:
+    """Make a Kernel a tree of arrays for JAX, as it is in neural-tangents."""
+
+    def flattened(k: Kernel) -> tuple[Any, Any]:
+        fields = k.asdict()
+        return tuple(fields.pop(name) for name in NUMBERS), tuple(fields.items())
+
+    def rebuilt(flags: Any, numbers: Any) -> Kernel:
+        return Kernel(**dict(flags), **dict(zip(NUMBERS, numbers, strict=True)))
+
+    sys.modules["jax"].tree_util.register_pytree_node(Kernel, flattened, rebuilt)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ntkfast import networks
 from ntkfast.neural_tangents import keys
-from ntkfast.neural_tangents.blocks import Block, Triple, then, too_many_axes, triple
+from ntkfast.neural_tangents.blocks import Block, then, too_many_axes
+from ntkfast.neural_tangents.triples import Triple, triple
 
 __all__ = ["Dense", "DotGeneral", "Dropout", "Flatten", "Identity", "LayerNorm"]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.axes import Axes
-from ntkfast.neural_tangents.blocks import selected, wanted
 from ntkfast.neural_tangents.empirical import NtkImplementation, empirical_kernel_fn
+from ntkfast.neural_tangents.triples import selected, wanted
 
 __all__ = ["batch", "monte_carlo_kernel_fn"]
 
@@ -87,7 +87,7 @@ def monte_carlo_kernel_fn(
         for n, total in sums(x1, x2, names, apply_fn_kwargs):
             if n in samples:
                 mean = arrays.mapped(lambda array, n=n: array / n, total)
-                yield selected(dict(zip(names, mean, strict=True)), "MonteCarloKernel", single, names)
+                yield _each(mean, lambda k: selected(k._asdict(), "MonteCarloKernel", single, names))
 
     def get_sampled_kernel(x1: Any, x2: Any, get: Any = None, **apply_fn_kwargs: Any) -> Any:
         """The average, or a generator of averages."""
@@ -96,6 +96,13 @@ def monte_carlo_kernel_fn(
         return next(found) if isinstance(n_samples, numbers.Integral) else found
 
     return get_sampled_kernel
+
+
+def _each(kernels: Any, function: Callable[[Any], Any]) -> Any:
+    """function of a named tuple of kernels, or of each of the nested ones of several outputs."""
+    if hasattr(kernels, "_fields"):
+        return function(kernels)
+    return type(kernels)(_each(part, function) for part in kernels)
 
 
 def _sizes(n_samples: Any) -> set[int]:

@@ -21,7 +21,7 @@ from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.kernel_flow import STIFF_SIZE, kernel_flow
 from ntkfast.neural_tangents import arrays
 from ntkfast.neural_tangents.axes import Axes, Layout, as_matrix, positive, zipped
-from ntkfast.neural_tangents.blocks import selected, wanted
+from ntkfast.neural_tangents.triples import selected, wanted
 from ntkfast.support import losses
 from ntkfast.support.errors import DivergenceError
 
@@ -81,6 +81,8 @@ def _number(value: Any) -> Any:
     """An array as floating-point numbers; None as it is."""
     if value is None:
         return None
+    if arrays.is_traced(value):
+        raise TypeError("predict: expected arrays of numbers, got a function traced by jax.jit, vmap or grad")
     array = arrays.as_numpy(value)
     return array if array.dtype in (np.float32, np.float64) else array.astype(float)
 

@@ -126,6 +126,7 @@ OTHERS = {
     "y has other numbers": {"y": Y + 1},
     "outputs is 2, not 1": {"y": Y[:, 0]},
     "n is 400, not 399": {"given": K[:-1, :-1], "y": Y[:-1]},
+    "dtype is float64, not float32": {"given": nf.KernelOperator(NET, X, dtype=np.float32)},
     "K_xx has other entries": {"given": nf.ntk(nf.MLP(3, "relu", 2**0.5, 0.1), X)},
     "; y has other": None,
 }
@@ -149,6 +150,20 @@ def test_a_kernel_that_was_rounded_otherwise_is_the_same(path):
     assert solve(K * (1 + 1e-14), checkpoint=path).converged
 
 
+def test_a_finished_solution_is_compared_with_the_kernel_of_this_call(path):
+    """Numbers in float32 may differ by more than tol allows, and yet be of the same kernel."""
+    single = K.astype(np.float32)
+    other = single * np.float32(1 + 1e-4)
+    solve(single, checkpoint=path)
+    for _ in range(5):
+        found = solve(other, checkpoint=path)
+        a = found.dual_coefficients
+        left = np.linalg.norm(Y - other.astype(float) @ a - 0.01 * a, axis=0) / np.linalg.norm(Y, axis=0)
+        assert found.converged
+        assert left.max() < 1e-8
+        assert_allclose(found.residual, left.max(), rtol=1e-3)
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "model"])
 def test_damage(damage, path):
     solve(checkpoint=path)
@@ -170,6 +185,15 @@ def test_paths_that_cannot_be_written(tmp_path):
         with pytest.raises(error, match="checkpoint: "):
             solve(checkpoint=path)
     assert os.listdir(tmp_path) == []
+    with pytest.raises(TypeError, match="checkpoint: expected a path"):
+        solve(checkpoint=str(tmp_path / "a\0b"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_not_waited_for(path):
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"checkpoint: expected a file, got .*state, which is not a regular one"):
+        solve(checkpoint=path)
 
 
 def test_a_disk_that_is_full_keeps_the_last_state(path, monkeypatch):

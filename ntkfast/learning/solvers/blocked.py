@@ -49,15 +49,13 @@ class Description(Saved):
     """What a folder has the factor of, and the width of its columns."""
 
     problem: dict[str, Any]
-    dtype: str
     width: int
 
     @classmethod
-    def rebuilt(cls, problem: Any, dtype: Any, width: Any) -> Description:
-        names = {"n": int, "alpha": float, "K_xx": np.ndarray}
+    def rebuilt(cls, problem: Any, width: Any) -> Description:
+        names = {"n": int, "alpha": float, "dtype": str, "K_xx": np.ndarray}
         return cls(
             {name: checked(problem[name], kind, name) for name, kind in names.items()},
-            checked(dtype, str, "dtype"),
             checked(width, int, "width"),
         )
 
@@ -100,15 +98,11 @@ class BlockedCholesky:
         self._dtype = np.dtype(K.dtype)
         found = folder / DESCRIPTION
         width = _width(self._n, K.block, self._dtype.itemsize, free - 16 * self._n * n_columns)
-        here = Description(checkpoint.identity(K, alpha), str(self._dtype), width)
+        here = Description(checkpoint.identity(K, alpha), width)
         is_new = not found.exists()
         if not is_new:
             there: Description = checkpoint.read(found, Description)
             checkpoint.require_same(there.problem, here.problem, checks.eps(K), folder)
-            if there.dtype != here.dtype:
-                raise ValueError(
-                    f"checkpoint: {folder} is of another problem: dtype is {there.dtype}, not {here.dtype}"
-                )
             width = there.width
         self.n_bytes = _bytes(width, self._n, K.block, self._dtype.itemsize) + 16 * self._n * n_columns
         require(self.n_bytes, free, f"K_xx: 'cholesky' of {self._n} points on disk, {width} columns at a time")

@@ -36,7 +36,7 @@ def identity(K: Any, alpha: float, Y: Array | None = None) -> dict[str, Any]:
         sample = K.columns(indices)
     else:
         sample = K.matmat(np.random.default_rng(0).standard_normal((n, 1)))
-    found = {"n": n, "alpha": alpha, "K_xx": np.asarray(sample, np.float64)}
+    found = {"n": n, "alpha": alpha, "dtype": str(np.dtype(K.dtype)), "K_xx": np.asarray(sample, np.float64)}
     if Y is not None:
         found |= {"outputs": Y.shape[1], "y": hashlib.sha256(np.ascontiguousarray(Y).data).hexdigest()}
     return found
@@ -46,7 +46,7 @@ def require_same(there: Mapping[str, Any], here: Mapping[str, Any], eps: float, 
     """Raise unless what is at path is of this problem, with the kernel to the accuracy that √eps stands for."""
     differences = [
         f"{name} is {there[name]}, not {here[name]}"
-        for name in ("n", "alpha", "outputs")
+        for name in ("n", "alpha", "dtype", "outputs")
         if name in here and there[name] != here[name]
     ]
     K, also = here["K_xx"], there["K_xx"]
@@ -112,7 +112,7 @@ class Checkpoint(Saved):
 
     @classmethod
     def rebuilt(cls, problem: Any, seed: Any, rank: Any, state: Any) -> Checkpoint:
-        names = {"n": int, "alpha": float, "K_xx": np.ndarray, "outputs": int, "y": str}
+        names = {"n": int, "alpha": float, "dtype": str, "K_xx": np.ndarray, "outputs": int, "y": str}
         problem = {name: checked(problem[name], kind, name) for name, kind in names.items()}
         shape = problem["n"], problem["outputs"]
         X, R, P = (checked_array(state[name], shape, name, np.float64) for name in ("X", "R", "P"))
@@ -138,6 +138,8 @@ class Checkpoints:
             raise IsADirectoryError(errno.EISDIR, "checkpoint: expected a file for method 'cg'", str(self._path))
         if not self._path.exists():
             return None
+        if not self._path.is_file():  # a pipe would be waited for
+            raise ValueError(f"checkpoint: expected a file, got {self._path}, which is not a regular one")
         found: Checkpoint = read(self._path, Checkpoint)
         require_same(found.problem, self._problem, self._eps, self._path)
         return found
@@ -157,7 +159,7 @@ def checked_path(path: object) -> Path:
     """The path, in a folder that exists; a process may go to another one."""
     try:
         found = Path(path).resolve()  # type: ignore[arg-type]
-    except (TypeError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError):  # a null character, a loop of links
         raise TypeError(f"checkpoint: expected a path, got {reprs.brief(path)}") from None
     if not found.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "checkpoint: there is no folder", str(found.parent))

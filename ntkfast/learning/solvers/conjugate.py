@@ -81,6 +81,8 @@ def conjugate_gradients(
     size[size == 0] = 1
     if state is None:
         state = _begun(product, B, None if start is None else start / unit, size)
+    else:
+        state.exact = False  # of A as it was, whose entries may have been rounded otherwise
     try:
         reason = _iterate(state, product, B, precondition, size, tol, max_iterations, keep, report)
     except KeyboardInterrupt:
@@ -119,12 +121,14 @@ def _iterate(
                 break
             R = B - product(s.X)
             s.whole = False
-            s.R, s.exact, s.restarts = R, True, s.restarts + 1
+            s.R, s.exact = R, True
             s.before[:] = np.inf
             s.left = np.linalg.norm(R, axis=0) / size
+            if (s.left > tol).any():
+                s.restarts += 1
+                if s.restarts >= RESTARTS:
+                    reason = "rounding allows no more"
             s.whole = True
-            if (s.left > tol).any() and s.restarts >= RESTARTS:
-                reason = "rounding allows no more"
             continue
         reason = _ended(s.history, max_iterations)
         if reason:

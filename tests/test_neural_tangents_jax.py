@@ -157,3 +157,15 @@ def test_trees_of_inputs_and_outputs(jax):
     np.testing.assert_allclose(found[0].ntk, alone, rtol=1e-12)
     sampled = nt.monte_carlo_kernel_fn(init_fn, apply_fn, jax.random.PRNGKey(1), 2)(points, None, "ntk")
     assert [k.shape for k in sampled] == [k.shape for k in kernel_fn(points, None, "ntk")]
+
+
+def test_empirical_kernels_inside_jit(jax, network):
+    init_fn, apply_fn, _ = network
+    _, params = init_fn(jax.random.PRNGKey(1), X1.shape)
+    kernel_fn, ones = nt.empirical_kernel_fn(apply_fn), np.ones((4, 3))
+    inside = jax.jit(lambda p, a, b: kernel_fn(a, b, ("nngp", "ntk"), p))(params, X1, X2)
+    outside = kernel_fn(X1, X2, ("nngp", "ntk"), params)
+    np.testing.assert_allclose(inside.nngp, outside.nngp, rtol=1e-12)
+    np.testing.assert_allclose(inside.ntk, outside.ntk, rtol=1e-12)
+    product = nt.empirical_ntk_vp_fn(apply_fn, X1, X2, params)
+    np.testing.assert_allclose(jax.jit(product)(ones), product(ones), rtol=1e-12)

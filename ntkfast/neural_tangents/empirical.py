@@ -127,23 +127,24 @@ def empirical_nngp_fn(f: Callable[..., Any], trace_axes: Axes = (-1,), diagonal_
         right = left if x2 is None else f(params, x2, **two)
 
         def kernel(a: Any, b: Any) -> Any:
-            foreign = arrays.foremost([a])
-            found = _outer(arrays.as_numpy(a), arrays.as_numpy(b), trace_axes, diagonal_axes)
-            return arrays.restored(found, foreign)
+            if arrays.library(a) == "jax":
+                return _outer(sys.modules["jax"].numpy.einsum, a, b, trace_axes, diagonal_axes)
+            found = _outer(np.einsum, arrays.as_numpy(a), arrays.as_numpy(b), trace_axes, diagonal_axes)
+            return arrays.restored(found, arrays.foremost([a]))
 
         return arrays.mapped(kernel, left, right)
 
     return nngp_fn
 
 
-def _outer(a: Any, b: Any, trace_axes: Axes, diagonal_axes: Axes) -> Any:
+def _outer(einsum: Any, a: Any, b: Any, trace_axes: Axes, diagonal_axes: Axes) -> Any:
     """The product of two arrays of outputs, with pairs of axes."""
     n = a.ndim
     traced, diagonal = positive(trace_axes, n), positive(diagonal_axes, n, "diagonal_axes")
     right = [axis if axis in (*traced, *diagonal) else n + axis for axis in range(n)]
     out = [side for axis in range(n) if axis not in traced for side in dict.fromkeys((axis, right[axis]))]
     size = math.prod(a.shape[axis] for axis in traced)
-    return np.einsum(a, list(range(n)), b, right, out, optimize=True) / size
+    return einsum(a, list(range(n)), b, right, out, optimize=True) / size
 
 
 def empirical_ntk_fn(
@@ -237,7 +238,8 @@ def empirical_ntk_vp_fn(
     def ntk_vp_fn(cotangents: Any) -> Any:
         """The product, of the shape of f(params, x1)."""
         foreign = arrays.foremost(arrays.leaves([x1, x2, params, cotangents]))
-        network = _network(f, params, x1)
+        traced = any(map(arrays.is_traced, arrays.leaves([x2, cotangents])))
+        network = None if traced else _network(f, params, x1)
         if network is None:
             return _jax_product(f, x1, x2, params, cotangents, apply_fn_kwargs)
         net, X, Y = network.net, _points(x1), None if x2 is None else _points(x2)
@@ -273,7 +275,7 @@ def _ntk(
     f: Callable[..., Any], x1: Any, x2: Any, params: Any, trace_axes: Axes, diagonal_axes: Axes, kwargs: dict[str, Any]
 ) -> Any:
     foreign = arrays.foremost(arrays.leaves([x1, x2, params]))
-    network = _network(f, params, x1)
+    network = None if any(map(arrays.is_traced, arrays.leaves(x2))) else _network(f, params, x1)
     if network is None:
         return _jax_ntk(f, x1, x2, params, trace_axes, diagonal_axes, kwargs)
     traced, diagonal = positive(trace_axes, 2), positive(diagonal_axes, 2, "diagonal_axes")

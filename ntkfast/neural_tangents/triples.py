@@ -117,6 +117,8 @@ def _refuse_masks(inputs: Any, mask_constant: Any) -> None:
     if mask_constant is None:
         return
     for x in arrays.leaves(inputs):
+        if arrays.is_traced(x):
+            raise NotImplementedError("mask_constant: expected None inside jax.jit, where inputs cannot be looked at")
         x = arrays.as_numpy(x)
         if (np.isnan(x) if np.isnan(mask_constant) else x == mask_constant).any():
             raise NotImplementedError(

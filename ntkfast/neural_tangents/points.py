@@ -140,10 +140,10 @@ def traced(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full: 
     """Kernels inside a function that JAX compiles, by a callback."""
     import jax
 
-    if isinstance(x1, list | tuple) or (names is not None and not set(names) <= set(ARRAYS)):
-        raise NotImplementedError(
-            f"get: expected one array of points, and names out of {', '.join(ARRAYS)}, inside jax.jit, got {names}"
-        )
+    if isinstance(x1, list | tuple):
+        raise NotImplementedError(f"x1: expected one array inside jax.jit, got {len(x1)}")
+    if names is not None and not set(names) <= set(ARRAYS):
+        raise NotImplementedError(f"get: expected names out of {', '.join(ARRAYS)} inside jax.jit, got {names}")
     n1 = x1.shape[0]
     n2 = n1 if x2 is None else x2.shape[0]
     shapes = {

@@ -571,3 +571,17 @@ def test_duals_of_matrices_are_those_of_pairs(name, n, m):
     expected = nf.dual(name, q1[:, None], q2, c), nf.dual_derivative(name, q1[:, None], q2, c)
     np.testing.assert_allclose(value, expected[0], rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(slope[1:], expected[1][1:], rtol=1e-8, atol=1e-8)
+
+
+def test_dependent_branches_count_as_such():
+    """x + x is 2 x; a product of a branch with its own input is refused. Matrices cannot tell, and warn."""
+    copies = stax.FanOut(2), stax.parallel(stax.Identity(), stax.Identity())
+    twice = stax.serial(stax.Dense(4), *copies, stax.FanInSum(), stax.Relu(), stax.Dense(1))
+    expected = stax.serial(stax.Dense(4), stax.DotGeneral(rhs=2.0), stax.Relu(), stax.Dense(1))
+    np.testing.assert_allclose(twice[2](X1, X2, "ntk"), expected[2](X1, X2, "ntk"), rtol=1e-13)
+    with pytest.raises(ValueError, match="expected independent branches of the product"):
+        stax.serial(stax.Dense(4), *copies, stax.FanInProd(), stax.Dense(1))[2](X1, X2, "ntk")
+    k = stax.Dense(4)[2](X1, X2, None)
+    with pytest.warns(UserWarning, match="taken to be independent"):
+        summed = stax.FanInSum()[2]([k, k])
+    np.testing.assert_allclose(summed.nngp, 2 * k.nngp)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.engine.duals import dual_matrices, duals
-from ntkfast.networks import Network, Parallel
+from ntkfast.networks import Network, Parallel, Scale
 from ntkfast.neural_tangents import arrays
 from ntkfast.neural_tangents.kernel import Kernel
 
@@ -99,7 +99,11 @@ def joined(k: Kernel, ks: Sequence[Any], how: str, shares: Any = None) -> Kernel
     if fork is None or any(program.fork is not fork for program in programs):
         raise NotInLayers  # branches of several inputs
     layers = programs[0].layers
-    if len(programs) > 1:
+    if not any(program.layers for program in programs):  # copies of one input
+        if how == "product":
+            raise ValueError("FanInProd: expected independent branches of the product, got copies of one input")
+        layers = (Scale(len(programs)),) if how == "sum" else ()
+    elif len(programs) > 1:
         layers = (Parallel(*[list(program.layers) for program in programs], how=how, shares=shares),)
     return k.replace(program=Program((*fork.layers, *layers), fork.fork))
 

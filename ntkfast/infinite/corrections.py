@@ -137,7 +137,7 @@ def finite_width(
 
     Returns
     -------
-    FiniteWidth, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
+    FiniteWidth, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if that is a string
 
     Raises
     ------
@@ -194,8 +194,8 @@ def check_chain(net: Network) -> None:
         elementwise = isinstance(layer, Activation) and layer.is_elementwise
         if not (elementwise or isinstance(layer, Dense | Scale)):
             raise ValueError(
-                f"net: expected a chain of Dense, elementwise activations and Scale, whose corrections of order 1/n are "
-                f"known, got {layer!r} at layers[{k}]"
+                f"net: expected a chain of Dense, elementwise activations and Scale, whose corrections of order 1/n "
+                f"are known, got {layer!r} at layers[{k}]"
             )
         if elementwise and not layer.instruction.is_two_slopes:
             raise ActivationError(

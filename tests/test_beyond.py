@@ -121,6 +121,22 @@ def test_a_depth_of_one_has_no_corrections():
     assert not found.nngp_std.any()
 
 
+def test_width_for():
+    net, x = nf.MLP(3, bias_std=0.1), np.random.default_rng(3).standard_normal((20, 3))
+    for kernel in ("ntk", "nngp"):
+        width = nf.width_for(net, x, 0.05, kernel=kernel)
+        size = 0.05 * np.linalg.norm(nf.kernels(net, x, get=kernel))
+        deviation = [np.linalg.norm(nf.finite_width(net, x, width=n, get=f"{kernel}_std")) for n in (width, width - 1)]
+        assert deviation[0] <= size < deviation[1]
+    assert nf.width_for(nf.MLP(1), x, 0.05) == 2
+    with pytest.raises(ValueError, match="tolerance: expected a number > 0"):
+        nf.width_for(net, x, 0.0)
+    with pytest.raises(ValueError, match="NTK parametrisation"):
+        nf.width_for(nf.MLP(3, parametrization="standard", widths=9), x, 0.1)
+    with pytest.raises(ValueError, match="not 0"):
+        nf.width_for(nf.MLP(3), np.zeros((2, 2)), 0.1)
+
+
 # ---- random networks ---------------------------------------------------------------------------------------
 
 

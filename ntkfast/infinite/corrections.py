@@ -5,6 +5,7 @@ docs/beyond.md derives the recursions. They close on pairs of points, so that wh
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
@@ -19,10 +20,10 @@ from ntkfast.engine.problem import Problem
 from ntkfast.networks import Activation, Dense, Network, Scale
 from ntkfast.networks.network import check_network
 from ntkfast.support.errors import ActivationError
-from ntkfast.support.scalars import positive_integer
+from ntkfast.support.scalars import positive_integer, positive_number
 from ntkfast.support.typing import Array, Progress
 
-__all__ = ["FiniteWidth", "finite_width"]
+__all__ = ["FiniteWidth", "finite_width", "width_for"]
 
 Statistic: TypeAlias = Literal["ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std"]
 Statistics: TypeAlias = tuple[Statistic, ...] | list[Statistic]
@@ -169,8 +170,8 @@ def finite_width(
     >>> X = [[1.0, 0.0], [0.6, 0.8]]
     >>> theory = nf.finite_width(net, X, width=128)
     >>> theory.ntk_std.round(3)
-    array([[1.458, 0.983],
-           [0.983, 1.458]])
+    array([[1.118, 0.657],
+           [0.657, 1.118]])
     >>> networks = [nf.FiniteNetwork.init(net, 2, 128, rng=seed) for seed in range(400)]
     >>> measured = np.array([nf.empirical_ntk(f, X) for f in networks])
     >>> bool((abs(measured.mean(axis=0) - theory.ntk_mean) < 4 * theory.ntk_std / 20).all())
@@ -186,6 +187,76 @@ def finite_width(
     results = problem.results(names)
     statistics.run(problem, inverse, n_outputs, names, results, progress)
     return results[0] if isinstance(get, str) else _kind(names)(*results)
+
+
+def width_for(
+    net: Network,
+    X: ArrayLike,
+    tolerance: float,
+    *,
+    kernel: Literal["ntk", "nngp"] = "ntk",
+    n_threads: int | None = None,
+    progress: Progress = None,
+) -> int:
+    """How wide is wide enough: the width at which the kernel of random networks is the limit up to a tolerance.
+
+    It is the smallest width n, the same for all hidden layers, with
+
+        √(E ‖Θ̂ - Θ‖²) <= tolerance ‖Θ‖
+
+    in Frobenius norm on these points and to order 1/n, by which n = Σ_ij v_ij/(tolerance ‖Θ‖)² for Var Θ̂ = v/n.
+
+    Parameters
+    ----------
+    net : Network
+        As in `finite_width`.
+    X : array_like, shape (N, d)
+        The data; a sample of a few thousand points does.
+    tolerance : float
+        Relative, > 0.
+    kernel : {"ntk", "nngp"}
+    n_threads, progress
+        As in `finite_width`.
+
+    Returns
+    -------
+    int
+        At least 2. Where it is not much larger than the depth, the first order in 1/n is not enough.
+
+    Raises
+    ------
+    TypeError, ValueError, ActivationError, MemoryError
+        As in `finite_width`; also if the kernel is 0 on all points, or the network in standard parametrisation, whose
+        kernel grows with the width.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> X = [[1.0, 0.0], [0.6, 0.8]]
+    >>> [nf.width_for(nf.MLP(depth), X, 0.1) for depth in (2, 4, 8)]
+    [332, 1087, 2622]
+    """
+    check_chain(net)
+    name, tolerance = outputs.kernel(kernel), positive_number(tolerance, "tolerance")
+    if any(dense.fan_in is not None for dense in net.dense_layers):
+        raise ValueError("net: expected NTK parametrisation, as in standard parametrisation Θ depends on the width")
+    problem = Problem(net, X, dtype=np.float64, n_threads=n_threads)
+    problem.load()
+    std = problem.results((f"{name}_std",))
+    statistics.run(problem, [1.0] * (net.depth - 1), 1, (f"{name}_std",), std, progress)
+    size = np.linalg.norm(problem.matrices((name,), show=False)[0])
+    if size == 0:
+        raise ValueError("X: expected points whose limit kernel is not 0")
+    return max(2, math.ceil((np.linalg.norm(std[0]) / (tolerance * size)) ** 2))
+
+
+def is_known(net: Network) -> bool:
+    """Whether the corrections of this network are known."""
+    try:
+        check_chain(net)
+    except (ValueError, ActivationError):
+        return False
+    return True
 
 
 def check_chain(net: Network) -> None:

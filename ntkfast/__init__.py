@@ -15,7 +15,7 @@ from ntkfast.finite.linearized import LinearizedNetwork, linearize
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import jvp, ntk_vector_product, vjp
 from ntkfast.finite.training import Record, Run, train
-from ntkfast.infinite.corrections import FiniteWidth, finite_width
+from ntkfast.infinite.corrections import FiniteWidth, finite_width, width_for
 from ntkfast.infinite.derivatives import KernelVJP, kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
@@ -149,6 +149,7 @@ __all__ = [
     "torch",
     "train",
     "vjp",
+    "width_for",
     "with_hyperparameters",
 ]
 

@@ -6,6 +6,7 @@ respect to a covariance from numerical differentiation in mpmath's digits (`TwoS
 (`Smooth`).
 """
 
+import functools
 import itertools
 
 import mpmath as mp
@@ -19,14 +20,13 @@ class TwoSlopes:
 
     def __init__(self, a, b):
         self.a, self.b = mp.mpf(a), mp.mpf(b)
+        self.moment = functools.lru_cache(lambda K, *points: self._moment(K, *points))
 
-    def moment(self, K, values, slopes):
+    def _moment(self, K, values, slopes):
         """E[Π φ(u_i) Π φ'(u_j)] for i in values, j in slopes: in polar coordinates."""
         q1, c, q2 = K
-        theta = mp.acos(c / mp.sqrt(q1 * q2))
-        edges = sorted([-mp.pi, -mp.pi / 2, mp.pi / 2, theta - mp.pi / 2, theta + mp.pi / 2, mp.pi])
-        edges = [e if e <= mp.pi else e - 2 * mp.pi for e in edges]
-        edges = sorted(edges)
+        theta = mp.acos(c / mp.sqrt(q1 * q2))  # the signs change at ±π/2 and theta ± π/2
+        edges = [-mp.pi / 2, theta - mp.pi / 2, mp.pi / 2, theta + mp.pi / 2, 3 * mp.pi / 2]
 
         def integrand(phi):
             z = (mp.sqrt(q1) * mp.cos(phi), mp.sqrt(q2) * mp.cos(phi - theta))
@@ -41,8 +41,8 @@ class TwoSlopes:
         radial = {0: 1, 2: 2, 4: 8}[len(values)]
         total = mp.mpf(0)
         for left, right in itertools.pairwise(edges):
-            if right - left > mp.mpf(10) ** -25:
-                total += mp.quad(integrand, [left, right], maxdegree=4)
+            if right > left:
+                total += mp.quad(integrand, [left, right], maxdegree=3)
         return radial * total / (2 * mp.pi)
 
     def value(self, K, pair):
@@ -94,6 +94,15 @@ class Smooth:
         return self.moment(K, (), pair)
 
 
+def sort(points):
+    return tuple(sorted(points))
+
+
+def _contracted(X, hessian):
+    """½ X:∂²"""
+    return sum(X[i, j] * hessian[i, j] for i in range(3) for j in range(3)) / 2
+
+
 def _gradient(phi, function, K):
     """∂/∂K of function(K, pair) for each pair (rows)."""
     if isinstance(phi, Smooth):
@@ -121,7 +130,7 @@ def _price(phi, function, K, order):
     start = 0 if function == phi.value else 1
     steps = [((0, 0), mp.mpf(1) / 2), ((0, 1), mp.mpf(1)), ((1, 1), mp.mpf(1) / 2)]
 
-    def expand(terms, axis):
+    def expand(terms, axis, pair):
         """terms: {(orders): weight}, orders of the two factors, which sit at the points `pair`."""
         (g, h), weight = steps[axis]
         for point in (g, h):
@@ -134,16 +143,16 @@ def _price(phi, function, K, order):
             terms = grown
         return {orders: weight * old for orders, old in terms.items()}
 
-    def total(terms):
+    def total(terms, pair):
         return sum(w * phi.expectation(K, list(zip(pair, orders, strict=True))) for orders, w in terms.items())
 
     results = []
     for pair in PAIRS:
-        first = [expand({(start, start): 1}, i) for i in range(3)]
+        first = [expand({(start, start): 1}, i, pair) for i in range(3)]
         if order == 1:
-            results.append([total(terms) if terms else 0 for terms in first])
+            results.append([total(terms, pair) for terms in first])
         else:
-            results.append(mp.matrix([[total(expand(first[i], j)) for j in range(3)] for i in range(3)]))
+            results.append(mp.matrix([[total(expand(first[i], j, pair), pair) for j in range(3)] for i in range(3)]))
     return mp.matrix(results) if order == 1 else results
 
 
@@ -155,7 +164,7 @@ def statistics(x, y, layers, activations, widths, n_outputs=1):
     x, y = [[mp.mpf(float(v)) for v in point] for point in (x, y)]
     G = [mp.fdot(x, x), mp.fdot(x, y), mp.fdot(y, y)]
     a, b, c, d = map(mp.mpf, layers[0])
-    K, H = [a * g + b for g in G], [c * g + d for g in G]
+    K, H = tuple(a * g + b for g in G), [c * g + d for g in G]
     zero = mp.matrix(3, 3)
     V, D, A = zero.copy(), zero.copy(), zero.copy()
     index = list(itertools.product(range(2), repeat=4))
@@ -172,58 +181,48 @@ def statistics(x, y, layers, activations, widths, n_outputs=1):
         W = mp.matrix([[c * J[P, R] + a * H[P] * dpi[P, R] for R in range(3)] for P in range(3)])
         WW = [c * JJ[P] + a * H[P] * ddpi[P] for P in range(3)]
 
-        def mean(P, Q, kind):
-            """E of σσ (s) or Ω (o) of P times that of Q."""
-            left, right = PAIRS[P], PAIRS[Q]
-            ss = phi.moment(K, left + right, ())
-            if kind == "ss":
-                return ss
-            sp = phi.moment(K, left, right)
-            if kind == "so":
-                return c * ss + a * H[Q] * sp
-            ps, pp = phi.moment(K, right, left), phi.moment(K, (), left + right)
-            return c * c * ss + c * a * (H[Q] * sp + H[P] * ps) + a * a * H[P] * H[Q] * pp
-
         Css, Cso, Coo = mp.matrix(3, 3), mp.matrix(3, 3), mp.matrix(3, 3)
         for P, Q in itertools.product(range(3), repeat=2):
-            Css[P, Q] = (mean(P, Q, "ss") - S[P] * S[Q]) / n
-            Cso[P, Q] = (mean(P, Q, "so") - S[P] * Omega[Q]) / n
-            Coo[P, Q] = (mean(P, Q, "oo") - Omega[P] * Omega[Q]) / n
+            left, right = PAIRS[P], PAIRS[Q]
+            ss, sp = phi.moment(K, sort(left + right), ()), phi.moment(K, left, right)
+            ps, pp = phi.moment(K, right, left), phi.moment(K, (), sort(left + right))
+            so = c * ss + a * H[Q] * sp
+            oo = c * c * ss + c * a * (H[Q] * sp + H[P] * ps) + a * a * H[P] * H[Q] * pp
+            Css[P, Q] = (ss - S[P] * S[Q]) / n
+            Cso[P, Q] = (so - S[P] * Omega[Q]) / n
+            Coo[P, Q] = (oo - Omega[P] * Omega[Q]) / n
         diagonal = mp.diag(pi)
         WD = a * (W * D) * diagonal
         newA = Coo + W * V * W.T + WD + WD.T + a * a * diagonal * A * diagonal
         newD = a * (Cso + J * V * W.T) + a * a * (J * D) * diagonal
         newV = a * a * (Css + J * V * J.T)
 
-        def contracted(X, hessian):
-            return sum(X[i, j] * hessian[i, j] for i in range(3) for j in range(3)) / 2
-
-        newK1 = mp.matrix([a * ((J * K1)[P] + contracted(V, JJ[P])) for P in range(3)])
+        newK1 = mp.matrix([a * ((J * K1)[P] + _contracted(V, JJ[P])) for P in range(3)])
         newH1 = mp.matrix(3, 1)
         for P, (i, k) in enumerate(PAIRS):
             # E[∂_g∂_h(σ'_i σ'_k)] F_gihk: second derivatives of a product are twice (g = h) or once those by K
             f = 2 * dpi[P, 0] * F[0, i, 0, k] + 2 * dpi[P, 2] * F[1, i, 1, k]
             f += dpi[P, 1] * (F[0, i, 1, k] + F[1, i, 0, k])
-            newH1[P] = a * pi[P] * H1[P] + (W * K1)[P] + contracted(V, WW[P])
+            newH1[P] = a * pi[P] * H1[P] + (W * K1)[P] + _contracted(V, WW[P])
             newH1[P] += a * sum(dpi[P, R] * D[R, P] for R in range(3)) + a * f
 
-        def lowered(g, o, s):
-            """E[∂_g(σ_o σ'_s)]"""
-            if o == s:  # ∂_g σσ'/1 = ∂_g ∂ (σ²)/2: twice the derivative of E[σ²]/2 by q
-                return J[entry[o, o], entry[o, o]] if g == o else mp.mpf(0)
-            return 2 * J[1, entry[s, s]] if g == s else pi[1]
-
+        lowered = {}  # E[∂_g(σ_i σ'_j)]
+        for g, i, j in itertools.product(range(2), repeat=3):
+            if i == j:  # σσ' is half the derivative of σ², and ½ E[(σ²)''] is the derivative of E[σ²] by q
+                lowered[g, i, j] = J[entry[i, i], entry[i, i]] if g == i else mp.mpf(0)
+            else:  # E[σ_i σ''_j], by Price's theorem, or E[σ'_i σ'_j]
+                lowered[g, i, j] = 2 * J[1, entry[j, j]] if g == j else pi[1]
         newF, newB = {}, {}
-        for i, j, k, l in index:
-            total = phi.moment(K, (i, k), (j, l)) * H[entry[j, l]] / n
+        for i, j, k, m in index:
+            total = phi.moment(K, sort((i, k)), sort((j, m))) * H[entry[j, m]] / n
             for g, h in itertools.product(range(2), repeat=2):
-                total += lowered(g, i, j) * lowered(h, k, l) * F[g, j, h, l]
-            newF[i, j, k, l] = a * a * total
-            total = phi.moment(K, (), (i, j, k, l)) * H[entry[i, k]] * H[entry[j, l]] / n
-            newB[i, j, k, l] = a * a * (total + pi[entry[i, j]] * pi[entry[k, l]] * B[i, j, k, l])
+                total += lowered[g, i, j] * lowered[h, k, m] * F[g, j, h, m]
+            newF[i, j, k, m] = a * a * total
+            total = phi.moment(K, (), sort((i, j, k, m))) * H[entry[i, k]] * H[entry[j, m]] / n
+            newB[i, j, k, m] = a * a * (total + pi[entry[i, j]] * pi[entry[k, m]] * B[i, j, k, m])
         V, D, A, F, B, K1, H1 = newV, newD, newA, newF, newB, newK1, newH1
         H = [Omega[P] + d for P in range(3)]
-        K = [a * S[P] + b for P in range(3)]
+        K = tuple(a * S[P] + b for P in range(3))
     cross, turned = B[0, 0, 1, 1], B[0, 1, 1, 0]
     return {
         "ntk": H,

@@ -16,12 +16,12 @@ X_PUBLISHED = (-0.98952293396, -0.59924918413)
 Y_PUBLISHED = (-0.17877477490, 2.25368285179)
 
 
-def slow(net, x, y, widths, n_outputs=1):
+def slow(net, x, y, widths, n_outputs=1, digits=30):
     """The reference for one pair."""
     lines = lower(net, len(x)).lines
     numbers = [tuple(map(float, line.numbers)) for line in lines]
     activations = [reference.TwoSlopes(*statistics.slopes(line)) for line in lines[1:]]
-    with mp.workdps(30):
+    with mp.workdps(digits):
         return reference.statistics(x, y, numbers, activations, widths, n_outputs)
 
 
@@ -42,15 +42,8 @@ def test_off_diagonal_shift(width, percent):
     net = nf.MLP(4, weight_std=math.sqrt(2))
     x, y = [X_PUBLISHED], [Y_PUBLISHED]
     limit = nf.ntk(net, x, y)
-    with pytest.warns(RuntimeWarning) if width < 10 else _nothing():
-        mean = nf.finite_width(net, x, y, width=width, get="ntk_mean")
+    mean = nf.finite_width(net, x, y, width=width, get="ntk_mean")
     assert 100 * abs(mean / limit - 1)[0, 0] == pytest.approx(percent, abs=5e-4)
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 NETWORKS = {
@@ -69,14 +62,43 @@ NETWORKS = {
 def test_against_the_recursions_in_mpmath(name):
     net, widths = NETWORKS[name]
     rng = np.random.default_rng(5)
-    x, y = rng.standard_normal((2, 3)), rng.standard_normal((1, 3))
-    y[0] = -0.9 * x[0] + 0.3 * y[0]  # one pair of negative correlation
+    x, y = rng.standard_normal((1, 3)), rng.standard_normal((1, 3))
+    if name in ("relu", "abs", "odd signs"):  # a negative correlation, and another where signs matter most
+        y = -0.9 * x + 0.3 * y
+    x = np.concatenate([x, rng.standard_normal((int(name == "odd signs"), 3))])
     found = nf.finite_width(net, x, y, widths=widths, n_outputs=3, get=ALL)
-    for i in range(2):
+    for i in range(len(x)):
         exact = slow(net, x[i], y[0], widths, 3)
         for output in ALL:
             scale = math.sqrt(exact[output[: output.index("_")]][0] * exact[output[: output.index("_")]][2])
             assert getattr(found, output)[i, 0] == pytest.approx(float(exact[output]), abs=1e-12 * scale)
+
+
+def derivatives_of_tanh(count):
+    found = [np.polynomial.Polynomial([0, 1])]
+    for _ in range(count - 1):
+        found.append(found[-1].deriv() * np.polynomial.Polynomial([1, 0, -1]))
+    return [lambda x, p=p: p(np.tanh(x)) for p in found]
+
+
+SMOOTH = {
+    "sin": reference.Smooth([lambda x, k=k: np.sin(x + k * np.pi / 2) for k in range(6)], 50),
+    "tanh": reference.Smooth(derivatives_of_tanh(6), 100),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_activations_against_two_dimensional_integrals(name):
+    net, widths, x = nf.MLP(4, name, weight_std=1.3, bias_std=0.3, bias_lr=0.5), [20, 30, 50], POINTS[:2]
+    found = nf.finite_width(net, x, widths=widths, n_outputs=2, get=ALL)
+    numbers = [tuple(map(float, line.numbers)) for line in lower(net, 3).lines]
+    exact = reference.statistics(*x, numbers, [SMOOTH[name]] * 3, widths, 2)
+    for output in ALL:
+        assert getattr(found, output)[0, 1] == pytest.approx(float(exact[output]), rel=1e-10)
+        assert (getattr(found, output) == getattr(found, output).T).all()
+    parts = nf.finite_width(net, x, x[1:], widths=widths, n_outputs=2, get=ALL)
+    for part, whole in zip(parts, found, strict=True):
+        np.testing.assert_allclose(part, whole[:, 1:], rtol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-7])
@@ -86,7 +108,7 @@ def test_near_pairs_keep_their_digits(gap, activation):
     x = np.array([[1.0, 2.0, -0.5]])
     y = x + gap * np.array([[1.0, -1.0, 0.5]])
     found = nf.finite_width(net, x, y, width=20, get=ALL)
-    exact = slow(net, x[0], y[0], [20, 20])
+    exact = slow(net, x[0], y[0], [20, 20], digits=70)  # enough for second differences within gap²
     for output in ALL:  # relative: changes of order gap must be right to 1e-8 or so too
         assert getattr(found, output)[0, 0] == pytest.approx(float(exact[output]), rel=1e-14 + 1e-9 * gap)
 
@@ -126,6 +148,25 @@ def test_a_depth_of_one_has_no_corrections():
     assert not found.nngp_std.any()
 
 
+def test_width_for():
+    net, x = nf.MLP(3, bias_std=0.1), np.random.default_rng(3).standard_normal((20, 3))
+    for kernel in ("ntk", "nngp"):
+        width = nf.width_for(net, x, 0.05, kernel=kernel)
+        size = 0.05 * np.linalg.norm(nf.kernels(net, x, get=kernel))
+        deviation = [np.linalg.norm(nf.finite_width(net, x, width=n, get=f"{kernel}_std")) for n in (width, width - 1)]
+        assert deviation[0] <= size < deviation[1]
+    assert nf.width_for(nf.MLP(1), x, 0.05) == 2
+    with pytest.raises(ValueError, match="tolerance: expected a number > 0"):
+        nf.width_for(net, x, 0.0)
+    with pytest.raises(ValueError, match="NTK parametrisation"):
+        nf.width_for(nf.MLP(3, parametrization="standard", widths=9), x, 0.1)
+    with pytest.raises(ValueError, match="not 0"):
+        nf.width_for(nf.MLP(3), np.zeros((2, 2)), 0.1)
+
+
+POINTS = np.array([[1.0, 0.3, -0.5], [-0.4, 1.1, 0.2], [0.9, 0.5, -0.3], [-0.8, -0.2, 0.6]])
+
+
 # ---- random networks ---------------------------------------------------------------------------------------
 
 
@@ -156,9 +197,6 @@ def z_scores(net, widths, x, n_networks, n_outputs=1, seed=0):
     return np.concatenate(scores)
 
 
-POINTS = np.array([[1.0, 0.3, -0.5], [-0.4, 1.1, 0.2], [0.9, 0.5, -0.3], [-0.8, -0.2, 0.6]])
-
-
 @pytest.mark.parametrize("name", ["relu", "biases", "rates", "abs", "odd signs", "linear", "standard"])
 def test_random_networks(name):
     net, widths = NETWORKS[name]
@@ -168,6 +206,12 @@ def test_random_networks(name):
         widths = [200, 300]
         net = nf.MLP(3, bias_std=0.4, parametrization="standard", widths=widths)
     assert abs(z_scores(net, widths, POINTS, 400, n_outputs=2)).max() < 4
+
+
+@pytest.mark.parametrize("activation", ["erf", "gelu", "tanh"])
+def test_random_smooth_networks(activation):
+    net = nf.MLP(3, activation, weight_std=1.5, bias_std=0.3)
+    assert abs(z_scores(net, [200, 300], POINTS, 300, n_outputs=2)).max() < 4
 
 
 @pytest.mark.long
@@ -197,6 +241,19 @@ def test_bad_input():
     for layer in (nf.LayerNorm(), nf.Dropout(0.5), nf.Residual("relu", nf.Dense())):
         with pytest.raises(ValueError, match=f"got {type(layer).__name__}"):
             nf.finite_width(nf.Network([nf.Dense(), layer, "relu", nf.Dense()]), x, width=5)
+
+
+def test_activations_whose_moments_diverge():
+    x = [[1.0, 2.0]]
+    for name, moment in (("sign", "φ'"), ("step", "φ'"), ("elu", "φ''"), ("hardtanh", "φ''")):
+        with pytest.raises(nf.ActivationError, match=f"got {name}.*E.{moment}.u.{moment}.v.. diverges"):
+            nf.finite_width(nf.MLP(3, name), x, width=9)
+    with pytest.raises(nf.ActivationError, match="smooth activations only or none"):
+        nf.finite_width(nf.Network([nf.Dense(), "relu", nf.Dense(), "erf", nf.Dense()]), x, width=9)
+    with pytest.raises(nf.PrecisionError, match="variances stay above"):
+        nf.finite_width(nf.MLP(3, "erf"), [[1e-3, 0.0]], width=9)
+    with pytest.raises(nf.PrecisionError, match="terms of the Hermite series"):
+        nf.finite_width(nf.MLP(3, "tanh", weight_std=9.0), x, width=9)
 
 
 def test_networks_in_standard_parametrisation_have_their_widths():

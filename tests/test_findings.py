@@ -38,8 +38,11 @@ def powers(widths, exponent):
 
 def figure_1(rng):
     widths, gamma = np.array([100, 1000, 10000]), np.linspace(-np.pi, np.pi, 21)
-    limit = 0.1 + 0.1825 * np.exp(-(gamma**2))
-    apart = powers(widths, -0.5)[:, None, None] * rng.standard_normal((3, 40, 1)) * limit
+    points = networks.circle(gamma)
+    x0 = points[10:11]
+    limit = nf.ntk(fig1.PAPER, x0, points)[0]
+    std = [nf.finite_width(fig1.PAPER, x0, points, width=int(n), get="ntk_std") for n in widths]
+    apart = np.array(std) * rng.standard_normal((3, 40, 1))
     traces = np.ones((3, 6, 2))
     traces[:, :, 1] += 100 * powers(widths, -1)[:, None] * spread(rng, 0.2, 3, 6)
     kernels = np.repeat((limit + apart[:, :6])[:, :, None], 2, axis=2)
@@ -166,6 +169,8 @@ BREAK = [
         )
         for n in (100, 1000, 10000)
     ),
+    (fig1, "initial", lambda d: d.initial + 0.5, "against theory"),
+    (fig1, "initial", lambda d: centred(d.initial, 2.0), "over theory"),
     (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "variance of Θ̂"),
     (fig1, "traces", lambda d: np.stack([d.traces[..., 0], 1 + (d.traces[..., 1] - 1) ** 0.5], -1), "inflation - 1"),
     (fig1, "initial", lambda d: centred(d.initial, [[[1]], [[3]], [[10]]]), "roughness"),

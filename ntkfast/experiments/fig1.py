@@ -20,6 +20,7 @@ from ntkfast.experiments.verdicts import Finding, below, exponent, near, power_l
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
+from ntkfast.infinite.corrections import FiniteWidth, finite_width, is_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.support.reprs import short
@@ -81,6 +82,16 @@ class Figure1:
         n = self.initial.shape[1]
         squares = np.square(self.initial - self.initial.mean(axis=1, keepdims=True)).mean(axis=2)
         return np.asarray(squares * n / (n - 1))
+
+    def theory(self, width: int) -> FiniteWidth | None:
+        """Mean and standard deviation of Θ̂(x0, ·) at t = 0 to order 1/n, shape (1, G); None if they are unknown."""
+        if not is_known(self.net):
+            return None
+        points = circle(self.gamma)
+        middle = len(points) // 2
+        return finite_width(
+            self.net, points[middle : middle + 1], points, width=width, get=("ntk_mean", "ntk_std"), progress=False
+        )
 
 
 def run(
@@ -174,6 +185,10 @@ def plot(data: Figure1) -> Figure:
             line: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 0.9, "alpha": 0.6}
             ax.plot(data.gamma, curves[0], label=f"$n = {width}$, $t = {t}$", **line)
             ax.plot(data.gamma, curves[1:].T, **line)
+        if (theory := data.theory(int(width))) is not None:
+            low, high = theory.ntk_mean[0] - 2 * theory.ntk_std[0], theory.ntk_mean[0] + 2 * theory.ntk_std[0]
+            label = f"$n = {width}$, $t = 0$: theory $\\pm 2$ std"
+            ax.fill_between(data.gamma, low, high, color=colour, alpha=0.15, linewidth=0, label=label)
     ax.plot(data.gamma, data.limit, color="black", linewidth=2, label=r"$n = \infty$")
     # the paper's limits, if they suffice
     low, high = min(0.05, data.kernels.min() - 0.01), max(0.40, data.kernels.max() + 0.01)
@@ -204,7 +219,7 @@ def findings(data: Figure1) -> list[Finding]:
                 np.max(np.abs(mean - data.limit) / tolerance),
                 "about 1",
             ),
-            reported(f"{many}: standard deviation of Θ̂(x0, x0)", spread[middle]),
+            *_against_theory(data, int(width), at_start, many),
         ]
         for t, values in ((0, kernels[:, 0, middle]), (T, kernels[:, 1, middle])):
             found = f"{values.mean():.4g}, {values.std(ddof=1):.4g}"
@@ -225,6 +240,27 @@ def findings(data: Figure1) -> list[Finding]:
     ):
         lines.append(exponent(f"{what} ∝ n^s: s", -1, power_law(data.widths, samples)))
     return lines
+
+
+def _against_theory(data, width, at_start, many):
+    """Mean and standard deviation of Θ̂(x0, ·) at t = 0 compared with those to order 1/n."""
+    theory, count, middle = data.theory(width), len(at_start), len(data.gamma) // 2
+    spread = at_start[:, middle].std(ddof=1)
+    if theory is None:
+        return [reported(f"{many}: standard deviation of Θ̂(x0, x0)", spread)]
+    mean, std = theory.ntk_mean[0], theory.ntk_std[0]
+    if count < 20:  # a variance from fewer says little
+        return [reported(f"{many}: standard deviation of Θ̂(x0, x0)", spread, f"{std[middle]:.4g}")]
+    far = np.max(np.abs(at_start.mean(axis=0) - mean) / (std / np.sqrt(count) + mean[middle] / width**2))
+    return [
+        below(f"{many}: mean of Θ̂(x0, ·) against theory, largest z-score over the circle", 4.5, far, "about 1"),
+        near(
+            f"{many}: standard deviation of Θ̂(x0, x0) over theory",
+            1.0,
+            spread / std[middle],
+            3.5 / np.sqrt(2 * count) + 20 / width,  # of a nearly normal variable, and the order 1/n²
+        ),
+    ]
 
 
 def caption(data: Figure1) -> str:

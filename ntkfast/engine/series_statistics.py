@@ -1,0 +1,187 @@
+"""Statistics of networks of finite width to order 1/n for smooth activations, by Hermite series (docs/beyond.md).
+
+Every moment of a pair is E[f(u) g(v)] = Σ_k f_k(q1) g_k(q2) ρ^k, where f and g are products of φ and φ', or derivatives
+of φ, whose coefficients follow from those of φ. The recursions are those of docs/beyond.md in the entries that a pair
+needs, in NumPy over blocks of rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ntkfast.engine.problem import Problem
+from ntkfast.engine.statistics import NAMES
+from ntkfast.networks import activations, quadrature
+from ntkfast.support import arrays, progress
+from ntkfast.support.errors import PrecisionError
+
+TERMS = 400
+DERIVATIVES = 6  # φ to φ^(5)
+SQUARE, CUBE, MIXED, SQUARE_MIXED, SLOPE_SQUARE = range(DERIVATIVES, DERIVATIVES + 5)  # φ², φ³, φφ', φ²φ', φ'²
+LEAST = 1e-3  # variance: below, derivatives drown in rounding
+ACCURACY = 1e-8  # of the last terms, relative to E[φ'²]
+BLOCK = 2**14  # pairs at a time
+
+WHICH = [(0, 0), (1, 1), (2, 0), (0, 2), (2, 2), (3, 1), (1, 3), (4, 0), (0, 4), (3, 3), (4, 2), (2, 4), (5, 1), (1, 5)]
+WHICH += [(SQUARE, SQUARE), (CUBE, 0), (0, CUBE), (MIXED, MIXED), (SQUARE_MIXED, 1), (1, SQUARE_MIXED)]
+WHICH += [(SLOPE_SQUARE, SLOPE_SQUARE)]
+
+
+class _Points:
+    """The coefficients of one activation at the variances of points, and what belongs to single points."""
+
+    def __init__(self, activation, q, name):
+        if q.min() < LEAST or not np.isfinite(q).all():
+            raise PrecisionError(
+                f"{name}: expected points whose variances stay above {LEAST:g} and finite, got {q.min():.3g}; below, "
+                f"the Hermite series of the derivatives of {activation!r} are lost in rounding"
+            )
+        unique, place = np.unique(q, return_inverse=True)
+        self.q, self.coef = q, np.array([_coefficients(activation, float(value)) for value in unique])[place]
+        square = self.coef[:, :, SQUARE]
+        self.value, self.slope = square[:, 0], self.coef[:, 0, SLOPE_SQUARE]
+        self.fourth = np.einsum("nk,nk->n", square, square)
+        self.rate = square[:, 2] / (math.sqrt(2) * q)  # ∂_q E φ²
+        self.bend = square[:, 4] * math.sqrt(24) / (4 * q**2)  # ∂_q² E φ²
+
+    def part(self, rows):
+        return {name: getattr(self, name)[rows] for name in ("value", "slope", "fourth", "rate", "bend")}
+
+
+def _coefficients(activation, q):
+    """(TERMS, functions): of φ and its derivatives, and of the products."""
+    from ntkfast.networks.recurrence import long_hermite_sums  # numba
+
+    gaussian = quadrature.gaussian(activation)
+    z, w = gaussian.nodes(q, longest=8 / math.sqrt(TERMS + 64))
+    f, g = gaussian.function(math.sqrt(q) * z), gaussian.derivative(math.sqrt(q) * z)
+    sums = long_hermite_sums(z, w * np.array([f, f * f, f**3, f * g, f * f * g, g * g]), TERMS + DERIVATIVES)
+    k, result, derivative = np.arange(TERMS + DERIVATIVES), [], sums[0]
+    for _ in range(DERIVATIVES):
+        result.append(derivative[:TERMS])
+        derivative = np.append(np.sqrt(k[1:] / q) * derivative[1:], 0.0)
+    return np.array([*result, *sums[1:, :TERMS]]).T
+
+
+def _check_terms(activation, points, most):
+    """Raise if the series of φ^(5) and φ' has not converged at correlations up to `most`."""
+    last = points.coef[:, -8:, :DERIVATIVES]
+    tail = np.abs(last[:, :, 5] * last[:, :, 1]).max(axis=1) * most**TERMS * 8
+    if (tail > ACCURACY * points.slope).any():
+        raise PrecisionError(
+            f"net: {TERMS} terms of the Hermite series of {activation!r} leave an error of "
+            f"{(tail / points.slope).max():.1e} at a variance of {points.q[tail.argmax()]:.3g}"
+        )
+
+
+def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=None) -> None:
+    """Write the statistics named in get into arrays (n, m); see `statistics.run`."""
+    x, y = problem.points[0], problem.points[-1]
+    lines = problem.code.lines
+    functions = [line.activation or activations.identity() for line in lines[1:]]
+    sides = []
+    for points in problem.points:
+        a, b = map(float, lines[0].numbers[:2])
+        q, layers = a * points.norms + b, []
+        for line, activation in zip(lines[1:], functions, strict=True):
+            layers.append(_Points(activation, q, points.name))
+            q = float(line.numbers[0]) * layers[-1].value + float(line.numbers[1])
+        sides.append(layers)
+    size = max(1, BLOCK // len(y.x))
+    with progress.reporter(show, "finite width") as report:
+        for rows in arrays.blocks(len(x.x), size):
+            products = x.x[rows] @ y.x.T
+            found = _block(products, lines, functions, sides[0], sides[-1], rows, inverse_widths, n_outputs)
+            for name, result in zip(get, results, strict=True):
+                result[rows] = found[NAMES.index(name)]
+            if report is not None:
+                report(rows.stop, len(x.x))
+    if problem.symmetric:
+        for result in results:
+            arrays.mirror(result)
+
+
+def _block(products, lines, functions, left, right, rows, inverse_widths, n_outputs):
+    from ntkfast.networks.pair_series import pair_series  # numba
+
+    a, b, c, d = map(float, lines[0].numbers)
+    K, H = a * products + b, c * products + d
+    shape, zero = K.shape, np.zeros(K.shape)
+    V = np.zeros((3, 3, *shape))
+    D, F = np.zeros((3, *shape)), np.zeros((2, 2, *shape))
+    K1 = np.zeros((3, *shape))
+    A, cross, turned, H1 = zero, zero, zero, zero
+    which = np.array(WHICH)
+    for line, activation, one, other, n1 in zip(lines[1:], functions, left, right, inverse_widths, strict=True):
+        a, b, c, d = map(float, line.numbers)
+        rho = np.clip(K / np.sqrt(np.outer(one.q[rows], other.q)), -1, 1)
+        most = float(np.abs(rho).max())
+        _check_terms(activation, one, most)
+        _check_terms(activation, other, most)
+        moment = dict(zip(WHICH, pair_series(one.coef[rows], other.coef, which, rho), strict=True))
+        p = {key: value[:, None] + zero for key, value in one.part(rows).items()}
+        q = {key: value + zero for key, value in other.part(slice(None)).items()}
+
+        # S, π of the pair with their derivatives by (q1, c, q2): Price's theorem
+        S, slope = moment[0, 0], moment[1, 1]
+        dS = np.array([moment[2, 0] / 2, moment[1, 1], moment[0, 2] / 2])
+        dslope = np.array([moment[3, 1] / 2, moment[2, 2], moment[1, 3] / 2])
+        ddS = _symmetric(moment, (4, 0), (3, 1), (2, 2), (2, 2), (1, 3), (0, 4))
+        ddslope = _symmetric(moment, (5, 1), (4, 2), (3, 3), (3, 3), (2, 4), (1, 5))
+        J = np.array([[p["rate"], zero, zero], dS, [zero, zero, q["rate"]]])
+        Omega, W = c * S + a * slope * H, c * dS + a * H * dslope
+
+        # covariances of one unit's σσ, and with Ω of the pair
+        squares = moment[SQUARE, SQUARE]
+        means = np.array([p["value"], S, q["value"]])
+        C = np.array(
+            [
+                [p["fourth"], moment[CUBE, 0], squares],
+                [moment[CUBE, 0], squares, moment[0, CUBE]],
+                [squares, moment[0, CUBE], q["fourth"]],
+            ]
+        )
+        C -= means[:, None] * means
+        mixed = np.array([moment[SQUARE_MIXED, 1], moment[MIXED, MIXED], moment[1, SQUARE_MIXED]])
+        with_slope = mixed - means * slope
+        to_omega = c * C[1] + a * H * with_slope
+        slopes_squared = moment[SLOPE_SQUARE, SLOPE_SQUARE]
+        of_omega = c * c * C[1, 1] + 2 * c * a * H * with_slope[1] + (a * H) ** 2 * (slopes_squared - slope**2)
+
+        VW, VJ = np.einsum("pqij,qij->pij", V, W), np.einsum("pqij,rqij->prij", V, J)
+        bend, bend_slope = (np.einsum("pqij,pqij->ij", V, second) / 2 for second in (ddS, ddslope))
+        source = np.array([[mixed[0], mixed[1]], [mixed[1], mixed[2]]])
+        left_rates = np.array([[p["rate"], zero], [2 * dS[0], slope]])
+        right_rates = np.array([[slope, 2 * dS[2]], [zero, q["rate"]]])
+        through_f = 2 * dslope[0] * F[0, 0] + 2 * dslope[2] * F[1, 1] + dslope[1] * (F[0, 1] + F[1, 0])
+        H1 = a * slope * H1 + (W * K1).sum(axis=0) + c * bend + a * H * bend_slope
+        H1 = H1 + a * ((dslope * D).sum(axis=0) + through_f)
+        drift = (W * VW).sum(axis=0) + 2 * a * slope * (W * D).sum(axis=0)
+        A = n1 * of_omega + drift + a * a * slope**2 * A
+        own = n1 * slopes_squared * H**2
+        cross = a * a * (own + p["slope"] * q["slope"] * cross)
+        turned = a * a * (own + slope**2 * turned)
+        F = a * a * (n1 * source * H + np.einsum("gkij,klij,hlij->ghij", left_rates, F, right_rates))
+        D = a * (n1 * to_omega + np.einsum("pqij,qij->pij", J, VW)) + a * a * slope * np.einsum("pqij,qij->pij", J, D)
+        K1 = a * (
+            np.einsum("pqij,qij->pij", J, K1) + np.array([p["bend"] * V[0, 0] / 2, bend, q["bend"] * V[2, 2] / 2])
+        )
+        V = a * a * (n1 * C + np.einsum("pqij,qrij->prij", J, VJ))
+        K, H = a * S + b, Omega + d
+    variance = A + (cross + turned) / n_outputs
+    std = [np.sqrt(np.maximum(values, 0)) for values in (variance, cross, V[1, 1])]
+    return H + H1, std[0], std[1], K + K1[1], std[2]
+
+
+def _symmetric(moment, first, first_c, cc, both, second_c, second):
+    """Second derivatives by (q1, c, q2) from the moments with two more derivatives each."""
+    corner, side = moment[both] / 4, (moment[first_c] / 2, moment[second_c] / 2)
+    return np.array(
+        [
+            [moment[first] / 4, side[0], corner],
+            [side[0], moment[cc], side[1]],
+            [corner, side[1], moment[second] / 4],
+        ]
+    )

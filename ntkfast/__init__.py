@@ -60,7 +60,7 @@ from ntkfast.saving import load, save
 from ntkfast.support.errors import ActivationError, DivergenceError, Error, PrecisionError, StoreError
 
 if _TYPE_CHECKING:
-    from ntkfast import datasets, distributed, experiments, neural_tangents, plotting, sklearn, store, torch
+    from ntkfast import datasets, distributed, experiments, gpytorch, neural_tangents, plotting, sklearn, store, torch
     from ntkfast.infinite.operator import KernelOperator
 
 __version__: str
@@ -118,6 +118,7 @@ __all__ = [
     "experiments",
     "finite_width",
     "fit_hyperparameters",
+    "gpytorch",
     "gram_from_jacobian",
     "hermite_certificate",
     "hyperparameters",
@@ -156,7 +157,7 @@ __all__ = [
 # Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
 # importlib.metadata alone takes a third as long as everything else here.
 _LAZY = frozenset(
-    {"datasets", "distributed", "experiments", "neural_tangents", "plotting", "sklearn", "store", "torch"}
+    {"datasets", "distributed", "experiments", "gpytorch", "neural_tangents", "plotting", "sklearn", "store", "torch"}
 )
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib.util
 import inspect
 import math
 import re
@@ -20,12 +21,14 @@ MODULES = (
     "activations",
     "datasets",
     "distributed",
+    "gpytorch",
     "plotting",
     "sklearn",
     "sklearn.scikit_ntk",
     "store",
     "torch",
 )  # whose functions have rows of their own
+HAS_GPYTORCH = importlib.util.find_spec("gpytorch") is not None  # which the extra `test` lacks
 SHARED = ("rng", "out", "dtype", "n_threads", "progress", "memory")  # options of many functions, in this order
 OBJECTS = ("net", "f", "K_xx", "activation", "module")  # what may come before X
 BANNED = {"beta", "gamma", "K", "lr", "num_threads", "repeats", "ridge", "seed", "sigma", "threads", "verbose"}
@@ -47,6 +50,7 @@ FREE |= {
 }
 FREE |= {"LayerNorm", "Parallel", "Scale"}
 FREE |= {"store.compute", "store.repair"}  # the path of what X gives
+FREE |= {"gpytorch.NTKKernel.forward"}  # as GPyTorch calls it
 FREE |= {"KernelOperator", "distributed.KernelOperator"}  # as LinearOperators have it
 FREE |= {"sklearn.NTKKernel.__call__", "sklearn.scikit_ntk.NeuralTangentKernel.__call__"}  # as scikit-learn calls it
 FREE |= {"sklearn.scikit_ntk.NeuralTangentKernel"}  # as in scikit-ntk
@@ -55,6 +59,7 @@ FREE |= {"sklearn.scikit_ntk.NeuralTangentKernel"}  # as in scikit-ntk
 def rows():
     """Name -> (signature or None, description)."""
     found = re.findall(r"^\| `([^`(]+)(\(.*\))?` \| (.+) \|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    found = [row for row in found if HAS_GPYTORCH or not row[0].startswith("gpytorch.")]
     assert len({name for name, _, _ in found}) == len(found)
     return {name: (signature or None, text) for name, signature, text in found}
 
@@ -63,6 +68,8 @@ def public():
     """Name -> object, of everything that should have a row."""
     found = {name: getattr(nf, name) for name in nf.__all__ if name not in MODULES}
     for module in MODULES:
+        if module == "gpytorch" and not HAS_GPYTORCH:
+            continue
         if module == "torch":
             found |= {f"torch.{name}": getattr(nf.torch, name) for name in nf.torch.__all__}
             continue
@@ -121,7 +128,8 @@ def written(signature):
     found = [(arg.arg, P.POSITIONAL_OR_KEYWORD, d) for arg, d in zip(a.args, defaults, strict=True)]
     found += [(a.vararg.arg, P.VAR_POSITIONAL, empty)] if a.vararg else []
     keywords = zip(a.kwonlyargs, a.kw_defaults, strict=True)
-    return found + [(arg.arg, P.KEYWORD_ONLY, empty if d is None else value(d)) for arg, d in keywords]
+    found += [(arg.arg, P.KEYWORD_ONLY, empty if d is None else value(d)) for arg, d in keywords]
+    return found + ([(a.kwarg.arg, P.VAR_KEYWORD, empty)] if a.kwarg else [])
 
 
 PUBLIC = public()

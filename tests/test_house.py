@@ -25,12 +25,14 @@ FLOORS = (  # rooms, from the ground up; an import goes to a lower floor or stay
     {"infinite", "finite"},
     {"learning"},
     {"datasets", "distributed", "neural_tangents", "plotting", "saving", "sklearn", "store", "torch"},  # faces
+    {"gpytorch"},  # a face that stands on another
     {"accuracy", "benchmarks", "demo", "experiments", "tabular"},  # programs built from them
     {"cli"},
     {"", "__main__"},  # the package's own __init__ re-exports
 )
 
-NEEDS = {"ntkfast.torch.autograd": "torch", "ntkfast.gpytorch": "gpytorch"}  # modules that import what `test` lacks
+GPYTORCH = ("ntkfast.gpytorch", "ntkfast.gpytorch.kernel", "ntkfast.gpytorch.operator")
+NEEDS = {"ntkfast.torch.autograd": "torch", **dict.fromkeys(GPYTORCH, "gpytorch")}  # what `test` does not install
 
 
 def room(module):

@@ -129,8 +129,8 @@ def kernel_vjp(
     >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), kernel="nngp").round(3)
     array([1.  , 0.2 , 1.02, 0.4 ])
     >>> nf.kernel_vjp(nf.MLP(depth=2, bias_std=0.1), X, weights=np.eye(2), inputs=True).X.round(3)
-    array([[2., 0.],
-           [0., 2.]])
+    array([[1., 0.],
+           [0., 1.]])
     """
     problem = Problem(net, X, Y, derivatives=True, dtype=dtype, n_threads=n_threads)
     found, of_points = problem.vjp(weights, kernel, inputs=inputs, show=progress)

@@ -116,4 +116,4 @@ def failures(net: nf.Network) -> str:
 
 def modules() -> None:
     nf.show_config()
-    print(nf.datasets, nf.experiments, nf.plotting, nf.sklearn, nf.torch)
+    print(nf.datasets, nf.experiments, nf.gpytorch, nf.plotting, nf.sklearn, nf.torch)

@@ -266,6 +266,32 @@ def test_a_kernel_of_ones_own(method):
         assert_allclose(own.leave_one_out(), given.leave_one_out(), atol=1e-7)
 
 
+def test_a_function_that_works_in_place_cannot_change_the_points():
+    def careless(x, y):
+        x *= 2
+        return x @ y.T
+
+    before = X.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        nf.NystromRegression(careless, C, ALPHA).fit(X, Y)
+    assert_array_equal(X, before)
+
+
+def test_a_kernel_whose_square_overflows():
+    with pytest.raises(ValueError, match="net: the Gram matrix of the centers: the result overflows float64; scale"):
+        nf.NystromRegression(NET, 1e100 * C, ALPHA, method="direct").fit(1e100 * X, Y)
+    with pytest.raises(ValueError, match="net: the kernel of the centers: expected numbers up to"):
+        nf.NystromRegression(lambda x, y: 1e200 * nf.ntk(NET, x, y), C, ALPHA).fit(X, Y)
+
+
+def test_repeated_centers_of_a_function_are_left_out():
+    once, twice = (
+        nf.NystromRegression(lambda x, y: nf.ntk(NET, x, y), c, ALPHA).fit(X, Y) for c in (C, np.tile(C, (2, 1)))
+    )
+    assert len(once.centers) == len(twice.centers)
+    assert_allclose(twice.predict(T), once.predict(T), atol=1e-7)
+
+
 def test_a_kernel_of_scikit_learn():
     kernels = pytest.importorskip("sklearn.gaussian_process.kernels")
     model = nf.NystromRegression(kernels.RBF(2.0), 100, "loo", rng=0).fit(X.astype(np.float32), Y[:, 0])
@@ -280,6 +306,10 @@ def test_a_kernel_of_scikit_learn():
         (lambda x, y: x @ y.T + np.nan, "net: values of the kernel: expected finite numbers"),
         (lambda x, y: x[:, 0], r"net: expected a function that gives real numbers of shape \(100, 100\)"),
         (lambda x, y: None, "net: expected a function that gives real numbers"),
+        (lambda x, y: x @ y.T + 5 * (x[:, :1] - y[:, 0]), "net: the kernel of the centers: expected a symmetric"),
+        (lambda x, y: np.tanh(x @ y.T - 1), "net: the kernel of the centers: expected a positive semi-definite"),
+        (lambda x, y: -x @ y.T, "net: the kernel of the centers: expected a positive semi-definite"),
+        (lambda x, y: 0 * x @ y.T, "n_centers: expected centers with a kernel above 0"),
     ],
 )
 def test_a_function_that_is_no_kernel(function, problem):

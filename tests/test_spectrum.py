@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
@@ -238,3 +239,12 @@ def test_blocks_of_a_matrix_of_low_rank():
     assert_array_equal(kernel_pca(aslinearoperator(np.zeros((100, 100))), 2, rng=0).eigenvalues, [0, 0])
     with pytest.raises(np.linalg.LinAlgError, match="krylov did not converge: the residual is"):
         kernel_pca(aslinearoperator(np.diag(np.arange(500.0))), 2, rng=0, max_iterations=2)
+
+
+def test_eigenvectors_that_lapack_does_not_find(monkeypatch):
+    """syevr in float32 may return none of many equal eigenvalues."""
+    monkeypatch.setattr(scipy.linalg, "eigh", lambda A, **options: (np.ones(2), np.eye(len(A))[:, :2]))
+    with pytest.raises(
+        np.linalg.LinAlgError, match="LAPACK found 2 of 5 eigenvectors in float32; use float64 or fewer"
+    ):
+        kernel_pca(np.eye(400, dtype=np.float32), 5, method="lapack")

@@ -254,6 +254,10 @@ def eigenpairs(A: Array, n_largest: int | None = None) -> tuple[Array, Array]:
     memory.require(n * (n_largest or n) * A.dtype.itemsize, "the eigenvectors")
     subset = None if n_largest is None else [n - n_largest, n - 1]
     values, vectors = scipy.linalg.eigh(A, driver="evr", subset_by_index=subset, overwrite_a=True, check_finite=False)
+    if vectors.shape[1] < (n_largest or n):  # of many equal eigenvalues, in float32
+        raise np.linalg.LinAlgError(
+            f"LAPACK found {vectors.shape[1]} of {n_largest or n} eigenvectors in {A.dtype}; use float64 or fewer"
+        )
     _orthonormalise(vectors, A)
     return values, vectors
 

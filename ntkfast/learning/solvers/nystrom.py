@@ -26,7 +26,7 @@ from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.centers import Falkon, NystromDirect, triangular
 from ntkfast.learning.solvers.panels import Panels, Part
 from ntkfast.learning.solvers.solution import Solution, not_reached
-from ntkfast.learning.solvers.source import Function, check_source, problem_of
+from ntkfast.learning.solvers.source import Function, OwnProblem, check_source, problem_of
 from ntkfast.networks import Network
 from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
@@ -45,6 +45,7 @@ PASSES = 20  # that FALKON is expected to need
 QUICK = 1e12  # operations, some 20 seconds on a core, for which the direct method is worth its errors and variances
 FLOPS_PER_ENTRY = 300  # what computing an entry of K costs, in operations of BLAS, measured at depth 4, d = 20
 DIRECT, FALKON = 5, 4  # m x m matrices of float64 that are held at once
+KERNEL_OF_CENTERS = "net: the kernel of the centers"
 
 
 class NystromRegression(Saved):
@@ -320,21 +321,26 @@ class NystromRegression(Saved):
         data = arrays.working_dtype(self._dtype, C)
         C = np.ascontiguousarray(C, dtype=data)
         m = len(C)
-        K = problem_of(self._net, C, dtype=np.float64, n_threads=self._n_threads).matrices((self._kernel,), show=False)[
-            0
-        ]
-        eps, diagonal, norm = float(np.finfo(np.float64).eps), float(K.diagonal().max()), float(np.abs(K).sum(0).max())
+        problem = problem_of(self._net, C, dtype=np.float64, n_threads=self._n_threads)
+        K = problem.matrices((self._kernel,), show=False)[0]
+        if isinstance(problem, OwnProblem):
+            checks.symmetric(K, KERNEL_OF_CENTERS)
+        given = K.diagonal().copy()
+        eps, diagonal, norm = float(np.finfo(np.float64).eps), float(given.max()), float(np.abs(K).sum(0).max())
         floor = (np.sqrt(eps / m) if method == "direct" else m * eps) * norm
         if data == np.float32:  # as a matrix, the error of K_nm is some 16 eps √m of the diagonal
             floor = max(floor, 16 * float(np.finfo(data).eps) * np.sqrt(m) * diagonal)
         with threads.blas(self._n_threads, float(m) ** 3 / 3):
             L, pivots, rank, _ = scipy.linalg.lapack.dpstrf(K.T, lower=1, tol=floor, overwrite_a=1)
+        if isinstance(problem, OwnProblem):
+            _require_semi_definite(K, L, pivots - 1, rank, given, norm)
         if rank == 0 or diagonal == 0:
             raise ValueError("n_centers: expected centers with a kernel above 0, got 0 everywhere")
         return C[pivots[:rank] - 1], np.asfortranarray(L[:rank, :rank])
 
     def _decompose(self, L: Array, panels: Panels) -> NystromDirect:
-        G, b = panels.gram(self._y)
+        with checks.overflow("net: the Gram matrix of the centers") as fits:
+            G, b = map(fits, panels.gram(self._y))
         with threads.blas(self._n_threads, float(len(L)) ** 3):
             S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
             arrays.mirror(S)
@@ -550,6 +556,18 @@ def _squared_errors(part: Part, direct: NystromDirect, alphas: Array, y: Array) 
 def _errors(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Array:
     """For one ridge, (rows, q)."""
     return np.concatenate([left[0] for _, left in _left_out(part, direct, alphas, y)])
+
+
+def _require_semi_definite(K: Array, L: Array, order: Array, rank: int, diagonal: Array, norm: float) -> None:
+    """Raise unless what a pivoted factor L leaves of a function's kernel is rounding; L is in one triangle of K."""
+    left, rest = order[rank:], L[rank:, :rank]
+    for rows in arrays.blocks(len(left)):
+        high, low = np.maximum(left[rows, None], left), np.minimum(left[rows, None], left)
+        unexplained = np.where(high > low, K[high, low], diagonal[high]) - rest[rows] @ rest.T
+        if np.abs(unexplained).max() > np.sqrt(np.finfo(np.float64).eps) * norm:
+            raise ValueError(
+                f"{KERNEL_OF_CENTERS}: expected a positive semi-definite matrix, got one with negative eigenvalues"
+            )
 
 
 def _one_ridge(alpha: object) -> float | None:

@@ -14,7 +14,7 @@ from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 from ntkfast.support.progress import reporter
-from ntkfast.support.typing import Array, Progress
+from ntkfast.support.typing import Array, DType, Progress
 
 Function: TypeAlias = Callable[[Array, Array], ArrayLike]
 
@@ -56,8 +56,8 @@ class OwnProblem:
             points.append(arrays.as_points(Y, "Y", points[0].shape[1]))
         self.dtype = arrays.working_dtype(dtype, *points)
         self._function = function
-        self._x = np.ascontiguousarray(points[0], self.dtype)
-        self._y = self._x if Y is None else np.ascontiguousarray(points[1], self.dtype)
+        self._x = _read_only(points[0], self.dtype)
+        self._y = self._x if Y is None else _read_only(points[1], self.dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class OwnProblem:
 
     def rows(self, indices: Array) -> OwnProblem:
         other = copy.copy(self)
-        other._x = self._x[indices]
+        other._x = _read_only(self._x[indices], self.dtype)
         return other
 
     def matrices(self, get: Any, out: Any = None, show: Progress = None) -> list[Array]:
@@ -105,3 +105,10 @@ class OwnProblem:
             raise ValueError(f"net: expected a function that gives real numbers of shape {shape} here, got {got}")
         arrays.finite(found, "net: values of the kernel")
         return found
+
+
+def _read_only(points: Array, dtype: DType) -> Array:
+    """A view, so that a function that works in place does not change what the caller has."""
+    view = np.ascontiguousarray(points, dtype).view()
+    view.flags.writeable = False
+    return view

@@ -157,4 +157,5 @@ def test_doctests(name):
 
 def test_public_names_exist_and_are_documented():
     for name in ntkfast.__all__:
-        assert inspect.getdoc(getattr(ntkfast, name))
+        if name != "gpytorch" or importlib.util.find_spec("gpytorch"):  # which the test extra does not have
+            assert inspect.getdoc(getattr(ntkfast, name))

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import scipy
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.support import arrays, memory
 from ntkfast.support.scalars import positive_integer
@@ -57,19 +56,13 @@ def count(value: object, name: str, most: int = 2**31 - 1) -> int:
     return number
 
 
-def _real(K: object, name: str) -> NDArray[Any]:
-    if scipy.sparse.issparse(K):
-        raise TypeError(f"{name}: expected a dense array, got a {type(K).__name__}; {name}.toarray() is one")
-    return arrays.real(K, name)
-
-
 def symmetric(K: ArrayLike, name: str, n: int | None = None) -> Array:
     """K as a symmetric float32 or float64 array (n, n), not copied if it is one.
 
     Entries may differ from their mirror images by √eps of the largest, as in kernels whose entries a library computes
     twice; then only one triangle is used.
     """
-    given = _real(K, name)
+    given = arrays.real(K, name)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
         raise ValueError(f"{name}: expected a square matrix, got shape {given.shape}")
     if n is not None and len(given) != n:
@@ -123,7 +116,7 @@ def in_place(K: object, name: str) -> None:
 
 def matrix(K: object, name: str, shape: tuple[int | None, int | None], dtype: DTypeLike) -> Array:
     """K as a finite matrix of this dtype; None in the shape means any size."""
-    given = _real(K, name)
+    given = arrays.real(K, name)
     if given.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, given.shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name}: expected shape ({wanted}), got {given.shape}")

@@ -16,16 +16,44 @@ DTYPES: tuple[DType, DType] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def real(values: object, name: str, what: str = "an array of numbers") -> NDArray[Any]:
-    """values as an array of real numbers, with dtype and layout unchanged."""
+    """values as an array of real numbers, with dtype and layout unchanged.
+
+    They may be anything on the CPU that NumPy's protocols or DLPack read, without a copy where the library allows it,
+    and frames of numbers whose columns differ in dtype.
+    """
     if np.ma.isMaskedArray(values):
         raise TypeError(f"{name}: expected an array without mask, got a masked array")
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):  # of scipy.sparse, which this need not import
+        raise TypeError(f"{name}: expected a dense array, got a {type(values).__name__}; {name}.toarray() is one")
     try:
-        array = np.asarray(values)
-    except ValueError as error:  # ragged nested lists
-        raise ValueError(f"{name}: expected {what}, got {type(values).__name__} that is not one ({error})") from None
+        array = _converted(values)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:  # also ragged nested lists
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: expected {what}, got {type(values).__name__} that is not one ({error})") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     return array
+
+
+def _converted(values: Any) -> NDArray[Any]:
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+        return np.from_dlpack(values)
+    array = np.asarray(values)
+    if array.dtype == object and hasattr(values, "dtypes") and hasattr(values, "to_numpy"):
+        return _of_frame(values, array)
+    return array
+
+
+def _of_frame(frame: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """A frame of pandas with columns of several or of nullable dtypes, NaN where numbers are missing; what it was to
+    NumPy if there are other columns.
+    """
+    dtypes = list(frame.dtypes) if np.ndim(frame) > 1 else [frame.dtypes]
+    if not all(getattr(dtype, "kind", "O") in "biuf" for dtype in dtypes):
+        return array
+    single = all((dtype.kind, dtype.itemsize) == ("f", 4) for dtype in dtypes)
+    found: NDArray[Any] = frame.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan)
+    return found
 
 
 def finite(array: Array, name: str, most: float = np.inf) -> Array:
@@ -71,9 +99,9 @@ def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[An
 
 
 def working_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any]) -> DType:
-    """float32 if all arrays are, else float64; dtype, if given, must be one of the two."""
+    """float32 if all arrays are, of any byte order, else float64; dtype, if given, must be one of the two."""
     if dtype is None:
-        return DTYPES[0] if all(array.dtype == DTYPES[0] for array in arrays) else DTYPES[1]
+        return DTYPES[not all(array.dtype.newbyteorder("=") == DTYPES[0] for array in arrays)]
     try:
         given = np.dtype(dtype)
     except TypeError:

@@ -233,3 +233,22 @@ def test_the_command(path, tmp_path):
     found = CliRunner().invoke(cli.main, [str(argument) for argument in given])
     assert found.exit_code == 2
     assert "--checkpoint: expected a file that ntkfast.solve wrote" in found.stderr
+    path = tmp_path / "state.npy"
+    given[-3] = given[given.index("-o") + 1] = path
+    found = CliRunner().invoke(cli.main, [str(argument) for argument in given])
+    assert (found.exit_code, found.stderr) == (
+        2,
+        f"ntkfast: --checkpoint: {path} is also --out, and would be replaced\n",
+    )
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x93NUMPY\x01"])
+def test_targets_that_are_none(content, tmp_path):
+    pytest.importorskip("zarr")
+    nf.store.compute(NET, X, tmp_path / "K.zarr")
+    (tmp_path / "y.npy").write_bytes(content)
+    given = ["solve", tmp_path / "K.zarr", tmp_path / "y.npy", "--alpha", 1, "-o", tmp_path / "a.npy"]
+    found = CliRunner().invoke(cli.main, [str(argument) for argument in given])
+    assert found.exit_code == 2
+    assert found.stderr.startswith(f"ntkfast: {tmp_path / 'y.npy'}: expected a .npy file of numbers or text, got a")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -657,6 +658,13 @@ def test_ctrl_c_before_a_command_begins(monkeypatch):
     monkeypatch.setattr(cli.shared, "require_writable", interrupted)
     result = run("fit", __file__, "--target", "y", "-o", "model.ntk")
     assert (result.exit_code, result.stderr.strip()) == (130, "ntkfast: stopped")
+
+
+def test_warnings_take_one_line():
+    with CliRunner().isolation() as (_, err, _), cli.shared.one_line("nothing was saved"):
+        warnings.warn("solve: the residual is large", stacklevel=1)
+        sys.stderr.flush()
+        assert err.getvalue() == b"ntkfast: solve: the residual is large\n"
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy", "parquet", "npz"])

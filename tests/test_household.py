@@ -1,6 +1,7 @@
 """The household power data: files as they are published, features, the experiment and its command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -75,6 +76,15 @@ def test_the_command(tmp_path):
     table = CliRunner().invoke(main, arguments).stdout
     assert "ADASAP" in table
     assert f"{found['rmse']:.4f}" in table
+
+
+def test_too_many_centers_are_refused_before_the_pilot(tmp_path):
+    path = as_csv(tmp_path / "power.csv")
+    ran = CliRunner().invoke(main, ["household", str(path), "--centers", "100000"])
+    assert ran.exit_code == 2
+    assert re.fullmatch(
+        r"ntkfast: --centers: expected at most the number of training minutes, \d+, got 100000\n", ran.stderr
+    )
 
 
 def test_the_matern_kernel_is_that_of_scikit_learn():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,9 +69,13 @@ threads = click.option(
 )
 
 
+def _show_warning(message: Warning | str, *where: object) -> None:
+    click.echo(f"ntkfast: {message}", err=True)
+
+
 @contextlib.contextmanager
 def one_line(when_stopped: str, **outputs: Path | None) -> Iterator[None]:
-    """Report errors with files, memory and extras, and Ctrl-C, in one line.
+    """Report errors with files, memory and extras, warnings, and Ctrl-C, in one line.
 
     An OSError of one of the outputs, which are given by the names of their options, names the option.
     """
@@ -80,8 +86,11 @@ def one_line(when_stopped: str, **outputs: Path | None) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # which reports what Zarr was reading
         click.echo(f"ntkfast: stopped; {when_stopped}", err=True)
         sys.exit(130)
     except MemoryError as error:

@@ -75,6 +75,8 @@ def solve(
     if out.suffix != ".npy":
         shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
     shared.require_writable(out, "--out", [y])
+    if checkpoint is not None and checkpoint.resolve() == out.resolve():
+        shared.fail(f"--checkpoint: {checkpoint} is also --out, and would be replaced")
     stopped = "nothing was saved" if checkpoint is None else f"the same command goes on from {checkpoint}"
     with one_line(stopped, out=out, checkpoint=checkpoint):
         import numpy as np
@@ -82,8 +84,11 @@ def solve(
         from ntkfast.learning.solvers.solve import solve as solution
         from ntkfast.store import open
         from ntkfast.support.files import replacing
+        from ntkfast.tabular.table import load
 
-        targets = np.load(y, allow_pickle=False)
+        targets = load(y)
+        if not isinstance(targets, np.ndarray):
+            shared.fail(f"{y}: expected one array, got a file of several")
         found = solution(
             open(store),
             targets,

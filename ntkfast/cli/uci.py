@@ -106,7 +106,9 @@ def uci_regression(
     show_default=True,
     help="matern, with ν = 3/2 through the same solver, tells the kernel's part from the solver's.",
 )
-@click.option("--centers", default=3000, show_default=True, type=click.IntRange(min=1), help="Nyström's centres.")
+@click.option(
+    "--centers", "n_centers", default=3000, show_default=True, type=click.IntRange(min=1), help="Nyström's centres."
+)
 @click.option(
     "--alpha",
     type=click.FloatRange(0, min_open=True),
@@ -123,7 +125,7 @@ def household(
     csv: Path,
     kind: Any,
     kernel: Any,
-    centers: int,
+    n_centers: int,
     alpha: float | None,
     method: Any,
     memory: str | None,
@@ -150,7 +152,7 @@ def household(
         result = module.run(
             module.read(csv),
             kind,
-            centers,
+            n_centers,
             alpha,
             kernel=kernel,
             method=method,

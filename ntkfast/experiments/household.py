@@ -306,6 +306,8 @@ def run(
     mean, std = float(data.power[train].mean()), float(data.power[train].std())
     y = (data.power - mean) / std
     kept_back, fitted = np.split(train, [min(VALIDATION, len(train) // 10)])
+    if n_centers > len(fitted):  # not only after the pilot
+        raise ValueError(f"n_centers: expected at most the number of training minutes, {len(fitted)}, got {n_centers}")
     tell(f"{len(fitted)} training minutes, {X.shape[1]} features")
 
     options: dict[str, Any] = {"rng": seed, "n_threads": n_threads, "memory": memory}
@@ -315,17 +317,18 @@ def run(
     source = sources[0]
     if alpha is None or len(sources) > 1:
         some = fitted[: PILOT[0]]
+        m = min(PILOT[1], n_centers, len(some))
         best = np.inf
         for candidate in sources:
             ridges = "loo" if alpha is None else [alpha]
-            pilot = NystromRegression(candidate, min(PILOT[1], n_centers, len(some)), ridges, progress=False, **options)
+            pilot = NystromRegression(candidate, m, ridges, progress=False, **options)
             found = pilot.fit(X[some], y[some])
             assert found.loo_errors is not None
             if found.loo_errors.min() < best:
                 best, source, chosen = found.loo_errors.min(), candidate, found.alpha
         alpha = chosen
         length = f", length {source.length:g}" if kernel == "matern" else ""
-        tell(f"alpha = {alpha:.3g}{length} by the leave-one-out errors of {len(some)} minutes, {PILOT[1]} centres")
+        tell(f"alpha = {alpha:.3g}{length} by the leave-one-out errors of {len(some)} minutes, {m} centres")
     model = NystromRegression(source, n_centers, alpha, method=method, progress=progress, **options)
     solution = model.fit(X[fitted], y[fitted]).solution
     tell(f"{solution.method} with {solution.rank} centres, {solution.iterations} iterations")

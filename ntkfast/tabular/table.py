@@ -111,7 +111,7 @@ def about_rows(path: str | Path) -> int | None:
         lines = start.count(b"\n")
         return round(path.stat().st_size / len(start) * lines) - 1 if lines > 1 else None
     if kind == ".npy":
-        shape: tuple[int, ...] = np.shape(_load(path))
+        shape: tuple[int, ...] = np.shape(load(path))
         return shape[0] if shape else None
     if kind == ".parquet":
         try:
@@ -252,7 +252,8 @@ def _array_columns(array: NDArray[Any], key: str) -> dict[str, Column]:
     return {f"{key}{k}": column for k, column in enumerate(array.T)}
 
 
-def _load(path: Path) -> Any:
+def load(path: Path) -> Any:
+    """The array of a .npy file, or the file of several that .npz is; TableError if it is neither."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -268,7 +269,7 @@ def _load(path: Path) -> Any:
 
 
 def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:
-    array = _load(path)
+    array = load(path)
     if not isinstance(array, np.ndarray):
         raise TableError(f"{path}: expected one array, got a file of several; name it .npz")
     step = size or max(1, len(array) if array.ndim else 1)
@@ -282,7 +283,7 @@ def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Ta
 def _read_npz(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:
     columns: dict[str, Column] = {}
     refused: dict[str, str] = {}
-    arrays = _load(path)
+    arrays = load(path)
     if isinstance(arrays, np.ndarray):
         raise TableError(f"{path}: expected a file of several arrays, got one array; name it .npy")
     with arrays:

@@ -333,7 +333,7 @@ class NystromRegression(Saved):
         with threads.blas(self._n_threads, float(m) ** 3 / 3):
             L, pivots, rank, _ = scipy.linalg.lapack.dpstrf(K.T, lower=1, tol=floor, overwrite_a=1)
         if isinstance(problem, OwnProblem):
-            _require_semi_definite(K, L, pivots - 1, rank, given, norm)
+            _require_semi_definite(K, L, pivots - 1, rank, given, max(2 * floor, np.sqrt(eps) * norm))
         if rank == 0 or diagonal == 0:
             raise ValueError("n_centers: expected centers with a kernel above 0, got 0 everywhere")
         return C[pivots[:rank] - 1], np.asfortranarray(L[:rank, :rank])
@@ -558,13 +558,13 @@ def _errors(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Array
     return np.concatenate([left[0] for _, left in _left_out(part, direct, alphas, y)])
 
 
-def _require_semi_definite(K: Array, L: Array, order: Array, rank: int, diagonal: Array, norm: float) -> None:
+def _require_semi_definite(K: Array, L: Array, order: Array, rank: int, diagonal: Array, rounding: float) -> None:
     """Raise unless what a pivoted factor L leaves of a function's kernel is rounding; L is in one triangle of K."""
     left, rest = order[rank:], L[rank:, :rank]
     for rows in arrays.blocks(len(left)):
         high, low = np.maximum(left[rows, None], left), np.minimum(left[rows, None], left)
         unexplained = np.where(high > low, K[high, low], diagonal[high]) - rest[rows] @ rest.T
-        if np.abs(unexplained).max() > np.sqrt(np.finfo(np.float64).eps) * norm:
+        if np.abs(unexplained).max() > rounding:
             raise ValueError(
                 f"{KERNEL_OF_CENTERS}: expected a positive semi-definite matrix, got one with negative eigenvalues"
             )

@@ -109,11 +109,20 @@ class Workers:
             return thing  # a few bytes
         for _ in range(TRIES):
             try:
-                return self._client.scatter(thing, broadcast=True, hash=False)
+                found = self._client.scatter(thing, broadcast=True, hash=False)
             except OSError:  # a worker that has just died
-                require_cluster(self._client)
-                time.sleep(1)
+                pass
+            else:
+                if self._is_safe(found):
+                    return found
+            require_cluster(self._client)
+            time.sleep(1)
         return self._client.scatter(thing, broadcast=True, hash=False)
+
+    def _is_safe(self, scattered: Any) -> bool:
+        """Whether it outlives a worker: one that died during the broadcast may have been the first to have it."""
+        there = self._client.who_has(scattered).get(scattered.key, ())
+        return len(there) >= min(2, len(self._client.nthreads()))
 
     @property
     def there(self) -> Any:

@@ -197,6 +197,17 @@ def test_a_killed_worker_costs_nystrom_its_tasks_only(method, monkeypatch):
     assert_array_equal(model.dual_coefficients, right.dual_coefficients)
 
 
+@pytest.mark.parametrize("method", ["direct", "falkon"])
+def test_a_kernel_of_ones_own(method, client):
+    def rbf(x, y):
+        return np.exp(-np.square(x[:, None] - y).sum(axis=2) / 10)
+
+    given = {"net": rbf, "n_centers": 20, "alpha": 0.1, "method": method, "rng": 0}
+    model = nf.distributed.NystromRegression(client=client, **given).fit(X, X[:, 0])
+    right = nf.NystromRegression(n_threads=1, **given).fit(X, X[:, 0])
+    assert_array_equal(model.dual_coefficients, right.dual_coefficients)
+
+
 def test_points_that_one_worker_has_are_sent_again(client, monkeypatch):
     """The other one died during the broadcast."""
     monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)

@@ -197,6 +197,29 @@ def test_a_killed_worker_costs_nystrom_its_tasks_only(method, monkeypatch):
     assert_array_equal(model.dual_coefficients, right.dual_coefficients)
 
 
+@pytest.mark.parametrize("method", ["direct", "falkon"])
+def test_a_kernel_of_ones_own(method, client):
+    def rbf(x, y):
+        return np.exp(-np.square(x[:, None] - y).sum(axis=2) / 10)
+
+    given = {"net": rbf, "n_centers": 20, "alpha": 0.1, "method": method, "rng": 0}
+    model = nf.distributed.NystromRegression(client=client, **given).fit(X, X[:, 0])
+    right = nf.NystromRegression(n_threads=1, **given).fit(X, X[:, 0])
+    assert_array_equal(model.dual_coefficients, right.dual_coefficients)
+
+
+def test_points_that_one_worker_has_are_sent_again(client, monkeypatch):
+    """The other one died during the broadcast."""
+    monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
+    scatter, copies, sent = client.scatter, iter([1, 0, 2]), []
+    monkeypatch.setattr(client, "nthreads", lambda: {"tcp://a": 1, "tcp://b": 1})
+    monkeypatch.setattr(client, "who_has", lambda future: {future.key: ["tcp://there"] * next(copies)})
+    monkeypatch.setattr(client, "scatter", lambda *given, **options: sent.append(1) or scatter(*given, **options))
+    K = nf.distributed.KernelOperator(NET, X, client=client)
+    assert len(sent) == 3
+    assert_allclose(K @ X[:, 0], nf.ntk(NET, X) @ X[:, 0], rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["ntkfast", "numpy", "Python", "instruction set"])
 def test_workers_that_differ_are_refused(name, client, monkeypatch):
     """Before work starts, and by workers that join later."""

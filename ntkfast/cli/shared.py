@@ -69,7 +69,7 @@ threads = click.option(
 )
 
 
-def _show_warning(message: Warning | str, *where: object) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"ntkfast: {message}", err=True)
 
 

@@ -89,37 +89,47 @@ class Workers:
         check_client(client)
         require_same(client)
         self._client, self._problem = client, problem
-        self._there = self._put(problem)
+        self._there = self._scatter(problem)
 
     def with_problem(self, problem: Problem) -> Workers:
         """The same workers with another problem."""
         other = object.__new__(Workers)
-        other._client, other._problem, other._there = self._client, problem, self._put(problem)
+        other._client, other._problem = self._client, problem
+        other._there = self._scatter(problem)
         return other
 
     def _put(self, thing: Any) -> Any:
-        """What represents this in tasks.
-
-        Large things go to every worker, under a name of their own: one of equal contents may just be on its way out.
-        An array that is not large is the result of a task, so that it cannot be lost.
-        """
+        """What represents this in tasks. An array that is not large is the result of one, so that it cannot be lost."""
         if isinstance(thing, np.ndarray) and thing.nbytes <= SMALL:
             return self._client.submit(_same, thing, pure=False)
-        if not isinstance(thing, Problem | np.ndarray) and not is_dataclass(thing):
+        if not isinstance(thing, np.ndarray) and not is_dataclass(thing):
             return thing  # a few bytes
+        return self._scatter(thing)
+
+    def _scatter(self, thing: Any) -> Any:
+        """What represents this on every worker, under a name of its own: an equal one may just be on its way out."""
         for _ in range(TRIES):
             try:
-                return self._client.scatter(thing, broadcast=True, hash=False)
+                found = self._client.scatter(thing, broadcast=True, hash=False)
             except OSError:  # a worker that has just died
-                require_cluster(self._client)
-                time.sleep(1)
+                pass
+            else:
+                if self._is_safe(found):
+                    return found
+            require_cluster(self._client)
+            time.sleep(1)
         return self._client.scatter(thing, broadcast=True, hash=False)
+
+    def _is_safe(self, scattered: Any) -> bool:
+        """Whether it outlives a worker: one that died during the broadcast may have been the first to have it."""
+        there = self._client.who_has(scattered).get(scattered.key, ())
+        return len(there) >= min(2, len(self._client.nthreads()))
 
     @property
     def there(self) -> Any:
         """What represents the problem in tasks."""
         if self._there.status != "finished":  # all workers that had it are gone
-            self._there = self._put(self._problem)
+            self._there = self._scatter(self._problem)
         return self._there
 
     def submit(self, function: Callable[..., Any], *given: Any) -> Any:

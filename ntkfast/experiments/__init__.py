@@ -2,8 +2,8 @@
 
 Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
 dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
-`proposition1`, `proposition2`, `random_features`, `early_stopping`. `paper` runs them all into a folder and writes the
-report; `mnist` is exact regression on all of MNIST, `household` regression on two million points, `uci`
+`proposition1`, `proposition2`, `random_features`, `early_stopping`, `beyond`. `paper` runs them all into a folder and
+writes the report; `mnist` is exact regression on all of MNIST, `household` regression on two million points, `uci`
 classification of small data sets as in Arora et al. (2020), `uci_regression` a comparison on small tables. Each module
 is imported on first use.
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
     from ntkfast.experiments import (
+        beyond,
         early_stopping,
         fig1,
         fig2,
@@ -35,6 +36,7 @@ if _TYPE_CHECKING:
     )
 
 __all__ = [
+    "beyond",
     "early_stopping",
     "fig1",
     "fig2",

@@ -52,6 +52,7 @@ TINY = {
     "proposition2": {"names": ("relu", "quadratic"), "depths": (2, 3), "n": 30},
     "random_features": {"n_features": (10, 100), "n_seeds": 5, "n": 6},
     "early_stopping": {"n": 40, "n_validation": 60},
+    "beyond": {"widths": (8, 16), "n_networks": 5},
 }
 
 
@@ -568,7 +569,7 @@ def test_unknown_figure():
     result = command("fig9")
     assert result.exit_code == 2
     assert result.output.startswith(
-        "ntkfast: paper: unknown figure fig9; the known ones are fig1, fig2, fig3, theory, all, mnist"
+        "ntkfast: paper: unknown figure fig9; the known ones are fig1, fig2, fig3, theory, beyond, all, mnist"
     )
     assert "early_stopping" in result.output
     assert result.output.count("\n") == 1

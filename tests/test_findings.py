@@ -9,6 +9,7 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.experiments import (
+    beyond,
     early_stopping,
     fig1,
     fig2,
@@ -121,6 +122,15 @@ def stopping(rng):
     return early_stopping.Stopping(t, 0.05, times, losses, losses, eigenvalues, remaining, 0.5)
 
 
+def beyond_the_limit(rng):
+    widths, samples = np.array([64, 256]), []
+    for width in widths:
+        theory = nf.finite_width(beyond.CRITICAL, beyond.POINTS, width=int(width))
+        mean, std = (np.array([values[entry] for entry in beyond.ENTRIES]) for values in theory[:2])
+        samples.append(mean + std * rng.standard_normal((1000, 3)))
+    return beyond.Beyond(beyond.CRITICAL, widths, np.array(samples))
+
+
 OBEY = {
     fig1: figure_1,
     fig2: figure_2,
@@ -132,6 +142,7 @@ OBEY = {
     proposition2: proposition_2,
     random_features: features,
     early_stopping: stopping,
+    beyond: beyond_the_limit,
 }
 
 
@@ -155,6 +166,8 @@ def centred(values, factor):
 
 
 BREAK = [
+    (beyond, "samples", lambda d: 1.5 * d.samples, "mean of Θ̂"),
+    (beyond, "samples", lambda d: centred(d.samples, 2.0), "over theory"),
     (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),
     *(
         (fig1, "initial", lambda d: d.initial + 0.5, f"n = {n}, 40 networks at t = 0: mean of Θ̂(x0, x0)")

@@ -255,3 +255,27 @@ def test_plots():
     found = of("erf", 2.0, 0.5)
     curve = plotting.plot_correlation_map(found).lines[1]
     np.testing.assert_allclose(curve.get_ydata(), found.correlation_map(curve.get_xdata()))
+
+
+@pytest.mark.parametrize(("activation", "weight_std"), [("relu", 2**0.5), ("erf", (np.pi / 4) ** 0.5)])
+def test_at_criticality_fluctuations_grow_like_depth_over_width(activation, weight_std):
+    found = nf.phase(nf.MLP(2, activation, weight_std=weight_std))
+    depths = np.array([1, 16, 32, 64])
+    relative = found.fluctuations(depths)
+    assert relative[0] == 0
+    np.testing.assert_allclose(np.diff(relative[1:]) / np.diff(depths[1:]), (relative[3] - relative[2]) / 32, rtol=0.01)
+    depth = 48
+    width = round(depth / found.depth_to_width(tolerance=0.3))
+    std = nf.finite_width(nf.MLP(depth, activation, weight_std), [[1.0 / weight_std]], width=width, get="ntk_std")
+    exact = std / nf.diagonal(nf.MLP(depth, activation, weight_std), [[1.0 / weight_std]])
+    assert exact[0, 0] == pytest.approx(0.3, rel=0.05)
+    assert plotting.plot_fluctuations(found, most=8).get_title().startswith(f"{activation}, critical: 10 %")
+
+
+def test_fluctuations_of_other_phases():
+    chaotic = nf.phase(nf.MLP(2, "erf", weight_std=2.0, bias_std=0.5))
+    assert np.isnan(chaotic.depth_to_width())
+    assert chaotic.fluctuations([2])[0] > 0
+    assert "%" not in plotting.plot_fluctuations(chaotic, most=4).get_title()
+    with pytest.raises(ValueError, match="diverges"):
+        nf.phase(nf.MLP(2, "relu", weight_std=2.0)).fluctuations([2])

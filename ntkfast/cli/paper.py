@@ -15,6 +15,7 @@ FIGURES = {
     "fig2": "Figure 2: trained networks and the limit Gaussian.",
     "fig3": "Figure 3: principal components of MNIST, and training along one of them.",
     "theory": "The theorems and propositions, measured.",
+    "beyond": "Beyond the paper: finite networks against the theory of order 1/n.",
     "all": "All of these: minutes; with --full, about a day.",
 }
 

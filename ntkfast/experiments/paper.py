@@ -15,6 +15,7 @@ from typing import Any
 from ntkfast.datasets import MNIST, mnist
 from ntkfast.engine.threads import limited
 from ntkfast.experiments import (
+    beyond,
     early_stopping,
     fig1,
     fig2,
@@ -47,6 +48,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
     proposition2.EXPERIMENT,
     random_features.EXPERIMENT,
     early_stopping.EXPERIMENT,
+    beyond.EXPERIMENT,
 )
 
 
@@ -56,7 +58,7 @@ def select(figure: str) -> tuple[Experiment[Any], ...]:
     Parameters
     ----------
     figure : str
-        "fig1", "fig2", "fig3", "theory", "all", or the name of one experiment.
+        "fig1", "fig2", "fig3", "theory", "beyond", "all", or the name of one experiment.
 
     Raises
     ------

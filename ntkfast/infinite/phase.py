@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import series
+from ntkfast.infinite.corrections import coefficient
 from ntkfast.infinite.dual import dual, dual_derivative
 from ntkfast.infinite.kernels import diagonal
-from ntkfast.networks import Activation, Dense, Network, activations, quadrature
+from ntkfast.networks import MLP, Activation, Dense, Network, activations, quadrature
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 from ntkfast.support.errors import ActivationError
+from ntkfast.support.scalars import positive_integer, positive_number
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]
 
@@ -125,6 +127,73 @@ class Phase:
             w2 = 1 / _moments(asymptotes, np.ones(1))[0][0]
             return _as_given(_correlation_map(asymptotes, w2, 1.0, c))
         return _as_given(_correlation_map(self.activation, self.weight_std**2, self.q_star, c))
+
+    def fluctuations(self, depths: ArrayLike) -> NDArray[np.float64]:
+        """n Var Θ̂(x, x)/Θ(x, x)² to first order, of networks of these depths with n units in all hidden layers.
+
+        It is that of an `MLP` at a point of variance q*, or 1 if q* is 0. At criticality it grows like the depth, so
+        that depth over width decides (Roberts, Yaida and Hanin 2022, chapter 8).
+
+        Parameters
+        ----------
+        depths : array_like of int, shape (m,)
+            >= 1.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+
+        Raises
+        ------
+        ActivationError, PrecisionError
+            As in `finite_width`.
+        ValueError
+            The variance diverges.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.phase(nf.MLP(depth=2, activation="relu", weight_std=2**0.5)).fluctuations([1, 2, 3]).round(3)
+        array([0.   , 3.   , 6.444])
+        """
+        if math.isinf(self.q_star):
+            raise ValueError("the variance of this network diverges, so that its fluctuations have no common scale")
+        q = self.q_star or 1.0
+        x = [[math.sqrt(max(q - self.bias_std**2, 0.0)) / self.weight_std]]
+        found = []
+        for k, depth in enumerate(arrays.real(depths, "depths")):
+            depth = positive_integer(depth, f"depths[{k}]")
+            net = MLP(depth, self.activation, self.weight_std, self.bias_std)
+            std = coefficient(net, x, "ntk_std")[0, 0]
+            found.append(float((std / diagonal(net, x)[0]) ** 2))
+        return np.array(found)
+
+    def depth_to_width(self, *, tolerance: float = 0.1) -> float:
+        """The ratio of depth to width at which the standard deviation of Θ̂(x, x) reaches this part of Θ(x, x).
+
+        From the slope of `fluctuations` between 32 and 64 layers, which is that of infinite depth where they are linear
+        in the depth; nan if the network is not critical.
+
+        Parameters
+        ----------
+        tolerance : float
+            > 0.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> round(nf.phase(nf.MLP(depth=2, activation="relu", weight_std=2**0.5)).depth_to_width(), 4)
+        0.0027
+        """
+        tolerance = positive_number(tolerance, "tolerance")
+        if self.phase != "critical":
+            return math.nan
+        low, high = self.fluctuations([32, 64])
+        return float(tolerance**2 * 32 / (high - low))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Plots. Every function draws into the given Axes (or those of a new figure) and returns it."""
 
-from ntkfast.plotting.depth import plot_correlation_map, plot_phase_diagram
+from ntkfast.plotting.depth import plot_correlation_map, plot_fluctuations, plot_phase_diagram
 from ntkfast.plotting.predictions import plot_loo_path, plot_predictions
 from ntkfast.plotting.spectra import plot_plane, plot_spectrum
 from ntkfast.plotting.training import plot_components, plot_convergence, plot_early_stopping, plot_percentiles
@@ -10,6 +10,7 @@ __all__ = [
     "plot_convergence",
     "plot_correlation_map",
     "plot_early_stopping",
+    "plot_fluctuations",
     "plot_loo_path",
     "plot_percentiles",
     "plot_phase_diagram",

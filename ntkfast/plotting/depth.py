@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ntkfast.infinite.phase import Phase, PhaseDiagram
-from ntkfast.plotting.axes import axes
+from ntkfast.plotting.axes import COLOURS, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_correlation_map", "plot_phase_diagram"]
+__all__ = ["plot_correlation_map", "plot_fluctuations", "plot_phase_diagram"]
 
 
 def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
@@ -84,5 +85,39 @@ def plot_correlation_map(phase: Phase, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="correlation $c$", ylabel="correlation one layer later $R(c)$", aspect="equal")
     ax.set_title(rf"{phase.activation.name}, {phase.phase}: $\chi_1 = {phase.chi_1:.3f}$")
     ax.grid(True, alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def plot_fluctuations(
+    phase: Phase, *, widths: Sequence[int] = (64, 256, 1024), most: int = 64, ax: Axes | None = None
+) -> Axes:
+    """How much Θ̂(x, x) scatters over random networks against their depth, at several widths, to first order in 1/n.
+
+    Parameters
+    ----------
+    phase : Phase
+    widths : sequence of int
+        One curve each.
+    most : int
+        The largest depth.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = axes(ax)
+    depths = np.unique(np.geomspace(2, most, 16).round().astype(int))
+    relative = phase.fluctuations(depths)
+    for k, width in enumerate(widths):
+        colour = COLOURS[k % len(COLOURS)]
+        ax.loglog(depths, np.sqrt(relative / width), "o-", markersize=3, color=colour, label=f"$n = {width}$")
+    ax.axhline(0.1, color="0.4", linewidth=1, linestyle="--", label="10 %")
+    ax.set(xlabel="depth $L$", ylabel=r"standard deviation of $\hat\Theta(x, x)$ over $\Theta(x, x)$")
+    ratio = phase.depth_to_width()
+    title = f"{phase.activation.name}, {phase.phase}"
+    ax.set_title(title if np.isnan(ratio) else f"{title}: 10 % at $L/n = {ratio:.2g}$")
+    ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax

@@ -71,6 +71,8 @@ def depth(net: nf.Network) -> None:
     assert_type(found.phase, str)
     assert_type(found.q_star + found.c_star + found.chi_1 + found.correlation_depth, float)
     found.variance_map([0.5, 1.0])
+    assert_type(found.depth_to_width(tolerance=0.2), float)
+    found.fluctuations([2, 4]).max()
     diagram = assert_type(nf.phase_diagram("erf", [1.0, 2.0], np.linspace(0, 1, 3)), nf.PhaseDiagram)
     diagram.c_star.max()
 

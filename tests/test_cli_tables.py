@@ -697,5 +697,5 @@ except ImportError as error:
     assert "pip install 'ntkfast[sklearn]'" in str(error), error
     print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.stdout == "refused\n", done.stderr

@@ -139,7 +139,7 @@ def mnist(
 
     With --augment, no matrix is kept; run the same command again to go on from the last iteration.
 
-    Examples:
+    Example:
 
         ntkfast paper mnist --n 10000 --data mnist
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
-from ntkfast.experiments.figures import new_figure
+from ntkfast.experiments.figures import name_widths, new_figure
 from ntkfast.experiments.networks import check_widths, described
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
 from ntkfast.experiments.verdicts import Finding, near, reported
@@ -107,7 +107,7 @@ def run(
 
 
 def plot(data: Beyond) -> Figure:
-    """Standard deviation and shift relative to the limit against the width, with theory's lines."""
+    """Standard deviation relative to the limit against the width, with theory's lines."""
     figure = new_figure(6, 4.5)
     ax = figure.subplots()
     limit = ntk(data.net, POINTS)
@@ -118,8 +118,8 @@ def plot(data: Beyond) -> Figure:
         line = [theory.ntk_std[entry] / limit[entry] for theory in theories]
         ax.loglog(data.widths, line, "-", color=f"C{k}", label="theory to order $1/n$")
     ax.set(xlabel="width $n$", ylabel="standard deviation over the limit")
+    name_widths(ax, data.widths)
     ax.legend()
-    ax.grid(True, which="major", alpha=0.3)
     return figure
 
 

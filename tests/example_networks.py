@@ -1,4 +1,4 @@
-"""Networks that several tests take: equal layers, and layers of which no two are the same."""
+"""Networks that several tests take: equal layers, layers of which no two are the same, one activation twice."""
 
 import ntkfast as nf
 
@@ -13,3 +13,15 @@ MIXED = nf.Network(
         nf.Dense(weight_std=1.2, weight_lr=0.5),
     ]
 )
+
+
+def deep(activation):
+    return nf.Network(
+        [
+            nf.Dense(weight_std=1.1, bias_std=0.3),
+            activation,
+            nf.Dense(weight_std=0.9, bias_std=0.2, weight_lr=0.5),
+            activation,
+            nf.Dense(weight_std=1.2, bias_std=0.1),
+        ]
+    )

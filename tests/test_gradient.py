@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import random_networks
 import reference
+from example_networks import deep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -55,18 +56,6 @@ def check(net, X, Y=None, get=("nngp", "ntk"), exact=1e-12):
         scale = np.einsum("pij,ij->p", np.abs(matrices), np.abs(weights)).max()
         found = nf.kernel_vjp(net, X, Y, weights=weights, kernel=name)
         assert_allclose(found, np.einsum("pij,ij->p", matrices, weights), rtol=0, atol=1e-9 * scale)
-
-
-def deep(activation):
-    return nf.Network(
-        [
-            nf.Dense(weight_std=1.1, bias_std=0.3),
-            activation,
-            nf.Dense(weight_std=0.9, bias_std=0.2, weight_lr=0.5),
-            activation,
-            nf.Dense(weight_std=1.2, bias_std=0.1),
-        ]
-    )
 
 
 # --- the kernels

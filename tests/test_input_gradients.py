@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import random_networks
 import reference
+from example_networks import deep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -47,18 +48,6 @@ def check(net, X, Y=None, kernels=("nngp", "ntk"), exact=1e-12):
             atol = 1e-7 * np.abs(gradient * towards).sum() + exact / H * scale
             want = differences(function, points, towards)
             assert np.vdot(gradient, towards) == pytest.approx(want, rel=0, abs=atol)
-
-
-def deep(activation):
-    return nf.Network(
-        [
-            nf.Dense(weight_std=1.1, bias_std=0.3),
-            activation,
-            nf.Dense(weight_std=0.9, bias_std=0.2, weight_lr=0.5),
-            activation,
-            nf.Dense(weight_std=1.2, bias_std=0.1),
-        ]
-    )
 
 
 @pytest.mark.parametrize("other", [None, Y], ids=["symmetric", "rectangular"])

@@ -14,39 +14,36 @@ from typing import Any
 import numpy as np
 import scipy
 
-__all__ = ["as_numpy", "in_float64", "is_array", "is_traced", "leaves", "library", "mapped", "operations", "restored"]
+__all__ = ["as_numpy", "in_float64", "is_array", "is_traced", "leaves", "mapped", "operations", "origin", "restored"]
 
 
-def library(value: object) -> str:
+def origin(value: object) -> str:
     """ "jax" or "torch" for their arrays, "numpy" for everything else."""
     root = type(value).__module__.partition(".")[0]
     return {"jax": "jax", "jaxlib": "jax", "torch": "torch"}.get(root, "numpy")
 
 
 def is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray) or library(value) != "numpy"
+    return isinstance(value, np.ndarray) or origin(value) != "numpy"
 
 
 def is_traced(value: object) -> bool:
     """Whether JAX is tracing a function, so that there are no numbers."""
-    return library(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
+    return origin(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
 
 
 def as_numpy(value: Any) -> Any:
     """An array as a NumPy array, without a copy where there need be none."""
-    kind = library(value)
-    if kind == "torch":
+    if origin(value) == "torch":
         if value.device.type != "cpu":
             raise ValueError(f"x: expected an array on the CPU, got a tensor on {value.device}; .cpu() copies it")
         return np.from_dlpack(value.detach())
-    if kind == "jax":
-        return np.asarray(value)
     return np.asarray(value)
 
 
 def restored(result: Any, example: object) -> Any:
     """A NumPy array as an array of the library that `example` comes from."""
-    kind = library(example)
+    kind = origin(example)
     if kind == "torch":
         return sys.modules["torch"].from_dlpack(np.ascontiguousarray(result))
     if kind == "jax":
@@ -76,7 +73,7 @@ def listed(inputs: Any) -> Any:
 
 def foremost(values: Sequence[object]) -> object:
     """An array of the library that results should have: the first that is not NumPy's, if there is one."""
-    return next((value for value in values if library(value) != "numpy"), None)
+    return next((value for value in values if origin(value) != "numpy"), None)
 
 
 def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +85,7 @@ def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*values)
         with jax.enable_x64() if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
             result = function(*values)
-            return np.asarray(result) if library(result) == "jax" else result
+            return np.asarray(result) if origin(result) == "jax" else result
 
     of_numpy.__name__ = getattr(function, "__name__", type(function).__name__)
     return of_numpy
@@ -125,4 +122,4 @@ class JAX(NumPy):
 
 def operations(*values: object) -> NumPy:
     """The functions that suit these arrays."""
-    return JAX() if any(library(value) == "jax" for value in values) else NumPy()
+    return JAX() if any(origin(value) == "jax" for value in values) else NumPy()

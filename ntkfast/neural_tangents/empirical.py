@@ -77,7 +77,7 @@ def taylor_expand(f: Callable[..., Any], params: Any, degree: int) -> Callable[.
     def f_tayl(p: Any, *args: Any, **kwargs: Any) -> Any:
         given = arrays.leaves([p, params, *args])
         foreign = arrays.foremost(given)
-        if arrays.library(foreign) == "jax":
+        if arrays.origin(foreign) == "jax":
             return _jax_taylor(f, params, p, degree, args, kwargs)
         block = finite_block(f)
         at, new = arrays.mapped(arrays.as_numpy, params), arrays.mapped(arrays.as_numpy, p)
@@ -127,7 +127,7 @@ def empirical_nngp_fn(f: Callable[..., Any], trace_axes: Axes = (-1,), diagonal_
         right = left if x2 is None else f(params, x2, **two)
 
         def kernel(a: Any, b: Any) -> Any:
-            if arrays.library(a) == "jax":
+            if arrays.origin(a) == "jax":
                 return _outer(sys.modules["jax"].numpy.einsum, a, b, trace_axes, diagonal_axes)
             found = _outer(np.einsum, arrays.as_numpy(a), arrays.as_numpy(b), trace_axes, diagonal_axes)
             return arrays.restored(found, arrays.foremost([a]))
@@ -312,7 +312,7 @@ def _network(f: Callable[..., Any], params: Any, x: Any) -> FiniteNetwork | None
         return None
     block = block_of(f)
     if block is None:
-        if "jax" not in sys.modules or arrays.library(arrays.foremost(arrays.leaves([params, x]))) != "jax":
+        if "jax" not in sys.modules or arrays.origin(arrays.foremost(arrays.leaves([params, x]))) != "jax":
             finite_block(f)  # which raises
         return None
     try:
@@ -323,7 +323,7 @@ def _network(f: Callable[..., Any], params: Any, x: Any) -> FiniteNetwork | None
             raise NotInLayers
         return network
     except (NotInLayers, NotImplementedError):
-        if arrays.library(arrays.foremost(arrays.leaves([params, x]))) == "jax":
+        if arrays.origin(arrays.foremost(arrays.leaves([params, x]))) == "jax":
             return None
         raise NotImplementedError(
             "f: expected one input and output, activations only after a Dense, and no Dropout; or JAX arrays, as JAX "

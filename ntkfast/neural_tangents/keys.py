@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.neural_tangents.arrays import library
+from ntkfast.neural_tangents.arrays import origin
 
 __all__ = ["bernoulli", "key_of", "normal", "split"]
 
 
 def key_of(rng: Any) -> Any:
     """A key from what users pass as one: a JAX key, an integer, a generator (which is advanced), or None."""
-    if isinstance(rng, np.random.SeedSequence) or library(rng) == "jax":
+    if isinstance(rng, np.random.SeedSequence) or origin(rng) == "jax":
         return rng
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
@@ -29,7 +29,7 @@ def key_of(rng: Any) -> Any:
 
 def split(key: Any, n: int = 2) -> Sequence[Any]:
     """n independent keys."""
-    if library(key) == "jax":
+    if origin(key) == "jax":
         return list(sys.modules["jax"].random.split(key, n))
     state = key.generate_state(4).tolist()  # not spawn(): it changes the key, and spawned keys grow with each split
     return [np.random.SeedSequence([*state, k]) for k in range(n)]
@@ -37,13 +37,13 @@ def split(key: Any, n: int = 2) -> Sequence[Any]:
 
 def normal(key: Any, shape: tuple[int, ...]) -> Any:
     """Numbers from N(0, 1)."""
-    if library(key) == "jax":
+    if origin(key) == "jax":
         return sys.modules["jax"].random.normal(key, shape)
     return np.random.default_rng(key).standard_normal(shape)
 
 
 def bernoulli(key: Any, p: float, shape: tuple[int, ...]) -> Any:
     """True with probability p."""
-    if library(key) == "jax":
+    if origin(key) == "jax":
         return sys.modules["jax"].random.bernoulli(key, p, shape)
     return np.random.default_rng(key).random(shape) < p

@@ -37,7 +37,7 @@ def finite_block(function: Any) -> Block:
     """The block of an apply_fn; raises for other functions."""
     block = block_of(function)
     if block is None:
-        hint = "; of PyTorch modules: nf.torch.empirical_ntk" if arrays.library(function) == "torch" else ""
+        hint = "; of PyTorch modules: nf.torch.empirical_ntk" if arrays.origin(function) == "torch" else ""
         torch_like = any(base.__module__.startswith("torch.nn") for base in type(function).__mro__)
         hint = "; of a PyTorch module: nf.torch.empirical_ntk" if torch_like else hint
         raise TypeError(f"f: expected an apply_fn of ntkfast.neural_tangents.stax, got {function!r}{hint}")
@@ -60,7 +60,7 @@ def triple(block: Block, name: str) -> Triple:
         foreign = arrays.foremost(given)
         key = None if rng is None else keys.key_of(rng)
         _refuse_masks(inputs, mask_constant)
-        if arrays.library(foreign) == "jax":
+        if arrays.origin(foreign) == "jax":
             return block.apply(params, inputs, arrays.operations(foreign), key)
         params, inputs = arrays.mapped(arrays.as_numpy, params), arrays.mapped(arrays.as_numpy, arrays.listed(inputs))
         result = block.apply(params, inputs, arrays.operations(), key)

@@ -181,10 +181,13 @@ def spectrum(
     with one_line("nothing was saved", out=out, figure=path):
         import numpy as np
 
+        from ntkfast.plotting.axes import new_figure
         from ntkfast.support.files import replacing
         from ntkfast.tabular import figure as figures
         from ntkfast.tabular import matrix
 
+        if not no_figure:
+            new_figure(1, 1)  # errors in matplotlib's settings, before the work
         net = _network(**network)
         X, _ = _points(x, None, drop, standardize, impute)
         found = matrix.spectrum(net, X, kernel, components, n_threads)

@@ -105,6 +105,7 @@ def fit(
             categorical=categorical,
             dropped=drop,
             held_out=held_out,
+            figure=not no_figure,
             **options,
         )
         found = module.fit(read(table, categorical), target, settings, _steps(settings.n_steps))

@@ -12,6 +12,7 @@ import numpy as np
 from ntkfast.engine import threads
 from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.learning.ridge import Residuals
+from ntkfast.plotting.axes import new_figure
 from ntkfast.support.typing import Array
 from ntkfast.tabular.scores import Predictions, as_columns, decided
 from ntkfast.tabular.selection import select
@@ -22,9 +23,12 @@ WIDTHS = (0.0625, 0.25, 1.0, 4.0)  # γ times the variance of a point
 N_TREES = 100
 
 
-def load(compare: bool) -> None:
-    """Import the estimators of scikit-learn that a fit uses."""
+def load(compare: bool, figure: bool) -> None:
+    """Import the estimators of scikit-learn that a fit uses, and matplotlib for its figure."""
     import ntkfast.sklearn  # noqa: F401
+
+    if figure:
+        new_figure(1, 1)
 
     if compare:
         import sklearn.ensemble

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".pdf", ".svg")
 MOST_NAMED = 12  # classes whose names and counts fit into a confusion matrix
 
 

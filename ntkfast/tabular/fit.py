@@ -51,6 +51,7 @@ class Options:
     n_rows: int | None = None
     held_out: float = 0.2
     compare: bool = True
+    figure: bool = False  # one is drawn afterwards: matplotlib is imported meanwhile
     seed: int = 0
     n_threads: int | None = None
 
@@ -212,12 +213,12 @@ def fit(table: Table, name: str, options: Options, step: Step = silent) -> Fit:
 
 
 def _libraries(options: Options) -> Future[None]:
-    """scikit-learn, which takes 2 s to import, on another thread: LAPACK lets Python work meanwhile."""
+    """scikit-learn and matplotlib, which take 3 s to import, on another thread: LAPACK lets Python work meanwhile."""
     if find_spec("sklearn") is None:
         import_module("ntkfast.sklearn")  # raises, and says what to install
     _ = scipy.linalg  # two threads must not import it at once
     pool = ThreadPoolExecutor(1)
-    found = pool.submit(load, options.compare)
+    found = pool.submit(load, options.compare, options.figure)
     pool.shutdown(wait=False)
     if threads.resolve(options.n_threads) == 1:
         found.result()

@@ -1,0 +1,144 @@
+"""The pages of the reference, one for each public name, and docstrings made ready for reStructuredText.
+
+The names and their groups are those of the tables in docs/api.md, which tests/test_api.py compares with the package.
+"""
+
+import importlib
+import inspect
+import re
+from operator import attrgetter
+from pathlib import Path
+
+import ntkfast
+
+FOLDER = "reference"
+ROW = re.compile(r"^\| `([^`(]+)(?:\(.*\))?` \| (.+) \|$")
+ON_ONE_PAGE = ("activations.",)  # short entries that belong together
+
+
+def sections(text):
+    """Title -> {name of a page: [names on it]}, from the tables of api.md."""
+    found, title = {}, None
+    for line in text.splitlines():
+        if line.startswith("## "):
+            title = line[3:]
+        elif (row := ROW.match(line)) and title:
+            name = row[1]
+            shared = next((prefix for prefix in ON_ONE_PAGE if name.startswith(prefix)), None)
+            pages = found.setdefault(title, {})
+            pages.setdefault(shared.rstrip(".") if shared else page_of(name, pages), []).append(name)
+    return found
+
+
+def page_of(name, found):
+    """A method is on the page of its class."""
+    owner = name.rpartition(".")[0]
+    return owner if owner in found and not inspect.ismodule(available(owner)) else name
+
+
+def available(name):
+    """The object of a public name; None if it needs a library that is not installed."""
+    try:
+        return attrgetter(name)(ntkfast)
+    except ImportError:
+        return None
+
+
+def page(name, names):
+    thing = available(name)
+    lines = [name, "=" * len(name), "", ".. currentmodule:: ntkfast", ""]
+    if name == "activations":
+        lines += [f".. autofunction:: ntkfast.{entry}\n" for entry in names]
+    elif thing is None:
+        library = name.partition(".")[0]
+        lines += [f"See :doc:`/api`. This page was made where {library} is not installed."]
+    elif isinstance(thing, type):
+        lines += [f".. {'autoexception' if issubclass(thing, Exception) else 'autoclass'}:: ntkfast.{name}", ""]
+        for method in [entry.removeprefix(f"{name}.") for entry in names if entry != name]:
+            kind = "autoproperty" if is_property(thing, method) else "automethod"
+            lines += [f"   .. {kind}:: ntkfast.{name}.{method}", ""]
+    elif callable(thing):
+        lines += [f".. autofunction:: ntkfast.{name}"]
+    else:
+        module = importlib.import_module(f"ntkfast.{name}")
+        lines += [*prepared((module.__doc__ or "").splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def is_property(thing, name):
+    return not callable(vars(thing).get(name)) and not isinstance(vars(thing).get(name), classmethod | staticmethod)
+
+
+def summary(name):
+    """The first sentence of a docstring, in one line."""
+    thing = available(name)
+    if name == "activations":
+        return "Every activation, by name."
+    first = re.split(r"\n\s*\n", (thing.__doc__ or "").strip())[0] if thing is not None else ""
+    return escaped(" ".join(first.split()))
+
+
+def slug(title):
+    return "group-" + re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
+
+
+def write(path, text):
+    """Unless it is there already: Sphinx reads again what has a new date."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def generate(app, _config):
+    folder, found = Path(app.srcdir) / FOLDER, sections((Path(app.srcdir) / "api.md").read_text(encoding="utf-8"))
+    for title, pages in found.items():
+        lines = [title, "=" * len(title), "", ".. list-table::", "   :widths: 35 65", ""]
+        for name in pages:
+            lines += [f"   * - :doc:`{name}`", f"     - {summary(name) or ' '}"]
+        lines += ["", ".. toctree::", "   :hidden:", "", *(f"   {name}" for name in pages)]
+        write(folder / f"{slug(title)}.rst", "\n".join(lines) + "\n")
+        for name, names in pages.items():
+            write(folder / f"{name}.rst", page(name, names))
+    text = ["Reference", "=========", "", "Every public name, from its docstring. :doc:`/api` has all signatures on one page."]
+    text += ["", ".. toctree::", "   :maxdepth: 2", "", *(f"   {slug(title)}" for title in found), "   /api"]
+    write(folder / "index.rst", "\n".join(text) + "\n")
+
+
+def escaped(line):
+    """A line of prose, whose formulas have characters that mean something else to reStructuredText."""
+    parts = re.split(r"(``[^`]*``|`[^`]*`)", line)
+    return "".join(part if part.startswith("`") else re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", part) for part in parts)
+
+
+def prepared(lines):
+    """A docstring with formulas (paragraphs that are indented more than the text before) as literal blocks."""
+    done, literal, before, blank, example, underline = [], None, 0, True, False, False
+    for line in lines:
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if not text:
+            blank, example = True, False
+            done.append(line)
+            continue
+        if literal is not None and indent < literal:
+            literal = None
+        example = example or text.startswith(">>>")
+        if literal is None and not example and blank and indent > before and done and not underline:
+            done += [" " * before + "::", ""]
+            literal = indent
+        if literal is None:
+            before = indent
+        keep = literal is not None or example or set(text) == {"-"}
+        done.append(line if keep else " " * indent + escaped(text))
+        blank, underline = False, set(text) == {"-"}
+    return done
+
+
+def process(_app, _what, _name, _thing, _options, lines):
+    lines[:] = prepared(lines)
+
+
+def setup(app):
+    app.connect("config-inited", generate)
+    app.connect("autodoc-process-docstring", process, priority=400)  # before numpydoc
+    return {"parallel_read_safe": True}

@@ -5,13 +5,13 @@
  * cancellation, in long double.  With V(delta) = K(1) - K(1 - delta) at the variances of the pair, and its radial part
  * R = sqrt(K11 K22) - K(1), which is 0 for equal variances and for homogeneous phi, the gap after a dual is V + R:
  *     V = sqrt(q1 q2) int_0^delta K'(1 - t) dt             (Price), by Gauss-Legendre in sqrt(t): no terms cancel, and
- *                                                          the square root with which kinks begin at rho = 1 is smooth;
- *                                                          in closed form for erf and for piecewise linear phi
+ *                                                          the square root with which kinks begin at rho = 1 is smooth
  *     R = sqrt(K11 K22) (eta^2 r2 + eta^4 r4 + ...)        eta = log(q1/q2), interpolated from differences that are not
  *                                                          too small
+ * Both have closed forms for erf and for piecewise linear phi.
  * Where phi has kinks away from 0, windows of z in which only one of both points is past a kink spoil both: kinked.c.
- * This costs microseconds a layer, and is meant for few pairs: nf_limit looks for those that need it.  Dense and
- * piecewise linear layers, which many pairs meet, lose no digits in double (through_lines), and are much faster.
+ * This costs microseconds a layer, and is meant for few pairs: nf_limit looks for those that need it.  Dense, piecewise
+ * linear and erf layers, which many pairs meet, lose no digits with functions of double, and are much faster.
  */
 #include <float.h>
 #include <math.h>
@@ -303,17 +303,38 @@ static long double after_lines(const nf_instr *in, nf_pair *pair, long double st
     return squares - odd * theta;
 }
 
+/* The pair after phi = a erf(b x) + k for rho > 0, in closed form.  With Q = b^2 q and p = sqrt(1 + 4 Q), K of a point is
+ * 2 a^2/pi alpha + k^2, tan(alpha) = 2 Q/p, and K(rho) has the angle asin((1 - delta) e) with the numbers of duals.h.  Half
+ * the difference of both alphas is atan(d/(1 + m)), d = p1 - p2, m = p1 p2.  Their mean exceeds asin(e) by the difference
+ * of two arctangents, of T1 = (m - 1)/(p1 + p2) and T2, for which T1^2 - T2^2 = d^2 ((m + 1)^2 + d^2)/(2 (2m + d^2) (4m +
+ * d^2)): nothing cancels, so that double is enough for the angles. */
+static long double after_erf(const nf_instr *in, nf_pair *pair, long double delta)
+{
+    const long double a = in->param[0], b2 = in->param[1] * in->param[1], k2 = in->param[2] * in->param[2];
+    const long double scale = 2 * a * a / NF_PI, Q1 = b2 * pair->q[0], Q2 = b2 * pair->q[1];
+    const long double p1 = sqrtl(1 + 4 * Q1), p2 = sqrtl(1 + 4 * Q2), d = 4 * b2 * pair->difference / (p1 + p2);
+    const long double m = p1 * p2, sum = 4 * (Q1 + Q2), T1 = (sum + 16 * Q1 * Q2) / ((m + 1) * (p1 + p2));
+    const long double g2 = 1 / ((1 + 2 * Q1) * (1 + 2 * Q2)), less = (1 + sum / 2) * g2, e2 = 4 * Q1 * Q2 * g2;
+    const long double T2 = sqrtl(e2 / less), d2 = d * d;
+    const long double squares = d2 * ((m + 1) * (m + 1) + d2) / (2 * (2 * m + d2) * (4 * m + d2));
+    const long double more = e2 * delta * (2 - delta), cosine = sqrtl(less + more), e = sqrtl(e2);
+    const double half = atan((double)(d / (1 + m)));
+    const double aligned = atan((double)(squares / ((T1 + T2) * (1 + T1 * T2))));
+    const double lost = asin((double)fminl(more / (e * cosine + (1 - delta) * e * sqrtl(less)), 1));
+    pair->q[0] = scale * atan((double)(2 * Q1 / p1)) + k2;
+    pair->q[1] = scale * atan((double)(2 * Q2 / p2)) + k2;
+    pair->difference = 2 * scale * half;
+    const long double means = (pair->q[0] + pair->q[1]) / 2 + sqrtl(pair->q[0] * pair->q[1]);
+    pair->gap = scale * (lost + (aligned - scale * half * half / means)); /* V + R */
+    pair->gap = fmaxl(pair->gap, 0);
+    return 2 * scale * b2 * sqrtl(g2) / cosine;
+}
+
 /* V(delta) */
 static long double loss(const nf_instr *in, point *x, const point *y, long double std, long double delta,
                         long double radius)
 {
     const int series = is_series(in);
-    if (in->op == NF_ERF) { /* a difference of two arcsines, s = e and (1 - delta) e with the numbers of duals.h */
-        const long double e = x->number[1] * y->number[1], g = x->number[2] * y->number[2], a = in->param[0];
-        const long double more = e * e * delta * (2 - delta), less = (x->number[3] + y->number[3]) - g * g;
-        const long double sum = e * sqrtl(less + more) + (1 - delta) * e * sqrtl(less);
-        return sum > 0 ? 2 * a * a / NF_PI * asinl(fminl(more / sum, 1)) : 0;
-    }
     if (delta > (series ? 1e-2L : 1e-5L)) /* in double, and in long double, this loses nothing that matters */
         return at(in, x, y, std, 1, 0, radius).value[0] -
                at(in, x, y, std, 1, delta, radius + 2 * std * delta).value[0];
@@ -437,6 +458,11 @@ static long double dual(const nf_instr *in, nf_pair *pair)
         nf_point_dual(in, pair->q[0], &pair->q[0], &slope, &unused);
         pair->q[1] = pair->q[0];
         return slope;
+    }
+    if (in->op == NF_ERF && sign > 0 && std > 0) {
+        const long double slope = after_erf(in, pair, delta);
+        pair->sign = turns < 0 ? -1 : 1;
+        return turns > 0 ? -slope : slope;
     }
     const long double d = root_difference(pair), radius = d * d;
     const long double apart = distance(pair, turns ? pair->sign : 1);

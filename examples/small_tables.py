@@ -1,4 +1,4 @@
-"""The table at the top of the README: kernels and forests on scikit-learn's own tables, by five-fold cross-validation.
+"""The table of the README: kernels and forests on scikit-learn's own tables, by five-fold cross-validation.
 
 Every model is tuned on the training folds alone: the RBF kernel by an inner grid search over its width and ridge, the
 ridge of the NTK by leave-one-out; forests and boosting have scikit-learn's defaults.

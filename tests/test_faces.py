@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import ntkfast as nf
-from ntkfast import benchmarks, cli, plotting
+from ntkfast import cli, plotting
 from ntkfast.plotting.axes import name_widths
 
 
@@ -44,20 +44,6 @@ def test_demo_refuses_a_bad_path_at_once(tmp_path, name):
     assert result.exit_code == 2
     assert result.output.startswith("ntkfast: --out: ")
     assert result.output.count("\n") == 1
-
-
-def test_bench_prints_every_ratio():
-    result = run("bench", "--n", "200", "--repeats", "1")
-    assert result.exit_code == 0, result.output
-    for case in benchmarks.cases(200):
-        assert case.name in result.output
-        if "n=100" not in case.name:  # the goals do not apply to smaller sizes
-            assert case.size >= 8000
-    assert "MiB" in result.output
-
-
-def test_memory_above_input_and_output():
-    assert benchmarks.peak_memory(2000, 100) < 64
 
 
 def test_plots_draw_into_given_axes():

@@ -202,12 +202,12 @@ def test_memory_is_that_of_the_points_and_some_tiles():
     """The matrix would take 288 MB."""
     code = """
 import numpy as np, ntkfast as nf
-from ntkfast.benchmarks import _peak
+from ntkfast.benchmarks.memory import peak
 X = np.random.default_rng(0).normal(size=(6000, 8))
 nf.KernelOperator(nf.MLP(2), X[:600]) @ np.ones(600)
-before = _peak()
+before = peak()
 nf.KernelOperator(nf.MLP(2), X) @ np.ones(6000)
-print((_peak() - before) / 2**20)
+print((peak() - before) / 2**20)
 """
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 64

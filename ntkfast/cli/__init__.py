@@ -2,7 +2,7 @@
 
 import click
 
-from ntkfast.cli import machine, matrix, paper, stored, table, uci
+from ntkfast.cli import bench, machine, matrix, paper, stored, table, uci
 from ntkfast.cli.shared import Commands
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ for command in (
     stored.solve,
     machine.info,
     machine.demo,
-    machine.bench,
+    bench.bench,
     machine.accuracy,
     paper.paper,
     uci.uci,

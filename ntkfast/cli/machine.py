@@ -1,4 +1,4 @@
-"""ntkfast info, demo, bench and accuracy: the machine, and how fast and how accurate the kernels are on it."""
+"""ntkfast info, demo and accuracy: the machine, and how accurate the kernels are on it."""
 
 from __future__ import annotations
 
@@ -53,35 +53,6 @@ def demo(out: str, n_threads: int | None) -> None:
     for name, seconds in report.seconds.items():
         click.echo(f"{name:<36} {1000 * seconds:8.1f} ms")
     click.echo(f"figure: {path}")
-
-
-@click.command()
-@click.option("--n", default=8000, show_default=True, type=click.IntRange(min=2), help="Number of points.")
-@click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Timed runs of each side.")
-def bench(n: int, repeats: int) -> None:
-    """Time ntkfast against NumPy and scikit-learn.
-
-    Every line is a ratio of two things timed in turn. The goals are the project's own, for n=8000; for smaller n,
-    finite networks are also narrower.
-
-    Example:
-
-        ntkfast bench --n 2000
-    """
-    from ntkfast import benchmarks
-
-    show_config()
-    click.echo(f"\nn={n}; depth-4 ReLU, float64 unless named; medians of {repeats} in ms\n")
-    click.echo(f"{'A / B':<68} {'A':>8} {'B':>8} {'A/B':>7}   goal (at n=8000)")
-    for case in benchmarks.cases(n):
-        ours, reference, ratio = benchmarks.measure(case, repeats)
-        met = ratio >= case.bound if case.at_least else ratio <= case.bound
-        missed = "" if met or case.size not in (None, n) else "  missed"
-        goal = f"{'>=' if case.at_least else '<='} {case.bound:g}{missed}"
-        click.echo(f"{case.name:<68} {1000 * ours:8.1f} {1000 * reference:8.1f} {ratio:7.2f}   {goal}")
-    memory = benchmarks.peak_memory(n)
-    goal = f"<= 64{'' if memory <= 64 else '  missed'}"
-    click.echo(f"{'memory above input and output, MiB, d=784':<86} {memory:7.1f}   {goal}")
 
 
 @click.command()

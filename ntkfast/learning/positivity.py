@@ -302,14 +302,18 @@ def smallest_eigenvalue(
     Parameters
     ----------
     net : Network
+        The network.
     X : array_like, shape (N, d)
+        Points, one per row.
     kernel : {"ntk", "nngp"}
+        Which kernel.
     n_threads, progress
         As in `ntkfast.ntk`.
 
     Returns
     -------
     SmallestEigenvalue
+        The eigenvalue, the bound on its error, and the points that make it 0.
 
     Raises
     ------
@@ -317,6 +321,15 @@ def smallest_eigenvalue(
         An argument is not as described; the message names it.
     MemoryError
         The matrix and its copy do not fit into memory.
+
+    See Also
+    --------
+    hermite_certificate : The question for all points of a sphere.
+    GaussianProcess : Refuses matrices that are singular to rounding.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), Proposition 2.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Every public object says what its arguments and results are, what it raises, what is related, and shows an example."""
+"""Every public object says what its arguments and results are, what it raises, what is related, with an example."""
 
 import inspect
 

@@ -12,7 +12,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 project = "ntkfast"
 author = "The ntkfast developers"
-copyright = author  # noqa: A001 - Sphinx's name for it
+copyright = author
 try:
     release = version = importlib.metadata.version("ntkfast")
 except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed

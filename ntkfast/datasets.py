@@ -37,11 +37,30 @@ REMEDY = (
 class DataError(Error):
     """A data set is missing or damaged; the message says which file, and how to get it.
 
-    Attributes
+    Parameters
     ----------
     problem : str
+        What is missing or damaged.
     remedy : str
         What to do about it in Python; "" if the message has no advice.
+
+    Attributes
+    ----------
+    problem, remedy : str
+        As given.
+
+    See Also
+    --------
+    mnist : Raises it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> try:
+    ...     nf.datasets.mnist(folder="no such folder")
+    ... except nf.datasets.DataError as error:
+    ...     print(error.problem)
+    MNIST: no such folder has no file train-images-idx3-ubyte.gz
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -53,7 +72,25 @@ class DataError(Error):
 
 
 class MNIST(NamedTuple):
-    """Digits as stored in the files: images, shape (N, 784), and labels, shape (N,), both uint8."""
+    """Digits as stored in the files.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (N, 784)
+        Pixels from 0 to 255, row by row.
+    labels : ndarray of uint8, shape (N,)
+        Digits from 0 to 9.
+
+    See Also
+    --------
+    mnist : Reads it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.datasets.MNIST._fields
+    ('images', 'labels')
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -81,6 +118,10 @@ def mnist(part: str = "train", folder: PathLike | None = None) -> MNIST:
         A file is missing or its SHA-256 is not the expected one.
     ValueError
         There is no such part.
+
+    See Also
+    --------
+    download_mnist : Fetches the files.
 
     Examples
     --------
@@ -145,6 +186,16 @@ def download_mnist(folder: PathLike | None = None) -> Path:
         No folder was given, there is no network connection, or what OpenML sent is not MNIST.
     ImportError
         scikit-learn is not installed.
+
+    See Also
+    --------
+    mnist : Reads them.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.datasets.download_mnist("mnist")  # doctest: +SKIP
+    PosixPath('mnist')
     """
     try:
         from sklearn.datasets import fetch_openml

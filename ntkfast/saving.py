@@ -53,6 +53,10 @@ NTKFeatures
     OSError
         The file cannot be written.
 
+    See Also
+    --------
+    load : Reads it.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -81,12 +85,14 @@ def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] 
     Parameters
     ----------
     path : str or path-like
+        The file.
     activations : dict of Activation, optional
         By name, those of the model that `Activation.from_function` made.
 
     Returns
     -------
     The model
+        Of the class that was saved, equal to it.
 
     Raises
     ------
@@ -99,6 +105,10 @@ def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] 
         The model needs a library that is not installed.
     OSError
         The file cannot be opened.
+
+    See Also
+    --------
+    save : Writes it.
 
     Examples
     --------

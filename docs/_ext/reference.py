@@ -9,11 +9,14 @@ import re
 from operator import attrgetter
 from pathlib import Path
 
+from sphinx.util.nodes import make_refnode
+
 import ntkfast
 
 FOLDER = "reference"
 ROW = re.compile(r"^\| `([^`(]+)(?:\(.*\))?` \| (.+) \|$")
 ON_ONE_PAGE = ("activations.",)  # short entries that belong together
+PREFIXES = ("", "activations.", "sklearn.", "store.", "gpytorch.", "datasets.")  # where a name is looked up
 
 
 def sections(text):
@@ -99,7 +102,12 @@ def generate(app, _config):
         write(folder / f"{slug(title)}.rst", "\n".join(lines) + "\n")
         for name, names in pages.items():
             write(folder / f"{name}.rst", page(name, names))
-    text = ["Reference", "=========", "", "Every public name, from its docstring. :doc:`/api` has all signatures on one page."]
+    text = [
+        "Reference",
+        "=========",
+        "",
+        "Every public name, from its docstring; :doc:`/api` has all signatures at once.",
+    ]
     text += ["", ".. toctree::", "   :maxdepth: 2", "", *(f"   {slug(title)}" for title in found), "   /api"]
     write(folder / "index.rst", "\n".join(text) + "\n")
 
@@ -129,7 +137,8 @@ def prepared(lines):
         if literal is None:
             before = indent
         keep = literal is not None or example or set(text) == {"-"}
-        done.append(line if keep else " " * indent + escaped(text))
+        name, colon, rest = text.rpartition(" : ") if indent == 0 else ("", "", text)  # names of parameters stay
+        done.append(line if keep else " " * indent + name + colon + escaped(rest))
         blank, underline = False, set(text) == {"-"}
     return done
 
@@ -138,7 +147,21 @@ def process(_app, _what, _name, _thing, _options, lines):
     lines[:] = prepared(lines)
 
 
+def resolve(app, env, node, contnode):
+    """A link to a name as docstrings write it, without the package: `LeastSquaresFlow.mean`, `NTKRegressor`."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"].removeprefix("nf.")
+    objects = env.get_domain("py").objects
+    found = next((full for prefix in PREFIXES if (full := f"ntkfast.{prefix}{target}") in objects), None)
+    if found is None:
+        return None
+    entry = objects[found]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, found)
+
+
 def setup(app):
+    app.connect("missing-reference", resolve)
     app.connect("config-inited", generate)
     app.connect("autodoc-process-docstring", process, priority=400)  # before numpydoc
     return {"parallel_read_safe": True}

@@ -44,11 +44,27 @@ def ntk(
     Returns
     -------
     dask.array.Array, shape (n, m)
+        With the bits of `ntkfast.ntk`.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    ntkfast.ntk : The same in memory.
+    ntkfast.store.compute : The same on disk.
+    ntkfast.distributed.KernelOperator : Products without a matrix.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import ntkfast as nf
+    >>> K = nf.distributed.ntk(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]])
+    >>> with dask.config.set(scheduler="synchronous"):
+    ...     K.trace().compute()
+    np.float64(2.5)
     """
     return _matrix(net, X, Y, "ntk", chunks, dtype, n_threads)
 
@@ -62,7 +78,37 @@ def nngp(
     dtype: DTypeLike | None = None,
     n_threads: int | None = None,
 ) -> dask.array.Array:
-    """The limit covariance Σ^L as a dask array; parameters, result and errors are those of `ntk`."""
+    """The limit covariance Σ^L as a dask array, computed when it is asked for. See `ntkfast.nngp`.
+
+    Parameters
+    ----------
+    net, X, Y, chunks, dtype, n_threads
+        As in `ntk`.
+
+    Returns
+    -------
+    dask.array.Array, shape (n, m)
+        With the bits of `ntkfast.nngp`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ntk`.
+
+    See Also
+    --------
+    ntkfast.nngp : The same in memory.
+    ntk : Θ.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import ntkfast as nf
+    >>> K = nf.distributed.nngp(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]])
+    >>> with dask.config.set(scheduler="synchronous"):
+    ...     K.trace().compute()
+    np.float64(1.25)
+    """
     return _matrix(net, X, Y, "nngp", chunks, dtype, n_threads)
 
 

@@ -57,6 +57,10 @@ class NystromRegression(nystrom.NystromRegression):
     ConnectionError
         The cluster is gone, or has no workers, or all that had the points were lost during a pass.
 
+    See Also
+    --------
+    ntkfast.NystromRegression : The same on one machine, with its attributes and equations.
+
     Examples
     --------
     >>> import distributed
@@ -102,7 +106,37 @@ class NystromRegression(nystrom.NystromRegression):
         check_client(self._client)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> NystromRegression:
-        """Learn from the data; see `ntkfast.NystromRegression.fit`."""
+        """Learn from the data, by the workers of the cluster.
+
+        Parameters
+        ----------
+        X, y
+            As in `ntkfast.NystromRegression.fit`; they go to each worker once.
+
+        Returns
+        -------
+        NystromRegression
+            Itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError, ConnectionError
+            As for the class.
+
+        See Also
+        --------
+        ntkfast.NystromRegression.fit : The same on one machine.
+
+        Examples
+        --------
+        >>> import distributed
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.random.default_rng(0).standard_normal((500, 3))
+        >>> with distributed.Client(n_workers=1, processes=False, dashboard_address=None) as client:  # doctest: +SKIP
+        ...     nf.distributed.NystromRegression(nf.MLP(3), 100, 0.1, client=client).fit(X, X[:, 0]).solution.method
+        'direct'
+        """
         require_same(self._client)  # before the work on the centres
         super().fit(X, y)
         return self

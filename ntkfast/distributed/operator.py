@@ -46,6 +46,20 @@ class KernelOperator(operator.KernelOperator):
         or Python, or another instruction set: bits would differ.
     ConnectionError
         The cluster is gone, or has no workers.
+
+    See Also
+    --------
+    ntkfast.KernelOperator : The same on one machine.
+    solve : Regression with it.
+    ntkfast.distributed.NystromRegression : Regression on centres.
+
+    Examples
+    --------
+    >>> import distributed
+    >>> import ntkfast as nf
+    >>> with distributed.Client(n_workers=1, processes=False, dashboard_address=None) as client:  # doctest: +SKIP
+    ...     nf.distributed.KernelOperator(nf.MLP(depth=2), [[1.0, 0.0]], client=client) @ [1.0]
+    array([0.5])
     """
 
     def __init__(

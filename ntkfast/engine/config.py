@@ -55,6 +55,10 @@ def show_config() -> None:
     The same as `ntkfast info` on the command line. The instruction set can be set by the environment variable
     NTKFAST_ISA (base, avx2, avx512), the threads by OMP_NUM_THREADS.
 
+    See Also
+    --------
+    ntk : Its n_threads overrides the threads.
+
     Examples
     --------
     >>> import ntkfast as nf

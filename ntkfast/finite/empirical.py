@@ -189,7 +189,9 @@ def empirical_ntk(
     Parameters
     ----------
     f : FiniteNetwork
+        The network, at whose parameters the kernel is taken.
     X : array_like, shape (n, n_inputs)
+        Points, one per row.
     Y : array_like, shape (m, n_inputs), optional
         Default: X; each pair is then computed once.
     outputs : {"mean", "diagonal", "full"}
@@ -221,6 +223,15 @@ def empirical_ntk(
         An argument is not as described, or the kernel is not finite.
     MemoryError
         The result is larger than the memory that is available. Nothing has been allocated then.
+
+    See Also
+    --------
+    ntk : Its limit as the width grows.
+    empirical_nngp : The covariance of the outputs given the hidden layers.
+    ntk_vector_product : Θ̂ v without Θ̂.
+    ntkfast.torch.empirical_ntk : The kernel of a PyTorch module.
+    gram_from_jacobian : J Jᵀ of any Jacobian.
+    finite_width : Mean and deviation over random networks.
 
     Examples
     --------
@@ -357,11 +368,21 @@ def empirical_nngp(
     Returns
     -------
     ndarray of the network's dtype, shape (n, m)
+        Σ̂(x_i, y_j); symmetric if Y is left out.
 
     Raises
     ------
     TypeError, ValueError, MemoryError
         As in `empirical_ntk`.
+
+    See Also
+    --------
+    nngp : Its limit as the width grows.
+    empirical_ntk : The tangent kernel.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), Proposition 1.
 
     Examples
     --------
@@ -409,11 +430,17 @@ def gram_from_jacobian(
     Returns
     -------
     ndarray, shape (n, m), (n, m, k) or (n, m, k, k)
+        J Jᵀ: the mean over the outputs, each of them, or all pairs.
 
     Raises
     ------
     TypeError, ValueError
         A block is not as described, or does not suit the ones before; the message gives its number.
+
+    See Also
+    --------
+    FiniteNetwork.jacobian : A Jacobian.
+    empirical_ntk : The same of a network, without one.
 
     Examples
     --------

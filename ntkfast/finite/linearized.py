@@ -32,12 +32,37 @@ class LinearizedNetwork(Saved):
 
     Its gradient descent is kernel gradient descent with the fixed kernel Θ̂ of θ0. Made by `linearize`.
 
+    Parameters
+    ----------
+    network : FiniteNetwork
+        With the parameters θ0.
+    displacement : array_like, shape (n_parameters,), optional
+        θ - θ0, which is copied. Default: 0.
+
     Attributes
     ----------
     network : FiniteNetwork
         With the parameters θ0.
     displacement : ndarray, shape (n_parameters,)
         θ - θ0, in the order of `FiniteNetwork.jacobian`.
+
+    See Also
+    --------
+    linearize : Makes it.
+    train : Gradient descent of the network itself.
+    LeastSquaresFlow : The same of the limit, in closed form.
+
+    References
+    ----------
+    Lee, Xiao, Schoenholz, Bahri, Novak, Sohl-Dickstein and Pennington (2019), "Wide neural networks of any depth evolve
+    as linear models under gradient descent".
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+    >>> nf.linearize(f).displacement.shape
+    (40,)
     """
 
     def __init__(self, network: FiniteNetwork, displacement: ArrayLike | None = None) -> None:
@@ -53,7 +78,34 @@ class LinearizedNetwork(Saved):
         return {"network": self.network, "displacement": self.displacement}
 
     def __call__(self, X: ArrayLike) -> Array:
-        """The outputs at X (N, n_inputs), shape (N, n_outputs)."""
+        """The outputs f(x; θ0) + J(x) (θ - θ0).
+
+        Parameters
+        ----------
+        X : array_like, shape (N, n_inputs)
+            Points, one per row.
+
+        Returns
+        -------
+        ndarray, shape (N, n_outputs)
+            Of the network's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X does not suit the network.
+
+        See Also
+        --------
+        jvp : J(x) v.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+        >>> nf.linearize(f)([[2.0], [3.0]]).shape
+        (2, 1)
+        """
         f, points = self.network, self.network.points(X)
         weights, biases = split(f, self.displacement)
         result = np.empty((len(points), f.n_outputs), f.dtype)
@@ -79,9 +131,11 @@ class LinearizedNetwork(Saved):
         Parameters
         ----------
         X : array_like, shape (N, n_inputs)
+            Points, one per row.
         y : array_like
             Targets, as the loss takes them.
         steps : int
+            How many.
         learning_rate : float
             η: in a step the outputs change by -η (1/N) Θ̂ d.
         loss : {"mse", "logistic", "softmax", "huber"} or callable
@@ -100,6 +154,11 @@ class LinearizedNetwork(Saved):
             As in `ntkfast.train`.
         TypeError, ValueError
             An argument is not as described.
+
+        See Also
+        --------
+        LinearizedNetwork.flow : In continuous time, from eigenvectors.
+        train : The same for the network itself.
 
         Examples
         --------
@@ -140,7 +199,9 @@ class LinearizedNetwork(Saved):
         Parameters
         ----------
         X : array_like, shape (N, n_inputs)
+            Points, one per row.
         y : array_like, shape (N, n_outputs); (N,) if there is one output
+            Targets.
         t : float
             >= 0; inf for the end of training.
         n_threads : int, optional
@@ -162,6 +223,11 @@ class LinearizedNetwork(Saved):
         -----
         UserWarning
             Θ̂ has more than 6000 rows: its eigendecomposition takes minutes, and cannot be interrupted.
+
+        See Also
+        --------
+        LinearizedNetwork.train : In steps, for any cost.
+        LeastSquaresFlow : The same of a kernel matrix.
 
         Examples
         --------
@@ -206,17 +272,25 @@ def linearize(f: FiniteNetwork, displacement: ArrayLike | None = None) -> Linear
     Parameters
     ----------
     f : FiniteNetwork
+        The network, at whose parameters it is linearised.
     displacement : array_like, shape (n_parameters,), optional
         θ - θ0, which is copied. Default: 0.
 
     Returns
     -------
     LinearizedNetwork
+        f itself at these parameters.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    LinearizedNetwork.train : Gradient descent on it.
+    empirical_ntk : Its kernel.
+    jvp : What moves its outputs.
 
     Examples
     --------

@@ -50,18 +50,29 @@ class FiniteNetwork(Saved):
     biases : list of ndarray, shapes (n_out,), or None
         None where bias_std is 0.
     parametrization : {"ntk", "standard"}
+        Which of the two forms above.
 
     Attributes
     ----------
     net, weights, biases, parametrization
         As given.
     n_inputs, n_outputs, n_parameters : int
+        Sizes.
     dtype : numpy.dtype
+        Of the parameters and of all results.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described; the message names it.
+
+    See Also
+    --------
+    FiniteNetwork.init : A network with random parameters.
+    empirical_ntk : Its tangent kernel.
+    train : Gradient descent.
+    linearize : The network linearised in its parameters.
+    ntk : The limit of infinite width.
 
     Examples
     --------
@@ -116,7 +127,9 @@ class FiniteNetwork(Saved):
         Parameters
         ----------
         net : Network
+            The layers.
         n_inputs : int
+            Number of features of X.
         widths : int or sequence of int
             Number of units of the hidden layers: one number for all, or one for each `Dense` except the last, in order
             of appearance, those in branches included. Branches that are added or multiplied have the same width, which
@@ -125,6 +138,7 @@ class FiniteNetwork(Saved):
         n_outputs : int
             Of the last `Dense`.
         parametrization : {"ntk", "standard"}
+            How the network is trained; the functions at initialisation are the same.
         rng : None, int or numpy.random.Generator
             A number makes it reproducible.
         dtype : {float32, float64}
@@ -133,6 +147,7 @@ class FiniteNetwork(Saved):
         Returns
         -------
         FiniteNetwork
+            With parameters iid N(0, 1) in NTK parametrisation.
 
         Raises
         ------
@@ -140,6 +155,11 @@ class FiniteNetwork(Saved):
             An argument is not as described, or the widths do not suit the branches.
         MemoryError
             The parameters do not fit.
+
+        See Also
+        --------
+        FiniteNetwork : A network with given parameters.
+        width_for : How wide is wide enough.
 
         Examples
         --------
@@ -171,6 +191,18 @@ class FiniteNetwork(Saved):
 
     @property
     def n_parameters(self) -> int:
+        """Number of all weights and biases.
+
+        See Also
+        --------
+        FiniteNetwork.jacobian : The order in which they are counted.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.FiniteNetwork.init(nf.MLP(depth=2, bias_std=0.1), n_inputs=3, widths=10, rng=0).n_parameters
+        51
+        """
         return sum(array.size for array in (*self.weights, *self.biases) if array is not None)
 
     def __call__(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -179,10 +211,27 @@ class FiniteNetwork(Saved):
         Parameters
         ----------
         X : array_like, shape (N, n_inputs)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (N, n_outputs), of the network's dtype
+            f(X), without dropout.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X does not suit the network.
+
+        See Also
+        --------
+        LinearizedNetwork.__call__ : The outputs of the linearised network.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=3, widths=10, n_outputs=4, rng=0)([[1.0, 2.0, 3.0]]).shape
+        (1, 4)
         """
         X = self.points(X)
         outputs = np.empty((len(X), self.n_outputs), self.dtype)
@@ -200,10 +249,12 @@ class FiniteNetwork(Saved):
         Parameters
         ----------
         X : array_like, shape (N, n_inputs)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (N, n_outputs, n_parameters)
+            Of the network's dtype.
 
         Raises
         ------
@@ -211,6 +262,12 @@ class FiniteNetwork(Saved):
             It does not fit.
         ValueError, TypeError
             X does not suit the network.
+
+        See Also
+        --------
+        jvp : J v without J.
+        vjp : Jᵀ u without J.
+        empirical_ntk : The tangent kernel without J.
 
         Examples
         --------
@@ -222,7 +279,26 @@ class FiniteNetwork(Saved):
         return jacobian.jacobian(self, self.points(X))
 
     def copy(self) -> FiniteNetwork:
-        """A network with parameters of its own."""
+        """A network with the same parameters in arrays of its own.
+
+        Returns
+        -------
+        FiniteNetwork
+            Equal to this one, and independent of it.
+
+        See Also
+        --------
+        train : Leaves the network that it starts from unchanged.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1), n_inputs=2, rng=0)
+        >>> g = f.copy()
+        >>> g.weights[0][:] = 0
+        >>> bool((f([[1.0, 0.0]]) == g([[1.0, 0.0]])).all())
+        False
+        """
         biases = [None if bias is None else bias.copy() for bias in self.biases]
         weights = [weight.copy() for weight in self.weights]
         return FiniteNetwork(self.net, weights, biases, parametrization=self.parametrization)
@@ -240,7 +316,36 @@ class FiniteNetwork(Saved):
         return cls(checked(net, Network, "net"), **described)
 
     def points(self, X: ArrayLike, name: str = "X") -> NDArray[np.floating]:
-        """X as a C-contiguous array of the network's dtype; raises if it does not suit the network."""
+        """X as a C-contiguous array of the network's dtype; raises if it does not suit the network.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, n_inputs)
+            Points, one per row.
+        name : str
+            What messages call them.
+
+        Returns
+        -------
+        ndarray, shape (N, n_inputs), C-contiguous, of the network's dtype
+            X itself if it is such an array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X does not suit the network.
+
+        See Also
+        --------
+        FiniteNetwork.__call__ : Does this with its points.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> f = nf.FiniteNetwork.init(nf.MLP(depth=1), n_inputs=2, rng=0, dtype="float32")
+        >>> f.points([[1, 2]]).dtype
+        dtype('float32')
+        """
         array = as_points(X, name)
         if array.shape[1] != self.n_inputs:
             raise ValueError(f"{name}: expected {self.n_inputs} features as in the network, got shape {array.shape}")

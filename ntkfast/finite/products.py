@@ -19,18 +19,27 @@ def jvp(f: FiniteNetwork, X: ArrayLike, tangent: ArrayLike) -> NDArray[np.floati
     Parameters
     ----------
     f : FiniteNetwork
+        The network.
     X : array_like, shape (N, n_inputs)
+        Points, one per row.
     tangent : array_like, shape (n_parameters,)
         v, in the order of `FiniteNetwork.jacobian`.
 
     Returns
     -------
     ndarray, shape (N, n_outputs)
+        J v.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    vjp : Jᵀ u.
+    ntk_vector_product : J diag(lr) Jᵀ v.
+    FiniteNetwork.jacobian : J itself.
 
     Examples
     --------
@@ -54,7 +63,9 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
     Parameters
     ----------
     f : FiniteNetwork
+        The network.
     X : array_like, shape (N, n_inputs)
+        Points, one per row.
     cotangent : array_like, shape (N, n_outputs); (N,) if there is one output
         u.
 
@@ -67,6 +78,12 @@ def vjp(f: FiniteNetwork, X: ArrayLike, cotangent: ArrayLike) -> NDArray[np.floa
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    jvp : J v.
+    ntk_vector_product : J diag(lr) Jᵀ v.
+    FiniteNetwork.jacobian : J itself.
 
     Examples
     --------
@@ -94,17 +111,26 @@ def ntk_vector_product(f: FiniteNetwork, X: ArrayLike, v: ArrayLike) -> NDArray[
     Parameters
     ----------
     f : FiniteNetwork
+        The network.
     X : array_like, shape (N, n_inputs)
+        Points, one per row.
     v : array_like, shape (N, n_outputs); (N,) if there is one output
+        The vector: a number for each point and output.
 
     Returns
     -------
     ndarray, of the shape of v
+        Θ̂ v.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    empirical_ntk : Θ̂ itself.
+    KernelOperator : Products with the limit kernel.
 
     Examples
     --------

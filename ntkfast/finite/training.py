@@ -46,6 +46,11 @@ class Record:
     ntk_X : array_like, shape (M, n_inputs), optional
         Points whose empirical tangent kernel, the mean over outputs and without dropout, is kept.
 
+    See Also
+    --------
+    train : Takes it.
+    Run : What was recorded.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -63,7 +68,33 @@ class Record:
             object.__setattr__(self, "steps", tuple(steps))
 
     def up_to(self, steps: int) -> list[int]:
-        """The recorded ones among the steps 0 to `steps`."""
+        """Which of the steps 0 to `steps` are recorded.
+
+        Parameters
+        ----------
+        steps : int
+            The last step of the training.
+
+        Returns
+        -------
+        list of int
+            Ascending, without repetition.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The steps to record are not integers >= 0, or lie beyond the last.
+
+        See Also
+        --------
+        train : Records at these steps.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.Record(steps=[0, 5, 5]).up_to(10)
+        [0, 5]
+        """
         recorded: Any = self.steps
         if isinstance(recorded, str):
             raise TypeError("record.steps: expected an integer or a sequence of integers, got str")
@@ -92,10 +123,24 @@ class Run:
     movement : ndarray, shape (R,)
         ‖θ_t - θ_0‖ over all parameters.
     outputs : ndarray, shape (R, M, n_outputs), or None
+        At the points `X` of the `Record`.
     ntk : ndarray, shape (R, M, M), or None
-        Θ̂_t, the mean over outputs.
+        Θ̂_t at its points `ntk_X`, the mean over outputs.
     ntk_distance : ndarray, shape (R,), or None
         ‖Θ̂_t - Θ̂_0‖ in operator norm.
+
+    See Also
+    --------
+    train : Makes it.
+    Record : Says what is recorded.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> f = nf.FiniteNetwork.init(nf.MLP(depth=2), n_inputs=1, widths=20, rng=0)
+    >>> run = nf.train(f, [[1.0]], [2.0], steps=10, record=nf.Record(steps=5, X=[[3.0]]))
+    >>> run.steps, run.outputs.shape, run.losses.shape
+    (array([ 0,  5, 10]), (3, 1, 1), (11,))
     """
 
     network: FiniteNetwork
@@ -138,10 +183,12 @@ def train(
     f : FiniteNetwork
         Where to start; it is not changed.
     X : array_like, shape (N, n_inputs)
+        Training points, one per row.
     y : array_like, optional
         Targets, as the loss takes them: (N, n_outputs), (N,) for one output, class labels (N,) for "softmax"
         (integers from 0, or strings, whose outputs are in sorted order). Not needed with a direction.
     steps : int
+        How many; 0 is allowed.
     learning_rate : float
         η. On least squares the linearised network converges for η < 2N/λ_max(Θ̂), which is `max_learning_rate`; with
         momentum for 1 + μ times that.
@@ -187,6 +234,13 @@ def train(
     -----
     UserWarning
         The last loss is above that of the start: training did not converge, though its numbers stayed bounded.
+
+    See Also
+    --------
+    max_learning_rate : The limit of a stable learning rate.
+    Record : What is recorded during training.
+    kernel_flow : The same in the limit of infinite width.
+    linearize : The network whose training has a fixed kernel.
 
     Examples
     --------

@@ -42,11 +42,13 @@ class NTKKernel(Kernel):  # type: ignore[misc]  # GPyTorch has no types
     weight_std_constraint, bias_std_constraint : gpytorch.constraints.Interval, optional
         Default: Positive().
     weight_std_prior, bias_std_prior : gpytorch.priors.Prior, optional
+        Registered for the marginal likelihood.
     batch_shape : torch.Size, optional
         Of parameters for several models at a time.
     active_dims : sequence of int, optional
         The features that the kernel sees.
     n_threads : int, optional
+        As in `ntkfast.ntk`.
 
     Attributes
     ----------
@@ -59,6 +61,11 @@ class NTKKernel(Kernel):  # type: ignore[misc]  # GPyTorch has no types
         An argument is not as described; points on a GPU.
     RuntimeError
         In a second derivative.
+
+    See Also
+    --------
+    ntkfast.torch.ntk : The kernel as a function of tensors.
+    fit_hyperparameters : A fit without GPyTorch.
 
     Examples
     --------
@@ -103,6 +110,19 @@ class NTKKernel(Kernel):  # type: ignore[misc]  # GPyTorch has no types
 
     @property
     def weight_std(self) -> torch.Tensor:
+        """weight_std of every `Dense`, a tensor (*batch_shape, L), which can be set.
+
+        See Also
+        --------
+        NTKKernel.bias_std : Those of the biases.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> covariance = nf.gpytorch.NTKKernel(nf.MLP(depth=2, bias_std=0.1))
+        >>> covariance.weight_std.shape
+        torch.Size([2])
+        """
         return self.raw_weight_std_constraint.transform(self.raw_weight_std)
 
     @weight_std.setter
@@ -111,6 +131,19 @@ class NTKKernel(Kernel):  # type: ignore[misc]  # GPyTorch has no types
 
     @property
     def bias_std(self) -> torch.Tensor:
+        """bias_std of every `Dense`, a tensor (*batch_shape, L), which can be set; zeros remain.
+
+        See Also
+        --------
+        NTKKernel.weight_std : Those of the weights.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> covariance = nf.gpytorch.NTKKernel(nf.MLP(depth=2, bias_std=0.1))
+        >>> covariance.bias_std.shape
+        torch.Size([2])
+        """
         return self.raw_bias_std_constraint.transform(self.raw_bias_std) * self.has_bias
 
     @bias_std.setter
@@ -124,7 +157,40 @@ class NTKKernel(Kernel):  # type: ignore[misc]  # GPyTorch has no types
         self.initialize(**{f"raw_{name}": getattr(self, f"raw_{name}_constraint").inverse_transform(value)})
 
     def forward(self, x1: Any, x2: Any, diag: bool = False, last_dim_is_batch: bool = False, **params: Any) -> Any:
-        """K(x1, x2), (..., n, m), or with `diag` its diagonal, (..., n); GPyTorch calls it."""
+        """K(x1, x2), as GPyTorch calls it.
+
+        Parameters
+        ----------
+        x1, x2 : torch.Tensor, shapes (..., n, d) and (..., m, d)
+            Points, one per row.
+        diag : bool
+            The diagonal only, for n = m.
+        last_dim_is_batch : bool
+            Must be False: one kernel for each feature has `active_dims`.
+        **params
+            What else GPyTorch passes on; without meaning.
+
+        Returns
+        -------
+        torch.Tensor or LinearOperator, shape (..., n, m), or (..., n) with `diag`
+            Differentiable once.
+
+        Raises
+        ------
+        RuntimeError
+            last_dim_is_batch is True.
+
+        See Also
+        --------
+        ntkfast.torch.ntk : The function of tensors.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> import torch
+        >>> nf.gpytorch.NTKKernel(nf.MLP(depth=2)).forward(torch.eye(2), torch.eye(2), diag=True).shape
+        torch.Size([2])
+        """
         if last_dim_is_batch:
             raise RuntimeError(
                 "NTKKernel: expected last_dim_is_batch=False; one kernel for each feature has active_dims"

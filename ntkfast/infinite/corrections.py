@@ -42,6 +42,17 @@ class FiniteWidth(tuple[Array, ...]):
         Standard deviation of Θ̂_kk'(x, y) for two outputs k ≠ k', whose mean is 0.
     nngp_mean, nngp_std : ndarray, shape (n, m)
         Of Σ̂(x, y), the covariance of the outputs given the hidden layers.
+
+    See Also
+    --------
+    finite_width : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.finite_width(nf.MLP(depth=3), [[1.0, 0.0]], width=100, get=("ntk_mean", "ntk_std"))
+    >>> found._fields
+    ('ntk_mean', 'ntk_std')
     """
 
     ntk_mean: Array
@@ -121,6 +132,7 @@ def finite_width(
         A chain of `Dense`, activations and `Scale`, with any weight_std, bias_std and learning rates. The activations
         are relu, leaky_relu, abs, abrelu or identity, or all of them are smooth (erf, gelu, tanh, softplus, …).
     X : array_like, shape (n, d)
+        Points, one per row.
     Y : array_like, shape (m, d), optional
         As in `ntk`. Points are converted to float64, and results are float64.
     width : int
@@ -139,6 +151,7 @@ def finite_width(
     Returns
     -------
     FiniteWidth, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if that is a string
+        Means include the correction of order 1/n; standard deviations are the roots of variances of order 1/n.
 
     Raises
     ------
@@ -156,6 +169,14 @@ def finite_width(
     -----
     RuntimeWarning
         The standard deviation of some Θ̂(x, x) exceeds Θ(x, x): at this depth over width the first order says nothing.
+
+    See Also
+    --------
+    width_for : The width for a given accuracy.
+    ntk : The limit n → ∞.
+    empirical_ntk : The kernel of one such network.
+    Phase.fluctuations : How they grow with depth.
+    convergence : The same by sampling networks.
 
     Notes
     -----
@@ -218,6 +239,7 @@ def width_for(
     tolerance : float
         Relative, > 0.
     kernel : {"ntk", "nngp"}
+        Which kernel.
     n_threads, progress
         As in `finite_width`.
 
@@ -231,6 +253,11 @@ def width_for(
     TypeError, ValueError, ActivationError, MemoryError
         As in `finite_width`; also if the kernel is 0 on all points, or the network in standard parametrisation, whose
         kernel grows with the width.
+
+    See Also
+    --------
+    finite_width : The standard deviations that enter.
+    convergence : The same by sampling networks.
 
     Examples
     --------

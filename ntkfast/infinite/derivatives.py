@@ -18,9 +18,25 @@ __all__ = ["KernelVJP", "kernel_vjp"]
 class KernelVJP(NamedTuple):
     """What `kernel_vjp` returns with inputs=True: the derivatives of Σ_ij weights[i, j] K(x_i, y_j).
 
-    hyperparameters : with respect to these, as without it
-    X : with respect to the points, shape (n, d); of a symmetric kernel, as points of both sides
-    Y : with respect to the points on the other side, shape (m, d); None if the kernel is symmetric
+    Attributes
+    ----------
+    hyperparameters : ndarray, shape (2L,), or longer with `activations`
+        With respect to the hyperparameters, as without `inputs`.
+    X : ndarray, shape (n, d)
+        With respect to the points; of a symmetric kernel, as points of both sides.
+    Y : ndarray, shape (m, d), or None
+        With respect to the points on the other side; None if the kernel is symmetric.
+
+    See Also
+    --------
+    kernel_vjp : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.kernel_vjp(nf.MLP(depth=2), [[1.0, 0.0]], [[0.0, 1.0]], weights=[[1.0]], inputs=True)
+    >>> found.X.shape, found.Y.shape
+    ((1, 2), (1, 2))
     """
 
     hyperparameters: Array
@@ -85,6 +101,7 @@ def kernel_vjp(
     net, X, Y, dtype, n_threads, progress
         As in `ntk`.
     weights : array_like, shape (n, m)
+        ∂L/∂K(x_i, y_j) of the function L that is differentiated.
     kernel : {"ntk", "nngp"}
         Which kernel.
     inputs : bool
@@ -108,6 +125,13 @@ def kernel_vjp(
         An argument is not as described, or an activation that jumps has only its Hermite series.
     PrecisionError
         As in `ntk`.
+
+    See Also
+    --------
+    kernels : With gradient=True, the matrices of derivatives themselves.
+    network_likelihood : The gradient of a marginal likelihood, from this.
+    hyperparameters : The order of the derivatives.
+    ntkfast.torch.ntk : The same for autograd.
 
     Notes
     -----

@@ -23,7 +23,26 @@ Names: TypeAlias = tuple[Name, ...] | list[Name]
 
 
 class Kernels(tuple[Array, ...]):
-    """A named tuple of the requested kernels or diagonals, with those fields only."""
+    """A named tuple of the requested kernels or diagonals, with those fields only.
+
+    Attributes
+    ----------
+    nngp, ntk, nngp_dot : ndarray, shape (n, m), or (n,) from `diagonal`
+        Σ, Θ and Σ̇; those that `get` asked for, in its order.
+
+    See Also
+    --------
+    kernels : Makes it.
+    diagonal : Makes it of diagonals.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.kernels(nf.MLP(depth=2), [[1.0, 1.0]])
+    >>> found._fields
+    ('nngp', 'ntk')
+    >>> nngp, ntk = found
+    """
 
     nngp: Array
     ntk: Array
@@ -37,8 +56,24 @@ _T_co = TypeVar("_T_co", bound=Array | Kernels, covariant=True)
 class KernelsAndGradients(NamedTuple, Generic[_T_co]):
     """What `kernels` returns with gradient=True.
 
-    values : as without it, arrays of shape (n, m)
-    gradients : the same names, arrays of shape (2L, n, m): ∂/∂p in the order of `hyperparameters`
+    Attributes
+    ----------
+    values : ndarray or Kernels
+        What it returns without: arrays of shape (n, m).
+    gradients : ndarray or Kernels
+        The same names, arrays of shape (2L, n, m): ∂/∂p in the order of `hyperparameters`.
+
+    See Also
+    --------
+    kernels : Makes it.
+    hyperparameters : The order of the derivatives.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.kernels(nf.MLP(depth=2), [[1.0, 1.0]], get="ntk", gradient=True)
+    >>> found.values.shape, found.gradients.shape
+    ((1, 1), (4, 1, 1))
     """
 
     values: _T_co
@@ -89,6 +124,7 @@ def ntk(
     Parameters
     ----------
     net : Network
+        The network, of infinite width.
     X : array_like, shape (n, d)
         Points, one per row. float32 gives float32 results, everything else float64.
     Y : array_like, shape (m, d), optional
@@ -110,6 +146,7 @@ def ntk(
     Returns
     -------
     ndarray, shape (n, m); with per_layer, (L, n, m)
+        Θ^L(x_i, y_j), not divided by the width or the number of points.
 
     Raises
     ------
@@ -119,6 +156,14 @@ def ntk(
         The result is larger than the memory that is available. Nothing has been allocated then.
     KeyboardInterrupt
         Ctrl-C; what has been written to `out` remains there.
+
+    See Also
+    --------
+    nngp : The covariance of the network at initialisation.
+    kernels : Both kernels in one pass, and their derivatives.
+    diagonal : Θ(x, x) of every point without a matrix.
+    KernelOperator : Products with the kernel, without a matrix.
+    empirical_ntk : The kernel of one network of finite width.
 
     Notes
     -----
@@ -157,7 +202,31 @@ def nngp(
 ) -> Array:
     """The limit covariance Σ^L(x_i, y_j) of the network's outputs at initialisation (Proposition 1 of the paper).
 
-    Parameters, result and errors are those of `ntk`, except that there is no per_layer.
+        Σ¹ = w² x·y/n₀ + β²,    Σ^{l+1} = w² E[σ(u)σ(v)] + β²
+
+    for Gaussian (u, v) of covariance Σ^l on {x, y} (Jacot, Gabriel and Hongler 2018, Proposition 1, there with w = 1).
+
+    Parameters
+    ----------
+    net, X, Y, out, dtype, n_threads, progress
+        As in `ntk`.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Σ^L(x_i, y_j); exactly symmetric if Y is left out.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
+        As in `ntk`.
+
+    See Also
+    --------
+    ntk : The tangent kernel, which governs training.
+    kernels : Both in one pass.
+    GaussianProcess : Bayesian inference with this kernel.
+    empirical_nngp : The same for one network of finite width.
 
     Examples
     --------
@@ -260,6 +329,19 @@ def kernels(
     Kernels, a named tuple of ndarray, each of shape (n, m), with the fields of `get`; one array if `get` is a string
         With gradient=True: a `KernelsAndGradients` of two such, (values, gradients), the latter of shape (2L, n, m).
 
+    Raises
+    ------
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
+        As in `ntk`.
+
+    See Also
+    --------
+    ntk : Θ alone.
+    nngp : Σ alone.
+    kernel_vjp : Weighted sums of the derivatives, far cheaper than `gradient=True`.
+    diagonal : Only the entries of points with themselves.
+    hyperparameters : The order of the derivatives.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -329,6 +411,18 @@ def diagonal(
     Returns
     -------
     ndarray, shape (n,); a named tuple of such if `get` is a tuple
+        What the diagonal of the matrix of X with itself would be, to the last bit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ntk`.
+
+    See Also
+    --------
+    kernels : The matrices.
+    LeastSquaresFlow.variance : Takes the diagonal of Σ at new points.
+    GaussianProcess.variance : Likewise.
 
     Examples
     --------

@@ -30,27 +30,41 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
     Parameters
     ----------
     net : Network
+        The network.
     X : array_like, shape (n, d)
+        Points, one per row.
     Y : array_like, shape (m, d), optional
         Default: X. Neither is copied if it has the dtype of the kernel: leave them as they are.
     kernel : {"ntk", "nngp"}
+        Which kernel.
     dtype : {float32, float64}, optional
         Of the entries, as in `ntk`.
     n_threads : int, optional
+        As in `ntk`.
     progress : bool or callable, optional
         Of each product, as in `ntk`.
 
     Attributes
     ----------
-    shape : (n, m)
+    shape : (int, int)
+        (n, m).
     dtype : numpy.dtype
         A product with float32 vectors is float32 if K is, any other is float64.
     T, H : KernelOperator
+        The transpose: the operator itself if it is symmetric, else that of Y with X.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
+
+    See Also
+    --------
+    ntk : The matrix.
+    solve : (K + αI)⁻¹ y by conjugate gradients on such an operator.
+    GaussianProcess : Regression with such an operator.
+    kernel_pca : Its principal components.
+    ntkfast.store.compute : A matrix on disk instead.
 
     Examples
     --------
@@ -105,7 +119,28 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
     _transpose = _adjoint
 
     def diagonal(self) -> Array:
-        """K(x_i, x_i), shape (n,), of a symmetric operator."""
+        """K(x_i, x_i) of every point, of a symmetric operator.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            As `ntkfast.diagonal`.
+
+        Raises
+        ------
+        ValueError
+            The operator is of two sets of points.
+
+        See Also
+        --------
+        diagonal : The same without an operator.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.KernelOperator(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]]).diagonal()
+        array([0.5, 2. ])
+        """
         if not self._problem.symmetric:
             raise ValueError("diagonal: expected the operator of X with itself, got one with two sets of points")
         return self._problem.diagonals((self.kernel,), show=self.progress)[0]
@@ -128,5 +163,31 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         return block[0] if index.ndim == 0 else block
 
     def columns(self, indices: Any) -> Array:
-        """Columns of the matrix, shape (n, k) or (n,); indices as in `operator[rows]`."""
+        """Columns of the matrix, computed anew with each call.
+
+        Parameters
+        ----------
+        indices : int, slice, or array_like of int or bool
+            As NumPy takes them along one axis.
+
+        Returns
+        -------
+        ndarray, shape (n, k); (n,) for a single index
+            K(x_i, y_j) for the chosen j.
+
+        Raises
+        ------
+        IndexError
+            The indices are not of one axis, or are out of range.
+
+        See Also
+        --------
+        KernelOperator.diagonal : The entries of points with themselves.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.KernelOperator(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]]).columns([1]).shape
+        (2, 1)
+        """
         return self._adjoint()[indices].T

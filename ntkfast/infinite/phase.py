@@ -38,6 +38,7 @@ class Phase:
     Attributes
     ----------
     activation : Activation
+        φ of the repeated layer.
     weight_std, bias_std : float
         w and β of the repeated layer.
     q_star : float
@@ -51,6 +52,19 @@ class Phase:
         equal to or above 1.
     correlation_depth : float
         ξ_c = -1/log R'(c*), the number of layers in which c - c* shrinks e-fold; inf if the decay is not exponential.
+
+    See Also
+    --------
+    phase : Makes it.
+    phase_diagram : The same over a grid of standard deviations.
+    ntkfast.plotting.plot_correlation_map : Draws R(c).
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.phase(nf.MLP(depth=2, activation="relu", weight_std=2**0.5))
+    >>> found.phase, round(found.chi_1, 12)
+    ('critical', 1.0)
     """
 
     activation: Activation
@@ -73,11 +87,16 @@ class Phase:
         Returns
         -------
         ndarray of the shape of q, or float
+            V(q).
 
         Raises
         ------
         ValueError
             A variance is negative or not finite, or V(q) overflows.
+
+        See Also
+        --------
+        Phase.correlation_map : The same for correlations.
 
         Examples
         --------
@@ -105,11 +124,17 @@ class Phase:
         Returns
         -------
         ndarray of the shape of c, or float
+            R(c).
 
         Raises
         ------
         ValueError
             A correlation is not in [-1, 1], or the variance diverges and φ has no asymptotes.
+
+        See Also
+        --------
+        Phase.variance_map : The same for variances.
+        ntkfast.plotting.plot_correlation_map : Draws it.
 
         Examples
         --------
@@ -142,6 +167,7 @@ class Phase:
         Returns
         -------
         ndarray, shape (m,)
+            The squared relative standard deviation, times the width.
 
         Raises
         ------
@@ -149,6 +175,12 @@ class Phase:
             As in `finite_width`.
         ValueError
             The variance diverges.
+
+        See Also
+        --------
+        Phase.depth_to_width : The ratio of depth to width at which they matter.
+        finite_width : Their values on data.
+        ntkfast.plotting.plot_fluctuations : Draws them.
 
         Examples
         --------
@@ -182,6 +214,12 @@ class Phase:
         Returns
         -------
         float
+            Depth over width; nan if the network is not critical.
+
+        See Also
+        --------
+        Phase.fluctuations : What it is read off from.
+        width_for : The width that suits data.
 
         Examples
         --------
@@ -203,10 +241,24 @@ class PhaseDiagram:
     Attributes
     ----------
     activation : Activation
+        φ of all networks.
     weight_stds : ndarray, shape (n,)
+        w of the columns.
     bias_stds : ndarray, shape (m,)
+        β of the rows.
     q_star, chi_1, c_star : ndarray, shape (m, n)
         As in `Phase`, one row per bias_std.
+
+    See Also
+    --------
+    phase_diagram : Makes it.
+    ntkfast.plotting.plot_phase_diagram : Draws it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.phase_diagram("tanh", [0.5, 1.5, 2.5], [0.1, 0.5]).q_star.shape
+    (2, 3)
     """
 
     activation: Activation
@@ -244,6 +296,7 @@ def phase(net: Network) -> Phase:
     Returns
     -------
     Phase
+        The fixed points, χ₁, and the name of the phase.
 
     Raises
     ------
@@ -253,6 +306,12 @@ def phase(net: Network) -> Phase:
         net has other layers, its layers differ, or its activation jumps (where R'(1) is infinite).
     PrecisionError
         See `Activation.from_function`.
+
+    See Also
+    --------
+    phase_diagram : The same over a grid of standard deviations.
+    dual : E[φ(u)φ(v)], of which the maps are made.
+    ntkfast.plotting.plot_correlation_map : Draws R(c).
 
     Notes
     -----
@@ -297,6 +356,7 @@ def phase_diagram(activation: str | Activation, weight_stds: ArrayLike, bias_std
     Parameters
     ----------
     activation : str or Activation
+        φ, or its name.
     weight_stds : array_like, shape (n,)
         > 0.
     bias_stds : array_like, shape (m,)
@@ -305,11 +365,17 @@ def phase_diagram(activation: str | Activation, weight_stds: ArrayLike, bias_std
     Returns
     -------
     PhaseDiagram
+        q* and χ₁ of every pair; c* is computed when it is first asked for.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described; the message names it.
+
+    See Also
+    --------
+    phase : One network.
+    ntkfast.plotting.plot_phase_diagram : Draws the result.
 
     Examples
     --------

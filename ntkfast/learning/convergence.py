@@ -31,7 +31,9 @@ class Convergence:
     Attributes
     ----------
     net : Network
+        The network.
     widths : ndarray, shape (n,)
+        Numbers of units of the hidden layers.
     errors : ndarray, shape (n, n_seeds)
         ‖Θ̂ - Θ‖/‖Θ‖ in operator norm.
     mean, median : ndarray, shape (n,)
@@ -39,6 +41,18 @@ class Convergence:
     slope, slope_error : float
         Slope of the regression line of log error against log width over all networks, and its standard error. Both are
         nan for a single width, the standard error also for fewer than three networks.
+
+    See Also
+    --------
+    convergence : Makes it.
+    ntkfast.plotting.plot_convergence : Draws it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.convergence(nf.MLP(depth=2), [[1.0, 0.0]], widths=[20, 80], n_seeds=3, rng=0)
+    >>> found.errors.shape, found.median.shape
+    ((2, 3), (2,))
     """
 
     net: Network
@@ -98,11 +112,13 @@ def convergence(
     net : Network
         Without `Dropout`, which the limit kernel includes and the empirical one leaves out.
     X : array_like, shape (N, d)
+        Points on which the kernels are compared, one per row.
     widths : sequence of int
         Numbers of units of the hidden layers.
     n_seeds : int
         Networks per width.
     rng : None, int or numpy.random.Generator
+        For the parameters of the networks.
     dtype : {float32, float64}, optional
         Precision of the networks. Default: float32 if X is, else float64. The limit is computed in float64.
     n_threads, progress
@@ -111,11 +127,19 @@ def convergence(
     Returns
     -------
     Convergence
+        The relative errors of all networks, and the slope of log error against log width.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described; the message names it.
+
+    See Also
+    --------
+    finite_width : What to expect, to first order in 1/width, without sampling.
+    width_for : The width for a given accuracy.
+    empirical_ntk : The kernel of one network.
+    ntkfast.plotting.plot_convergence : Draws the result.
 
     Examples
     --------

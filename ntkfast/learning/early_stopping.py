@@ -29,6 +29,19 @@ class EarlyStopping:
         The times examined, ascending.
     training_loss, validation_loss : ndarray, shape (T,)
         At these times.
+
+    See Also
+    --------
+    LeastSquaresFlow.early_stopping : Makes it.
+    ntkfast.plotting.plot_early_stopping : Draws it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> flow = nf.LeastSquaresFlow([[1.0]], [1.0])
+    >>> found = flow.early_stopping([[1.0]], [0.5], t=[0.0, 1.0, 10.0])
+    >>> found.t, found.validation_loss.shape
+    (1.0, (3,))
     """
 
     t: float

@@ -34,6 +34,21 @@ class RandomFeatureModel(Saved):
         The functions f^(p) on the points.
     theta : ndarray, shape (P,)
         The parameters at initialisation, iid N(0, 1). Both are float32 if K is, else float64.
+
+    See Also
+    --------
+    random_feature_model : Makes it.
+    ntkfast.sklearn.NTKFeatures : Features for linear models.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), section 3.1.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.random_feature_model([[1.0]], n_features=3, rng=0).theta.shape
+    (3,)
     """
 
     features: Array
@@ -47,14 +62,57 @@ class RandomFeatureModel(Saved):
         return cls(checked_array(features, (None, len(theta)), "features", theta.dtype), theta)
 
     def __call__(self, theta: ArrayLike | None = None) -> Array:
-        """F_θ on the points, (N,), at initialisation by default."""
+        """F_θ on the points.
+
+        Parameters
+        ----------
+        theta : array_like, shape (P,), optional
+            Parameters. Default: those at initialisation.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            (1/√P) Σ_p θ_p f^(p).
+
+        Raises
+        ------
+        ValueError
+            theta has another shape.
+
+        See Also
+        --------
+        RandomFeatureModel.flow : Where gradient descent leads it.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.random_feature_model([[1.0]], n_features=4, rng=0)([0.0, 0.0, 0.0, 0.0])
+        array([0.])
+        """
         shape, dtype = (1, len(self.theta)), self.theta.dtype
         parameters = self.theta if theta is None else checks.matrix([theta], "theta", shape, dtype)[0]
         values: Array = self.features @ parameters / np.sqrt(dtype.type(len(parameters)))
         return values
 
     def kernel(self) -> Array:
-        """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, (N, N), which does not depend on θ."""
+        """The tangent kernel K̃ = (1/P) Σ_p f^(p) ⊗ f^(p) on the points, which does not depend on θ.
+
+        Returns
+        -------
+        ndarray, shape (N, N)
+            Close to K, with an error of order P^{-1/2}.
+
+        See Also
+        --------
+        random_feature_convergence : How close.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.random_feature_model([[1.0]], n_features=10000, rng=0)
+        >>> bool(abs(model.kernel()[0, 0] - 1) < 0.05)
+        True
+        """
         kernel: Array = self.features @ self.features.T / self.features.shape[1]
         return kernel
 
@@ -66,10 +124,23 @@ class RandomFeatureModel(Saved):
         Parameters
         ----------
         y : array_like, shape (N,) or (N, outputs)
+            Targets.
 
         Returns
         -------
         LeastSquaresFlow
+            Of the kernel K̃.
+
+        See Also
+        --------
+        LeastSquaresFlow : Its methods.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> nf.random_feature_model([[1.0]], n_features=3, rng=0).flow([2.0]).mean(np.inf)
+        array([2.])
         """
         return LeastSquaresFlow(self.kernel(), y)
 
@@ -96,12 +167,14 @@ def random_feature_model(
     n_features : int
         P.
     rng : None, int or numpy.random.Generator
+        For the features and the parameters.
     n_threads : int, optional
         Of the kernel, and of BLAS: by default one for small work, else its own number.
 
     Returns
     -------
     RandomFeatureModel
+        The features on the points, and θ.
 
     Raises
     ------
@@ -109,6 +182,11 @@ def random_feature_model(
         An argument is not as described, or K is not positive semi-definite.
     MemoryError
         The features do not fit into memory.
+
+    See Also
+    --------
+    random_feature_convergence : How fast its kernel tends to K.
+    ntkfast.sklearn.NTKFeatures : Features for new points.
 
     Examples
     --------
@@ -158,6 +236,17 @@ class FeatureConvergence:
         Slope of log(root mean square error) over log P; -1/2 in expectation.
     expected : ndarray, shape (n,)
         The root mean square for Gaussian features: √((‖K‖² + (tr K)²)/P)/‖K‖.
+
+    See Also
+    --------
+    random_feature_convergence : Makes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> nf.random_feature_convergence(np.eye(2), n_features=(10, 100), n_seeds=3, rng=0).errors.shape
+    (2, 3)
     """
 
     P: NDArray[np.int_]
@@ -182,11 +271,13 @@ def random_feature_convergence(
     Parameters
     ----------
     K_xx : array_like, shape (N, N)
+        K on the points, symmetric, positive semi-definite and not 0.
     n_features : sequence of int
         Numbers P of features, at least two of them different.
     n_seeds : int
         Models for each number.
     rng : None, int or numpy.random.Generator
+        For the features.
     n_threads : int, optional
         Of BLAS. Default: one for small work, else its own number.
     progress : bool or callable, optional
@@ -195,6 +286,7 @@ def random_feature_convergence(
     Returns
     -------
     FeatureConvergence
+        The errors of all models, their rate, and what to expect.
 
     Raises
     ------
@@ -202,6 +294,15 @@ def random_feature_convergence(
         An argument is not as described, or K is 0 or not positive semi-definite.
     MemoryError
         The features do not fit into memory.
+
+    See Also
+    --------
+    random_feature_model : One model.
+    convergence : The same for networks.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), section 3.1.
 
     Examples
     --------

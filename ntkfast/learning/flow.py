@@ -110,6 +110,13 @@ class LeastSquaresFlow(Saved):
     MemoryError
         A copy or the eigenvectors do not fit into memory.
 
+    See Also
+    --------
+    kernel_flow : Any cost or training direction, by an ODE solver.
+    GaussianProcess : Regression with a ridge instead of a time.
+    train : Gradient descent of a network of finite width, in the same units.
+    ntkfast.plotting.plot_percentiles : Draws bands of the random function.
+
     Notes
     -----
     Which kernels: for a network with all layers trained, K is its NTK (ntk_xx, ntk_tx: `ntkfast.ntk`), which governs
@@ -210,11 +217,43 @@ class LeastSquaresFlow(Saved):
 
     @property
     def eigenvalues(self) -> Array:
+        """λ_i of K/N, largest first: the rates of the exponentials.
+
+        Values that cannot be told from 0 are returned as 0; the class says which.
+
+        Returns
+        -------
+        ndarray, shape (N,), or (N k,) for coupled outputs
+            Descending, >= 0.
+
+        See Also
+        --------
+        LeastSquaresFlow.eigenfunctions : The directions that belong to them.
+        kernel_pca : A few of them, from a matrix or an operator.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.LeastSquaresFlow([[2.0, 0.0], [0.0, 4.0]], [1.0, 1.0]).eigenvalues
+        array([2., 1.])
+        """
         with self._lock:
             return self._propagator.rates()[::-1]
 
     @property
     def max_learning_rate(self) -> float:
+        """2/λ_1, beyond which gradient descent in discrete steps diverges; inf if K is 0.
+
+        See Also
+        --------
+        max_learning_rate : The same of a matrix, without a flow.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.LeastSquaresFlow([[2.0, 0.0], [0.0, 4.0]], [1.0, 1.0]).max_learning_rate
+        1.0
+        """
         largest = float(self.eigenvalues[0])
         return 2 / largest if largest > 0 else np.inf
 
@@ -279,6 +318,12 @@ class LeastSquaresFlow(Saved):
         ------
         TypeError, ValueError
             An argument is not as described; the learning rate is beyond `max_learning_rate`.
+
+        See Also
+        --------
+        LeastSquaresFlow.variance : How far f_t scatters about its mean.
+        LeastSquaresFlow.samples : Random functions instead.
+        LeastSquaresFlow.loss : The cost along the way.
 
         Examples
         --------
@@ -368,6 +413,18 @@ class LeastSquaresFlow(Saved):
             Symmetric. Positive semi-definite up to rounding relative to nngp_tt; exactly 0 on the data at t = inf if K
             is positive definite beyond rounding.
 
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described, only some of the three matrices are given, or the flow has no nngp_xx.
+        MemoryError
+            The matrices do not fit.
+
+        See Also
+        --------
+        LeastSquaresFlow.variance : Its diagonal, without the matrix.
+        LeastSquaresFlow.mean : The mean.
+
         Examples
         --------
         >>> import ntkfast as nf
@@ -410,6 +467,18 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         ndarray, shape (m,) or (T, m)
+            Var f_t(x) of one output, >= 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `covariance`.
+
+        See Also
+        --------
+        LeastSquaresFlow.covariance : The whole matrix.
+        LeastSquaresFlow.percentiles : Bands from mean and variance.
+        ntkfast.diagonal : nngp_t.
 
         Examples
         --------
@@ -449,6 +518,18 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         ndarray, the shape of `mean` with a first axis of levels
+            In the order of `levels`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `covariance`; or a level is not in (0, 100).
+
+        See Also
+        --------
+        LeastSquaresFlow.variance : The variance.
+        ntkfast.plotting.plot_percentiles : Draws them.
+        GaussianProcess.percentiles : Those of a posterior.
 
         Examples
         --------
@@ -483,11 +564,26 @@ class LeastSquaresFlow(Saved):
         t, ntk_tx, nngp_tx, nngp_tt, steps, learning_rate
             As in `covariance`.
         n_samples : int
+            How many functions.
         rng : None, int or numpy.random.Generator
+            For the initial functions.
 
         Returns
         -------
         ndarray, the shape of `mean` with an axis of samples before that of the points
+            f_t of each sample; the same sample at all times.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `covariance`.
+        MemoryError
+            The samples do not fit.
+
+        See Also
+        --------
+        LeastSquaresFlow.mean : The mean over such functions.
+        LeastSquaresFlow.covariance : Their covariance.
 
         Examples
         --------
@@ -535,6 +631,23 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         float, or ndarray, shape (T,)
+            An array if t (or steps) is one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `mean`.
+
+        See Also
+        --------
+        LeastSquaresFlow.expected_loss : The mean over random initial functions.
+        LeastSquaresFlow.components : The error itself, along the eigenfunctions.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.LeastSquaresFlow([[1.0]], [2.0]).loss([0.0, 1.0]).round(3)
+        array([2.   , 0.271])
         """
         time, scalar = self._time(t, steps, learning_rate)
         error = self._y - self._start(f0)
@@ -554,7 +667,24 @@ class LeastSquaresFlow(Saved):
     ) -> float | Array:
         """The mean of `loss` over random f_0: C(mean_t) + (outputs/2N) tr e^{-tΠ} Σ e^{-tΠ}.
 
-        Parameters, result and errors are those of `loss`.
+        Parameters
+        ----------
+        t, steps, learning_rate
+            As in `mean`.
+
+        Returns
+        -------
+        float, or ndarray, shape (T,)
+            An array if t (or steps) is one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `mean`; or the flow has no nngp_xx.
+
+        See Also
+        --------
+        LeastSquaresFlow.loss : That of one initial function, or of the mean.
 
         Examples
         --------
@@ -577,9 +707,32 @@ class LeastSquaresFlow(Saved):
 
         The entry of largest absolute value (the first of them) is positive.
 
+        Parameters
+        ----------
+        n_components : int
+            How many, from the largest eigenvalue; more than there are gives all.
+
         Returns
         -------
         ndarray, shape (N, n_components)
+            f^(i) on the data, one per column; (N, k, n_components) for coupled outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            n_components is not a positive integer.
+
+        See Also
+        --------
+        LeastSquaresFlow.eigenvalues : The rates that belong to them.
+        kernel_pca : A few of them, with values at new points.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.LeastSquaresFlow([[2.0, 0.0], [0.0, 4.0]], [1.0, 1.0]).eigenfunctions(1).round(4)
+        array([[0.    ],
+               [1.4142]])
         """
         n = min(positive_integer(n_components, "n_components"), len(self._y))
         functions = self._propagator.eigen().vectors[:, : -n - 1 : -1] * np.sqrt(self._dtype.type(self._n))
@@ -607,6 +760,21 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         ndarray, shape (n_components,) or (T, n_components), with an axis of outputs if y has one
+            Signed, in the order of `eigenvalues`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `mean`.
+
+        See Also
+        --------
+        LeastSquaresFlow.eigenvalues : The rates of decay.
+        ntkfast.plotting.plot_components : Draws them.
+
+        References
+        ----------
+        Jacot, Gabriel and Hongler (2018), section 5, and figure 3(c).
 
         Examples
         --------
@@ -639,6 +807,16 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         ndarray, the shape of y
+            0 where K is positive definite beyond rounding.
+
+        See Also
+        --------
+        LeastSquaresFlow.eigenvalues : Those that are 0 belong to it.
+        smallest_eigenvalue : Whether a network's kernel has a null space, and why.
+
+        References
+        ----------
+        Jacot, Gabriel and Hongler (2018), section 5.
 
         Examples
         --------
@@ -677,6 +855,21 @@ class LeastSquaresFlow(Saved):
         Returns
         -------
         EarlyStopping
+            The time, its loss, and both losses at all times that were examined.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described.
+
+        See Also
+        --------
+        LeastSquaresFlow.loss : The training loss.
+        ntkfast.plotting.plot_early_stopping : Draws the result.
+
+        References
+        ----------
+        Jacot, Gabriel and Hongler (2018), section 5, on early stopping.
 
         Examples
         --------

@@ -31,10 +31,24 @@ __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal
 
 
 class LeaveOneOut(NamedTuple):
-    """Each target predicted from all others.
+    """What `GaussianProcess.leave_one_out` returns: each target predicted from all others.
 
+    Attributes
+    ----------
     mean : ndarray, the shape of y
-    variance : ndarray, shape (N,), or (N, k) for coupled outputs, with the variance of the noise included
+        The predictions.
+    variance : ndarray, shape (N,), or (N, k) for coupled outputs
+        Of the target that was left out, its noise included.
+
+    See Also
+    --------
+    GaussianProcess.leave_one_out : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, 2.0]).leave_one_out().variance
+    array([0.75, 0.75])
     """
 
     mean: Array
@@ -47,9 +61,26 @@ class LeaveOneOut(NamedTuple):
 class MarginalLikelihood(NamedTuple):
     """A log marginal likelihood with its derivatives.
 
-    value : float, log p(y)
-    gradient : ndarray, shape (p,), the derivatives with respect to the parameters of the kernel
-    noise_gradient : float, the derivative with respect to the noise variance
+    Attributes
+    ----------
+    value : float
+        log p(y).
+    gradient : ndarray, shape (p,)
+        The derivatives with respect to the parameters of the kernel.
+    noise_gradient : float
+        The derivative with respect to the noise variance.
+
+    See Also
+    --------
+    log_marginal_likelihood : Makes it, of given matrices of derivatives.
+    network_likelihood : Makes it, of a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> nf.log_marginal_likelihood(np.eye(2), [0.0, 2.0], gradients=[np.eye(2)]).noise_gradient
+    1.0
     """
 
     value: float
@@ -122,6 +153,14 @@ class GaussianProcess(Saved):
         K is float32, and its errors (some 2e-6 of the diagonal per entry) are larger than its smallest eigenvalue and
         the noise: deep kernels are best computed in float64. Or the iterations for an operator ended before tol was
         reached; the message reports the residual.
+
+    See Also
+    --------
+    LeastSquaresFlow : Training of all layers until a time t, with its uncertainty.
+    NystromRegression : The same for a million points.
+    solve : Dual coefficients alone, by the method that suits K.
+    fit_hyperparameters : weight_std, bias_std and noise of largest likelihood.
+    ntkfast.sklearn.NTKRegressor : The same as an estimator of scikit-learn.
 
     Examples
     --------
@@ -255,6 +294,18 @@ class GaussianProcess(Saved):
 
     @property
     def dual_coefficients(self) -> Array:
+        """a = (K + σ² I)⁻¹ y, of the shape of y.
+
+        See Also
+        --------
+        solve : The same without a process.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0]], [1.0], noise=0.25).dual_coefficients
+        array([0.8])
+        """
         return self._outputs.shaped(self._dual)
 
     def _cross(self, K_tx: ArrayLike) -> Array:
@@ -271,6 +322,27 @@ class GaussianProcess(Saved):
         Returns
         -------
         ndarray, shape (m,) or (m, outputs)
+            E f(x) = K(x, X) a.
+
+        Raises
+        ------
+        TypeError, ValueError
+            K_tx is not as described, or a sum overflows.
+
+        See Also
+        --------
+        GaussianProcess.predict : With its standard deviation.
+        GaussianProcess.variance : The variance.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), equation 2.23.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0]], [1.0], noise=0.25).mean([[0.6]])
+        array([0.48])
         """
         cross = self._cross(K_tx)
         with self._blas(0), checks.overflow("mean") as fits:
@@ -304,9 +376,11 @@ class GaussianProcess(Saved):
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
+            K(x, X), of new points with the data.
         K_t : array_like, shape (m,), optional
             As in `variance`; for return_std only.
         return_std : bool
+            Whether to return the deviations as well.
         observations : bool
             Of new observations y = f + ε instead of f: the variance of the noise is added.
 
@@ -315,6 +389,17 @@ class GaussianProcess(Saved):
         ndarray, shape (m,) or (m, outputs)
             With return_std a tuple of it and the deviations, (m,), which independent outputs share; (m, k) for coupled
             outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described; return_std without K_t.
+
+        See Also
+        --------
+        GaussianProcess.mean : The mean alone.
+        GaussianProcess.percentiles : Bands.
+        ntkfast.plotting.plot_predictions : Draws both.
 
         Examples
         --------
@@ -337,13 +422,35 @@ class GaussianProcess(Saved):
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
+            K(x, X), of new points with the data.
         K_tt : array_like, shape (m, m)
+            K(x, x'), of new points with themselves.
         observations : bool
             Of new observations y = f + ε instead of f: the variance of the noise is added.
 
         Returns
         -------
         ndarray, shape (m, m), symmetric
+            Positive semi-definite up to rounding relative to K_tt.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described.
+
+        See Also
+        --------
+        GaussianProcess.variance : Its diagonal, without the matrix.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), equation 2.24.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0]], [1.0], noise=0.25).covariance([[0.6]], [[1.0]]).round(3)
+        array([[0.712]])
         """
         C = self._unexplained(K_tx, K_tt, "K_tt")
         if observations:
@@ -356,6 +463,7 @@ class GaussianProcess(Saved):
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
+            K(x, X), of new points with the data.
         K_t : array_like, shape (m,)
             K(x, x), `ntkfast.diagonal` of the same kernel as K_xx: diagonal(net, X, "nngp") for an NNGP, as the default
             there is Θ.
@@ -365,6 +473,23 @@ class GaussianProcess(Saved):
         Returns
         -------
         ndarray, shape (m,)
+            Var f(x) given the data, >= 0; independent outputs share it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described.
+
+        See Also
+        --------
+        GaussianProcess.covariance : The whole matrix.
+        ntkfast.diagonal : K_t.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.GaussianProcess([[1.0]], [1.0], noise=0.25).variance([[0.6]], [1.0]).round(3)
+        array([0.712])
         """
         variance = self._unexplained(K_tx, K_t, "K_t")
         return self._outputs.variance(variance + np.array(self._noise, variance.dtype) if observations else variance)
@@ -388,6 +513,7 @@ class GaussianProcess(Saved):
         Parameters
         ----------
         K_tx : array_like, shape (m, N)
+            K(x, X), of new points with the data.
         K_t : array_like, shape (m,)
             As in `variance`.
         levels : sequence of float
@@ -399,6 +525,17 @@ class GaussianProcess(Saved):
         -------
         ndarray, shape (levels, m) or (levels, m, outputs)
             For one output, `ntkfast.plotting.plot_percentiles` draws it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described, or a level is not in (0, 100).
+
+        See Also
+        --------
+        GaussianProcess.variance : The variance.
+        ntkfast.plotting.plot_percentiles : Draws them.
+        LeastSquaresFlow.percentiles : Those of training until a time t.
 
         Examples
         --------
@@ -421,6 +558,17 @@ class GaussianProcess(Saved):
         Returns
         -------
         LeaveOneOut
+            Means and variances, those of the noise included.
+
+        Raises
+        ------
+        ValueError
+            The process is one of an operator, which has no factor.
+
+        See Also
+        --------
+        NystromRegression.leave_one_out : The same for many points.
+        ntkfast.sklearn.NTKRegressor : alpha="loo" chooses the ridge by it.
 
         Examples
         --------
@@ -437,7 +585,33 @@ class GaussianProcess(Saved):
             return LeaveOneOut(self._outputs.shaped(fits(self._y - shift)), self._outputs.variance(variance))
 
     def log_marginal_likelihood(self) -> float:
-        """log p(y) = -½ yᵀa - ½ log det K_σ - N/2 log 2π, summed over outputs."""
+        """log p(y) = -½ yᵀa - ½ log det K_σ - N/2 log 2π, summed over outputs.
+
+        Returns
+        -------
+        float
+            log p(y), in nats.
+
+        Raises
+        ------
+        ValueError
+            The process is one of an operator, which has no factor.
+
+        See Also
+        --------
+        log_marginal_likelihood : The same with derivatives.
+        GaussianProcess.likelihood_gradient : ∂ log p(y)/∂K.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), equation 5.8.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> round(nf.GaussianProcess([[1.0]], [0.0]).log_marginal_likelihood(), 4)
+        -0.9189
+        """
         k = self._y.shape[1]
         with checks.overflow("log_marginal_likelihood") as fits:
             fit = fits(np.einsum("ij,ij->", self._y, self._dual, dtype=np.float64))
@@ -455,6 +629,20 @@ class GaussianProcess(Saved):
         -------
         ndarray, shape (N, N), or (N, N, k, k) for coupled outputs
             Symmetric.
+
+        Raises
+        ------
+        ValueError
+            The process is one of an operator, which has no factor.
+
+        See Also
+        --------
+        network_likelihood : Derivatives with respect to hyperparameters, without matrices of them.
+        kernel_vjp : Takes it as weights.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), equation 5.9.
 
         Examples
         --------
@@ -534,6 +722,17 @@ def log_marginal_likelihood(
     Returns
     -------
     float, or a MarginalLikelihood if gradients are given
+        log p(y), summed over outputs.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.linalg.LinAlgError
+        As in `GaussianProcess`.
+
+    See Also
+    --------
+    network_likelihood : Of a network, without matrices of derivatives.
+    GaussianProcess.log_marginal_likelihood : Of a process that exists already.
 
     Examples
     --------

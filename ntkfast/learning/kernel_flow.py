@@ -53,6 +53,19 @@ class KernelFlow(Saved):
         C(f_t); None if no targets were given.
     stopped : bool
         Whether `stop` ended the flow before the last time.
+
+    See Also
+    --------
+    kernel_flow : Makes it.
+    LeastSquaresFlow : Least squares, in closed form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> path = nf.kernel_flow(np.eye(2), [1.0, -1.0], loss="logistic", t=[1.0, 10.0])
+    >>> path.f.shape, path.stopped
+    ((2, 2), False)
     """
 
     t: Array
@@ -92,6 +105,7 @@ class KernelFlow(Saved):
         Parameters
         ----------
         t : float or array_like, shape (T,)
+            Times >= 0, up to the last of the flow.
         K_tx : array_like, shape (m, N), optional
             K(x, X) for new points. Default: f_t on the data is returned, for which a flow from a file needs K(X, X), as
             that is not saved.
@@ -101,6 +115,25 @@ class KernelFlow(Saved):
         Returns
         -------
         ndarray, shape (m,), (m, outputs), (T, m) or (T, m, outputs)
+            With an axis T if t is an array, and one of outputs if f has one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described, or a time lies beyond the end of the flow.
+
+        See Also
+        --------
+        kernel_flow : Makes the flow.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> path = nf.kernel_flow(np.eye(2), [1.0, -1.0], t=[4.0])
+        >>> path.predict([0.0, 2.0], [[1.0, 0.5]]).round(3)
+        array([[0.   ],
+               [0.316]])
         """
         times, scalar = checks.times(t)
         if times.max() > self.t[-1]:
@@ -189,6 +222,7 @@ def kernel_flow(
     Returns
     -------
     KernelFlow
+        The function at the times asked for, on the data and, by its `predict`, elsewhere.
 
     Raises
     ------
@@ -197,6 +231,11 @@ def kernel_flow(
     DivergenceError
         The solver gave up; the message says why. Its numbers are not finite, as when a flow diverges, or its steps no
         longer change the time, as at a jump of the cost or direction or when tolerances are too small.
+
+    See Also
+    --------
+    LeastSquaresFlow : Least squares, in closed form and far cheaper.
+    train : The same for a network of finite width.
 
     Examples
     --------

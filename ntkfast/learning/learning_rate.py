@@ -41,6 +41,12 @@ def max_learning_rate(K_xx: ArrayLike, *, n_threads: int | None = None) -> float
     MemoryError
         A copy of K with its axes in the order of a matrix, which (N, N, k, k) needs, does not fit.
 
+    See Also
+    --------
+    train : Steps with such a rate.
+    empirical_ntk : The kernel of a network.
+    LeastSquaresFlow.max_learning_rate : The same of a flow.
+
     Examples
     --------
     >>> import ntkfast as nf

@@ -32,21 +32,41 @@ Key: TypeAlias = str | tuple[int, str]  # of `ntkfast.hyperparameters`, or "nois
 class FittedHyperparameters(NamedTuple):
     """What `fit_hyperparameters` found.
 
-    network : Network, with the fitted weight_std and bias_std, and parameters of activations if asked for
-    noise : float, the fitted noise variance
-    value : float, log p(y), of the points that were drawn with `n_centers`
-    path : ndarray, log p(y) at the start and after every iteration
+    Attributes
+    ----------
+    network : Network
+        With the fitted weight_std and bias_std, and parameters of activations if asked for.
+    noise : float
+        The fitted noise variance.
+    value : float
+        log p(y), of the points that were drawn with `n_centers`.
+    path : ndarray
+        log p(y) at the start and after every iteration.
     converged : bool
         Whether that is a maximum within the ranges: the best step of up to a factor e is predicted to gain less than
         0.01 of log p(y), or no more than can be told from rounding. Judged from second derivatives at the end, however
         the search ended; beyond 40 hyperparameters from the slope alone, which may take a maximum for none.
-    message : str, why the search ended, the rounding of log p(y) if it hid what was left, what is at an end of its
-        range (such as noise or biases that tend to 0), and what belongs to a flat direction
+    message : str
+        Why the search ended, the rounding of log p(y) if it hid what was left, what is at an end of its range (such as
+        noise or biases that tend to 0), and what belongs to a flat direction.
     flat : list of dict, or None
         Directions along which log p(y) hardly changes, less than 0.1 for a factor e: unit vectors in the logarithms of
         the hyperparameters, entries below 0.1 left out. What they move is not determined by the data. From second
         derivatives at the end of the search, what is at an end of its range left out; None beyond 40 hyperparameters,
         where they would cost more than the fit.
+
+    See Also
+    --------
+    fit_hyperparameters : Makes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> X = np.linspace(-1, 1, 8)[:, None]
+    >>> found = nf.fit_hyperparameters(nf.MLP(depth=2, activation="erf"), X, np.sin(3 * X[:, 0]), max_iterations=3)
+    >>> bool(found.value > found.path[0]), type(found.network).__name__
+    (True, 'Network')
     """
 
     network: Network
@@ -83,11 +103,15 @@ def network_likelihood(
     Parameters
     ----------
     net : Network
+        The network.
     X : array_like, shape (N, d)
+        Points, one per row.
     y : array_like, shape (N,) or (N, outputs)
+        Targets; outputs are independent and share the kernel.
     noise : float
         σ² >= 0, the noise variance.
     kernel : {"nngp", "ntk"}
+        Which kernel K is.
     activations : bool
         Also the derivatives with respect to the parameters of the activations, at the cost of six kernels for each.
     dtype, n_threads, progress
@@ -102,6 +126,12 @@ def network_likelihood(
     ------
     TypeError, ValueError, PrecisionError
         As in `GaussianProcess` and `kernel_vjp`.
+
+    See Also
+    --------
+    fit_hyperparameters : Its maximum.
+    kernel_vjp : The sum by which it is differentiated.
+    log_marginal_likelihood : Of any kernel matrix.
 
     Examples
     --------
@@ -191,11 +221,19 @@ def fit_hyperparameters(
     Returns
     -------
     FittedHyperparameters
+        The network and the noise, log p(y), and whether that is a maximum.
 
     Raises
     ------
     TypeError, ValueError, PrecisionError
         As in `network_likelihood`, or there is nothing to fit.
+
+    See Also
+    --------
+    network_likelihood : What is maximised, with its gradient.
+    hyperparameters : The names of what is fitted.
+    GaussianProcess : Predictions with the result.
+    ntkfast.sklearn.NTKKernel : The same within scikit-learn's Gaussian processes.
 
     Notes
     -----

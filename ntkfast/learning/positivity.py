@@ -54,6 +54,17 @@ class HermiteCertificate:
         How many b_k of each parity are above the floor.
     degree : int or None
         Of φ if it is a polynomial, else None.
+
+    See Also
+    --------
+    hermite_certificate : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.hermite_certificate("tanh", bias_std=0.1)
+    >>> found.certifies, found.degree
+    (True, None)
     """
 
     certifies: bool
@@ -84,6 +95,7 @@ def hermite_certificate(
     Parameters
     ----------
     activation : str or Activation
+        φ, or its name.
     bias_std : float
         β >= 0.
     variance : float
@@ -98,11 +110,21 @@ def hermite_certificate(
     Returns
     -------
     HermiteCertificate
+        Whether the kernel is positive definite on spheres, why, and the coefficients.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described (the message names it), or the dual is not finite at this variance.
+
+    See Also
+    --------
+    smallest_eigenvalue : The question for given points.
+    Activation.hermite_coefficients : a_k.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), Proposition 2, Lemma 2 and Theorem 3 (appendix A.4).
 
     Examples
     --------
@@ -232,6 +254,16 @@ class SmallestEigenvalue:
         Points whose kernel with themselves is 0.
     cause : str
         The cause of the singularity in words; empty if the matrix is positive definite.
+
+    See Also
+    --------
+    smallest_eigenvalue : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.smallest_eigenvalue(nf.MLP(depth=3), [[1.0, 0.0], [1.0, 0.0]]).duplicates
+    [(0, 1)]
     """
 
     value: float
@@ -270,14 +302,18 @@ def smallest_eigenvalue(
     Parameters
     ----------
     net : Network
+        The network.
     X : array_like, shape (N, d)
+        Points, one per row.
     kernel : {"ntk", "nngp"}
+        Which kernel.
     n_threads, progress
         As in `ntkfast.ntk`.
 
     Returns
     -------
     SmallestEigenvalue
+        The eigenvalue, the bound on its error, and the points that make it 0.
 
     Raises
     ------
@@ -285,6 +321,15 @@ def smallest_eigenvalue(
         An argument is not as described; the message names it.
     MemoryError
         The matrix and its copy do not fit into memory.
+
+    See Also
+    --------
+    hermite_certificate : The question for all points of a sphere.
+    GaussianProcess : Refuses matrices that are singular to rounding.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), Proposition 2.
 
     Examples
     --------

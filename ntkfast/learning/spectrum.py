@@ -46,8 +46,22 @@ class KernelPCA(Saved):
     trace : float or None
         tr K/N, the total variance; None for an operator without a method `diagonal`, unless it was given.
     centered : bool
+        Whether the mean feature was subtracted.
     method : str
         The method used.
+    explained : ndarray, shape (k,)
+        λ_i/tr(K/N), the share of each component in the variance.
+
+    See Also
+    --------
+    kernel_pca : Makes it.
+    ntkfast.plotting.plot_plane : Draws points in the plane of two components.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.kernel_pca([[2.0, 1.0], [1.0, 2.0]], 1).eigenvalues
+    array([1.5])
     """
 
     eigenvalues: Array
@@ -97,11 +111,23 @@ class KernelPCA(Saved):
         Returns
         -------
         ndarray, shape (m, k)
+            f^(i)(x), one column for each component.
 
         Raises
         ------
         ValueError
             An eigenvalue is 0 to rounding: its eigenfunction has no extension.
+
+        See Also
+        --------
+        LeastSquaresFlow.components : An error along the eigenfunctions.
+        kernel_pca : Makes the components.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.kernel_pca([[2.0, 1.0], [1.0, 2.0]], 2).transform([[2.0, 1.0]]).round(3)
+        array([[1., 1.]])
         """
         n, k = self.eigenfunctions.shape
         cross = checks.matrix(K_tx, "K_tx", (None, n), self.eigenfunctions.dtype)
@@ -155,6 +181,7 @@ def kernel_pca(
     tol : float
         Residual at which iterations stop, relative to λ_1; at least 1e-5 in float32.
     max_iterations : int
+        After which an iteration that has not converged is an error.
     rng : None, int or numpy.random.Generator
         For the starting vectors of the iterations.
     n_threads : int, optional
@@ -163,6 +190,7 @@ def kernel_pca(
     Returns
     -------
     KernelPCA
+        Eigenvalues, eigenfunctions, and what is needed for new points.
 
     Raises
     ------
@@ -170,6 +198,13 @@ def kernel_pca(
         An argument is not as described; the message names it.
     numpy.linalg.LinAlgError
         The iteration did not converge; the message reports its progress.
+
+    See Also
+    --------
+    LeastSquaresFlow.eigenfunctions : All of them, of a flow.
+    KernelOperator : An operator for it.
+    ntkfast.plotting.plot_spectrum : Draws eigenvalues.
+    ntkfast.plotting.plot_plane : Draws components.
 
     Examples
     --------

@@ -28,16 +28,26 @@ class Activation(Layer):
     The dual of φ is E[φ(u)φ(v)] for a Gaussian pair (u, v). Activations compare equal when their names and parameters
     (and, made by `from_function`, their functions) do, and can be called on arrays.
 
-    Attributes
+    Parameters
     ----------
     name : str
+        How it is called in messages, files and `repr`.
     parameters : tuple of (str, value)
+        Its parameters, which with the name make it what it is.
     function, derivative : callable
         φ and φ', elementwise on NumPy arrays of any shape. At a kink φ' is the mean of both sides.
     instruction : Instruction
         The kernel program's instruction that maps Σ to E[φ(u)φ(v)].
     kinks : tuple of float
         Where φ or a derivative of it jumps.
+    source : tuple, optional
+        φ and φ' as they were given to `from_function`.
+
+    See Also
+    --------
+    activations : The library's own.
+    Activation.from_function : One of a function of your own.
+    dual : E[φ(u)φ(v)].
 
     Examples
     --------
@@ -97,6 +107,12 @@ class Activation(Layer):
             message names the point.
         TypeError, ValueError
             An argument is not as described.
+
+        See Also
+        --------
+        activations : The library's own, most with a closed form of the dual.
+        dual : E[φ(u)φ(v)].
+        save : Files name such activations; `load` is given them again.
 
         Notes
         -----
@@ -160,12 +176,44 @@ class Activation(Layer):
         return own
 
     def __call__(self, x: ArrayLike) -> NDArray[np.floating]:
-        """φ(x), elementwise."""
+        """φ(x), elementwise.
+
+        Parameters
+        ----------
+        x : array_like
+            Arguments, of any shape.
+
+        Returns
+        -------
+        ndarray, of the shape of x
+            φ(x).
+
+        See Also
+        --------
+        Activation.from_function : φ of your own.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.activations.relu()([-1.0, 2.0])
+        array([0., 2.])
+        """
         return self.function(np.asarray(x))
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether φ is a function of one number."""
+        """Whether φ is a function of one number; `exp_normalized` acts on the features of a layer together.
+
+        See Also
+        --------
+        activations.exp_normalized : One that is not.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.activations.get("tanh").is_elementwise, nf.activations.get("exp_normalized").is_elementwise
+        (True, False)
+        """
         return True
 
     def hermite_coefficients(self, q: float, n: int) -> NDArray[np.float64]:
@@ -181,6 +229,17 @@ class Activation(Layer):
         Returns
         -------
         ndarray, shape (n,)
+            a_0 to a_{n-1}.
+
+        Raises
+        ------
+        TypeError, ValueError
+            q is not positive, or n is not a number from 1 to 2048.
+
+        See Also
+        --------
+        dual : Σ_k a_k(q1) a_k(q2) ρ^k, summed.
+        hermite_certificate : What the coefficients say about positive definiteness.
 
         Examples
         --------

@@ -23,6 +23,7 @@ def hyperparameters(net: Network, *, activations: bool = False) -> dict[tuple[in
     Parameters
     ----------
     net : Network
+        The network.
     activations : bool
         Also the parameters of the activations that are real numbers, such as gamma of rbf, after those of the `Dense`
         layers: (number of the activation, name) -> value.
@@ -30,6 +31,13 @@ def hyperparameters(net: Network, *, activations: bool = False) -> dict[tuple[in
     Returns
     -------
     dict
+        (number of the layer, name) -> value, in the order of all derivatives.
+
+    See Also
+    --------
+    with_hyperparameters : The network with other values.
+    kernel_vjp : Derivatives in this order.
+    fit_hyperparameters : Values of largest likelihood.
 
     Examples
     --------
@@ -84,17 +92,23 @@ def with_hyperparameters(net: Network, values: Iterable[float] | Mapping[tuple[i
     Parameters
     ----------
     net : Network
+        The network whose layers are kept; it is not changed.
     values : iterable of float, or a dict as `hyperparameters` returns it
         The 2L numbers of the `Dense` layers, or those and the parameters of the activations.
 
     Returns
     -------
     Network
+        A new one.
 
     Raises
     ------
     TypeError, ValueError
         Another number of values, or one that its layer does not allow.
+
+    See Also
+    --------
+    hyperparameters : The values of a network.
 
     Examples
     --------

@@ -87,6 +87,11 @@ class Dense(Layer):
     TypeError
         A number is given without its name: layers of infinite width have no width.
 
+    See Also
+    --------
+    Network : What layers are put together to.
+    MLP : Equal layers.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -139,7 +144,30 @@ class Dense(Layer):
         code.affine(numbers=(a, b, c, d), rates=((2 * a / w, 0, c_rate, 0), (0, 2 * beta, 0, d_rate)))
 
     def learning_rates(self, n_inputs: int) -> tuple[float, float]:
-        """Those of W and b in NTK parametrisation."""
+        """The learning rates of W and b with which a network in NTK parametrisation trains like this layer.
+
+        weight_lr and bias_lr, unless the layer is in standard parametrisation: then weight_lr n/w² and bias_lr/β².
+
+        Parameters
+        ----------
+        n_inputs : int
+            Number of features of X, which counts if `fan_in` is "inputs".
+
+        Returns
+        -------
+        tuple of float
+            Those of W and of b.
+
+        See Also
+        --------
+        FiniteNetwork.jacobian : Where they enter the tangent kernel.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.Dense(weight_std=2.0, bias_std=0.5, fan_in=100).learning_rates(3)
+        (25.0, 4.0)
+        """
         if self.fan_in is None:
             return self.weight_lr, self.bias_lr
         n = n_inputs if self.fan_in == "inputs" else self.fan_in
@@ -164,6 +192,11 @@ class Scale(Layer):
     ----------
     factor : float
         Not 0.
+
+    See Also
+    --------
+    Residual : A block with a factor.
+    Dense : Has a factor of its own, weight_std.
 
     Examples
     --------
@@ -202,6 +235,15 @@ class LayerNorm(Layer):
     scale : float
         The standard deviation of the outputs, > 0.
 
+    See Also
+    --------
+    Scale : A constant factor.
+    Network : Where layers may stand.
+
+    References
+    ----------
+    Ba, Kiros and Hinton (2016), "Layer normalization".
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -236,6 +278,15 @@ class Dropout(Layer):
     ----------
     rate : float
         In [0, 1).
+
+    See Also
+    --------
+    FiniteNetwork : Applies it in training only.
+    Network : Where layers may stand.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), "Dropout".
 
     Examples
     --------
@@ -287,6 +338,11 @@ class Parallel(Layer):
     ------
     TypeError, ValueError
         The branches are not layers; or, when a network is built with it, they are not independent of one another.
+
+    See Also
+    --------
+    Residual : A branch that is added to its input.
+    Network : Where layers may stand.
 
     Examples
     --------
@@ -458,6 +514,16 @@ class Residual(Layer):
     scale : float
         > 0.
 
+    Raises
+    ------
+    TypeError, ValueError
+        There is no layer, something is not a layer, or scale is not positive.
+
+    See Also
+    --------
+    Parallel : Branches of any kind.
+    Network : Where layers may stand.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -490,7 +556,18 @@ class Residual(Layer):
 
     @property
     def parallel(self) -> Parallel:
-        """The block as a `Parallel`."""
+        """The block as a `Parallel`.
+
+        See Also
+        --------
+        Parallel : What it is.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.Residual("relu", nf.Dense(), scale=0.5).parallel
+        Parallel([], [relu(), Dense(), Scale(factor=0.5)], how='sum')
+        """
         return Parallel((), (*self.layers, Scale(self.scale)) if self.scale != 1 else self.layers)
 
     def after(self, flow, place):

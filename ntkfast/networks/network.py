@@ -46,6 +46,8 @@ class Network(Saved):
 
     Attributes
     ----------
+    layers : tuple of layers
+        As given, names of activations replaced by activations.
     depth : int
         Number of `Dense` layers, those in branches included (L of the paper, which has L-1 hidden layers).
 
@@ -53,6 +55,13 @@ class Network(Saved):
     ------
     ValueError, TypeError
         The layers are not of this form; the message names the position.
+
+    See Also
+    --------
+    MLP : Equal layers.
+    Dense : The affine layer.
+    FiniteNetwork.init : A network of finite width with these layers.
+    hyperparameters : The standard deviations as numbers.
 
     Notes
     -----
@@ -104,6 +113,15 @@ class Network(Saved):
     def walk(self) -> Iterator[Layer]:
         """Every layer in order of appearance, followed by those that it contains.
 
+        Returns
+        -------
+        iterator of layers
+            A layer comes before those that it contains.
+
+        See Also
+        --------
+        Network.dense_layers : The `Dense` layers only.
+
         Examples
         --------
         >>> import ntkfast as nf
@@ -114,11 +132,34 @@ class Network(Saved):
 
     @property
     def dense_layers(self) -> tuple[Dense, ...]:
-        """Every `Dense` in order of appearance, those in branches included."""
+        """Every `Dense` in order of appearance, those in branches included.
+
+        See Also
+        --------
+        Network.walk : All layers.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.Network([nf.Dense(), nf.Residual("relu", nf.Dense(bias_std=0.1))]).dense_layers
+        (Dense(), Dense(bias_std=0.1))
+        """
         return tuple(layer for layer in self.walk() if isinstance(layer, Dense))
 
     @property
     def depth(self) -> int:
+        """Number of `Dense` layers, those in branches included: L of the paper.
+
+        See Also
+        --------
+        Network.dense_layers : These layers.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.MLP(depth=4).depth
+        4
+        """
         return len(self.dense_layers)
 
     def _brief(self):
@@ -170,12 +211,26 @@ def MLP(
     weight_std, bias_std, weight_lr, bias_lr : float
         As in `Dense`, the same for all layers; for layers that differ see `Network`. The paper's experiments have
         standard deviations of 1 and 0.1.
-    parametrization, widths
-        As in `Network`.
+    parametrization : {"ntk", "standard"}
+        As in `Network`: with "standard", the limit is that of networks of the given widths without factors 1/√n.
+    widths : int or sequence of int, optional
+        With parametrization="standard": the number of units of the hidden layers, as in `Network`.
 
     Returns
     -------
     Network
+        `Dense`, then activation and `Dense` depth - 1 times.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+
+    See Also
+    --------
+    Network : Layers that differ, branches, normalisation.
+    activations : The names of activations.
+    ntk : The kernel of the network.
 
     Examples
     --------

@@ -27,15 +27,30 @@ def plot_phase_diagram(diagram: PhaseDiagram, *, ax: Axes | None = None) -> Axes
     diagram : PhaseDiagram
         Of at least 2 weight_stds and 2 bias_stds, both ascending.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
 
     Raises
     ------
     ValueError
         The grid is smaller.
+
+    See Also
+    --------
+    phase_diagram : Makes the diagram.
+    plot_correlation_map : One network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> ax = nf.plotting.plot_phase_diagram(nf.phase_diagram("tanh", np.linspace(0.5, 3, 6), np.linspace(0, 1, 4)))
+    >>> ax.get_title()
+    'Order and chaos: tanh'
     """
     if min(diagram.chi_1.shape) < 2:
         raise ValueError(f"diagram: expected a grid of at least 2 by 2, got {diagram.chi_1.shape}")
@@ -71,11 +86,31 @@ def plot_correlation_map(phase: Phase, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     phase : Phase
+        As `phase` returns it.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    Raises
+    ------
+    ValueError
+        The variance diverges, and φ has no asymptotes.
+
+    See Also
+    --------
+    Phase.correlation_map : R(c).
+    plot_phase_diagram : Many networks.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> ax = nf.plotting.plot_correlation_map(nf.phase(nf.MLP(2, "erf", weight_std=1.5, bias_std=0.1)))
+    >>> ax.get_xlabel()
+    'correlation $c$'
     """
     ax = axes(ax)
     c = np.linspace(0, 1, 101)
@@ -97,15 +132,35 @@ def plot_fluctuations(
     Parameters
     ----------
     phase : Phase
+        As `phase` returns it.
     widths : sequence of int
         One curve each.
     most : int
         The largest depth.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    Raises
+    ------
+    ActivationError, PrecisionError, ValueError
+        As from `Phase.fluctuations`.
+
+    See Also
+    --------
+    Phase.fluctuations : What is drawn.
+    plot_convergence : Networks of one depth and several widths.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> ax = nf.plotting.plot_fluctuations(nf.phase(nf.MLP(2, "relu", weight_std=2**0.5)), most=4)
+    >>> len(ax.get_lines())
+    4
     """
     ax = axes(ax)
     depths = np.unique(np.geomspace(2, most, 16).round().astype(int))

@@ -45,15 +45,22 @@ def plot_predictions(
     data : (x, y), optional
         The points that the function was fitted to, with x.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
 
     Raises
     ------
     TypeError, ValueError
         The shapes are not as described, or not exactly one of x and y is given.
+
+    See Also
+    --------
+    GaussianProcess.predict : Mean and deviation.
+    plot_percentiles : Bands of percentiles.
 
     Examples
     --------
@@ -131,15 +138,22 @@ def plot_loo_path(alphas: ArrayLike, scores: ArrayLike, t: ArrayLike | None = No
     t : array_like, shape (T,), optional
         Times at which training stops, as in its `times_`: 0 is not drawn, inf beyond the others.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
 
     Raises
     ------
     TypeError, ValueError
         The shapes are not as described, a ridge among several is not positive, or an error is negative.
+
+    See Also
+    --------
+    ntkfast.sklearn.NTKRegressor : Has such scores after a fit with alpha="loo".
+    plot_early_stopping : Losses against time.
 
     Examples
     --------

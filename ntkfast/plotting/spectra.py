@@ -23,10 +23,28 @@ def plot_spectrum(eigenvalues: ArrayLike, *, ax: Axes | None = None) -> Axes:
     eigenvalues : array_like, shape (n,)
         In any order; those that are not positive are left out.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    Raises
+    ------
+    ValueError
+        The eigenvalues are not a vector.
+
+    See Also
+    --------
+    LeastSquaresFlow.eigenvalues : All of them.
+    kernel_pca : The largest.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.plotting.plot_spectrum([1.0, 0.1, 0.01]).get_title()
+    'Spectrum'
     """
     values = np.asarray(eigenvalues)
     if values.ndim != 1:
@@ -52,10 +70,32 @@ def plot_plane(components: ArrayLike, labels: ArrayLike, *, ax: Axes | None = No
     labels : array_like, shape (n,)
         At most ten different labels.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    Raises
+    ------
+    ValueError
+        The shapes are not as described.
+
+    See Also
+    --------
+    kernel_pca : Makes components.
+    KernelPCA.transform : Those of new points.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), figure 3(a).
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.plotting.plot_plane([[0.0, 1.0], [1.0, 0.0]], ["cat", "dog"]).get_title()
+    'Principal components'
     """
     values, of = np.asarray(components), np.asarray(labels)
     if of.ndim != 1 or values.shape != (len(of), 2):

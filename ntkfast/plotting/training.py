@@ -26,11 +26,26 @@ def plot_convergence(result: Convergence, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     result : Convergence
+        As `convergence` returns it.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    See Also
+    --------
+    convergence : Makes the result.
+    finite_width : What theory expects.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> result = nf.convergence(nf.MLP(depth=2), [[1.0, 0.0]], widths=[20, 80], n_seeds=3, rng=0)
+    >>> nf.plotting.plot_convergence(result).get_xlabel()
+    'width'
     """
     ax = axes(ax)
     widths = np.repeat(result.widths, result.errors.shape[1])
@@ -75,15 +90,34 @@ def plot_percentiles(
     levels : sequence of float, optional
         Which percentiles these are, in per cent, for the legend.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
 
     Raises
     ------
     TypeError, ValueError
         The shapes are not as described, or the levels are not in ascending order.
+
+    See Also
+    --------
+    LeastSquaresFlow.percentiles : Those of training.
+    GaussianProcess.percentiles : Those of a posterior.
+    plot_predictions : Mean and standard deviation.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), figure 2.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> ax = nf.plotting.plot_percentiles([0.0, 1.0], [[-1.0, -2.0], [0.0, 0.0], [1.0, 2.0]], levels=(10, 50, 90))
+    >>> ax.get_ylabel()
+    '$f(x)$'
     """
     x, bands = np.asarray(x), np.asarray(percentiles)
     bands = bands[:, None] if bands.ndim == 2 else bands
@@ -141,15 +175,33 @@ def plot_components(
     eigenvalues : array_like, shape (n,) or longer, optional
         λ_i, for the legend.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
 
     Raises
     ------
     TypeError, ValueError
         The shapes are not as described.
+
+    See Also
+    --------
+    LeastSquaresFlow.components : What is drawn.
+    plot_early_stopping : Losses instead.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018), figure 3(c).
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> flow, t = nf.LeastSquaresFlow([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), [1.0, 2.0, 4.0]
+    >>> nf.plotting.plot_components(t, flow.components(t), flow.eigenvalues).get_xlabel()
+    'time $t$'
     """
     times, errors = checks.times(t)[0], np.abs(np.asarray(components))
     if errors.ndim != 2 or len(errors) != times.size or errors.shape[1] > len(COLOURS):
@@ -191,11 +243,26 @@ def plot_early_stopping(stopping: EarlyStopping, *, ax: Axes | None = None) -> A
     Parameters
     ----------
     stopping : EarlyStopping
+        As `LeastSquaresFlow.early_stopping` returns it.
     ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib Axes
+        ax, or the axes of the new figure, which is their `figure`.
+
+    See Also
+    --------
+    LeastSquaresFlow.early_stopping : Makes it.
+    plot_loo_path : Leave-one-out errors instead.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> stopping = nf.LeastSquaresFlow([[1.0]], [1.0]).early_stopping([[1.0]], [0.5])
+    >>> nf.plotting.plot_early_stopping(stopping).get_title()
+    'Early stopping'
     """
     ax = axes(ax)
     drawn = (stopping.times > 0) & np.isfinite(stopping.times)

@@ -60,6 +60,12 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
     ConvergenceWarning
         The ridge that was chosen is the smallest or the largest one, and the error still falls there.
 
+    See Also
+    --------
+    ntkfast.sklearn.NTKRegressor : Numbers instead of classes.
+    ntkfast.sklearn.NTKFeatures : For more points than a kernel matrix allows.
+    GaussianProcess : The algebra without scikit-learn.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -91,7 +97,24 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
 
         Returns
         -------
-        self
+        NTKClassifier
+            Itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As for the class; there are fewer than two classes.
+
+        See Also
+        --------
+        NTKClassifier.predict : Classes of new points.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKClassifier(depth=2).fit([[-2.0], [-1.0], [1.0], [2.0]], ["a", "a", "b", "b"])
+        >>> model.classes_
+        array(['a', 'b'], dtype='<U1')
         """
         X, y = validate_data(self, X, y, dtype=DTYPES)
         check_classification_targets(y)
@@ -122,25 +145,61 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (m, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (m,) for two classes, positive for the second; else (m, k)
+            f(x), before calibration.
+
+        Raises
+        ------
+        ValueError
+            X has other features than the data.
+
+        See Also
+        --------
+        NTKClassifier.predict_proba : Calibrated probabilities.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKClassifier(depth=2).fit([[-2.0], [-1.0], [1.0], [2.0]], ["a", "a", "b", "b"])
+        >>> model.decision_function([[-3.0], [3.0]]) > 0
+        array([False,  True])
         """
         columns = self._predict_columns(X)[1]
         return columns[:, 0] if columns.shape[1] == 1 else columns
 
     @dispatched
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The class of the largest output, (m,).
+        """The class of the largest output.
 
         Parameters
         ----------
         X : array_like, shape (m, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (m,)
+            Of the dtype of the classes.
+
+        Raises
+        ------
+        ValueError
+            X has other features than the data.
+
+        See Also
+        --------
+        NTKClassifier.decision_function : The outputs.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKClassifier(depth=2).fit([[-2.0], [-1.0], [1.0], [2.0]], ["a", "a", "b", "b"])
+        >>> model.predict([[-3.0], [3.0]])
+        array(['a', 'b'], dtype='<U1')
         """
         scores = classes.scores(self._predict_columns(X)[1])
         predicted: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
@@ -153,10 +212,28 @@ class NTKClassifier(ClassifierMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (m, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (m, k), whose rows sum to 1
+            In the order of `classes_`.
+
+        Raises
+        ------
+        ValueError
+            X has other features than the data.
+
+        See Also
+        --------
+        NTKClassifier.decision_function : The outputs before calibration.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKClassifier(depth=2).fit([[-2.0], [-1.0], [1.0], [2.0]], ["a", "a", "b", "b"])
+        >>> model.predict_proba([[3.0]]).shape
+        (1, 2)
         """
         from scipy.special import softmax
 

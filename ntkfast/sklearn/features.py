@@ -76,6 +76,12 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
     MemoryError
         The features do not fit into memory.
 
+    See Also
+    --------
+    NystromRegression : Ridge regression on centres in one pass.
+    ntkfast.sklearn.NTKRegressor : The kernel itself.
+    random_feature_model : The paper's random features.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -133,6 +139,21 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
 
     @property
     def centers_(self) -> Array:
+        """C, the points of the data that "nystroem" chose, (n_components, d); the other methods have none.
+
+        See Also
+        --------
+        NTKFeatures.fit : Chooses them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.random.default_rng(0).standard_normal((50, 3))
+        >>> features = nf.sklearn.NTKFeatures(n_components=10, random_state=0).fit(X)
+        >>> features.centers_.shape
+        (10, 3)
+        """
         if not isinstance(self._features, NystroemFeatures):
             raise AttributeError(f"centers_: expected a fit by method 'nystroem', got {self.method!r}")
         return self._features.centers
@@ -152,10 +173,30 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
             float32 gives float32 features, everything else float64. With scikit-learn's array_api_dispatch, tensors
             give tensors in `transform`; attributes are NumPy arrays.
         y : ignored
+            For scikit-learn only.
 
         Returns
         -------
-        self
+        NTKFeatures
+            Itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As for the class; or the method is not for this network.
+
+        See Also
+        --------
+        NTKFeatures.transform : The features.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.random.default_rng(0).standard_normal((50, 3))
+        >>> features = nf.sklearn.NTKFeatures(n_components=10, random_state=0).fit(X)
+        >>> features.n_features_in_
+        3
         """
         X = validate_data(self, X, dtype=DTYPES)
         self._dtype = X.dtype.name
@@ -172,11 +213,30 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         Parameters
         ----------
         X : array_like, shape (m, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (m, n_components)
             Of the dtype of the data of `fit`.
+
+        Raises
+        ------
+        ValueError
+            X has other features than the data.
+
+        See Also
+        --------
+        NTKFeatures.fit : Chooses the centres.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.random.default_rng(0).standard_normal((50, 3))
+        >>> features = nf.sklearn.NTKFeatures(n_components=10, random_state=0).fit(X)
+        >>> features.transform(X[:2]).shape
+        (2, 10)
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=self._dtype, reset=False)

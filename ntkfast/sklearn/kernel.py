@@ -42,6 +42,7 @@ class NTKKernel(Kernel):
     depth : int
         Number of affine layers L, as in `ntkfast.MLP`.
     activation : str or Activation
+        φ, or its name.
     weight_std, bias_std : float or sequence of L floats
         One for all layers, or one per layer.
     kernel : {"ntk", "nngp"}
@@ -52,6 +53,13 @@ class NTKKernel(Kernel):
         Instead of depth, activation, weight_std and bias_std: any network. The hyperparameters are then those of its
         `Dense` layers, one by one.
     n_threads : int, optional
+        As in `ntkfast.ntk`.
+
+    See Also
+    --------
+    fit_hyperparameters : A fit without scikit-learn, which also judges it.
+    ntkfast.sklearn.NTKRegressor : Kernel ridge regression.
+    kernels : Matrices for kernel="precomputed".
 
     Examples
     --------
@@ -106,12 +114,36 @@ class NTKKernel(Kernel):
 
     @property
     def hyperparameter_weight_std(self) -> Any:
-        """As scikit-learn describes it."""
+        """weight_std as scikit-learn describes a hyperparameter: its name, bounds, and number of entries.
+
+        See Also
+        --------
+        NTKKernel.theta : Its logarithm.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel.hyperparameter_weight_std.name
+        'weight_std'
+        """
         return self._hyperparameter("weight_std")
 
     @property
     def hyperparameter_bias_std(self) -> Any:
-        """As scikit-learn describes it."""
+        """bias_std as scikit-learn describes a hyperparameter (name, bounds, number of entries); fixed if it is 0.
+
+        See Also
+        --------
+        NTKKernel.theta : Its logarithm.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel.hyperparameter_bias_std.fixed
+        False
+        """
         return self._hyperparameter("bias_std")
 
     def _free(self) -> list[str]:
@@ -119,7 +151,19 @@ class NTKKernel(Kernel):
 
     @property
     def theta(self) -> Array:
-        """The logarithms of the hyperparameters that are not fixed, (n_dims,), those of bias_std first."""
+        """The logarithms of the hyperparameters that are not fixed, (n_dims,), those of bias_std first.
+
+        See Also
+        --------
+        hyperparameters : The values of any network.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel.theta.round(3)
+        array([-2.303,  0.347])
+        """
         free = [self._values(name) for name in self._free()]
         return np.log(np.concatenate([values[values != 0] for values in free])) if free else np.empty(0)
 
@@ -161,6 +205,7 @@ class NTKKernel(Kernel):
         Parameters
         ----------
         X : array_like, shape (n, d)
+            Points, one per row.
         Y : array_like, shape (m, d), optional
             Or two points X and Y of shape (d,).
         eval_gradient : bool
@@ -170,6 +215,23 @@ class NTKKernel(Kernel):
         -------
         ndarray, shape (n, m); of two points, float
             With eval_gradient a tuple of it and the derivatives, (n, n, n_dims), those of bias_std first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Points are not as described, or Y is given with eval_gradient.
+
+        See Also
+        --------
+        NTKKernel.diag : The diagonal alone.
+        kernels : The same without scikit-learn.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel([[1.0, 0.0]], [[0.0, 1.0]]).shape
+        (1, 1)
         """
         if Y is not None and np.ndim(X) == np.ndim(Y) == 1 and not eval_gradient:
             return pair(self._network(), X, Y, self.kernel)
@@ -185,21 +247,51 @@ class NTKKernel(Kernel):
         return problem.matrices(self.kernel)[0], slopes.T  # symmetric; its order is the one that scikit-learn reads
 
     def diag(self, X: ArrayLike) -> Array:
-        """The diagonal of the matrix of X with itself, (n,).
+        """The diagonal of the matrix of X with itself.
 
         Parameters
         ----------
         X : array_like, shape (n, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (n,)
+            K(x_i, x_i).
+
+        See Also
+        --------
+        diagonal : The same without scikit-learn.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel.diag([[1.0, 0.0], [0.0, 2.0]]).shape
+        (2,)
         """
         result: Array = diagonal(self._network(), X, self.kernel, n_threads=self.n_threads)
         return result
 
     def is_stationary(self) -> bool:
-        """False: it depends on more than X - Y."""
+        """Whether it depends on X - Y alone, which it does not.
+
+        Returns
+        -------
+        bool
+            False.
+
+        See Also
+        --------
+        NTKKernel.diag : What depends on the point.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.NTKKernel(depth=2)
+        >>> kernel.is_stationary()
+        False
+        """
         return False
 
     def __repr__(self) -> str:

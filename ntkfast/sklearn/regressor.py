@@ -38,6 +38,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     depth : int
         Number of affine layers, as in `ntkfast.MLP`.
     activation : str or Activation
+        φ, or its name.
     weight_std, bias_std : float
         Of all layers. √2 preserves the variance from layer to layer for relu.
     network : Network, optional
@@ -91,6 +92,14 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
     ConvergenceWarning
         The ridge that was chosen is the smallest or the largest one, and the error still falls there.
 
+    See Also
+    --------
+    ntkfast.sklearn.NTKClassifier : Classes.
+    ntkfast.sklearn.NTKKernel : A kernel for scikit-learn's own Gaussian processes.
+    ntkfast.sklearn.NTKFeatures : For more points than a kernel matrix allows.
+    LeastSquaresFlow : The algebra, with the uncertainty of training.
+    ntkfast.plotting.plot_loo_path : Draws `loo_scores_`.
+
     Examples
     --------
     >>> import ntkfast as nf
@@ -116,12 +125,30 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
             float32 gives float32 results, everything else float64. With scikit-learn's array_api_dispatch, tensors give
             tensors in `predict`; attributes are NumPy arrays.
         y : array_like, shape (N,) or (N, outputs)
+            Targets; outputs share the kernel and the ridge.
         sample_weight : array_like, shape (N,), optional
             Of the squared errors. Time is in units of their sum.
 
         Returns
         -------
-        self
+        NTKRegressor
+            Itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError, numpy.linalg.LinAlgError
+            As for the class.
+
+        See Also
+        --------
+        NTKRegressor.predict : Values at new points.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKRegressor(depth=2, alpha=1e-3).fit([[-1.0], [0.0], [1.0]], [1.0, 0.0, 1.0])
+        >>> model.dual_coef_.shape
+        (3,)
         """
         X, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True)
         if sample_weight is not None:
@@ -146,6 +173,7 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         Parameters
         ----------
         X : array_like, shape (m, d)
+            Points, one per row.
         return_std, return_cov : bool
             Also return the standard deviation or the covariance of f, without the noise; one of them, at t = ∞.
 
@@ -154,6 +182,24 @@ class NTKRegressor(RegressorMixin, NTKEstimator):
         ndarray, shape (m,) or (m, outputs)
             With return_std a tuple of it and the deviations, (m,), with return_cov of it and the covariance, (m, m).
             Both are the same for all outputs.
+
+        Raises
+        ------
+        ValueError
+            X has other features than the data, both uncertainties are asked for, or training stopped at a finite time.
+
+        See Also
+        --------
+        GaussianProcess.predict : The same of kernel matrices.
+        ntkfast.plotting.plot_predictions : Draws the result.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> model = nf.sklearn.NTKRegressor(depth=2, alpha=1e-3).fit([[-1.0], [0.0], [1.0]], [1.0, 0.0, 1.0])
+        >>> mean, std = model.predict([[0.5]], return_std=True)
+        >>> mean.shape, std.shape
+        ((1,), (1,))
         """
         if return_std and return_cov:
             raise ValueError("return_cov: expected one of return_std and return_cov, got both")

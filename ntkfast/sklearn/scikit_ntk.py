@@ -40,6 +40,10 @@ class NeuralTangentKernel(Kernel):
     bias_bounds : pair of float > 0, or "fixed"
         Where a fit may move it.
 
+    See Also
+    --------
+    ntkfast.sklearn.NTKKernel : The library's own, for any network.
+
     Notes
     -----
     scikit-ntk forms arccos of rounded cosines, which costs it half of the digits near equal points, and replaces
@@ -61,7 +65,19 @@ class NeuralTangentKernel(Kernel):
 
     @property
     def hyperparameter_bias(self) -> Any:
-        """As scikit-learn describes it."""
+        """β as scikit-learn describes a hyperparameter: its name and bounds.
+
+        See Also
+        --------
+        NTKKernel.hyperparameter_bias_std : That of the library's own kernel.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.scikit_ntk.NeuralTangentKernel(2, bias=0.1)
+        >>> kernel.hyperparameter_bias.name
+        'bias'
+        """
         return Hyperparameter("bias", "numeric", self.bias_bounds)
 
     def _network(self, n_inputs: int, bias_lr: float, weights: float = 1.0) -> Network:
@@ -77,7 +93,9 @@ class NeuralTangentKernel(Kernel):
         Parameters
         ----------
         X : array_like, shape (n, d)
+            Points, one per row.
         Z : array_like, shape (m, d), optional
+            The points on the other side.
         eval_gradient : bool
             Only without Z.
 
@@ -85,6 +103,22 @@ class NeuralTangentKernel(Kernel):
         -------
         ndarray, shape (n, m)
             With eval_gradient a tuple of it and the derivative, (n, n, 1), or (n, n, 0) if β is fixed.
+
+        Raises
+        ------
+        ValueError
+            Z is given with eval_gradient.
+
+        See Also
+        --------
+        NeuralTangentKernel.diag : The diagonal alone.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.scikit_ntk.NeuralTangentKernel(2, bias=0.1)
+        >>> kernel([[1.0, 0.0], [0.0, 1.0]]).shape
+        (2, 2)
         """
         if eval_gradient and Z is not None:
             raise ValueError("Z: expected None with eval_gradient=True, got an array")
@@ -103,22 +137,52 @@ class NeuralTangentKernel(Kernel):
         return K, slope[..., None]
 
     def diag(self, X: ArrayLike) -> Array:
-        """The diagonal of the matrix of X with itself, (n,).
+        """The diagonal of the matrix of X with itself.
 
         Parameters
         ----------
         X : array_like, shape (n, d)
+            Points, one per row.
 
         Returns
         -------
         ndarray, shape (n,)
+            K(x_i, x_i).
+
+        See Also
+        --------
+        NeuralTangentKernel.__call__ : The matrix.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.scikit_ntk.NeuralTangentKernel(2, bias=0.1)
+        >>> kernel.diag([[3.0, 4.0]]).round(3)
+        array([24.762])
         """
         X, b = np.asarray(X), float(self.bias) ** 2
         result: Array = diagonal(self._network(X.shape[-1], b), X) / ((self.depth + 1) * (b + 1))
         return result
 
     def is_stationary(self) -> bool:
-        """False: it depends on more than X - Z."""
+        """Whether it depends on X - Z alone, which it does not.
+
+        Returns
+        -------
+        bool
+            False.
+
+        See Also
+        --------
+        NeuralTangentKernel.diag : What depends on the point.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> kernel = nf.sklearn.scikit_ntk.NeuralTangentKernel(2, bias=0.1)
+        >>> kernel.is_stationary()
+        False
+        """
         return False
 
     def __repr__(self) -> str:

@@ -32,6 +32,17 @@ class Check(NamedTuple):
         Blocks, by row and column of blocks; missing ones have not been computed.
     n_blocks : int
         Of the whole matrix.
+
+    See Also
+    --------
+    GramStore.verify : Makes it.
+    repair : Computes again what it found.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.store.Check._fields
+    ('damaged', 'missing', 'n_blocks')
     """
 
     damaged: list[Block]
@@ -46,21 +57,45 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     each is checked against its checksum. As a `scipy.sparse.linalg.LinearOperator` it multiplies vectors, in one pass
     over the file for all of them, and `ntkfast.solve` takes it.
 
+    Parameters
+    ----------
+    path : str or path-like
+        The folder of a store.
+
     Attributes
     ----------
     shape : (int, int)
+        (n, m).
     dtype : numpy.dtype
+        Of the entries.
     ndim : int
+        2.
     path : pathlib.Path
         A folder, which is a Zarr array of version 3. If `symmetric`, only blocks on and above the diagonal are kept in
         it: other programs find NaN below.
     symmetric : bool
+        Whether it is the kernel of X with itself.
     block : int
         Rows and columns of a block, one chunk of the array.
     kernel : str
         "ntk" or "nngp".
     complete : bool
         Whether all blocks have been computed.
+
+    See Also
+    --------
+    compute : Makes it.
+    open : Opens it.
+    solve : Regression with it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import ntkfast as nf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+    ...     K[1], (K @ [1.0, 0.0]).round(3)
+    (array([0.15915494, 2.        ]), array([0.5  , 0.159]))
     """
 
     ndim = 2
@@ -74,7 +109,21 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     @property
     def complete(self) -> bool:
-        """Whether all blocks have been computed."""
+        """Whether all blocks have been computed.
+
+        See Also
+        --------
+        compute : Computes what is missing.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+        ...     K.complete
+        True
+        """
         return len(self._folder.finished()) == len(self._folder.grid)
 
     def verify(self, *, progress: Progress = None) -> Check:
@@ -83,15 +132,30 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         Parameters
         ----------
         progress : bool or callable, optional
+            As in `ntkfast.ntk`; counts the blocks.
 
         Returns
         -------
         Check
+            Which blocks are damaged or missing.
 
         Raises
         ------
         StoreError
             The ledger is damaged.
+
+        See Also
+        --------
+        repair : Computes them again.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+        ...     K.verify().damaged
+        []
         """
         check(progress)
         finished, damaged = self._folder.finished(), []
@@ -141,12 +205,67 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return np.asarray(self[:], dtype)
 
     def columns(self, indices: Any) -> Array:
-        """Columns of the matrix, shape (n, k) or (n,)."""
+        """Columns of the matrix.
+
+        Parameters
+        ----------
+        indices : int, slice, or array_like of int or bool
+            As NumPy takes them along one axis.
+
+        Returns
+        -------
+        ndarray, shape (n, k); (n,) for a single index
+            Read from disk, checked against their checksums.
+
+        Raises
+        ------
+        StoreError
+            A block is damaged or missing.
+
+        See Also
+        --------
+        GramStore.diagonal : The diagonal.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+        ...     K.columns([1]).shape
+        (2, 1)
+        """
         found: Array = self[:, indices]
         return found
 
     def diagonal(self) -> Array:
-        """The diagonal of a symmetric matrix, shape (n,)."""
+        """The diagonal of a symmetric matrix.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Read from disk, checked against its checksums.
+
+        Raises
+        ------
+        ValueError
+            The matrix is of two sets of points.
+        StoreError
+            A block is damaged or missing.
+
+        See Also
+        --------
+        ntkfast.diagonal : The same from the points.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+        ...     K.diagonal()
+        array([0.5, 2. ])
+        """
         if not self.symmetric:
             raise ValueError("diagonal: expected the kernel of X with itself, got one with two sets of points")
         blocks = [(i, i) for i in range(self._folder.grid.counts[0])]
@@ -185,10 +304,28 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def as_dask(self) -> dask.array.Array:
         """A dask.array of the whole matrix, which reads blocks when it needs them.
 
+        Returns
+        -------
+        dask.array.Array, shape (n, m)
+            One chunk for each block.
+
         Raises
         ------
         ImportError
             Dask is not installed: `pip install 'ntkfast[dask]'`.
+
+        See Also
+        --------
+        ntkfast.distributed.ntk : A dask array that is computed, not read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     K = nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0], [0.0, 2.0]], folder + "/K.zarr")
+        ...     K.as_dask().shape
+        (2, 2)
         """
         try:
             import dask.array
@@ -204,6 +341,28 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         path : str or path-like
             The file is either complete or absent.
         progress : bool or callable, optional
+            As in `ntkfast.ntk`; counts the blocks.
+
+        Raises
+        ------
+        StoreError
+            A block is damaged or missing.
+        OSError
+            The file cannot be written.
+
+        See Also
+        --------
+        GramStore.as_dask : The matrix without a copy.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nf.store.compute(nf.MLP(depth=2), [[1.0, 0.0]], folder + "/K.zarr").to_npy(folder + "/K.npy")
+        ...     np.load(folder + "/K.npy")
+        array([[0.5]])
         """
         check(progress)
         grid = self._folder.grid
@@ -226,10 +385,12 @@ def open(path: str | os.PathLike[str]) -> GramStore:
     Parameters
     ----------
     path : str or path-like
+        The folder of the store.
 
     Returns
     -------
     GramStore
+        Nothing is read before it is asked for.
 
     Raises
     ------
@@ -237,6 +398,11 @@ def open(path: str | os.PathLike[str]) -> GramStore:
         There is nothing at path.
     StoreError
         What is there is something else.
+
+    See Also
+    --------
+    compute : Makes a store.
+    GramStore.verify : Reads and checks all of it.
 
     Examples
     --------

@@ -66,7 +66,9 @@ def compute(
     Parameters
     ----------
     net : Network
+        The network.
     X : array_like, shape (n, d)
+        Points, one per row.
     path : str or path-like
         A folder that does not exist yet, or a store of the same matrix. Its parent exists.
     Y : array_like, shape (m, d), optional
@@ -79,6 +81,7 @@ def compute(
         to each worker once. A worker that is killed costs the blocks that it was making, which others make.
     dtype : {float32, float64}, optional
     n_threads : int, optional
+        As in `ntkfast.ntk`; with a client, of a task.
     progress : bool or callable, optional
         In entries of the matrix.
     memory : int or str, optional
@@ -87,6 +90,7 @@ def compute(
     Returns
     -------
     GramStore
+        The matrix, complete.
 
     Raises
     ------
@@ -105,6 +109,13 @@ def compute(
         The cluster is gone, or has no workers. A ValueError: they have another version or instruction set.
     OSError
         The disk has less space than what is left to write, or writing fails. What is finished stays finished.
+
+    See Also
+    --------
+    open : A store that exists.
+    repair : Blocks that are damaged.
+    solve : Regression with the result.
+    KernelOperator : No matrix at all.
 
     Examples
     --------
@@ -156,7 +167,9 @@ def repair(
     client : distributed.Client, optional
         As in `compute`; blocks are verified here.
     n_threads : int, optional
+        As in `ntkfast.ntk`; with a client, of a task.
     progress : bool or callable, optional
+        As in `ntkfast.ntk`.
 
     Returns
     -------
@@ -167,6 +180,11 @@ def repair(
     ------
     StoreError, BlockingIOError, OSError
         As from `compute`.
+
+    See Also
+    --------
+    GramStore.verify : Finds damage without the points.
+    compute : Computes what is missing.
 
     Examples
     --------

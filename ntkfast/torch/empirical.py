@@ -99,6 +99,12 @@ def empirical_ntk(
     MemoryError
         The result is larger than the memory that is available.
 
+    See Also
+    --------
+    ntkfast.empirical_ntk : The kernel of the library's own networks.
+    gram_from_jacobian : J Jᵀ of a Jacobian that you have.
+    ntkfast.torch.ntk : The limit kernel of tensors.
+
     Examples
     --------
     >>> import torch  # doctest: +SKIP

@@ -33,6 +33,7 @@ def ntk(
     Parameters
     ----------
     net : Network
+        The network.
     X : torch.Tensor or array_like, shape (n, d)
         On the CPU. float32 or float64; other numbers count as float64.
     Y : torch.Tensor or array_like, shape (m, d), optional
@@ -42,6 +43,7 @@ def ntk(
         leaves out remain. With `nf.hyperparameters(net, activations=True)`, parameters of activations as well, which
         take six kernels each (see `kernel_vjp`).
     n_threads : int, optional
+        As in `ntkfast.ntk`.
 
     Returns
     -------
@@ -55,6 +57,13 @@ def ntk(
     RuntimeError
         In a second derivative, which these kernels do not have; and as PyTorch does, if a tensor was changed in place
         between the forward and the backward pass.
+
+    See Also
+    --------
+    ntkfast.ntk : The same of arrays.
+    kernel_vjp : Its derivatives in NumPy.
+    ntkfast.torch.empirical_ntk : The kernel of a module.
+    ntkfast.gpytorch.NTKKernel : A kernel for GPyTorch.
 
     Notes
     -----
@@ -92,6 +101,24 @@ def nngp(
     Returns
     -------
     torch.Tensor, shape (n, m)
+        float32 if X and Y are, else float64.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As in `ntk`.
+
+    See Also
+    --------
+    ntkfast.nngp : The same of arrays.
+    ntk : Θ.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> import torch  # doctest: +SKIP
+    >>> nf.torch.nngp(nf.MLP(depth=2), torch.eye(2)).shape  # doctest: +SKIP
+    torch.Size([2, 2])
     """
     return _kernel("nngp", net, X, Y, hyperparameters, n_threads)
 

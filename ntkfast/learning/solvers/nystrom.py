@@ -84,6 +84,7 @@ class NystromRegression(Saved):
     kernel : {"ntk", "nngp"}
         Of a network.
     method : {"auto", "direct", "falkon"}
+        As described above.
     tol : float
         FALKON: the residual of (ΦᵀΦ + αI) z = Φᵀy at which iterations stop, relative to Φᵀy.
     max_iterations : int
@@ -93,6 +94,7 @@ class NystromRegression(Saved):
     dtype : {float32, float64}, optional
         Of the entries of K_nm and of predictions; default: float32 if X is, else float64. K_mm and sums are float64.
     n_threads : int, optional
+        As in `ntk`.
     progress : bool or callable, optional
         Of every pass, as in `ntk`.
     memory : int or str, optional
@@ -100,8 +102,10 @@ class NystromRegression(Saved):
 
     Attributes
     ----------
-    centers : ndarray, shape (rank, d), those that were kept
-    alpha : float, the ridge in use
+    centers : ndarray, shape (rank, d)
+        Those that were kept.
+    alpha : float
+        The ridge in use.
     alphas, loo_errors : ndarray, shape (A,), or None
         The ridges to choose from, and the mean squared leave-one-out error of each.
     dual_coefficients : ndarray, shape (rank,) or (rank, outputs)
@@ -121,6 +125,14 @@ class NystromRegression(Saved):
     UserWarning
         FALKON did not reach tol; the message reports the residual that it reached. Or the ridge that was chosen is the
         smallest or the largest one, and the leave-one-out error still falls there.
+
+    See Also
+    --------
+    GaussianProcess : All points as centres.
+    solve : The exact solution for all points.
+    ntkfast.sklearn.NTKFeatures : Features for linear models instead.
+    ntkfast.distributed.NystromRegression : The same on a cluster.
+    fit_hyperparameters : Hyperparameters, by the likelihood of some of the points.
 
     Notes
     -----
@@ -253,10 +265,30 @@ class NystromRegression(Saved):
         X : array_like, shape (n, d)
             Kept for leave-one-out errors and for `with_alpha` of FALKON.
         y : array_like, shape (n,) or (n, outputs)
+            Targets; outputs are independent.
 
         Returns
         -------
-        NystromRegression, itself
+        NystromRegression
+            Itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As for the class.
+
+        See Also
+        --------
+        NystromRegression.predict : Values at new points.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> model.solution.method
+        'direct'
         """
         start = time.perf_counter()
         points = arrays.as_points(X, "X")
@@ -392,10 +424,25 @@ class NystromRegression(Saved):
         Parameters
         ----------
         alpha : float
+            The ridge >= 0.
 
         Returns
         -------
-        NystromRegression, itself
+        NystromRegression
+            Itself, with the other ridge.
+
+        See Also
+        --------
+        NystromRegression.leave_one_out : What a ridge may be chosen by.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> model.with_alpha(0.1).alpha
+        0.1
         """
         start, alpha = time.perf_counter(), non_negative_number(alpha, "alpha")
         self._check_fitted()
@@ -410,6 +457,21 @@ class NystromRegression(Saved):
 
     @property
     def dual_coefficients(self) -> Array:
+        """c, the coefficients of the kernels of `centers`: (rank,) or (rank, outputs).
+
+        See Also
+        --------
+        NystromRegression.predict : Σ_j c_j K(x, C_j).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> model.dual_coefficients.shape == (len(model.centers),)
+        True
+        """
         self._check_fitted()
         return self.solution.dual_coefficients
 
@@ -429,7 +491,9 @@ class NystromRegression(Saved):
         Parameters
         ----------
         X : array_like, shape (k, d)
+            New points, one per row.
         return_std : bool
+            Whether to return the deviations as well (direct method only).
         observations : bool
             Of new observations y = f + ε instead of f: α is added to the variance.
 
@@ -437,6 +501,25 @@ class NystromRegression(Saved):
         -------
         ndarray, shape (k,) or (k, outputs)
             With return_std a tuple of it and the deviations, (k,), which outputs share.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X has other features, or the model is not fitted, or has no variances.
+
+        See Also
+        --------
+        NystromRegression.variance : The variance alone.
+        ntkfast.plotting.plot_predictions : Draws both.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> bool(abs(model.predict([[0.5]]) - 0.25)[0] < 0.01)
+        True
         """
         problem = problem_of(self._net, self._new(X), self.centers, dtype=self._dtype, n_threads=self._n_threads)
         values = problem.product(self._kernel, self._dual, self._progress).astype(problem.dtype, copy=False)
@@ -449,12 +532,36 @@ class NystromRegression(Saved):
         Parameters
         ----------
         X : array_like, shape (k, d)
+            New points, one per row.
         observations : bool
             Of new observations y = f + ε instead of f: α is added.
 
         Returns
         -------
         ndarray, shape (k,)
+            Var f(x) of the projected process, >= 0; outputs share it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X has other features, or the model was fitted by FALKON.
+
+        See Also
+        --------
+        NystromRegression.predict : With return_std, its root.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), section 8.3.4.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> model.variance([[0.5]]).shape
+        (1,)
         """
         direct = self._require_direct("variance")
         X = self._new(X)
@@ -475,6 +582,25 @@ class NystromRegression(Saved):
         Returns
         -------
         ndarray, the shape of y
+            Predictions, not errors.
+
+        Raises
+        ------
+        ValueError
+            The model was fitted by FALKON, or is from a file and has no data.
+
+        See Also
+        --------
+        GaussianProcess.leave_one_out : The same of all points.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> model.leave_one_out().shape
+        (100,)
         """
         direct = self._require_direct("leave_one_out")
         panels, alphas = self._require_data("leave_one_out"), np.array([self.alpha])
@@ -491,6 +617,29 @@ class NystromRegression(Saved):
         Returns
         -------
         float
+            log p(y), in nats.
+
+        Raises
+        ------
+        ValueError
+            The model was fitted by FALKON, or alpha is 0.
+
+        See Also
+        --------
+        network_likelihood : That of the kernel itself, with derivatives.
+
+        References
+        ----------
+        Rasmussen and Williams (2006), section 8.3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = nf.NystromRegression(nf.MLP(3, bias_std=0.5), 20, 1e-4, rng=0).fit(X, X[:, 0] ** 2)
+        >>> type(model.log_marginal_likelihood())
+        <class 'float'>
         """
         direct = self._require_direct("log_marginal_likelihood")
         if self.alpha == 0:

@@ -30,20 +30,42 @@ KINDS: dict[str, type] = {
 class Solution(Saved):
     """The solution of a linear system with a kernel, and what it took.
 
-    dual_coefficients : ndarray, the shape of y; of a `NystromRegression`, (rank,) or (rank, outputs)
+    Attributes
+    ----------
+    dual_coefficients : ndarray, the shape of y
+        a; of a `NystromRegression`, (rank,) or (rank, outputs).
     method : str
-    iterations : int, 0 for direct methods
+        How it was found.
+    iterations : int
+        0 for direct methods.
     residual : float
         The largest ‖(K + αI) a - y‖/‖y‖ of all columns at the end, or that of the centres' equations for a
         `NystromRegression`; nan where it was not computed.
-    residuals : ndarray, shape (iterations + 1,), the same along the way
+    residuals : ndarray, shape (iterations + 1,)
+        The same along the way.
     converged : bool
-    rank : int, of the preconditioner; the number of independent centres of a `NystromRegression`
+        Whether the tolerance was reached.
+    rank : int
+        Of the preconditioner; the number of independent centres of a `NystromRegression`.
     log_determinant : float
         log det(K + αI), -inf where that is singular to rounding; nan where the method does not yield it ("cg", FALKON).
         Of a `NystromRegression`, that of the projected process, Q + αI.
-    seconds : float, of this call
-    memory : int, bytes of what was allocated, estimated
+    seconds : float
+        Of this call.
+    memory : int
+        Bytes of what was allocated, estimated.
+
+    See Also
+    --------
+    solve : Makes it.
+    NystromRegression : Has one after `fit`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.solve([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], 1.0)
+    >>> found.dual_coefficients.round(3), found.method
+    (array([0.333, 0.5  ]), 'cholesky')
     """
 
     dual_coefficients: Array

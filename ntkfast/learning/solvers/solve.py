@@ -65,6 +65,7 @@ def solve(
     K_xx : array_like, shape (n, n), KernelOperator or scipy.sparse.linalg.LinearOperator
         Without `columns` and `diagonal`, which a `KernelOperator` has, iterations have no preconditioner.
     y : array_like, shape (n,) or (n, outputs)
+        Targets; all columns are solved for together.
     alpha : float
         The ridge α >= 0.
     method : {"auto", "cholesky", "eigh", "cg"}
@@ -75,6 +76,7 @@ def solve(
     tol : float
         "cg": ‖y - (K + αI) a‖/‖y‖ at which iterations stop, of every column.
     max_iterations : int
+        "cg": after which it stops, with a warning.
     rank : int, optional
         Of the preconditioner. Default: up to 2000, for an operator √(800 n) if that is more; n/2; and what half of
         `memory` allows. 0: none.
@@ -97,6 +99,7 @@ def solve(
     Returns
     -------
     Solution
+        a, and what it took.
 
     Raises
     ------
@@ -116,6 +119,13 @@ def solve(
         Iterations ended before tol was reached: because of max_iterations, because the residual has not fallen for
         long or grows, or because K + αI is not positive definite. The message reports the residual; `converged` of the
         result is False.
+
+    See Also
+    --------
+    GaussianProcess : Predictions with their uncertainty.
+    NystromRegression : When n is beyond a few hundred thousand.
+    KernelOperator : An operator without a matrix.
+    ntkfast.store.compute : A matrix on disk.
 
     Examples
     --------

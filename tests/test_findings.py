@@ -87,7 +87,9 @@ def figure_3bc(rng):
 
 def theorem_1(rng):
     widths = np.array([64, 256, 1024])
-    return theorem1.Convergence(theorem1.PAPER, widths, powers(widths, -0.5)[:, None] * spread(rng, 0.3, 3, 40))
+    theory = 3 * powers(widths, -0.5)
+    frobenius = theory[:, None] * np.sqrt(1 + 0.5 * rng.uniform(-1, 1, (3, 40)))
+    return theorem1.Convergence(theorem1.PAPER, widths, frobenius * spread(rng, 0.1, 3, 40), frobenius, theory)
 
 
 def theorem_2(rng):
@@ -220,6 +222,7 @@ BREAK = [
     (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
     (theorem1, "errors", lambda d: d.errors**0.5, "at initialisation: s"),
     (theorem1, "errors", lambda d: np.nan * d.errors, "at initialisation: s"),
+    (theorem1, "frobenius", lambda d: 1.4 * d.frobenius, "Frobenius norm over theory"),
     (theorem2, "drift", lambda d: d.drift * np.nan, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**0.5, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**1.5, "sup_t"),
@@ -323,7 +326,10 @@ def test_one_width_or_one_sample_tell_nothing():
         unknown = verdicts.exponent("s", -1, verdicts.power_law(widths, samples))
         assert (unknown.ok, unknown.tolerance) == (None, "widths too few or too close to tell")
     assert verdicts.less("x", [[1.0], [2.0]]).ok is None
-    assert theorem1.findings(theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3))))[0].ok is None
+    few = theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3)), np.ones((1, 3)), np.ones(1))
+    assert theorem1.findings(few)[0].ok is None
+    for samples in ([1.0], [1.0, 2.0]):
+        assert verdicts.mean_near("x", 5.0, samples, 0.0).ok is None
 
 
 def test_what_is_less_beyond_chance():

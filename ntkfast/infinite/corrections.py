@@ -253,10 +253,10 @@ def width_for(
     return max(2, math.ceil((np.linalg.norm(std[0]) / (tolerance * size)) ** 2))
 
 
-def coefficient(net: Network, X: ArrayLike, statistic: Statistic) -> Array:
+def coefficient(net: Network, X: ArrayLike, statistic: Statistic, n_threads: int | None = 1) -> Array:
     """A statistic in float64 for hidden widths of 1: what a standard deviation is times √n."""
     check_chain(net)
-    problem = Problem(net, X, dtype=np.float64, n_threads=1)
+    problem = Problem(net, X, dtype=np.float64, n_threads=n_threads)
     (result,) = problem.results((statistic,))
     _run(problem, [1.0] * (net.depth - 1), 1, (statistic,), [result], False)
     return result

@@ -56,9 +56,14 @@ def figure_2(rng):
     root = np.linalg.cholesky(covariance + 1e-10 * np.eye(31))
     mean, outputs = np.sin(gamma), np.sin(gamma) + rng.standard_normal((2, 10, 31)) @ root.T
     percentiles = mean + 1.2815515655446004 * np.array([[-1], [0], [1]])
-    points = np.array([-1.0, 1.0])
+    points, initial = np.array([-1.0, 1.0]), []
+    for width in (50, 1000):
+        theory = nf.finite_width(fig2.PAPER, networks.circle(points), width=width)
+        noise = rng.standard_normal((2, 60, 1, 1))
+        initial.append([theory.ntk_mean + theory.ntk_std * noise[0], theory.nngp_mean + theory.nngp_std * noise[1]])
+    initial = np.array(initial).transpose(0, 2, 1, 3, 4)
     return fig2.Figure2(
-        fig2.PAPER, 1000, np.array([50, 1000]), gamma, outputs, points, np.sin(points), np.zeros((2, 10, 2)),
+        fig2.PAPER, 1000, np.array([50, 1000]), gamma, outputs, points, np.sin(points), np.zeros((2, 10, 2)), initial,
         percentiles, covariance, 4000, percentiles + 0.01,
     )  # fmt: skip
 
@@ -199,6 +204,8 @@ BREAK = [
     (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread about the limit's mean"),
     (fig2, "outputs", lambda d: d.outputs + 5, "share of the curves"),
     *((fig2, "errors", lambda d: d.errors + 0.1, f"n = {n}: largest |f - f*|") for n in (50, 1000)),
+    (fig2, "initial", lambda d: 2 * d.initial, "minus theory's mean"),
+    (fig2, "initial", lambda d: centred(d.initial, 4.0), "the square of that"),
     *(
         (
             fig2,
@@ -222,7 +229,7 @@ BREAK = [
     (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
     (theorem1, "errors", lambda d: d.errors**0.5, "at initialisation: s"),
     (theorem1, "errors", lambda d: np.nan * d.errors, "at initialisation: s"),
-    (theorem1, "frobenius", lambda d: 1.4 * d.frobenius, "Frobenius norm over theory"),
+    (theorem1, "frobenius", lambda d: 2 * d.frobenius, "Frobenius norm over theory"),
     (theorem2, "drift", lambda d: d.drift * np.nan, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**0.5, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**1.5, "sup_t"),

@@ -12,7 +12,7 @@ from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import new_figure
 from ntkfast.experiments.networks import check_widths, circle, described, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.verdicts import TOO_FEW, Finding, PowerLaw, exponent, mean_near, reported
+from ntkfast.experiments.verdicts import SQUARES, TOO_FEW, Finding, PowerLaw, exponent, mean_near, reported
 from ntkfast.experiments.work import Progress, Report, working
 from ntkfast.learning.convergence import Convergence, convergence
 from ntkfast.networks import Network
@@ -93,7 +93,11 @@ def findings(data: Convergence) -> list[Finding]:
     if (data.theory > 0).all():
         lines += [
             mean_near(
-                f"n = {n}, {len(row)} networks: mean of ‖Θ̂ - Θ‖² in Frobenius norm over theory", 1, row, ORDER_TWO / n
+                f"n = {n}, {len(row)} networks: mean of ‖Θ̂ - Θ‖² in Frobenius norm over theory",
+                1.0,
+                row,
+                ORDER_TWO / n,
+                SQUARES,
             )
             for n, row in zip(data.widths, (data.frobenius / data.theory[:, None]) ** 2, strict=True)
         ]

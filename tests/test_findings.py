@@ -76,7 +76,8 @@ def figure_3a(rng):
     batches = eigenvalues * spread(rng, 0.03, 10, 3)
     return fig3a.Figure3a(
         fig3a.PAPER, np.arange(512) % 10, 1.02 * eigenvalues, components, 2000, 0.98 * eigenvalues, components, batches,
-        np.full(3, 1.0), beta_one,
+        np.full(3, 1.0), beta_one, 500, 0.02 * rng.chisquare(1, 30), 0.02, 1 + 0.1 * rng.standard_normal((30, 512)),
+        np.stack([np.ones(512), np.full(512, 0.1)]),
     )  # fmt: skip
 
 
@@ -87,7 +88,9 @@ def figure_3bc(rng):
     along = 0.5 * np.exp(-eigenvalue * (1 + 2 * size * noise) * t)
     deviation = size * noise * t / t[-1]
     rates = eigenvalue * (1 + 9 * size * noise * t / t[-1])
-    return fig3bc.Figure3bc(fig3bc.PAPER, widths, t, along, deviation, rates, eigenvalue, np.ones(3))
+    theory = eigenvalue * (1 - 2 * powers(widths, -1))
+    initial = theory[:, None] * (1 + size[:, 0] * rng.standard_normal((3, 24)))
+    return fig3bc.Figure3bc(fig3bc.PAPER, widths, t, along, deviation, rates, eigenvalue, np.ones(3), initial, theory)
 
 
 def theorem_1(rng):
@@ -219,6 +222,8 @@ BREAK = [
     *((fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues / 1.5, f"λ{i}, network") for i in (1, 2, 3)),
     (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(512) - 256)[:, None], "first component"),
     (fig3a, "beta_one", lambda d: d.eigenvalues, "gap λ1/λ2"),
+    (fig3a, "squares", lambda d: 4 * d.squares, "Frobenius norm over theory"),
+    (fig3bc, "initial_rates", lambda d: 2 * d.initial_rates, "against order 1/n"),
     (fig3bc, "along", lambda d: 1.1 * d.along, "‖g_0‖"),
     (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),
     (fig3bc, "deviation", lambda d: d.deviation * np.nan, "largest ‖h_t‖ ∝ n^s"),

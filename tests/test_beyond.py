@@ -140,6 +140,27 @@ def test_tiles_windows_and_threads_do_not_matter():
     np.testing.assert_allclose(turned, whole.ntk_mean[:, :3], rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_results_are_written_where_the_caller_says(activation, tmp_path):
+    net, x = nf.MLP(3, activation, bias_std=0.2), np.random.default_rng(2).standard_normal((30, 5))
+    y = x[:7] + 0.5
+    for given in ((x,), (x, y), (y, x)):
+        whole = nf.finite_width(net, *given, width=40)
+        shape = whole.ntk_mean.shape
+        mapped = np.lib.format.open_memmap(tmp_path / "std.npy", "w+", shape=shape)
+        strided = np.empty((*shape[::-1], 2))[..., 0].T
+        found = nf.finite_width(net, *given, width=40, get=("ntk_std", "ntk_mean"), out=[mapped, strided])
+        assert (found.ntk_std is mapped, found.ntk_mean is strided) == (True, True)
+        assert (mapped == whole.ntk_std).all()
+        assert (strided == whole.ntk_mean).all()
+    with pytest.raises(ValueError, match="out: expected shape"):
+        nf.finite_width(net, x, width=40, get="ntk_std", out=np.empty((3, 3)))
+    with pytest.raises(ValueError, match="out: expected 2 arrays"):
+        nf.finite_width(net, x, width=40, get=("ntk_std", "ntk_mean"), out=[None])
+    with pytest.raises(ValueError, match="expected memory apart from"):
+        nf.finite_width(net, np.eye(5), width=40, get=("ntk_std", "ntk_mean"), out=[np.empty((5, 5))] * 2)
+
+
 def test_a_depth_of_one_has_no_corrections():
     net, x = nf.MLP(1, bias_std=0.1), [[1.0, 2.0], [0.0, 1.0]]
     found = nf.finite_width(net, x, width=2)

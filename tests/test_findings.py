@@ -56,9 +56,14 @@ def figure_2(rng):
     root = np.linalg.cholesky(covariance + 1e-10 * np.eye(31))
     mean, outputs = np.sin(gamma), np.sin(gamma) + rng.standard_normal((2, 10, 31)) @ root.T
     percentiles = mean + 1.2815515655446004 * np.array([[-1], [0], [1]])
-    points = np.array([-1.0, 1.0])
+    points, initial = np.array([-1.0, 1.0]), []
+    for width in (50, 1000):
+        theory = nf.finite_width(fig2.PAPER, networks.circle(points), width=width)
+        noise = rng.standard_normal((2, 60, 1, 1))
+        initial.append([theory.ntk_mean + theory.ntk_std * noise[0], theory.nngp_mean + theory.nngp_std * noise[1]])
+    initial = np.array(initial).transpose(0, 2, 1, 3, 4)
     return fig2.Figure2(
-        fig2.PAPER, 1000, np.array([50, 1000]), gamma, outputs, points, np.sin(points), np.zeros((2, 10, 2)),
+        fig2.PAPER, 1000, np.array([50, 1000]), gamma, outputs, points, np.sin(points), np.zeros((2, 10, 2)), initial,
         percentiles, covariance, 4000, percentiles + 0.01,
     )  # fmt: skip
 
@@ -71,7 +76,8 @@ def figure_3a(rng):
     batches = eigenvalues * spread(rng, 0.03, 10, 3)
     return fig3a.Figure3a(
         fig3a.PAPER, np.arange(512) % 10, 1.02 * eigenvalues, components, 2000, 0.98 * eigenvalues, components, batches,
-        np.full(3, 1.0), beta_one,
+        np.full(3, 1.0), beta_one, 500, 0.02 * rng.chisquare(1, 30), 0.02, 1 + 0.1 * rng.standard_normal((30, 512)),
+        np.stack([np.ones(512), np.full(512, 0.1)]),
     )  # fmt: skip
 
 
@@ -82,12 +88,16 @@ def figure_3bc(rng):
     along = 0.5 * np.exp(-eigenvalue * (1 + 2 * size * noise) * t)
     deviation = size * noise * t / t[-1]
     rates = eigenvalue * (1 + 9 * size * noise * t / t[-1])
-    return fig3bc.Figure3bc(fig3bc.PAPER, widths, t, along, deviation, rates, eigenvalue, np.ones(3))
+    theory = eigenvalue * (1 - 2 * powers(widths, -1))
+    initial = theory[:, None] * (1 + size[:, 0] * rng.standard_normal((3, 24)))
+    return fig3bc.Figure3bc(fig3bc.PAPER, widths, t, along, deviation, rates, eigenvalue, np.ones(3), initial, theory)
 
 
 def theorem_1(rng):
     widths = np.array([64, 256, 1024])
-    return theorem1.Convergence(theorem1.PAPER, widths, powers(widths, -0.5)[:, None] * spread(rng, 0.3, 3, 40))
+    theory = 3 * powers(widths, -0.5)
+    frobenius = theory[:, None] * np.sqrt(1 + 0.5 * rng.uniform(-1, 1, (3, 40)))
+    return theorem1.Convergence(theorem1.PAPER, widths, frobenius * spread(rng, 0.1, 3, 40), frobenius, theory)
 
 
 def theorem_2(rng):
@@ -197,6 +207,8 @@ BREAK = [
     (fig2, "outputs", lambda d: d.percentiles[1] + 0 * d.outputs, "spread about the limit's mean"),
     (fig2, "outputs", lambda d: d.outputs + 5, "share of the curves"),
     *((fig2, "errors", lambda d: d.errors + 0.1, f"n = {n}: largest |f - f*|") for n in (50, 1000)),
+    (fig2, "initial", lambda d: 2 * d.initial, "minus theory's mean"),
+    (fig2, "initial", lambda d: centred(d.initial, 4.0), "the square of that"),
     *(
         (
             fig2,
@@ -210,6 +222,8 @@ BREAK = [
     *((fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues / 1.5, f"λ{i}, network") for i in (1, 2, 3)),
     (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(512) - 256)[:, None], "first component"),
     (fig3a, "beta_one", lambda d: d.eigenvalues, "gap λ1/λ2"),
+    (fig3a, "squares", lambda d: 4 * d.squares, "Frobenius norm over theory"),
+    (fig3bc, "initial_rates", lambda d: 2 * d.initial_rates, "against order 1/n"),
     (fig3bc, "along", lambda d: 1.1 * d.along, "‖g_0‖"),
     (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),
     (fig3bc, "deviation", lambda d: d.deviation * np.nan, "largest ‖h_t‖ ∝ n^s"),
@@ -220,6 +234,7 @@ BREAK = [
     (theorem1, "errors", lambda d: d.errors**2, "at initialisation: s"),
     (theorem1, "errors", lambda d: d.errors**0.5, "at initialisation: s"),
     (theorem1, "errors", lambda d: np.nan * d.errors, "at initialisation: s"),
+    (theorem1, "frobenius", lambda d: 2 * d.frobenius, "Frobenius norm over theory"),
     (theorem2, "drift", lambda d: d.drift * np.nan, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**0.5, "sup_t"),
     (theorem2, "drift", lambda d: d.drift**1.5, "sup_t"),
@@ -323,7 +338,10 @@ def test_one_width_or_one_sample_tell_nothing():
         unknown = verdicts.exponent("s", -1, verdicts.power_law(widths, samples))
         assert (unknown.ok, unknown.tolerance) == (None, "widths too few or too close to tell")
     assert verdicts.less("x", [[1.0], [2.0]]).ok is None
-    assert theorem1.findings(theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3))))[0].ok is None
+    few = theorem1.Convergence(theorem1.PAPER, np.array([64]), np.ones((1, 3)), np.ones((1, 3)), np.ones(1))
+    assert theorem1.findings(few)[0].ok is None
+    for samples in ([1.0], [1.0, 2.0]):
+        assert verdicts.mean_near("x", 5.0, samples, 0.0).ok is None
 
 
 def test_what_is_less_beyond_chance():

@@ -753,9 +753,23 @@ def test_one_error_on_paper():
     assert math.isnan(result.slope)
 
 
+def test_the_mean_square_is_that_of_theory():
+    result = convergence(RELU, X, [100, 400], n_seeds=100, rng=1)
+    size = np.linalg.norm(nf.ntk(RELU, X))
+    expected = [np.linalg.norm(nf.finite_width(RELU, X, width=n, get="ntk_std")) / size for n in (100, 400)]
+    assert_allclose(result.theory, expected, rtol=1e-12)
+    assert (abs(result.z_scores) < 4).all()
+    one = convergence(RELU, X, [100], n_seeds=1, rng=1)
+    assert np.isnan(one.z_scores).all()
+    unknown = convergence(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()]), X, [20], n_seeds=2, rng=1)
+    assert np.isnan(unknown.theory).all()
+    assert np.isnan(unknown.z_scores).all()
+
+
 def test_slope_of_an_exact_power_law():
     widths = np.array([10, 100, 1000])
-    result = Convergence(RELU, widths, 3.0 * widths[:, None] ** -0.5 * np.ones((3, 2)))
+    errors = 3.0 * widths[:, None] ** -0.5 * np.ones((3, 2))
+    result = Convergence(RELU, widths, errors, errors, errors[:, 0])
     assert_allclose(result.slope, -0.5)
     assert_allclose(result.slope_error, 0, atol=1e-12)
 
@@ -765,11 +779,17 @@ def test_plot_of_convergence():
     from ntkfast.plotting import plot_convergence
 
     widths = np.array([10, 100])
-    result = Convergence(RELU, widths, RNG.uniform(0.5, 1, size=(2, 4)) / np.sqrt(widths)[:, None])
+    errors = RNG.uniform(0.5, 1, size=(2, 4)) / np.sqrt(widths)[:, None]
+    result = Convergence(RELU, widths, errors, errors, 0.75 / np.sqrt(widths))
     ax = plot_convergence(result)
     assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert "slope" in ax.get_legend().get_texts()[-1].get_text()
-    assert plot_convergence(Convergence(RELU, widths[:1], result.errors[:1]), ax=ax) is ax
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert any("slope" in label for label in labels)
+    assert sum("Frobenius" in label for label in labels) == 1
+    unknown = Convergence(RELU, widths[:1], errors[:1], errors[:1], np.array([np.nan]))
+    assert plot_convergence(unknown, ax=ax) is ax
+    labels = [text.get_text() for text in plot_convergence(unknown).get_legend().get_texts()]
+    assert not any("Frobenius" in label for label in labels)
     ax.figure.canvas.draw()
 
 

@@ -14,12 +14,13 @@ import numpy as np
 from ntkfast.engine.problem import Problem
 from ntkfast.engine.statistics import NAMES
 from ntkfast.networks import activations, quadrature
-from ntkfast.support import arrays, progress
+from ntkfast.support import arrays, memory, progress
 from ntkfast.support.errors import PrecisionError
 
 TERMS = 400
 DERIVATIVES = 6  # φ to φ^(5)
-SQUARE, CUBE, MIXED, SQUARE_MIXED, SLOPE_SQUARE = range(DERIVATIVES, DERIVATIVES + 5)  # φ², φ³, φφ', φ²φ', φ'²
+FUNCTIONS = DERIVATIVES + 5
+SQUARE, CUBE, MIXED, SQUARE_MIXED, SLOPE_SQUARE = range(DERIVATIVES, FUNCTIONS)  # φ², φ³, φφ', φ²φ', φ'²
 LEAST = 1e-3  # variance: below, derivatives drown in rounding
 ACCURACY = 1e-8  # of the last terms, relative to E[φ'²]
 BLOCK = 2**14  # pairs at a time
@@ -81,6 +82,11 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
     x, y = problem.points[0], problem.points[-1]
     lines = problem.code.lines
     functions = [line.activation or activations.identity() for line in lines[1:]]
+    count = sum(len(points.x) for points in problem.points)
+    memory.require(
+        len(functions) * count * TERMS * FUNCTIONS * 8,
+        f"X: the Hermite series of {count} points in {len(functions)} layers",
+    )
     sides = []
     for points in problem.points:
         a, b = map(float, lines[0].numbers[:2])

@@ -10,12 +10,13 @@ import numpy as np
 from ntkfast.datasets import MNIST
 from ntkfast.experiments.blas import blas_threads
 from ntkfast.experiments.experiment import Experiment
-from ntkfast.experiments.figures import new_figure
+from ntkfast.experiments.figures import COLOURS, new_figure
 from ntkfast.experiments.networks import described, network, relu_network
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.verdicts import Finding, below, near, reported, within
+from ntkfast.experiments.verdicts import SQUARES, Finding, below, mean_near, near, reported, within
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
+from ntkfast.infinite.corrections import finite_width, is_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
@@ -24,6 +25,7 @@ from ntkfast.plotting import plot_plane
 from ntkfast.support.reprs import short
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["EXPERIMENT", "Figure3a", "batch", "caption", "findings", "plot", "run"]
@@ -31,6 +33,7 @@ __all__ = ["EXPERIMENT", "Figure3a", "batch", "caption", "findings", "plot", "ru
 PAPER = relu_network(5)
 POINTS = 512
 PUBLISHED = (0.0457, 0.00108, 0.00078)
+ORDER_TWO = 20.0  # allowance for terms of order 1/n²: this over n, relative to those of order 1/n
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Figure3a:
         Relative standard deviation of λ_i over random networks of width n, times √n.
     beta_one : ndarray, shape (3,)
         λ_i of the limit kernel with β = 1.0.
+    narrow : int
+        n.
+    squares : ndarray, shape (M,)
+        ‖Θ̂ - Θ‖²/‖Θ‖² in Frobenius norm of M random networks of width n.
+    squares_theory : float
+        Its mean to order 1/n; nan if that is not known.
+    rows : ndarray, shape (M, N)
+        Θ̂(x_0, ·) of these networks, x_0 the first digit.
+    row_theory : ndarray, shape (2, N)
+        Its mean and standard deviation to order 1/n.
     """
 
     net: Network
@@ -65,6 +78,11 @@ class Figure3a:
     batches: np.ndarray
     fluctuation: np.ndarray
     beta_one: np.ndarray
+    narrow: int
+    squares: np.ndarray
+    squares_theory: float
+    rows: np.ndarray
+    row_theory: np.ndarray
 
     __repr__ = short
 
@@ -80,7 +98,7 @@ def run(
     n: int = POINTS,
     wide: int = 2000,
     narrow: int = 500,
-    n_networks: int = 10,
+    n_networks: int = 20,
     n_batches: int = 50,
     *,
     net: Network = PAPER,
@@ -123,7 +141,8 @@ def run(
     (30, 3)
     """
     X, digits = batch(data, n, seed)
-    limit = kernel_pca(ntk(net, X, progress=False), 3)
+    exact = ntk(net, X, progress=False)
+    limit, size = kernel_pca(exact, 3), np.linalg.norm(exact)
 
     def kernel(width: int, k: int) -> np.ndarray:
         with blas_threads(width, n):
@@ -138,10 +157,13 @@ def run(
         report = work.part(wide**2)
         found = parts.get("wide", of_network)
         report(1, 1)
-        networks, batches = [], []
+        networks, squares, rows, batches = [], [], [], []
         for k in range(n_networks):
             report = work.part(narrow**2)
-            networks.append(kernel_pca(kernel(narrow, k).astype(float), 3).eigenvalues)
+            K = kernel(narrow, k).astype(float)
+            networks.append(kernel_pca(K, 3).eigenvalues)
+            squares.append((np.linalg.norm(K - exact) / size) ** 2)
+            rows.append(K[0])
             report(1, 1)
         for k in range(n_batches):
             report = work.part(n**2)
@@ -150,10 +172,15 @@ def run(
             report(1, 1)
     fluctuation = np.std(networks, axis=0, ddof=1) / np.mean(networks, axis=0) * np.sqrt(narrow)
     beta_one = kernel_pca(ntk(_with_bias(net, 1.0), X, progress=False), 3).eigenvalues
+    squares_theory, row_theory = np.nan, np.full((2, n), np.nan)
+    if is_known(net):
+        theory = finite_width(net, X, width=narrow, get=("ntk_mean", "ntk_std"), progress=False)
+        squares_theory = float((np.linalg.norm(theory.ntk_std) / size) ** 2)
+        row_theory = np.array([theory.ntk_mean[0], theory.ntk_std[0]])
     signs = np.sign(np.einsum("ni,ni->i", found["components"], limit.eigenfunctions))
     return Figure3a(
         net, digits, limit.eigenvalues, limit.eigenfunctions, wide, found["eigenvalues"], signs * found["components"],
-        np.array(batches), fluctuation, beta_one,
+        np.array(batches), fluctuation, beta_one, narrow, np.array(squares), squares_theory, np.array(rows), row_theory,
     )  # fmt: skip
 
 
@@ -163,15 +190,36 @@ def _with_bias(net: Network, bias_std: float) -> Network:
 
 
 def plot(data: Figure3a) -> Figure:
-    """The batch in the plane of the 2nd and 3rd component, for both kernels."""
-    figure = new_figure(11, 5)
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    """The batch in the plane of the 2nd and 3rd component, for both kernels; a row of the kernel and theory's band."""
+    known = bool(np.isfinite(data.squares_theory))
+    figure = new_figure(16 if known else 11, 5)
+    axes = figure.subplots(1, 2 + known)
+    axes[1].sharex(axes[0])
+    axes[1].sharey(axes[0])
     limit = rf"limit kernel $\Theta^{{({data.net.depth})}}_\infty$"
     names = limit, f"network of width $n = {data.wide}$, power iteration"
-    for ax, name, components in zip(axes, names, (data.components, data.wide_components), strict=True):
+    for ax, name, components in zip(axes[:2], names, (data.components, data.wide_components), strict=True):
         plot_plane(components[:, 1:], data.digits, ax=ax)
         ax.set_title(name)
+    if known:
+        _draw_row(axes[2], data)
     return figure
+
+
+def _draw_row(ax: Axes, data: Figure3a) -> None:
+    """Θ̂(x_0, x_j) of the narrow networks over the digits x_j, sorted by theory's mean, and theory's band."""
+    order = np.argsort(data.row_theory[0])
+    mean, std = data.row_theory[:, order]
+    place, style = np.arange(len(order)), {"color": COLOURS[5], "linewidth": 0.6, "alpha": 0.8}
+    for k, row in enumerate(data.rows[:, order]):
+        ax.plot(place, row, label=None if k else f"networks of $n = {data.narrow}$", **style)
+    ax.fill_between(place, mean - 2 * std, mean + 2 * std, color="black", alpha=0.12, linewidth=0)
+    for sign in (-2, 2):  # over the networks, which hide most of the band
+        label = r"theory $\pm 2$ std" if sign < 0 else None
+        ax.plot(place, mean + sign * std, "--", color="black", linewidth=1, label=label)
+    ax.plot(place, mean, color="black", linewidth=1.5, label="theory to order $1/n$")
+    ax.set(xlim=(0, len(order) - 1), xlabel="digit $j$, sorted", title=r"$\hat\Theta(x_0, x_j)$ at $t = 0$")
+    ax.legend(loc="upper left")
 
 
 def findings(data: Figure3a) -> list[Finding]:
@@ -207,6 +255,10 @@ def findings(data: Figure3a) -> list[Finding]:
         lines.append(reported("λ1/λ2 with β = 0.1 and with β = 1.0", both, "42.3 from λ1 and λ2"))
     else:
         lines.append(reported(what, ratio_one / ratio))
+    if np.isfinite(data.squares_theory):
+        what = f"n = {data.narrow}, {len(data.squares)} networks: mean of ‖Θ̂ - Θ‖² in Frobenius norm over theory"
+        samples = data.squares / data.squares_theory
+        lines.append(mean_near(what, 1.0, samples, ORDER_TWO / data.narrow, SQUARES))
     return lines
 
 
@@ -218,7 +270,10 @@ def caption(data: Figure3a) -> str:
     return (
         f"{len(data.digits)} MNIST digits in the plane of their 2nd and 3rd kernel principal component: from the limit "
         f"kernel, and from the kernel of a network of width {data.wide} by power iteration (10000 in the paper). "
-        f"{described(data.net)}, pixels/256, digits from the training set." + (chosen if data.net == PAPER else "")
+        f"{described(data.net)}, pixels/256, digits from the training set. Right: a row of the kernel of "
+        f"{len(data.rows)} networks of width {data.narrow} and its mean and standard deviation to order 1/n; these do "
+        "not say how eigenvalues scatter, which depends on the covariances of different entries."
+        + (chosen if data.net == PAPER else "")
     )
 
 

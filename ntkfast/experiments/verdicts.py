@@ -10,7 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["TOO_FEW", "Finding", "PowerLaw", "below", "exponent", "less", "near", "power_law", "reported", "within"]
+__all__ = [
+    "SQUARES",
+    "TOO_FEW",
+    "Finding",
+    "PowerLaw",
+    "below",
+    "exponent",
+    "less",
+    "mean_near",
+    "near",
+    "power_law",
+    "reported",
+    "within",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,33 @@ def near(what: str, expected: float, found: float, tolerance: float) -> Finding:
         return Finding(what, f"{expected:.4g}", f"{found:.4g}", "too few to tell")
     ok = bool(abs(found - expected) <= tolerance)
     return Finding(what, f"{expected:.4g}", f"{found:.4g}", f"±{tolerance:.2g}", ok)
+
+
+def mean_near(what: str, expected: float, samples: ArrayLike, higher: float, least: float = 0.0) -> Finding:
+    """Whether the mean of samples is within 3.5 standard errors of the expected one; the z-score is reported.
+
+    Parameters
+    ----------
+    what : str
+    expected : float
+    samples : array_like, shape (S,)
+        Of fewer than 20 nothing is claimed.
+    higher : float
+        How far off the expected mean may be, as it leaves out terms of higher order.
+    least : float
+        What the standard deviation of a sample is at least. That of skewed samples, such as squares, comes out too
+        small where their mean does.
+    """
+    samples = np.asarray(samples)
+    mean = samples.mean()
+    if len(samples) < 20:
+        return reported(what, mean, f"{expected:.4g}")
+    error = max(samples.std(ddof=1), least) / np.sqrt(len(samples))
+    tolerance, found = 3.5 * error + higher, f"{mean:.4g}, z-score {(mean - expected) / error:.1f}"
+    return Finding(what, f"{expected:.4g}", found, f"±{tolerance:.2g}", bool(abs(mean - expected) <= tolerance))
+
+
+SQUARES = 2**0.5  # the standard deviation of the square of a standard Gaussian: `least` for squares over their means
 
 
 def within(what: str, low: float, high: float, found: float, expected: str = "") -> Finding:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast.engine import outputs, series, series_statistics, statistics
 from ntkfast.engine.problem import Problem
+from ntkfast.infinite.kernels import listed
 from ntkfast.networks import Activation, Dense, Network, Scale
 from ntkfast.networks.network import check_network
 from ntkfast.support.errors import ActivationError
@@ -84,6 +85,7 @@ def finite_width(
     widths: Sequence[int] | None = None,
     n_outputs: int = 1,
     get: Statistic,
+    out: Array | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
 ) -> Array: ...
@@ -99,6 +101,7 @@ def finite_width(
     widths: Sequence[int] | None = None,
     n_outputs: int = 1,
     get: Statistics = USUAL,
+    out: Sequence[Array | None] | None = None,
     n_threads: int | None = None,
     progress: Progress = None,
 ) -> FiniteWidth: ...
@@ -113,6 +116,7 @@ def finite_width(
     widths: Sequence[int] | None = None,
     n_outputs: int = 1,
     get: Statistic | Statistics = USUAL,
+    out: Any = None,
     n_threads: int | None = None,
     progress: Progress = None,
 ) -> Any:
@@ -145,6 +149,8 @@ def finite_width(
         one output, as outputs="diagonal" has it.
     get : str or tuple of str
         Out of "ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean" and "nngp_std"; see `FiniteWidth`.
+    out : sequence of ndarray or None, optional
+        One float64 array for each entry of `get`, as in `kernels`; a single array if that is a string.
     n_threads, progress
         As in `ntk`.
 
@@ -205,10 +211,10 @@ def finite_width(
     hidden = hidden_widths(net, width, widths)
     n_outputs = positive_integer(n_outputs, "n_outputs")
     problem = Problem(net, X, Y, dtype=np.float64, n_threads=n_threads)
+    results = problem.results(names, listed(get, out))
     problem.load()
     inverse = [1 / n for n in hidden]
     _warn_if_too_narrow(problem, inverse)
-    results = problem.results(names)
     _run(problem, inverse, n_outputs, names, results, progress)
     return results[0] if isinstance(get, str) else _kind(names)(*results)
 
@@ -280,10 +286,10 @@ def width_for(
     return max(2, math.ceil((np.linalg.norm(std[0]) / (tolerance * size)) ** 2))
 
 
-def coefficient(net: Network, X: ArrayLike, statistic: Statistic) -> Array:
+def coefficient(net: Network, X: ArrayLike, statistic: Statistic, n_threads: int | None = 1) -> Array:
     """A statistic in float64 for hidden widths of 1: what a standard deviation is times √n."""
     check_chain(net)
-    problem = Problem(net, X, dtype=np.float64, n_threads=1)
+    problem = Problem(net, X, dtype=np.float64, n_threads=n_threads)
     (result,) = problem.results((statistic,))
     _run(problem, [1.0] * (net.depth - 1), 1, (statistic,), [result], False)
     return result

@@ -96,7 +96,7 @@ def _named(get: object, names: tuple[str, ...], results: Sequence[Array]) -> Any
     return results[0] if isinstance(get, str) else _kind(names)(*results)
 
 
-def _listed(get: object, out: Any) -> Any:
+def listed(get: object, out: Any) -> Any:
     """out with one entry per output: for a single name, out is that entry."""
     return (out,) if out is not None and (isinstance(get, str) or not isinstance(out, list | tuple)) else out
 
@@ -180,7 +180,7 @@ def ntk(
     """
     problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
     if not per_layer:
-        return problem.matrices("ntk", _listed("ntk", out), progress)[0]
+        return problem.matrices("ntk", listed("ntk", out), progress)[0]
     shape = (net.depth, *problem.shape)
     if out is not None:
         arrays.check_out(out, shape, problem.dtype, problem.given)
@@ -234,7 +234,7 @@ def nngp(
     >>> nf.nngp(nf.MLP(depth=1), [[2.0, 0.0]], [[1.0, 5.0]])
     array([[1.]])
     """
-    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).matrices("nngp", _listed("nngp", out), progress)[0]
+    return Problem(net, X, Y, dtype=dtype, n_threads=n_threads).matrices("nngp", listed("nngp", out), progress)[0]
 
 
 @overload
@@ -357,7 +357,7 @@ def kernels(
     if gradient and "nngp_dot" in names:
         raise ValueError("get: with gradient=True expected nngp or ntk, got 'nngp_dot'")
     gradients = _named(get, names, problem.gradients(names, progress)) if gradient else None  # first: they are larger
-    values = _named(get, names, problem.matrices(names, _listed(get, out), progress))
+    values = _named(get, names, problem.matrices(names, listed(get, out), progress))
     return KernelsAndGradients(values, gradients) if gradient else values
 
 
@@ -432,4 +432,4 @@ def diagonal(
     """
     problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
     names = outputs.names(get)
-    return _named(get, names, problem.diagonals(names, _listed(get, out), progress))
+    return _named(get, names, problem.diagonals(names, listed(get, out), progress))

@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ntkfast.engine import threads
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
+from ntkfast.infinite.corrections import coefficient, is_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.networks.network import refuse_dropout
 from ntkfast.support import arrays, reprs
+from ntkfast.support.errors import PrecisionError
 from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
@@ -36,8 +38,16 @@ class Convergence:
         Numbers of units of the hidden layers.
     errors : ndarray, shape (n, n_seeds)
         ‖Θ̂ - Θ‖/‖Θ‖ in operator norm.
+    frobenius : ndarray, shape (n, n_seeds)
+        The same in Frobenius norm.
+    theory : ndarray, shape (n,)
+        √(E ‖Θ̂ - Θ‖²)/‖Θ‖ in Frobenius norm to order 1/n, as `finite_width` has it; nan for networks for which it is not
+        known. There is no such number for the operator norm, which depends on the covariances of different entries.
     mean, median : ndarray, shape (n,)
         Of the errors over seeds.
+    z_scores : ndarray, shape (n,)
+        Mean square of `frobenius` minus that of the theory, in standard errors of that mean. Terms of order 1/n², which
+        the theory leaves out, may exceed these errors where networks are narrow. nan for a single seed.
     slope, slope_error : float
         Slope of the regression line of log error against log width over all networks, and its standard error. Both are
         nan for a single width, the standard error also for fewer than three networks.
@@ -58,6 +68,8 @@ class Convergence:
     net: Network
     widths: NDArray[np.int_]
     errors: Array
+    frobenius: Array
+    theory: Array
 
     __repr__ = reprs.short
 
@@ -70,6 +82,14 @@ class Convergence:
     def median(self) -> Array:
         median: Array = np.median(self.errors, axis=1)
         return median
+
+    @property
+    def z_scores(self) -> Array:
+        squares, n_seeds = self.frobenius**2, self.frobenius.shape[1]
+        if n_seeds < 2:
+            return np.full(len(squares), np.nan)
+        z: Array = (squares.mean(axis=1) - self.theory**2) / (squares.std(axis=1, ddof=1) / np.sqrt(n_seeds))
+        return z
 
     @property
     def slope(self) -> float:
@@ -147,6 +167,8 @@ def convergence(
     >>> result = nf.convergence(nf.MLP(depth=3), [[1.0, 0.0], [0.6, 0.8]], widths=[100, 1600], rng=0)
     >>> round(result.slope, 1)
     -0.5
+    >>> result.theory.round(3)
+    array([0.266, 0.066])
     """
     refuse_dropout(net)
     points = arrays.as_points(X, "X")
@@ -160,16 +182,26 @@ def convergence(
     check_progress(progress)
     rng = generator(rng)
     limit = ntk(net, points, dtype=np.float64, n_threads=n_threads, progress=False)
-    size = operator_norm(limit)
+    size, size_frobenius = operator_norm(limit), np.linalg.norm(limit)
     if size == 0:
         raise ValueError("X: expected points whose limit kernel is not 0")
-    errors = np.empty((len(widths), n_seeds))
+    theory = _coefficient(net, points, n_threads) / size_frobenius / np.sqrt(widths)
+    errors, frobenius = np.empty((2, len(widths), n_seeds))
     flops = 2.0 * len(points) * max(widths) * max(*widths, points.shape[1])  # of the largest product of a pass
     with threads.blas(n_threads, flops), reporter(progress, "convergence") as report:
         for done, (row, seed) in enumerate(np.ndindex(errors.shape)):
             f = FiniteNetwork.init(net, points.shape[1], widths[row], rng=rng, dtype=dtype)
             kernel = empirical_ntk(f, points, n_threads=n_threads, progress=False)
             errors[row, seed] = operator_norm(kernel - limit) / size
+            frobenius[row, seed] = np.linalg.norm(kernel - limit) / size_frobenius
             if report is not None:
                 report(done + 1, errors.size)
-    return Convergence(net, np.array(widths), errors)
+    return Convergence(net, np.array(widths), errors, frobenius, theory)
+
+
+def _coefficient(net: Network, points: Array, n_threads: int | None) -> float:
+    """√(n E ‖Θ̂ - Θ‖²) in Frobenius norm to first order; nan where the theory is not known."""
+    try:
+        return float(np.linalg.norm(coefficient(net, points, "ntk_std", n_threads))) if is_known(net) else np.nan
+    except PrecisionError:
+        return np.nan

@@ -23,6 +23,9 @@ __all__ = ["plot_components", "plot_convergence", "plot_early_stopping", "plot_p
 def plot_convergence(result: Convergence, *, ax: Axes | None = None) -> Axes:
     """The distance of the empirical tangent kernel from its limit against the width, and the fitted power law.
 
+    Where the theory of order 1/n is known, the root mean square of the distance in Frobenius norm, with two standard
+    errors, is drawn beside its line.
+
     Parameters
     ----------
     result : Convergence
@@ -57,11 +60,27 @@ def plot_convergence(result: Convergence, *, ax: Axes | None = None) -> Axes:
         label = rf"slope ${result.slope:.2f} \pm {result.slope_error:.2f}$"
         line = height * (result.widths / centre) ** result.slope
         ax.loglog(result.widths, line, "--", color="0.4", linewidth=1, label=label)
+    if (result.theory > 0).all():
+        ax.loglog(
+            result.widths,
+            result.theory,
+            color=COLOURS[2],
+            linewidth=1.5,
+            label="root mean square in Frobenius norm, theory",
+        )
+        squares = result.frobenius**2
+        mean, error = squares.mean(axis=1), 2 * squares.std(axis=1) / np.sqrt(squares.shape[1])
+        low, high = np.sqrt(mean) - np.sqrt(np.maximum(mean - error, mean / 4)), np.sqrt(mean + error) - np.sqrt(mean)
+        style = {"fmt": "s", "markersize": 5, "markerfacecolor": "none", "color": COLOURS[2], "elinewidth": 1}
+        label = r"the same, measured, $\pm 2$ standard errors"
+        ax.errorbar(result.widths, np.sqrt(mean), [low, high], label=label, **style)
     ax.set(xlabel="width", ylabel=r"$\|\hat\Theta - \Theta\| \,/\, \|\Theta\|$")
     ax.set_title("Convergence to the limit kernel")
     name_widths(ax, result.widths)
     ax.grid(True, which="major", alpha=0.3)
-    ax.legend()
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend above the networks
+    ax.legend(fontsize="small", loc="upper right")
     return ax
 
 

@@ -98,6 +98,7 @@ def beyond_the_limit(net: nf.Network) -> None:
     assert_type(theory.ntk_mean, Array)
     assert_type(theory.nngp_std, Array)
     assert_type(nf.finite_width(net, X, widths=[32, 64], n_outputs=3, get="ntk_cross_std"), Array)
+    assert_type(nf.finite_width(net, X, width=64, get=("ntk_mean",), out=[X]), nf.FiniteWidth)
     assert_type(nf.width_for(net, X, 0.1, kernel="nngp"), int)
 
 

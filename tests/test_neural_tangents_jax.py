@@ -71,7 +71,7 @@ def test_kernels_are_arrays_of_jax(jax, network):
     assert whole.is_gaussian
     doubled = jax.tree_util.tree_map(lambda array: 2 * array, whole)
     np.testing.assert_allclose(doubled.ntk, 2 * whole.ntk)
-    with pytest.raises(NotImplementedError, match=r"inside jax\.jit"):
+    with pytest.raises(NotImplementedError, match="inside functions that JAX"):
         compiled(x, None, "shape1")
 
 
@@ -169,3 +169,87 @@ def test_empirical_kernels_inside_jit(jax, network):
     np.testing.assert_allclose(inside.ntk, outside.ntk, rtol=1e-12)
     product = nt.empirical_ntk_vp_fn(apply_fn, X1, X2, params)
     np.testing.assert_allclose(jax.jit(product)(ones), product(ones), rtol=1e-12)
+
+
+def derivative(function, x, h=1e-5):
+    """Central differences with respect to every entry."""
+    result = np.empty(x.shape)
+    for place in np.ndindex(*x.shape):
+        moved = [x.copy(), x.copy()]
+        moved[0][place] += h
+        moved[1][place] -= h
+        result[place] = (function(moved[0]) - function(moved[1])) / (2 * h)
+    return result
+
+
+@pytest.mark.parametrize("get", ["ntk", "nngp"])
+def test_kernels_are_differentiated_with_respect_to_points(jax, network, get):
+    kernel_fn = network[2]
+    weights = np.random.default_rng(0).standard_normal((len(X1), len(X2)))
+
+    def of_pairs(a, b):
+        return (weights * kernel_fn(a, b, get)).sum()
+
+    for transformed in (jax.grad(of_pairs, (0, 1)), jax.jit(jax.grad(of_pairs, (0, 1)))):
+        of_x, of_y = transformed(X1, X2)
+        assert isinstance(of_x, jax.Array)
+        np.testing.assert_allclose(of_x, derivative(lambda a: of_pairs(a, X2), X1), atol=1e-8)
+        np.testing.assert_allclose(of_y, derivative(lambda b: of_pairs(X1, b), X2), atol=1e-8)
+    for same in (lambda x: x, lambda x: None):
+        found = jax.grad(lambda x, same=same: (kernel_fn(x, same(x), get) ** 2).sum())(X1)
+        np.testing.assert_allclose(found, derivative(lambda x: (kernel_fn(x, None, get) ** 2).sum(), X1), atol=1e-8)
+    each = jax.jacrev(lambda a: kernel_fn(a, X2, get))(X1)  # by vmap of the backward pass
+    np.testing.assert_allclose((weights[:, :, None, None] * each).sum((0, 1)), of_x, atol=1e-12)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_all_arrays_of_a_kernel_are_differentiated(jax, network, full):
+    kernel_fn, images = stax.serial(stax.Flatten(), network)[2], X1.reshape(3, 2, -1)
+
+    def total(a, b):
+        k = kernel_fn(a, b, None, diagonal_batch=not full)
+        return sum((k.ntk**2).sum() + (k.nngp**3).sum() + scale * (cov**2).sum() for scale, cov in enumerate(covs(k)))
+
+    def covs(k):
+        return [cov for cov in (k.cov1, k.cov2) if cov is not None]
+
+    other = np.cos(images)
+    of_x, of_y = jax.grad(total, (0, 1))(images, other)
+    np.testing.assert_allclose(of_x, derivative(lambda a: total(a, other), images), atol=1e-7)
+    np.testing.assert_allclose(of_y, derivative(lambda b: total(images, b), other), atol=1e-7)
+    alone = jax.grad(lambda x: total(x, None))(images)
+    np.testing.assert_allclose(alone, derivative(lambda x: total(x, None), images), atol=1e-7)
+
+
+def test_derivatives_in_float32(jax, network):
+    x = jax.numpy.asarray(X1, "float32")
+    found = jax.grad(lambda x: network[2](x, X2.astype("f4"), "ntk").sum())(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, jax.grad(lambda x: network[2](x, X2, "ntk").sum())(X1), rtol=1e-4, atol=1e-5)
+    mixed = jax.jit(lambda x: network[2](x, X2, "ntk"))(x)
+    assert mixed.dtype == np.float64  # as outside jit
+    whole = jax.jit(lambda x: network[2](x, None, "ntk"))(jax.numpy.asarray([[1, 2], [3, 4]]))
+    np.testing.assert_allclose(whole, network[2](np.array([[1.0, 2.0], [3.0, 4.0]]), None, "ntk"))
+
+
+def test_derivatives_that_are_not_there(jax, network):
+    kernel_fn = network[2]
+    with pytest.raises(NotImplementedError, match="first derivatives only"):
+        jax.grad(lambda x: (jax.grad(lambda x: kernel_fn(x, None, "ntk").sum())(x) ** 2).sum())(X1)
+    for layer in (stax.Dropout(0.5), stax.Elementwise(None, lambda c, q1, q2: c)):
+        of_layer = stax.serial(stax.Dense(1), layer, stax.Dense(1))[2]
+        with pytest.raises(NotImplementedError, match="whose layers the engine has"):
+            jax.grad(lambda x, f=of_layer: f(x, None, "nngp").sum())(X1)
+    with pytest.raises(TypeError, match="W_std: expected a number, got a value that JAX is tracing"):
+        jax.grad(lambda w: stax.Dense(1, w)[2](X1, None, "nngp").sum())(1.0)
+    with pytest.raises(TypeError, match="a: expected a number, got a value that JAX is tracing"):
+        jax.jit(lambda a: stax.Erf(a))(1.0)
+    found = jax.grad(lambda x: np.nan * kernel_fn(x, None, "ntk").sum())(X1)
+    assert np.isnan(found).all()
+
+
+def test_kernels_inside_vmap(jax, network):
+    points = np.stack([X1, 2 * X1])
+    found = jax.vmap(lambda x: network[2](x, X2, "ntk"))(points)
+    for k in range(2):
+        np.testing.assert_allclose(found[k], network[2](points[k], X2, "ntk"), rtol=1e-13)

@@ -14,7 +14,20 @@ from typing import Any
 import numpy as np
 import scipy
 
-__all__ = ["as_numpy", "in_float64", "is_array", "is_traced", "leaves", "mapped", "operations", "origin", "restored"]
+__all__ = [
+    "as_numpy",
+    "foremost",
+    "in_float64",
+    "is_array",
+    "is_traced",
+    "leaves",
+    "listed",
+    "mapped",
+    "number",
+    "operations",
+    "origin",
+    "restored",
+]
 
 
 def origin(value: object) -> str:
@@ -49,6 +62,16 @@ def restored(result: Any, example: object) -> Any:
     if kind == "jax":
         return sys.modules["jax"].numpy.asarray(result)
     return result
+
+
+def number(value: Any, name: str) -> float:
+    """A parameter of a layer."""
+    if is_traced(value):
+        raise TypeError(
+            f"{name}: expected a number, got a value that JAX is tracing: kernels are differentiated with respect to "
+            "points only here. nf.kernel_vjp has the derivatives with respect to standard deviations"
+        )
+    return float(value)
 
 
 def leaves(tree: Any) -> list[Any]:

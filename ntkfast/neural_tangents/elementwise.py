@@ -15,6 +15,7 @@ from numpy.polynomial import hermite, hermite_e
 from numpy.polynomial import polynomial as power_series
 
 from ntkfast.networks import Activation, activations
+from ntkfast.neural_tangents import arrays
 from ntkfast.neural_tangents.arrays import in_float64
 from ntkfast.neural_tangents.blocks import Block, activated, then
 from ntkfast.neural_tangents.triples import Triple, triple
@@ -99,7 +100,7 @@ class _Elementwise(Block):
 
 
 def _numbers(**parameters: Any) -> list[float]:
-    return [float(value) for value in parameters.values()]
+    return [arrays.number(value, name) for name, value in parameters.items()]
 
 
 # ---- piecewise linear ---------------------------------------------------------------------------------------------

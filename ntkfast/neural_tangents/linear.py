@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast import networks
-from ntkfast.neural_tangents import keys
+from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.blocks import Block, then, too_many_axes
 from ntkfast.neural_tangents.triples import Triple, triple
 
@@ -158,7 +158,8 @@ def Dense(
     kind = parameterization.lower()
     if kind not in ("ntk", "standard"):
         raise ValueError(f"parameterization: expected 'ntk' or 'standard', got {parameterization!r}")
-    block = _Dense(int(out_dim), float(W_std), None if b_std is None else float(b_std), kind == "standard", tuple(s))
+    w, b = arrays.number(W_std, "W_std"), None if b_std is None else arrays.number(b_std, "b_std")
+    block = _Dense(int(out_dim), w, b, kind == "standard", tuple(s))
     return triple(block, "Dense")
 
 

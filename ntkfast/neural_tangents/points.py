@@ -14,7 +14,7 @@ from ntkfast.neural_tangents import arrays
 from ntkfast.neural_tangents.blocks import Block, NotInLayers, drafted, flags, has_dropout, too_many_axes
 from ntkfast.neural_tangents.kernel import ARRAYS, Kernel
 
-__all__ = ["of_kernels", "of_points", "traced"]
+__all__ = ["compiled", "of_kernels", "of_points"]
 
 SAME = 1e-12  # as in neural-tangents: largest difference of equal points
 
@@ -45,7 +45,7 @@ def _kernels(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full
         return block.kernel(_zipped(x1, seconds, lambda a, b: _inputs(a, b, with_ntk, full)))
     _check_points(x1, x2)
     try:
-        draft, net = _compiled(block, x1.shape, None if x2 is None else x2.shape, with_ntk, full)
+        draft, net = compiled(block, x1.shape, None if x2 is None else x2.shape, with_ntk, full)
     except NotInLayers:
         return block.kernel(_inputs(x1, x2, with_ntk, full))
     same = True if x2 is None else None
@@ -68,7 +68,7 @@ def _kernels(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(
+def compiled(
     block: Block, shape1: tuple[int, ...], shape2: tuple[int, ...] | None, with_ntk: bool, full: bool
 ) -> tuple[Kernel, Network]:
     """What the walk finds out without points, and the network."""
@@ -131,39 +131,3 @@ def _same(x1: Any, x2: Any) -> bool:
     if x1.shape != x2.shape or (np.abs(x1[:1] - x2[:1]) >= SAME).any():  # usually the first point tells
         return False
     return bool((np.abs(x1 - x2) < SAME).all())
-
-
-# ---- JAX's jit ----------------------------------------------------------------------------------------------------
-
-
-def traced(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full: bool) -> Any:
-    """Kernels inside a function that JAX compiles, by a callback."""
-    import jax
-
-    if isinstance(x1, list | tuple):
-        raise NotImplementedError(f"x1: expected one array inside jax.jit, got {len(x1)}")
-    if names is not None and not set(names) <= set(ARRAYS):
-        raise NotImplementedError(f"get: expected names out of {', '.join(ARRAYS)} inside jax.jit, got {names}")
-    n1 = x1.shape[0]
-    n2 = n1 if x2 is None else x2.shape[0]
-    shapes = {
-        "nngp": (n1, n2),
-        "ntk": (n1, n2),
-        "cov1": (n1, n1) if full else (n1,),
-        "cov2": (n2, n2) if full else (n2,),
-    }
-    made = [name for name in ARRAYS if (names is None or name in names) and not (name == "cov2" and x2 is None)]
-
-    def call(*points: Any) -> Any:
-        first, *second = map(np.asarray, points)
-        k = of_points(block, first, second[0] if second else None, tuple(made), full)
-        return tuple(np.asarray(getattr(k, name), x1.dtype) for name in made)
-
-    results = tuple(jax.ShapeDtypeStruct(shapes[name], x1.dtype) for name in made)
-    found = dict.fromkeys(ARRAYS)
-    found.update(zip(made, jax.pure_callback(call, results, *([x1] if x2 is None else [x1, x2])), strict=True))
-    if names is not None:
-        return found
-    draft, _ = _compiled(block, x1.shape, None if x2 is None else x2.shape, True, full)
-    fields = {name: value for name, value in draft.asdict().items() if name not in ARRAYS}
-    return Kernel(**{**fields, **found, "x1_is_x2": x2 is None})

@@ -14,7 +14,8 @@ import numpy as np
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.blocks import Block
 from ntkfast.neural_tangents.kernel import Kernel, register_with_jax
-from ntkfast.neural_tangents.points import of_kernels, of_points, traced
+from ntkfast.neural_tangents.points import of_kernels, of_points
+from ntkfast.neural_tangents.traced import traced
 
 __all__ = ["Triple", "block_of", "finite_block", "selected", "triple", "wanted"]
 

@@ -18,6 +18,7 @@ from ntkfast.finite.training import Record, Run, train
 from ntkfast.infinite.corrections import FiniteWidth, finite_width, width_for
 from ntkfast.infinite.derivatives import KernelVJP, kernel_vjp
 from ntkfast.infinite.dual import dual, dual_derivative
+from ntkfast.infinite.in_training import KernelChange, kernel_change
 from ntkfast.infinite.kernels import Kernels, KernelsAndGradients, diagonal, kernels, nngp, ntk
 from ntkfast.infinite.phase import Phase, PhaseDiagram, phase, phase_diagram
 from ntkfast.learning.convergence import Convergence, convergence
@@ -81,6 +82,7 @@ __all__ = [
     "FittedHyperparameters",
     "GaussianProcess",
     "HermiteCertificate",
+    "KernelChange",
     "KernelFlow",
     "KernelOperator",
     "KernelPCA",
@@ -123,6 +125,7 @@ __all__ = [
     "hermite_certificate",
     "hyperparameters",
     "jvp",
+    "kernel_change",
     "kernel_flow",
     "kernel_pca",
     "kernel_vjp",

@@ -30,7 +30,7 @@ WHICH += [(SQUARE, SQUARE), (CUBE, 0), (0, CUBE), (MIXED, MIXED), (SQUARE_MIXED,
 WHICH += [(SLOPE_SQUARE, SLOPE_SQUARE)]
 
 
-class _Points:
+class Points:
     """The coefficients of one activation at the variances of points, and what belongs to single points."""
 
     def __init__(self, activation, q, name):
@@ -66,7 +66,7 @@ def _coefficients(activation, q):
     return np.array([*result, *sums[1:, :TERMS]]).T
 
 
-def _check_terms(activation, points, most):
+def check_terms(activation, points, most):
     """Raise if the series of φ^(5) and φ' has not converged at correlations up to `most`."""
     last = points.coef[:, -8:, :DERIVATIVES]
     tail = np.abs(last[:, :, 5] * last[:, :, 1]).max(axis=1) * most**TERMS * 8
@@ -92,7 +92,7 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
         a, b = map(float, lines[0].numbers[:2])
         q, layers = a * points.norms + b, []
         for line, activation in zip(lines[1:], functions, strict=True):
-            layers.append(_Points(activation, q, points.name))
+            layers.append(Points(activation, q, points.name))
             q = float(line.numbers[0]) * layers[-1].value + float(line.numbers[1])
         sides.append(layers)
     size = max(1, BLOCK // len(y.x))
@@ -124,8 +124,8 @@ def _block(products, lines, functions, left, right, rows, inverse_widths, n_outp
         a, b, c, d = map(float, line.numbers)
         rho = np.clip(K / np.sqrt(np.outer(one.q[rows], other.q)), -1, 1)
         most = float(np.abs(rho).max())
-        _check_terms(activation, one, most)
-        _check_terms(activation, other, most)
+        check_terms(activation, one, most)
+        check_terms(activation, other, most)
         moment = dict(zip(WHICH, pair_series(one.coef[rows], other.coef, which, rho), strict=True))
         p = {key: value[:, None] + zero for key, value in one.part(rows).items()}
         q = {key: value + zero for key, value in other.part(slice(None)).items()}

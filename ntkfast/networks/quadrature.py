@@ -217,10 +217,12 @@ def _corner(probe: Probe, low: float, high: float) -> tuple[float, float]:
 
 
 class InterpolatedDerivative:
-    """φ' from the polynomials that interpolate φ on the panels of a mesh; at a kink, the mean of both sides."""
+    """φ' (or a higher derivative) from the polynomials that interpolate φ on the panels of a mesh; at a kink, the mean of
+    both sides.
+    """
 
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh, self.panels = mesh, None
+    def __init__(self, mesh: Mesh, order: int = 1) -> None:
+        self.mesh, self.order, self.panels = mesh, order, None
 
     def __call__(self, x: ArrayLike) -> Array:
         from ntkfast.networks import recurrence
@@ -232,14 +234,15 @@ class InterpolatedDerivative:
             half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
             values = self.mesh.evaluate(middle[:, None] + half[:, None] * chebyshev_points(DEGREE + 1))
             coefficients = values @ chebyshev_matrix(DEGREE + 1).T
-            panels = breaks, np.polynomial.chebyshev.chebder(coefficients, axis=1) / half[:, None]
+            rates = np.polynomial.chebyshev.chebder(coefficients, self.order, axis=1)
+            panels = breaks, rates / half[:, None] ** self.order
             self.panels = panels
         slope = recurrence.piecewise_chebyshev(x.ravel(), *panels).reshape(x.shape)
         for t in self.mesh.kinks:
             at_kink = x == t
             if at_kink.any():
                 k = int(np.searchsorted(breaks, t))  # panel k is to its right
-                slope[at_kink] = (panels[1][k - 1].sum() + panels[1][k] @ (-1.0) ** np.arange(DEGREE)) / 2
+                slope[at_kink] = (panels[1][k - 1].sum() + panels[1][k] @ (-1.0) ** np.arange(panels[1].shape[1])) / 2
         return slope
 
 

@@ -1,0 +1,118 @@
+"""The change of the tangent kernel in training: against sums over single neurons, step by step, and trained networks."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+
+ANGLES = np.array([0.3, 1.7, 3.1, 5.0])
+X = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+Y = X[:, 0] * X[:, 1]
+
+
+class Neuron:
+    """One hidden layer without biases: g_k(u, v) = w v sin(s_k), s_k = w u·x_k/√d; f = Σ g/√n over iid neurons.
+
+    Derivatives with respect to (u, v) on a rule of Gauss and Hermite; an axis of nodes first.
+    """
+
+    def __init__(self, x, w, n=24):
+        z, weight = np.polynomial.hermite_e.hermegauss(n)
+        weight = weight / weight.sum()
+        few, few_weight = np.polynomial.hermite_e.hermegauss(5)
+        few_weight = few_weight / few_weight.sum()
+        nodes = np.meshgrid(z, z, few, indexing="ij")
+        self.weight = np.einsum("i,j,k->ijk", weight, weight, few_weight).ravel()
+        u, v = np.stack([nodes[0].ravel(), nodes[1].ravel()], axis=1), nodes[2].ravel()
+        direction = w * x / math.sqrt(x.shape[1])
+        s = u @ direction.T
+        e = np.concatenate([direction, np.zeros((len(x), 1))], axis=1)  # ∂s_k
+        last = np.array([0.0, 0.0, 1.0])
+        c, sin = np.cos(s), np.sin(s)
+        v = v[:, None]
+        ee, eee = np.einsum("ka,kb->kab", e, e), np.einsum("ka,kb,kc->kabc", e, e, e)
+        el = np.einsum("ka,b->kab", e, last)
+        eel = np.einsum("kab,c->kabc", ee, last)
+        self.g = w * v * sin
+        self.first = w * (np.einsum("mk,ka->mka", v * c, e) + sin[:, :, None] * last)
+        self.second = w * (
+            np.einsum("mk,kab->mkab", -v * sin, ee) + np.einsum("mk,kab->mkab", c, el + el.swapaxes(1, 2))
+        )
+        mixed = eel + eel.transpose(0, 1, 3, 2) + eel.transpose(0, 3, 1, 2)
+        self.third = w * (np.einsum("mk,kabc->mkabc", -v * c, eee) + np.einsum("mk,kabc->mkabc", -sin, mixed))
+
+    def expectations(self):
+        """Of ∇G_ij·∇g_k g_l, ∇²G_ij(∇g_k, ∇g_l) and ∇G_ij·∇²g_k·∇g_l with G_ij = ∇g_i·∇g_j."""
+        m, d1, d2, d3 = self.weight, self.first, self.second, self.third
+        rate = np.einsum("miab,mjb->mija", d2, d1)
+        rate = rate + rate.swapaxes(1, 2)  # ∇G
+        along = np.einsum("mkab,mlb->mkla", d2, d1)
+        third = np.einsum("m,mija,mka,ml->ijkl", m, rate, d1, self.g, optimize=True)
+        bent = np.einsum("m,miabc,mja,mkb,mlc->ijkl", m, d3, d1, d1, d1, optimize=True)
+        twice = np.einsum("m,mika,mjla->ijkl", m, along, along, optimize=True)
+        bent = bent + bent.swapaxes(0, 1) + twice + twice.swapaxes(0, 1)
+        return third, bent, np.einsum("m,mija,mkla->ijkl", m, rate, along, optimize=True)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_one_hidden_layer_is_an_expectation_over_a_neuron(steps):
+    w, rate = 1.3, 0.4
+    net = nf.MLP(2, "sin", w)
+    third, bent, crossed = Neuron(X, w).expectations()
+    nngp, ntk = nf.nngp(net, X), nf.ntk(net, X)
+    step = np.eye(4) - rate * ntk / 4
+    # the second moments of ε(s) and a(s), one step after the other, as matrices that act on the first residuals
+    residual, total, mixed = np.eye(4), np.zeros((4, 4)), np.zeros((4, 4))
+    start = nngp + np.outer(Y, Y)
+    for _ in range(steps):
+        mixed += rate / 4 * residual @ start @ total.T
+        total += rate / 4 * residual
+        residual = step @ residual
+    expected = -np.einsum("ijkl,kl->ij", third, total) + np.einsum("ijkl,kl->ij", crossed, mixed)
+    expected += 0.5 * np.einsum("ijkl,kl->ij", bent, total @ start @ total.T)
+    found = nf.kernel_change(net, X, Y, width=50, steps=steps, learning_rate=rate, rng=0)
+    np.testing.assert_allclose(50 * found.mean, expected, atol=5e-4 * abs(expected).max())  # of the Sobol points
+    np.testing.assert_array_less(abs(50 * found.mean - expected), 50 * 6 * found.error)
+    assert found.inflation == pytest.approx(np.trace(found.mean) / np.trace(ntk))
+    np.testing.assert_allclose(found.ntk, ntk, rtol=1e-12)
+
+
+NETWORKS = {
+    "biases": (nf.MLP(3, "erf", 1.0, 0.3), 64, "ntk"),
+    "widths": (nf.MLP(4, "tanh", 1.3, 0.1), [40, 80, 60], "ntk"),
+    "rates": (nf.MLP(3, "sin", 1.0, 0.3, weight_lr=0.5, bias_lr=2.0), 64, "ntk"),
+    "linear": (nf.Network([nf.Dense(bias_std=0.3), nf.Dense(weight_std=1.2), nf.Scale(-1.2), nf.Dense()]), 64, "ntk"),
+    "gelu": (nf.MLP(4, "gelu", math.sqrt(2), 0.1), 64, "ntk"),
+    "standard": (nf.MLP(3, "erf", 1.0, 0.3, parametrization="standard", widths=[64, 64], weight_lr=1 / 64), [64, 64], "standard"),
+}
+
+
+def measured(net, widths, parametrization, x, y, steps, rate, n_networks):
+    """tr Θ̂_T - tr Θ̂_0 of random networks, each trained on y and on -y."""
+    found = np.empty(n_networks)
+    for k in range(n_networks):
+        f = nf.FiniteNetwork.init(net, 2, widths, parametrization=parametrization, rng=k)
+        after = [nf.train(f, x, sign * y, steps=steps, learning_rate=rate, progress=False).network for sign in (1, -1)]
+        traces = [np.trace(nf.empirical_ntk(g, x, progress=False)) for g in (f, *after)]
+        found[k] = (traces[1] + traces[2]) / 2 - traces[0]
+    return found
+
+
+def z_score(name, n_networks, steps=30, points=3):
+    net, widths, parametrization = NETWORKS[name]
+    x, y = X[:points], 2 * Y[:points]
+    rate = points / np.linalg.eigvalsh(nf.ntk(net, x))[-1]
+    width = {"widths": widths} if isinstance(widths, list) else {"width": widths}
+    theory = nf.kernel_change(net, x, y, **width, steps=steps, learning_rate=rate, rng=0)
+    found = measured(net, widths, parametrization, x, y, steps, rate, n_networks)
+    expected = np.trace(theory.mean)
+    error = found.std(ddof=1) / math.sqrt(n_networks)
+    print(name, expected, found.mean(), error, (found.mean() - expected) / error)
+    return (found.mean() - expected) / math.hypot(error, 3 / 64 * expected)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_trained_networks(name):
+    assert abs(z_score(name, 60)) < 4

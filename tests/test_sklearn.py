@@ -357,12 +357,12 @@ def test_bad_parameters(parameters, message):
         NTKRegressor(**parameters).fit(X, y)
 
 
-@pytest.mark.parametrize(("alpha", "gib"), [(0.1, "0.07"), ("loo", "0.13")])
-def test_a_kernel_that_exceeds_memory(alpha, gib, monkeypatch):
+@pytest.mark.parametrize(("alpha", "size"), [(0.1, "68.66 MiB"), ("loo", "137.33 MiB")])
+def test_a_kernel_that_exceeds_memory(alpha, size, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**26)
     monkeypatch.setattr(NTKRegressor, "_weighted_matrix", None)  # nothing is computed before
     points = np.zeros((3000, 1))
-    words = rf"X: learning from the kernel of 3000 points needs {gib} GiB, 0\.06 GiB are available; .*NTKFeatures"
+    words = rf"X: learning from the kernel of 3000 points needs {size}, 64\.00 MiB are available; .*NTKFeatures"
     with pytest.raises(MemoryError, match=words):
         NTKRegressor(alpha=alpha).fit(points, points[:, 0])
 

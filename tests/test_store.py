@@ -210,7 +210,7 @@ def test_interrupt(path):
 
 def test_a_full_disk(path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10**6))
-    with pytest.raises(OSError, match=r"what is left of the matrix takes 0\.00 GiB") as caught:
+    with pytest.raises(OSError, match=r"what is left of the matrix takes 3\.00 MiB") as caught:
         nf.store.compute(NET, X, path, memory=SMALL)
     assert caught.value.errno == errno.ENOSPC
     assert list(path.parent.iterdir()) == []

@@ -112,6 +112,7 @@ def gram(
     shared.require_writable(out, "--out", [x, *([other] if other else [])])
     kept = "what is finished is kept: --resume goes on with it" if stored else "nothing was saved"
     with one_line(kept, out=out):
+        from ntkfast.support.memory import in_words
         from ntkfast.tabular import matrix
 
         net = _network(**network)
@@ -123,8 +124,8 @@ def gram(
             plan = matrix.plan(net, X, Y, stored, kernel, dtype, n_threads)
             described |= {"bytes": plan.n_bytes, "seconds": plan.seconds, "memory": plan.memory}
             said += (
-                f"\n{plan.n_bytes / 2**30:.2f} GiB on disk, about {plan.seconds:.0f} s without writing, "
-                f"{plan.memory / 2**20:.0f} MiB of memory besides the points"
+                f"\n{in_words(plan.n_bytes)} on disk, about {plan.seconds:.0f} s without writing, "
+                f"{in_words(plan.memory)} of memory besides the points"
             )
         elif stored:
             matrix.gram_to_store(net, X, Y, out, kernel, dtype, dask, n_threads)

@@ -145,6 +145,7 @@ def household(
     """
     from ntkfast.experiments import household as module
     from ntkfast.experiments.storage import as_dict, save
+    from ntkfast.support.memory import in_words
 
     if out is not None:
         require_writable(out, "--out", [csv])
@@ -174,5 +175,5 @@ def household(
     click.echo(in_columns([("", "RMSE", "NLL"), *rows]))
     click.echo(
         f"{result.n_train} training and {result.n_test} test minutes, alpha = {result.alpha:.3g}; standardised target; "
-        f"{result.seconds:.0f} s, {result.memory / 2**30:.1f} GiB beside the data"
+        f"{result.seconds:.0f} s, {in_words(result.memory)} beside the data"
     )

@@ -64,7 +64,7 @@ class Folder:
         """The chunk as Zarr has it: numbers, then their CRC-32C, which is returned."""
         plain = np.ascontiguousarray(contents, contents.dtype.newbyteorder("<"))
         checksum = _crc(plain)
-        with replacing(self.file(block), durable=True) as file:  # Zarr's own store does not wait for the disk
+        with replacing(self.file(block)) as file:  # Zarr's own store does not wait for the disk
             file.write(plain.data)
             file.write(checksum.to_bytes(4, "little"))
         return checksum

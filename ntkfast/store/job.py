@@ -304,6 +304,7 @@ class Job:
                 fill_value=np.nan,
                 attributes={ATTRIBUTE: self.metadata()},
             )
+            sync(beside / "zarr.json")  # Zarr does not wait for the disk
             ledger.write(beside / "ledger", [])
             os.rename(beside, self.path)
             sync(self.path.parent)
@@ -326,7 +327,7 @@ class Job:
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
-                f"what is left of the matrix takes {needed / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free",
+                f"what is left of the matrix takes {bytes_of.in_words(needed)}, {bytes_of.in_words(free)} are free",
                 os.fspath(self.path),
             )
 
@@ -344,36 +345,37 @@ class Job:
         total = sum(map(self.grid.area, self.grid.blocks()))
         done = total - sum(map(self.grid.area, left))
         with reporter(progress, f"{self.kernel} to {self.path.name}") as report:
-            for block, checksum in self.written(left, store) if client is None else self.by_workers(left, client):
-                store.finish(block, checksum)
+            for block in self.written(left, store) if client is None else self.by_workers(left, store, client):
                 done += self.grid.area(block)
                 if report is not None:
                     report(done, total)
 
-    def written(self, blocks: list[Block], store: Folder) -> Iterator[tuple[Block, int]]:
-        """Blocks that are on disk, and their checksums: one is computed while the one before is written."""
+    def written(self, blocks: list[Block], store: Folder) -> Iterator[Block]:
+        """Blocks that are on disk and in the ledger: one is computed while the one before is written."""
         buffers = [np.empty((self.grid.side, self.grid.side), self.problem.dtype) for _ in range(BUFFERS)]
-        writing: deque[tuple[Block, Future[int]]] = deque()
+        writing: deque[Future[Block]] = deque()
 
-        def finished() -> tuple[Block, int]:
-            block, future = writing.popleft()
-            return block, future.result()
+        def write(block: Block, buffer: Array) -> Block:
+            store.finish(block, store.write(block, buffer))
+            return block
 
         with ThreadPoolExecutor(1) as writer:
             for number, block in enumerate(blocks):
                 if len(writing) == BUFFERS:
-                    yield finished()
+                    yield writing.popleft().result()
                 buffer = buffers[number % BUFFERS]
                 make(self.problem, self.kernel, self.grid, block, buffer)
-                writing.append((block, writer.submit(store.write, block, buffer)))
+                writing.append(writer.submit(write, block, buffer))
             while writing:
-                yield finished()
+                yield writing.popleft().result()
 
-    def by_workers(self, blocks: list[Block], client: Any) -> Iterator[tuple[Block, int]]:
-        """The same from the workers of a Dask cluster, which write to the same disk."""
+    def by_workers(self, blocks: list[Block], store: Folder, client: Any) -> Iterator[Block]:
+        """The same by the workers of a Dask cluster, which write to the same disk."""
         workers = Workers(client, self.problem)
         given = self.kernel, self.grid, self.path
-        return workers.finished({workers.submit(_made, *given, block): block for block in blocks})
+        for block, checksum in workers.finished({workers.submit(_made, *given, block): block for block in blocks}):
+            store.finish(block, checksum)
+            yield block
 
 
 def make(problem: Problem, kernel: str, grid: BlockGrid, block: Block, buffer: Array) -> None:

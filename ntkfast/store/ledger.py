@@ -64,5 +64,5 @@ def append(path: Path, block: Block, checksum: int) -> None:
 
 def write(path: Path, entries: Iterable[tuple[Block, int]]) -> None:
     """A new ledger in place of the old one."""
-    with replacing(path, durable=True) as file:
+    with replacing(path) as file:
         file.write(b"".join(_line(*entry) for entry in entries))

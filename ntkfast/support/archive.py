@@ -61,13 +61,8 @@ class _Hashed:
         return data
 
 
-def write(
-    path: str | os.PathLike[str], model: object, given: Sequence[str], arrays: Arrays, *, durable: bool = False
-) -> None:
-    """Write a file, atomically: a description for JSON, the names of what must be given to read it, and arrays.
-
-    durable: as in `replacing`.
-    """
+def write(path: str | os.PathLike[str], model: object, given: Sequence[str], arrays: Arrays) -> None:
+    """Write a file, atomically: a description for JSON, the names of what must be given to read it, and arrays."""
     if not os.fspath(path):
         raise ValueError("path: expected the name of a file, got an empty one")
     target = Path(os.path.realpath(path))
@@ -76,7 +71,7 @@ def write(
         raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}, which is {what}")
     header = {"format": FORMAT, "ntkfast": _version(), "given": list(given), "model": model}
     text = json.dumps(header, allow_nan=False).encode()
-    with replacing(path, durable=durable) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         sums = []
         members = [(DESCRIPTION, None), *((f"{k}.npy", array) for k, array in enumerate(arrays))]
         for name, content in members:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -22,11 +23,10 @@ except ImportError:  # Windows, where the files of a killed process stay
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file, to read too, that becomes `path` when the block ends, and leaves no trace if it does not.
 
-    durable: it then survives a power failure: the data are on disk before the file has its name, and the name before
-    this returns.
+    It survives a power failure: its data are on disk before it has its name, and the name before this returns.
 
     It is written next to `path` as .ntkfast-….tmp, and is locked meanwhile. A process that is killed leaves it behind,
     without the lock: whoever writes `path` next deletes it. A file that is replaced keeps its permissions; if `path` is
@@ -48,13 +48,11 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             with file:
                 yield file
                 file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())
             if target.exists():
                 shutil.copymode(target, beside)
             os.replace(beside, target)
-            if durable:
-                sync(target.parent)
+            sync(target.parent)
         except BaseException as error:
             if beside != target:
                 with contextlib.suppress(OSError):
@@ -70,10 +68,22 @@ def npy_memmap(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> NDAr
     np.lib.format.write_array_header_1_0(
         file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     )
-    start = file.tell()
-    os.truncate(file.fileno(), start + math.prod(shape) * dtype.itemsize)
     file.flush()
+    start = file.tell()
+    reserve(file, start + math.prod(shape) * dtype.itemsize)
     return np.memmap(file, dtype, "r+", start, shape)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Make an open file this large, and keep the space for it: a map of it would end in SIGBUS on a disk without."""
+    os.truncate(file.fileno(), size)  # to a limit of its size, which ends in an OSError, too
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:  # not on macOS and Windows
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system without it
+            raise
 
 
 def sweep(path: str | os.PathLike[str]) -> None:
@@ -130,12 +140,15 @@ def abandoned(path: str | os.PathLike[str]) -> bool:
         os.close(opened)
 
 
-def sync(folder: str | os.PathLike[str]) -> None:
-    """Wait until the names in a folder are on disk."""
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder, or the data of a file, are on disk."""
     if os.name == "nt":  # folders cannot be opened there
         return
-    opened = os.open(folder, os.O_RDONLY)
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot wait for names
+            raise
     finally:
         os.close(opened)

@@ -29,6 +29,14 @@ def amount(memory: Memory) -> int | None:
     return n_bytes
 
 
+def in_words(n_bytes: float) -> str:
+    """Bytes in words: "5 bytes", "3.20 MiB"."""
+    if n_bytes < 1024:
+        return f"{n_bytes:.0f} bytes"
+    power = min((int(n_bytes).bit_length() - 1) // 10, 4)
+    return f"{n_bytes / 1024**power:.2f} {' KMGT'[power]}iB"
+
+
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text())
@@ -102,4 +110,4 @@ def require(n_bytes: int, what: str, hint: str = "") -> None:
     """Raise MemoryError if n_bytes are not available."""
     there = _lacking(n_bytes)
     if there is not None:
-        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are available{hint}")
+        raise MemoryError(f"{what} needs {in_words(n_bytes)}, {in_words(there)} are available{hint}")

@@ -60,8 +60,8 @@ def gram(
     needed, there = shape[0] * shape[1] * dtype.itemsize, shutil.disk_usage(path.resolve().parent).free
     if needed > there:
         raise TableError(
-            f"out: the matrix of {shape[0]} by {shape[1]} numbers takes {needed / 2**30:.2f} GiB, "
-            f"{there / 2**30:.2f} GiB are free in {path.resolve().parent}"
+            f"out: the matrix of {shape[0]} by {shape[1]} numbers takes {memory.in_words(needed)}, "
+            f"{memory.in_words(there)} are free in {path.resolve().parent}"
         )
     with replacing(path) as file:
         matrix: Any = npy_memmap(file, shape, dtype)

@@ -26,7 +26,8 @@ from ntkfast.learning.definiteness import singular
 from ntkfast.learning.solvers import checkpoint
 from ntkfast.learning.solvers.iterative import require, times
 from ntkfast.support import arrays
-from ntkfast.support.files import abandoned, locked, replacing, sync
+from ntkfast.support.files import abandoned, locked, replacing
+from ntkfast.support.memory import in_words
 from ntkfast.support.norms import DENSE
 from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked
@@ -124,7 +125,7 @@ class BlockedCholesky:
         left = [k for k in range(len(self._columns)) if k not in self._there]
         needed, free = sum(map(self._size, left)) * self._dtype.itemsize, shutil.disk_usage(self._folder).free
         if needed > free:
-            what = f"what is left of the factor takes {needed / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free"
+            what = f"what is left of the factor takes {in_words(needed)}, {in_words(free)} are free"
             raise OSError(errno.ENOSPC, what, str(self._folder))
 
     def solve(self, Y: Array, progress: Progress) -> tuple[Array, float]:
@@ -197,10 +198,9 @@ class BlockedCholesky:
         return singular(name, _Shifted(self._K, self._alpha), v[:, 0])
 
     def _write(self, A: Array, k: int) -> None:
-        with replacing(self._file(k), durable=True) as file:
+        with replacing(self._file(k)) as file:
             file.write(A.data)
             file.write(zlib.crc32(A.data).to_bytes(4, "little"))
-        sync(self._folder)
 
     def _read(self, k: int, rows: slice) -> Array:
         """Rows of a column."""

@@ -63,10 +63,10 @@ def require_same(there: Mapping[str, Any], here: Mapping[str, Any], eps: float, 
 
 
 def write(path: Path, what: Saved) -> None:
-    """Durably, and in place of what was there."""
+    """In place of what was there."""
     writer = Writer()
     tree = writer.value(what)
-    archive.write(path, tree, [], writer.arrays, durable=True)
+    archive.write(path, tree, [], writer.arrays)
 
 
 def read(path: Path, cls: type[Saved]) -> Any:

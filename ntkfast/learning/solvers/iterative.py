@@ -26,7 +26,7 @@ def require(n_bytes: int, free: float, what: str) -> None:
     """Raise MemoryError if this is more than what is free, or than memory= allows."""
     bytes_of.require(n_bytes, what)
     if n_bytes > free:
-        raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={free} was given")
+        raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={free} was given")
 
 
 def times(K: Any, V: Array) -> Array:

@@ -346,7 +346,7 @@ class NystromRegression(Saved):
         what = f"n_centers: Nyström regression ({method}) with {m} centers"
         bytes_of.require(n_bytes, what, "; use fewer")
         if n_bytes > self._available():
-            raise MemoryError(f"{what} needs {n_bytes / 2**30:.2f} GiB, memory={self._memory} was given; use fewer")
+            raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={self._memory} was given; use fewer")
 
     def _independent(self, C: Array, method: str) -> tuple[Array, Array]:
         """The centres that are independent to rounding, and the lower triangle L with L Lᵀ = K_mm (Fortran order)."""

@@ -1,0 +1,16 @@
+"""A store whose writer is killed (SIGKILL) at random moments and started again has, file by file, the SHA-256 of one
+that was never stopped. What was finished is not made again: a kill costs at most the block that is being computed and
+the one that is being written. Nothing else is left behind.
+"""
+
+import tempfile
+
+from . import _killing, _server
+
+ROW = 1
+
+
+def run(scale):
+    job, kills = {"small": ("store", 20), "full": ("large_store", 200)}[scale]
+    with tempfile.TemporaryDirectory() as folder, _server.Server(folder, job) as server:
+        return {"matrix": {"small": "4096²", "full": "20000²"}[scale]} | _killing.killed(server, job, kills, most=2)

@@ -23,7 +23,7 @@ OPENMP = [  # (compile flags, link flags)
 ]
 STRIP = [] if platform.system() == "Darwin" else ["-s"]  # many Pythons compile with -g: 4.6 MB become 1 MB
 CORE = ["dispatch", "tiles", "points", "pair", "kinked", "dual", "norms", "products"]
-CORE += ["limit", "gradient", "tangent", "finite_width", "array", "vectors", "queue"]  # maps and sinks
+CORE += ["limit", "gradient", "tangent", "finite_width", "array", "vectors", "normal", "queue"]  # maps and sinks
 
 
 def library(name, sources, flags, macros=()):

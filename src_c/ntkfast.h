@@ -14,6 +14,7 @@
  *     nf_sums    the sink that adds these up over the matrix
  *     nf_array   the sink that writes into a strided array, mirrored when the matrix is symmetric
  *     nf_vectors the sink that multiplies with vectors and keeps no matrix
+ *     nf_normal  the sink that multiplies with K'K, of whole rows
  *
  * No Python, no NumPy, no BLAS header: GEMM is passed in as a pointer.  Equations: Jacot, Gabriel, Hongler (2018),
  * Proposition 1 and Theorem 1.
@@ -250,13 +251,20 @@ enum { NF_NNGP = 0, NF_NTK = 1, NF_DOT = 2, NF_PLANES = 3, NF_MOST_PLANES = 5 };
 enum { NF_SCRATCH = 2 }; /* scratch planes of a tile at most */
 
 /* The matrix and its division into tiles.  symmetric: n == m and only tiles on and above the diagonal are computed.
+ * width: columns of a tile, likewise, of a matrix that is not symmetric; 0: as many as rows.
  * The division depends only on the problem, never on threads, so that results do not depend on threads either. */
 typedef struct {
     int64_t n, m;
-    int tile; /* rows and columns of one rectangle, a multiple of NF_LANES */
+    int tile; /* rows and columns of one rectangle: a multiple of NF_LANES, or of NF_EDGE and `width` of NF_LANES */
     int symmetric;
     nf_dtype dtype;
+    int width;
 } nf_grid;
+
+static inline int nf_grid_width(const nf_grid *grid)
+{
+    return grid->width ? grid->width : grid->tile;
+}
 
 /* One rectangle: rows i0 .. i0+ni, columns j0 .. j0+nj, planes of ld elements per row (NULL: not requested), and as
  * many scratch planes and bytes of `work` as the map needs.  number: its place in the order of the grid.  status: of
@@ -532,6 +540,14 @@ int nf_vectors_begin(void *self, const nf_tile *tile);
 int nf_vectors_put(void *self, const nf_tile *tile, int first, int last);
 int nf_vectors_end(void *self, const nf_tile *tile);
 size_t nf_vectors_bytes(const nf_vectors *sink, const nf_grid *grid); /* for the part of one tile */
+
+/* ---- the sink of products with K'K ------------------------------------------------------------------------- */
+
+/* The same struct for sum <- sum + K' (K v), in one pass over K: sum is [n_panels][m][width], too.  All of a row is
+ * multiplied with v before it is multiplied with the result, so that tiles must be as wide as the matrix. */
+int nf_normal_begin(void *self, const nf_tile *tile);
+int nf_normal_end(void *self, const nf_tile *tile);
+size_t nf_normal_bytes(const nf_vectors *sink, const nf_grid *grid); /* for the part of one tile */
 
 /* ---- instruction sets ----------------------------------------------------------------------------------- */
 

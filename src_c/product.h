@@ -1,6 +1,7 @@
 /* product.h: a few rows of a tile times vectors, in double.  Included once per precision by kernels.h.
  *
- * v: [nj][width], u: [ni][width] or NULL;  row_sums[i] += sum_j k_ij v_j,  column_sums[j] += sum_i k_ij u_i
+ * v: [nj][width], u: [ni][width];  row_sums[i] += sum_j k_ij v_j,  column_sums[j] += sum_i k_ij u_i.  One of v and u may be
+ * NULL, and then there are no such sums.
  */
 
 /* One vector: WAYS columns at a time. */
@@ -17,9 +18,14 @@ static void NF_(product_of_one)(const NF_T *rows, int64_t ld, int ni, int nj, co
         }
         int j = 0;
         for (; j + WAYS <= nj; j += WAYS) {
-            const double *restrict right = v + j;
+            const double *restrict right = v ? v + j : NULL;
             double *restrict down = column_sums + j;
-            if (u) {
+            if (!v) {
+                NF_SIMD
+                for (int w = 0; w < WAYS; w++)
+                    down[w] += ((double)k[0][j + w] * factor[0] + (double)k[1][j + w] * factor[1]) +
+                               ((double)k[2][j + w] * factor[2] + (double)k[3][j + w] * factor[3]);
+            } else if (u) {
                 NF_SIMD
                 for (int w = 0; w < WAYS; w++) {
                     const double a = (double)k[0][j + w], b = (double)k[1][j + w], c = (double)k[2][j + w],
@@ -45,11 +51,13 @@ static void NF_(product_of_one)(const NF_T *rows, int64_t ld, int ni, int nj, co
             for (int w = 0; w < WAYS; w++)
                 total += sum[r][w];
             for (int l = j; l < nj; l++) {
-                total += (double)k[r][l] * v[l];
+                if (v)
+                    total += (double)k[r][l] * v[l];
                 if (u)
                     column_sums[l] += (double)k[r][l] * factor[r];
             }
-            row_sums[i + r] += total;
+            if (v)
+                row_sums[i + r] += total;
         }
     }
 }
@@ -73,7 +81,7 @@ static void NF_(product_of_panel)(const NF_T *rows, int64_t ld, int ni, int nj, 
                 for (int j = 0; j < n; j++)
                     k[r][j] = (double)from[j];
             }
-            for (int j = 0; j < n; j++) {
+            for (int j = 0; v && j < n; j++) {
                 const double *restrict right = v + (int64_t)(j0 + j) * W;
                 NF_SIMD
                 for (int w = 0; w < W; w++) {
@@ -91,7 +99,7 @@ static void NF_(product_of_panel)(const NF_T *rows, int64_t ld, int ni, int nj, 
                                (k[2][j] * factor[2][w] + k[3][j] * factor[3][w]);
             }
         }
-        for (int r = 0; r < ROWS && i + r < ni; r++)
+        for (int r = 0; v && r < ROWS && i + r < ni; r++)
             for (int w = 0; w < W; w++)
                 row_sums[(i + r) * W + w] += sum[r][w];
     }

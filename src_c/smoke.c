@@ -705,6 +705,56 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
         free_side(&other);
 }
 
+/* K'K times vectors against the matrix: the same bits for any number of threads */
+static void normal_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
+{
+    nf_instr code[DEPTH];
+    const nf_program program = make_program(code, NF_PIECEWISE_LINEAR, DIMENSION);
+    side x = make_side(dtype, &program, n, DIMENSION, 1, 1), y = make_side(dtype, &program, m, DIMENSION, 2, 1);
+    output out = make_output(dtype, n, m, C_ORDER);
+    run(dtype, &program, DIMENSION, &x, &y, 0, 1u << NF_NTK, &out, NULL, 2);
+    const nf_grid grid = {n, m, 2 * NF_EDGE, 0, dtype, (int)((m + NF_LANES - 1) / NF_LANES * NF_LANES)};
+    nf_limit limit = {.program = &program,
+                      .d = DIMENSION,
+                      .blas = blas[dtype],
+                      .rows = {.points = {x.x, x.ld}, .table = x.table},
+                      .columns = {.points = {y.x, y.ld}, .table = y.table}};
+    double *v = random_array(NF_FLOAT64, 2 * m * width, 5), *sum[7];
+    for (int k = 0; k < 7; k++) {
+        sum[k] = array(2 * m * width);
+        nf_vectors sink = {.plane = NF_NTK, .width = width, .n_panels = 2, .v = v, .sum = sum[k]};
+        sink.queue = nf_queue_new(k + 1, 0, nf_normal_bytes(&sink, &grid));
+        const nf_status status = nf_run(
+            &grid, (nf_map){nf_limit_open, nf_limit_rows, &limit, 1u << NF_NTK, 0, nf_edges_bytes(dtype, limit.d)},
+            (nf_sink){nf_normal_begin, NULL, nf_normal_end, &sink}, 0, nf_grid_tiles(&grid), NULL, k + 1);
+        check(status == NF_OK, "status", "normal", n, m, k + 1);
+        nf_queue_free(sink.queue);
+        check(!memcmp(sum[0], sum[k], (size_t)(2 * m * width) * sizeof(double)), "bits", "normal", n, m, k + 1);
+    }
+    for (int64_t p = 0; p < 2; p++)
+        for (int w = 0; w < width; w++)
+            for (int64_t j = 0; j < m; j++) {
+                long double exact = 0, size = 0;
+                for (int64_t i = 0; i < n; i++) {
+                    long double image = 0, image_size = 0;
+                    for (int64_t l = 0; l < m; l++) {
+                        const long double part = (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + l * out.cs) *
+                                                 v[(p * m + l) * width + w];
+                        image += part, image_size += fabsl(part);
+                    }
+                    const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
+                    exact += k * image, size += fabs(k) * image_size;
+                }
+                check(fabsl(sum[0][(p * m + j) * width + w] - exact) <= 1e-13L * size, "sum", "normal", n, m, width);
+            }
+    for (int k = 0; k < 7; k++)
+        free(sum[k]);
+    free(v);
+    free_output(&out);
+    free_side(&x);
+    free_side(&y);
+}
+
 /* Theta^4((1,0),(1,0)) of the ReLU network with beta = 0.1 and n_0 = 2, known on paper: with sigma_1 = 1/2 + beta^2,
  * sigma <- sigma/2 + beta^2 and theta <- theta/2 + sigma. */
 static void known_value(void)
@@ -737,6 +787,9 @@ int main(void)
             vectors_problem((nf_dtype)dtype, 5, 0, width);
             vectors_problem((nf_dtype)dtype, 300, 0, width);
             vectors_problem((nf_dtype)dtype, 300, 133, width);
+            normal_problem((nf_dtype)dtype, 5, 1, width);
+            normal_problem((nf_dtype)dtype, 133, 70, width);
+            normal_problem((nf_dtype)dtype, 45, 600, width);
         }
     }
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++)

@@ -62,13 +62,14 @@ static int64_t blocks(int64_t n, int tile)
 int64_t nf_grid_tiles(const nf_grid *grid)
 {
     const int64_t rows = blocks(grid->n, grid->tile);
-    return grid->symmetric ? rows * (rows + 1) / 2 : rows * blocks(grid->m, grid->tile);
+    return grid->symmetric ? rows * (rows + 1) / 2 : rows * blocks(grid->m, nf_grid_width(grid));
 }
 
 /* Tile t, one column of tiles after the other, so that neighbours share the points of their columns. */
 static void locate(int64_t t, nf_tile *tile)
 {
     const nf_grid *grid = tile->grid;
+    const int width = nf_grid_width(grid);
     int64_t row, column;
     if (grid->symmetric) { /* column c has c+1 tiles, c(c+1)/2 before it */
         column = (int64_t)((sqrt(8.0 * (double)t + 1.0) - 1.0) / 2.0);
@@ -84,9 +85,9 @@ static void locate(int64_t t, nf_tile *tile)
     }
     tile->number = t;
     tile->i0 = row * grid->tile;
-    tile->j0 = column * grid->tile;
+    tile->j0 = column * width;
     tile->ni = (int)(grid->n - tile->i0 < grid->tile ? grid->n - tile->i0 : grid->tile);
-    tile->nj = (int)(grid->m - tile->j0 < grid->tile ? grid->m - tile->j0 : grid->tile);
+    tile->nj = (int)(grid->m - tile->j0 < width ? grid->m - tile->j0 : width);
 }
 
 typedef struct {
@@ -121,7 +122,7 @@ static void look(job *j, double *polled)
 static void work(job *j)
 {
     double polled = now();
-    nf_tile tile = {.grid = j->grid, .ld = j->grid->tile + PADDING, .status = &j->status};
+    nf_tile tile = {.grid = j->grid, .ld = nf_grid_width(j->grid) + PADDING, .status = &j->status};
     int n_planes = 0;
     for (int p = 0; p < NF_MOST_PLANES; p++)
         n_planes += (int)(j->map.planes >> p & 1);
@@ -169,7 +170,7 @@ nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, i
 {
     job j = {.grid = grid, .map = map, .sink = sink, .watch = watch, .last = last, .total = last - first};
     j.next = first;
-    j.plane_bytes = (size_t)grid->tile * (size_t)(grid->tile + PADDING) * (grid->dtype == NF_FLOAT32 ? 4 : 8);
+    j.plane_bytes = (size_t)grid->tile * (size_t)(nf_grid_width(grid) + PADDING) * (grid->dtype == NF_FLOAT32 ? 4 : 8);
     if (n_threads > j.total)
         n_threads = (int)(j.total > 0 ? j.total : 1);
 #ifdef _OPENMP

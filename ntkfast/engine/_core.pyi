@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 _Array = NDArray[np.floating[Any]]
 
 LANES: int
+EDGE: int
 OUTPUTS: tuple[str, str, str]
 STATISTICS: tuple[str, ...]
 INSTRUCTIONS: dict[str, tuple[int, int, int]]
@@ -99,7 +100,7 @@ def rates(program: Program, squared_norms: NDArray[np.float64], n_threads: int) 
 
 @disjoint_base
 class Grid:
-    def __init__(self, n: int, m: int, tile: int, symmetric: bool, dtype: DTypeLike) -> None: ...
+    def __init__(self, n: int, m: int, tile: int, symmetric: bool, dtype: DTypeLike, width: int = 0) -> None: ...
     @property
     def tiles(self) -> int: ...
 
@@ -171,6 +172,10 @@ class ArraySink(Sink):
 class VectorSink(Sink):
     def __init__(self, output: str, n: int, v: _Array) -> None: ...
     def result(self) -> _Array: ...
+
+@disjoint_base
+class NormalSink(VectorSink):
+    def __init__(self, output: str, v: _Array) -> None: ...
 
 @disjoint_base
 class GradientSink(Sink):

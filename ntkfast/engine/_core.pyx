@@ -15,7 +15,7 @@ import numpy as np
 
 cdef extern from "ntkfast.h" nogil:
     enum: NF_OK, NF_STOPPED, NF_NO_MEMORY, NF_N_OPS, NF_PLANES, NF_LANES, NF_MAX_NESTING
-    enum: NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_NEAR_TERMS, NF_NEAR_STEP, NF_MAX_POWERS
+    enum: NF_EDGE, NF_MAX_ROWS, NF_STACK, NF_BINS, NF_STEP, NF_SCRATCH, NF_MAX_NEAR, NF_NEAR_TERMS, NF_NEAR_STEP, NF_MAX_POWERS
     enum: NF_RATES, NF_NNGP, NF_NTK, NF_PANEL, NF_Q, NF_PEAK_Q, NF_PEAK_THETA, NF_SERIES, NF_MOST_PLANES, NF_WIDTH_NUMBERS
     ctypedef enum nf_dtype:
         NF_FLOAT32, NF_FLOAT64
@@ -75,6 +75,7 @@ cdef extern from "ntkfast.h" nogil:
         int64_t n, m
         int tile, symmetric
         nf_dtype dtype
+        int width
     ctypedef struct nf_tile:
         pass
     ctypedef struct nf_map:
@@ -201,6 +202,9 @@ cdef extern from "ntkfast.h" nogil:
     int nf_vectors_put(void *, const nf_tile *, int, int)
     int nf_vectors_end(void *, const nf_tile *)
     size_t nf_vectors_bytes(const nf_vectors *, const nf_grid *)
+    int nf_normal_begin(void *, const nf_tile *)
+    int nf_normal_end(void *, const nf_tile *)
+    size_t nf_normal_bytes(const nf_vectors *, const nf_grid *)
     nf_queue *nf_queue_new(int, int64_t, size_t)
     void nf_queue_free(nf_queue *)
     const nf_isa *nf_isa_in_use()
@@ -222,6 +226,7 @@ cdef enum:
     POLL_WORK = 40000000  # numbers read between two checks for Ctrl-C, some 20 ms
 
 LANES = NF_LANES
+EDGE = NF_EDGE
 BINS = NF_BINS
 STEP = NF_STEP  # numbers of terms are multiples of it
 NEAR_STEP = NF_NEAR_STEP  # the same of tables near |ρ| = 1
@@ -665,13 +670,13 @@ cdef nf_points_view points_view(array) except *:
 
 cdef class Grid:
     """An n x m matrix divided into rectangles of `tile` rows and columns, numbered from 0. symmetric: only those on and
-    above the diagonal are computed.
+    above the diagonal are computed.  width: columns of a rectangle, if it is not square.
     """
 
     cdef nf_grid c
 
-    def __init__(self, int64_t n, int64_t m, int tile, bint symmetric, dtype):
-        self.c = nf_grid(n, m, tile, symmetric, NF_FLOAT32 if np.dtype(dtype).itemsize == 4 else NF_FLOAT64)
+    def __init__(self, int64_t n, int64_t m, int tile, bint symmetric, dtype, int width=0):
+        self.c = nf_grid(n, m, tile, symmetric, NF_FLOAT32 if np.dtype(dtype).itemsize == 4 else NF_FLOAT64, width)
 
     @property
     def tiles(self):
@@ -881,9 +886,12 @@ cdef class VectorSink(Sink):
         self.c.begin, self.c.put, self.c.end = nf_vectors_begin, nf_vectors_put, nf_vectors_end
         self.c.self = &self.vectors
 
+    cdef size_t part_bytes(self, Grid grid):
+        return nf_vectors_bytes(&self.vectors, &grid.c)
+
     cdef open(self, Grid grid, int64_t first, int n_threads):
         self.sum[...] = 0
-        self.vectors.queue = nf_queue_new(n_threads, first, nf_vectors_bytes(&self.vectors, &grid.c))
+        self.vectors.queue = nf_queue_new(n_threads, first, self.part_bytes(grid))
         if self.vectors.queue == NULL:
             raise MemoryError("no memory for the sums of the tiles")
 
@@ -893,6 +901,17 @@ cdef class VectorSink(Sink):
 
     def result(self):
         return self.sum.swapaxes(0, 1).reshape(self.sum.shape[1], -1)[:, : self.n_vectors]
+
+
+cdef class NormalSink(VectorSink):
+    """Multiplies KᵀK for one output K by vectors (m, k), in one pass; `result` is (m, k). Its tiles are as wide as K."""
+
+    def __init__(self, str output, v):
+        super().__init__(output, len(v), v)
+        self.c.begin, self.c.put, self.c.end = nf_normal_begin, NULL, nf_normal_end
+
+    cdef size_t part_bytes(self, Grid grid):
+        return nf_normal_bytes(&self.vectors, &grid.c)
 
 
 cdef class GradientSink(Sink):

@@ -25,6 +25,8 @@ FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
 MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums for each of them
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
+STRIP_BYTES = 2**22  # of a tile of whole rows, which is read twice: from the last cache
+LEAST_OF_STRIP, MOST_OF_STRIP = 16, 128  # rows: the products of a strip copy all columns' points once
 DEEP = 6  # with more activations than this, programs on float32 act in float64: rounding would add up beyond 2e-6
 
 
@@ -39,6 +41,11 @@ def tile_size(n: int, m: int, entry_flops: float, entry_bytes: int) -> int:
         if MIN_TILES * area <= n * m and entry_flops * area <= MAX_TILE_FLOPS and entry_bytes * area <= MAX_TILE_BYTES:
             return size
     return _core.LANES
+
+
+def strip_height(row_bytes: int) -> int:
+    """Of a tile of whole rows; a multiple of the rows that BLAS rounds alike."""
+    return max(LEAST_OF_STRIP, min(MOST_OF_STRIP, STRIP_BYTES // row_bytes // _core.EDGE * _core.EDGE))
 
 
 Window: TypeAlias = tuple[slice, slice]  # rows and columns of a part of the matrix, with start and stop
@@ -290,16 +297,18 @@ class Problem:
         *,
         tiles: slice | None = None,
         window: Window | None = None,
+        grid: _core.Grid | None = None,
         show=None,
     ) -> None:
         """Send the outputs named in get to a sink; None: nowhere. show: see `progress.reporter`.
 
         window: only these rows and columns, which begin and end where tiles do; the sink counts from there. Of a
-        symmetric matrix: on the diagonal, or above it. tiles: only those with these numbers in `grid(len(get))`.
+        symmetric matrix: on the diagonal, or above it. grid: of the sink, else `self.grid(len(get), window=window)`.
+        tiles: only those with these numbers.
         """
         progress.check(show)
         get = self.check(get)
-        grid = self.grid(len(get), window=window)
+        grid = grid or self.grid(len(get), window=window)
         tiles = slice(0, grid.tiles) if tiles is None else tiles
 
         def fill(ready):
@@ -340,6 +349,17 @@ class Problem:
         for columns in arrays.blocks(vectors.shape[1], MOST_VECTORS):
             sink = _core.VectorSink(kernel, self.shape[0], vectors[:, columns])
             self.run(sink, (kernel,), tiles=tiles, show=show)
+            result[:, columns] = sink.result()
+        return result
+
+    def normal_product(self, kernel: str, vectors, show=None) -> np.ndarray:
+        """Kᵀ (K V), (m, k), in float64 for vectors V (m, k), in one pass over a matrix that is not kept."""
+        (n, m), result = self.shape, np.empty(vectors.shape)
+        width = -(-m // _core.LANES) * _core.LANES
+        grid = _core.Grid(n, m, strip_height(width * self.dtype.itemsize), False, self.dtype, width)
+        for columns in arrays.blocks(vectors.shape[1], MOST_VECTORS):
+            sink = _core.NormalSink(kernel, vectors[:, columns])
+            self.run(sink, (kernel,), grid=grid, show=show)
             result[:, columns] = sink.result()
         return result
 

@@ -14,7 +14,12 @@ BEGIN, END = "<!-- figures: python bench/figures.py -->\n", "<!-- end of figures
 
 def markdown(found):
     """The machine and all tables of a run."""
-    lines = [f"Measured {found['date'][:10]}, n = {found['n']}, {found['n_threads']} threads:", "", "| | |", "|---|---|"]
+    lines = [
+        f"Measured {found['date'][:10]}, n = {found['n']}, {found['n_threads']} threads:",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {value} |" for name, value in found["machine"].items()]
     for title, note, rows in table.tables(found):
         head, *body = rows

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,17 +11,38 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# One binary runs everywhere, and NaN travels: nothing of the build machine's own, no fast-math.
+# One binary runs everywhere, and NaN propagates: nothing of the build machine's own, no fast-math.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
 MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
 X86_64 = {
     "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], "NF_HAVE_AVX512"),
     "avx2": (["-mavx2", "-mfma", "-mtune=haswell"], "NF_HAVE_AVX2"),
 }
-OPENMP = [  # (compile flags, link flags)
-    (["-fopenmp"], ["-fopenmp"]),
-    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
-]
+NO_COMPILER = """
+ntkfast: no C compiler that works was found (tried: {tried}).
+    Debian, Ubuntu: apt install gcc        Fedora: dnf install gcc        macOS: xcode-select --install
+    Another one: CC=/path/to/clang pip install ...
+"""
+NO_OPENMP = """
+ntkfast: the C compiler has no OpenMP, so that kernels will be computed by one thread.
+    Debian, Ubuntu, clang: apt install libomp-dev        macOS: brew install libomp (elsewhere: LIBOMP_PREFIX=/path)
+    NTKFAST_OPENMP=0 if this is what you want
+"""
+NO_WINDOWS = """
+ntkfast: it cannot be built on Windows yet: the engine uses aligned_alloc and clock_gettime, which Microsoft's runtime
+    lacks, and vectors of gcc and clang. Windows Subsystem for Linux works.
+"""
+
+
+def openmp():
+    """(compile flags, link flags) to try: gcc, clang on Linux; Apple's clang with the libomp of Homebrew."""
+    yield ["-fopenmp"], ["-fopenmp"]
+    yield ["-Xpreprocessor", "-fopenmp"], ["-lomp"]
+    named = [os.environ["LIBOMP_PREFIX"]] if "LIBOMP_PREFIX" in os.environ else []
+    for prefix in [*named, "/opt/homebrew/opt/libomp", "/usr/local/opt/libomp"]:
+        yield ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]
+
+
 STRIP = [] if platform.system() == "Darwin" else ["-s"]  # many Pythons compile with -g: 4.6 MB become 1 MB
 CORE = ["dispatch", "tiles", "points", "pair", "kinked", "dual", "norms", "products"]
 CORE += ["limit", "gradient", "tangent", "finite_width", "array", "vectors", "normal", "queue"]  # maps and sinks
@@ -38,16 +60,18 @@ class BuildLibraries(build_clib):
     """build_clib that first asks the compiler what it can do."""
 
     def build_libraries(self, libraries):
+        if not self.works("int main(void) { return 0; }", [], []):
+            sys.exit(NO_COMPILER.format(tried=getattr(self.compiler, "compiler", ["cc"])[0]))
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         common = FLAGS + self.accepted(MATHS)
         self.link_args = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
-            for compiling, linking in OPENMP:
-                if self.works(
-                    "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }", compiling, linking
-                ):
-                    common, self.link_args = common + compiling, self.link_args + linking
-                    break
+            source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
+            found = next((flags for flags in openmp() if self.works(source, *flags)), None)
+            if found:
+                common, self.link_args = common + found[0], self.link_args + found[1]
+            else:
+                print(NO_OPENMP, file=sys.stderr)
         base = next((f for f in (["-march=x86-64-v2"], ["-msse4.2", "-mpopcnt"]) if x86 and self.accepted(f)), [])
         levels = {isa: spec for isa, spec in X86_64.items() if x86 and self.accepted(spec[0])}
         macros = [(macro, None) for _, macro in levels.values()]
@@ -84,6 +108,8 @@ class BuildExtension(build_ext):
         super().run()
 
 
+if platform.system() == "Windows":
+    sys.exit(NO_WINDOWS)
 setup(
     libraries=[library("ntkfast", CORE, FLAGS)],  # what is built is decided in BuildLibraries
     ext_modules=cythonize(

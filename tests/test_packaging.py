@@ -50,6 +50,11 @@ def test_import_leaves_out_what_only_some_calls_need():
     assert not loaded & (costly | {"matplotlib", "numba", "sklearn", "threadpoolctl", "torch", "tqdm"})
 
 
+def test_import_warns_of_nothing():
+    done = run_python("import ntkfast", "-P", "-W", "error")
+    assert done.returncode == 0, done.stderr
+
+
 def test_version():
     assert ntkfast.__version__[0].isdigit()
     assert "__version__" in dir(ntkfast)

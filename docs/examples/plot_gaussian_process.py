@@ -3,8 +3,8 @@ Two kinds of certainty
 ======================
 
 A wide network is a Gaussian process before training. Bayesian inference conditions it on the data (kernel Σ);
-gradient descent moves it (kernel Θ). Means are similar, the scatter is not: that of training is what an ensemble of
-networks shows.
+gradient descent moves it (kernel Θ). The means differ, and so does the scatter: that of training is what an ensemble
+of networks shows.
 """
 
 import matplotlib.pyplot as plt

@@ -279,7 +279,7 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
                      unsigned planes, output *out, const nf_watch *watch, int threads)
 {
     const int symmetric = x == y;
-    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype};
+    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype, 0};
     nf_limit limit = {.program = program, .d = d, .wide = x->wide, .blas = blas[dtype]};
     limit.rows = (nf_side){.points = {x->x, x->ld}, .table = x->table};
     limit.columns = (nf_side){.points = {y->x, y->ld}, .table = y->table};
@@ -434,7 +434,7 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
         {{0}, {0}, {b, d_b}, {b2, d_b}, 0, d_b, 1, 0, 0, 7, 3},
     };
     const nf_tangent tangent = {3, terms, blas[dtype]};
-    const nf_grid grid = {n, rows, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, rows, NF_LANES, !m, dtype, 0};
     for (order how = 0; how < N_ORDERS; how++) {
         output out = make_output(dtype, n, rows, how);
         nf_array sink = {.base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
@@ -583,7 +583,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
                        .of_row = of_row,
                        .of_column = of_column,
                        .matrices = matrices};
-    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype, 0};
     go_back(&grid, &map, (nf_sink){0}, 2);
 
     const long double h = 1e-5L;
@@ -662,7 +662,7 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
     side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
     output out = make_output(dtype, n, y->n, C_ORDER);
     run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &out, NULL, 2);
-    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype, 0};
     nf_limit limit = {.program = &program,
                       .d = DIMENSION,
                       .blas = blas[dtype],
@@ -738,8 +738,9 @@ static void normal_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
                 for (int64_t i = 0; i < n; i++) {
                     long double image = 0, image_size = 0;
                     for (int64_t l = 0; l < m; l++) {
-                        const long double part = (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + l * out.cs) *
-                                                 v[(p * m + l) * width + w];
+                        const long double part =
+                            (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + l * out.cs) *
+                            v[(p * m + l) * width + w];
                         image += part, image_size += fabsl(part);
                     }
                     const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
@@ -753,6 +754,121 @@ static void normal_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
     free_output(&out);
     free_side(&x);
     free_side(&y);
+}
+
+/* ---- finite width ---------------------------------------------------------------------------------------- */
+
+enum { N_HIDDEN = 3, WIDTH = 100 };
+
+/* Points of the plane: the two of a published check, then what needs care: copies of the first, at a distance of 1e-9,
+ * opposite and parallel to it, and 0. */
+enum { FIRST, SECOND, COPY, NEAR, OPPOSITE, PARALLEL, ZERO, N_SPECIAL };
+
+static double *width_points(int64_t n)
+{
+    static const double pair[2][2] = {{-0.98952293396, -0.59924918413}, {-0.17877477490, 2.25368285179}};
+    double *x = array(2 * n);
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++) {
+            const double first = pair[0][k], values[N_SPECIAL] = {first,  pair[1][k], first, first + (k ? 1e-9 : -1e-9),
+                                                                  -first, 3 * first,  0};
+            x[2 * i + k] = i < N_SPECIAL ? values[i] : sin(1.0 + 3 * (double)i + k);
+        }
+    return x;
+}
+
+/* ReLU without biases, weights of variance 2/n, each layer trained at rate 1/n: q and the angle between copies stay. */
+static void run_widths(const double *x, int64_t n, const double *y, int64_t m, double *out[NF_MOST_PLANES], int threads)
+{
+    const nf_hidden layer = {.above = sqrt(2), .trained = 0.5, .inverse_width = 1.0 / WIDTH};
+    const nf_hidden hidden[N_HIDDEN] = {layer, layer, layer};
+    const double *points[2] = {x, y};
+    const int64_t count[2] = {n, m};
+    double *numbers[2];
+    nf_width_side sides[2];
+    for (int s = 0; s < 2; s++) {
+        const int64_t ld = padded(count[s]);
+        numbers[s] = array(ld * (2 + NF_WIDTH_NUMBERS * N_HIDDEN));
+        for (int64_t i = 0; i < count[s]; i++) {
+            const double q = points[s][2 * i] * points[s][2 * i] + points[s][2 * i + 1] * points[s][2 * i + 1];
+            const double inverse = q > 0 ? 1 / sqrt(q) : 0;
+            numbers[s][i] = inverse;
+            for (int l = 0; l < N_HIDDEN; l++) {
+                numbers[s][(1 + 3 * l) * ld + i] = 1;
+                numbers[s][(3 + 3 * l) * ld + i] = inverse;
+            }
+            numbers[s][(1 + 3 * N_HIDDEN) * ld + i] = sqrt(q);
+        }
+        sides[s] = (nf_width_side){{points[s], 2}, numbers[s], ld};
+    }
+    nf_finite_width map = {.rows = sides[0],
+                           .columns = sides[1],
+                           .blas = blas[NF_FLOAT64],
+                           .d = 2,
+                           .n_hidden = N_HIDDEN,
+                           .first = {1, 0, 0.5, 0},
+                           .n_outputs = 1,
+                           .hidden = hidden};
+    nf_array sink = {0};
+    for (int p = 0; p < NF_MOST_PLANES; p++)
+        sink.base[p] = out[p], sink.row_stride[p] = m, sink.column_stride[p] = 1;
+    const nf_grid grid = {n, m, NF_LANES, x == y, NF_FLOAT64, 0};
+    const nf_status status = nf_run(
+        &grid,
+        (nf_map){nf_width_open, nf_width_rows, &map, (1u << NF_MOST_PLANES) - 1, 0, nf_edges_bytes(NF_FLOAT64, 2)},
+        (nf_sink){NULL, nf_array_put, nf_array_end, &sink}, 0, nf_grid_tiles(&grid), NULL, threads);
+    check(status == NF_OK, "status", "widths", n, m, threads);
+    free(numbers[0]), free(numbers[1]);
+}
+
+static void is_near(double found, double expected, double tolerance, const char *what, int64_t n, int64_t m)
+{
+    check(fabs(found - expected) <= tolerance * fmax(1, fabs(expected)), what, "widths", n, m, 1);
+}
+
+static void widths_problem(int64_t n)
+{
+    double *x = width_points(n), *out[3][NF_MOST_PLANES];
+    for (int run = 0; run < 3; run++) { /* symmetric by one and three threads, and as a rectangle */
+        double *y = run == 2 ? width_points(n) : x;
+        for (int p = 0; p < NF_MOST_PLANES; p++)
+            out[run][p] = array(n * n);
+        run_widths(x, n, y, n, out[run], run == 1 ? 3 : 1);
+        if (run == 2)
+            free(y);
+    }
+    double **got = out[0];
+    for (int p = 0; p < NF_MOST_PLANES; p++) {
+        check(!memcmp(got[p], out[1][p], (size_t)(n * n) * sizeof(double)), "bits", "widths", n, n, 3);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n; j++) {
+                const double value = got[p][i * n + j];
+                check(value == got[p][j * n + i], "symmetric", "widths", n, n, p); /* no NaN either */
+                is_near(out[2][p][i * n + j], value, 1e-13, "rectangle", n, n);
+            }
+    }
+    /* E, and n Var, at (1, 1), (1, 2), (2, 2): numbers confirmed by Monte Carlo (docs/beyond.md) */
+    static const double ntk[] = {2.676510, 0.998865 - 1.20562 / WIDTH, 10.222094};
+    static const double nngp[] = {1.338255, 1.397022 - 2.40020 / WIDTH, 5.111047};
+    static const double variance[] = {71.637, 13.4447, 1044.91};
+    for (int e = 0; n > 1 && e < 3; e++) {
+        const int64_t at = (e == 2) * n + (e > 0);
+        is_near(got[NF_NTK_MEAN][at], ntk[e], 1e-6, "mean of the tangent kernel", n, n);
+        is_near(got[NF_NNGP_MEAN][at], nngp[e], 1e-6, "mean of the covariance", n, n);
+        is_near(WIDTH * got[NF_NTK_STD][at] * got[NF_NTK_STD][at], variance[e], 1e-5, "variance", n, n);
+    }
+    for (int p = 0; n >= N_SPECIAL && p < NF_MOST_PLANES; p++)
+        for (int64_t j = 0; j < n; j++) {
+            const double *column = got[p] + j, one = column[FIRST * n];
+            is_near(column[COPY * n], one, 1e-12, "copy", n, j);
+            is_near(column[NEAR * n], one, 1e-7, "near duplicate", n, j);
+            is_near(column[PARALLEL * n], 3 * one, 1e-12, "parallel", n, j);
+            check(column[ZERO * n] == 0, "zero", "widths", n, j, p);
+        }
+    for (int run = 0; run < 3; run++)
+        for (int p = 0; p < NF_MOST_PLANES; p++)
+            free(out[run][p]);
+    free(x);
 }
 
 /* Theta^4((1,0),(1,0)) of the ReLU network with beta = 0.1 and n_0 = 2, known on paper: with sigma_1 = 1/2 + beta^2,
@@ -779,6 +895,8 @@ int main(void)
     }
     make_series();
     known_value();
+    for (int k = 0; k < 4; k++)
+        widths_problem(sizes[k]);
     for (int dtype = NF_FLOAT32; dtype <= NF_FLOAT64; dtype++) {
         tangent_problem((nf_dtype)dtype, 5, 7, 1);
         tangent_problem((nf_dtype)dtype, 130, 0, 0);

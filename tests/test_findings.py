@@ -138,7 +138,7 @@ def beyond_the_limit(rng):
         theory = nf.finite_width(beyond.CRITICAL, beyond.POINTS, width=int(width))
         mean, std = (np.array([values[entry] for entry in beyond.ENTRIES]) for values in theory[:2])
         samples.append(mean + std * rng.standard_normal((1000, 3)))
-    return beyond.Beyond(beyond.CRITICAL, widths, np.array(samples))
+    return beyond.Beyond(beyond.CRITICAL, widths, np.array(samples), np.array([6.035, 1.509]))
 
 
 OBEY = {
@@ -176,6 +176,7 @@ def centred(values, factor):
 
 
 BREAK = [
+    (beyond, "shifts", lambda d: d.shifts + 5, "published"),
     (beyond, "samples", lambda d: 1.5 * d.samples, "mean of Θ̂"),
     (beyond, "samples", lambda d: centred(d.samples, 2.0), "over theory"),
     (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),

@@ -106,7 +106,7 @@ def run(
     n_trials : int
         Networks of each width, at least 2 for `findings`.
     n_initial : int
-        Networks of each width whose kernel is observed at initialisation only.
+        Networks of each width whose kernel is observed at initialisation only, at least 2.
     time : float
         Length of the training, in steps times learning rate.
     n_times : int

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
+from ntkfast.infinite.corrections import finite_width
 from ntkfast.learning import checks, decay, early_stopping, initial, outputs
 from ntkfast.learning.decay import Continuous, Time
 from ntkfast.learning.early_stopping import EarlyStopping
@@ -22,10 +23,11 @@ from ntkfast.learning.initial import InitialFunctions
 from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.learning.propagator import Propagator
+from ntkfast.networks import Network
 from ntkfast.support import memory
 from ntkfast.support.saved import Saved, checked
 from ntkfast.support.scalars import generator, positive_integer
-from ntkfast.support.typing import Array, Seed
+from ntkfast.support.typing import Array, Progress, Seed
 
 __all__ = ["LeastSquaresFlow"]
 
@@ -179,6 +181,70 @@ class LeastSquaresFlow(Saved):
             self._initial = InitialFunctions(self._outputs.symmetric(nngp_xx, "nngp_xx"), self._dtype)
         self._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
         self._lock = threading.RLock()
+
+    @classmethod
+    def of_initial_kernel(
+        cls,
+        net: Network,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        width: int | None = None,
+        widths: Sequence[int] | None = None,
+        n_threads: int | None = None,
+        progress: Progress = None,
+    ) -> LeastSquaresFlow:
+        """The flow whose kernels are the means over random networks of finite width at initialisation, to order 1/n.
+
+        K = E Θ̂ and Σ = E Σ̂ from `finite_width`, from which kernels at new points come, too. This is not how such
+        networks learn to order 1/n: the kernel's scatter from network to network and its change in training add terms
+        of the same order, which are as large or larger unless t is small (docs/beyond.md has an example). For small t,
+        where f_t(x) is nearly t K(x, X) y/N, the mean over networks is that of K = E Θ̂.
+
+        Parameters
+        ----------
+        net : Network
+            As in `finite_width`.
+        X : array_like, shape (N, d)
+        y : array_like, shape (N,) or (N, outputs)
+        width, widths
+            As in `finite_width`.
+        n_threads, progress
+            As in `finite_width`.
+
+        Raises
+        ------
+        ValueError
+            To this order the mean of a kernel is no longer positive semi-definite: the networks are too narrow for
+            their depth, or the limit kernel is too nearly singular. Also as in `finite_width`.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> net, X, T, n = nf.MLP(4, weight_std=2**0.5), [[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0]], 64
+        >>> flow = nf.LeastSquaresFlow.of_initial_kernel(net, X, [1.0, 2.0], width=n)
+        >>> new = nf.finite_width(net, T, X, width=n)
+        >>> flow.mean([0.1, 10.0], new.ntk_mean).round(3)
+        array([[0.271],
+               [1.282]])
+        >>> limit = nf.LeastSquaresFlow(nf.ntk(net, X), [1.0, 2.0])
+        >>> limit.mean([0.1, 10.0], nf.ntk(net, T, X)).round(3)
+        array([[0.269],
+               [1.269]])
+        """
+        means = finite_width(
+            net, X, width=width, widths=widths, get=("ntk_mean", "nngp_mean"), n_threads=n_threads, progress=progress
+        )
+        flow = cls(means.ntk_mean, y, means.nngp_mean, n_threads=n_threads)
+        try:
+            flow._propagator.eigen(), flow._random().root
+        except ValueError as error:
+            name = "width" if widths is None else "widths"
+            raise ValueError(
+                f"{name}: expected networks so wide that the means of their kernels to order 1/n are positive "
+                f"semi-definite, got {width or widths or 'those of net'}; {error}"
+            ) from None
+        return flow
 
     def __repr__(self) -> str:
         return f"LeastSquaresFlow(N={self._n}{self._outputs.in_repr()}, {self._dtype})"

@@ -24,6 +24,7 @@ def training(f: nf.FiniteNetwork) -> None:
 def flows(net: nf.Network) -> None:
     K = nf.ntk(net, X)
     flow = assert_type(nf.LeastSquaresFlow(K, y, nf.nngp(net, X)), nf.LeastSquaresFlow)
+    assert_type(nf.LeastSquaresFlow.of_initial_kernel(net, X, y, width=64), nf.LeastSquaresFlow)
     assert_type(flow.mean(1.0), Array)
     assert_type(flow.mean([1.0, np.inf], K), Array)
     flow.covariance(1.0, ntk_tx=K, nngp_tx=K, nngp_tt=K).sum()

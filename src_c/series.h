@@ -101,6 +101,28 @@ NF_INLINE void NF_(series_chunk)(const int same, const int has_even, const int h
     }
 }
 
+/* rho of each lane, and how many of them are beyond the reach of the series.  Returns the bin of the largest |rho|
+ * that the series serves. */
+NF_INLINE int NF_(correlations)(NF_PAIR, NF_T *rho, int *beyond)
+{
+    const NF_T reach = (NF_T)((const nf_terms *)in->data)->reach;
+    NF_T tops[NF_(BLOCK)] = {0}, top = 0;
+    *beyond = 0;
+    for (int i = 0; i < NF_WIDTH; i += NF_(BLOCK)) {
+        NF_SIMD
+        for (int k = 0; k < NF_(BLOCK); k++) {
+            const NF_T r = NF_ABS_RHO(i + k);
+            rho[i + k] = copysign(r, sigma[i + k]);
+            tops[k] = r > tops[k] && r <= reach ? r : tops[k];
+            *beyond += r > reach;
+        }
+    }
+    for (int k = 0; k < NF_(BLOCK); k++)
+        top = tops[k] > top ? tops[k] : top;
+    const int bin = (int)(top * NF_BINS);
+    return bin < NF_BINS ? bin : NF_BINS - 1;
+}
+
 /* The point's 1/sqrt(q), a_0 and q da_0/dq = a_2/sqrt(2) (see series_rates.h), from its numbers */
 static inline nf_near_point NF_(near_point)(const nf_terms *terms, const NF_T *numbers)
 {
@@ -144,24 +166,13 @@ static __attribute__((noinline)) void NF_(series_near)(const nf_instr *in, const
 static void NF_(series_values)(NF_PAIR, NF_T *restrict theta)
 {
     const nf_terms *terms = in->data;
-    NF_T rho[NF_WIDTH], value[NF_WIDTH], slope[NF_WIDTH], products[NF_MAX_ROWS], tops[NF_(BLOCK)] = {0}, top = 0;
+    NF_T rho[NF_WIDTH], value[NF_WIDTH], slope[NF_WIDTH], products[NF_MAX_ROWS];
     NF_(series_rows) rows = {terms, row + 2 * NF_NEXT, row + (2 + terms->even) * NF_NEXT, col + 2 * NF_NEXT,
                              col + (2 + terms->even) * NF_NEXT};
     const NF_T *scales = col + NF_NEXT, scale = row[NF_NEXT], reach = (NF_T)terms->reach;
-    int differ = 0, beyond = 0;
+    int differ = 0, beyond;
+    const int bin = NF_(correlations)(in, row, col, sigma, rho, &beyond);
     NF_LAYER
-    for (int i = 0; i < NF_WIDTH; i += NF_(BLOCK)) {
-        NF_SIMD
-        for (int k = 0; k < NF_(BLOCK); k++) {
-            const NF_T r = NF_ABS_RHO(i + k);
-            rho[i + k] = copysign(r, sigma[i + k]);
-            tops[k] = r > tops[k] && r <= reach ? r : tops[k]; /* of the lanes that the series serves */
-            beyond += r > reach;
-        }
-    }
-    for (int k = 0; k < NF_(BLOCK); k++)
-        top = tops[k] > top ? tops[k] : top;
-    const int place = (int)(top * NF_BINS), bin = place < NF_BINS ? place : NF_BINS - 1;
     const int n_even = terms->terms[2 * bin], n_odd = terms->terms[2 * bin + 1];
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)

@@ -38,16 +38,12 @@ NF_INLINE NF_(rate_sums)
     return s;
 }
 
-NF_INLINE void NF_(series_sums)(const int whole, NF_PAIR, NF_(partials) *restrict p)
+/* With as many terms as the bin needs */
+NF_INLINE void NF_(series_sums)(const int whole, const nf_instr *in, const NF_T *row, const NF_T *col, const NF_T *rho,
+                                int bin, NF_(partials) *restrict p)
 {
     const nf_terms *terms = in->data;
-    NF_T a[2][NF_MAX_ROWS / 2][3], rho[NF_WIDTH], top = 0; /* a_k, w_k a_(k+2) and w_k a_k of the row */
-    for (int i = 0; i < NF_WIDTH; i++) {
-        const NF_T r = NF_ABS_RHO(i);
-        rho[i] = copysign(r, sigma[i]);
-        top = r > top && r <= (NF_T)terms->reach ? r : top; /* tables serve the other lanes */
-    }
-    const int place = (int)(top * NF_BINS), bin = place < NF_BINS ? place : NF_BINS - 1;
+    NF_T a[2][NF_MAX_ROWS / 2][3]; /* a_k, w_k a_(k+2) and w_k a_k of the row */
     const int *n = terms->terms + 2 * bin;
     const NF_T *numbers[2] = {row + 2 * NF_NEXT, row + (2 + terms->even) * NF_NEXT};
     const NF_T *columns[2] = {col + 2 * NF_NEXT, col + (2 + terms->even) * NF_NEXT};
@@ -90,17 +86,12 @@ NF_INLINE void NF_(series_sums)(const int whole, NF_PAIR, NF_(partials) *restric
 /* Beyond the reach the tables and the truncated powers are differentiated.  They depend on (q1, q2, rho): at fixed c,
  * rho/2 times the derivative with respect to rho, which is c/2 times that with respect to c, is subtracted from those
  * with respect to log q. */
-NF_INLINE void NF_(beyond_panels)(const int whole, NF_PAIR, NF_(partials) *restrict p)
+NF_INLINE void NF_(beyond_panels)(const int whole, NF_PAIR, const NF_T *rho, NF_(partials) *restrict p)
 {
-    NF_T rho[NF_WIDTH];
     nf_near_lanes lanes;
     nf_near sum;
-    NF_SIMD
-    for (int i = 0; i < NF_WIDTH; i++)
-        rho[i] = copysign(NF_ABS_RHO(i), sigma[i]);
     const nf_near_point x = NF_(near_lanes)(in, row, col, rho, &lanes);
-    if (lanes.n)
-        near_sums(whole ? NEAR_OF_SLOPE : NEAR_OF_VALUE, in->data, x, &lanes, &sum);
+    near_sums(whole ? NEAR_OF_SLOPE : NEAR_OF_VALUE, in->data, x, &lanes, &sum);
     for (int k = 0; k < lanes.n; k++) {
         const int i = lanes.lane[k];
         const double sign = copysign(1.0, lanes.rho[k]), half = 0.5 * sigma[i];
@@ -120,18 +111,19 @@ NF_INLINE void NF_(beyond_panels)(const int whole, NF_PAIR, NF_(partials) *restr
 }
 
 /* For kinks, from their closed forms */
-static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
+static void NF_(beyond_kinks)(const nf_instr *in, const NF_T *row, const NF_T *col, const NF_T *rho,
+                              NF_(partials) *restrict p)
 {
     const nf_kinks *phi = in->data;
     for (int i = 0; i < NF_WIDTH; i++) {
-        const double r = NF_ABS_RHO(i);
+        const double r = fabs(rho[i]);
         if (!(r > phi->terms.reach))
             continue;
-        const double sine = sqrt((1 - r) * (1 + r)), rho = copysign(r, (double)sigma[i]);
+        const double sine = sqrt((1 - r) * (1 + r));
         double value, slope, of_row[3], of_column[3];
-        powers_of_pair(phi->powers, row[0], col[i], rho, 1 - r, &value, &slope);
-        kinks_rates(phi, row[0], col[i], rho, sine, of_row);
-        kinks_rates(phi, col[i], row[0], rho, sine, of_column);
+        powers_of_pair(phi->powers, row[0], col[i], rho[i], 1 - r, &value, &slope);
+        kinks_rates(phi, row[0], col[i], rho[i], sine, of_row);
+        kinks_rates(phi, col[i], row[0], rho[i], sine, of_column);
         p->value[i] = (NF_T)value;
         p->slope[i] = p->price[i] = (NF_T)slope;
         p->value_row[i] = (NF_T)of_row[0];
@@ -142,21 +134,26 @@ static void NF_(beyond_kinks)(NF_PAIR, NF_(partials) *restrict p)
     }
 }
 
-static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p)
+/* whole: of the slope too, else its rates may be 0 */
+NF_INLINE void NF_(sums_and_beyond)(const int whole, NF_PAIR, NF_(partials) *restrict p)
 {
-    NF_(series_sums)(1, in, row, col, sigma, p);
-    if (in->op == NF_SERIES)
-        NF_(beyond_panels)(1, in, row, col, sigma, p);
-    else if (in->op == NF_KINKS)
-        NF_(beyond_kinks)(in, row, col, sigma, p);
+    NF_T rho[NF_WIDTH];
+    int beyond;
+    const int bin = NF_(correlations)(in, row, col, sigma, rho, &beyond);
+    NF_(series_sums)(whole, in, row, col, rho, bin, p);
+    if (beyond && in->op == NF_SERIES)
+        NF_(beyond_panels)(whole, in, row, col, sigma, rho, p);
+    else if (beyond && in->op == NF_KINKS)
+        NF_(beyond_kinks)(in, row, col, rho, p);
 }
 
-/* For outputs that do not depend on the slope: its rates may be 0 */
+static void NF_(series_rates)(NF_PAIR, NF_(partials) *restrict p)
+{
+    NF_(sums_and_beyond)(1, in, row, col, sigma, p);
+}
+
+/* For outputs that do not depend on the slope */
 static void NF_(series_value_rates)(NF_PAIR, NF_(partials) *restrict p)
 {
-    NF_(series_sums)(0, in, row, col, sigma, p);
-    if (in->op == NF_SERIES)
-        NF_(beyond_panels)(0, in, row, col, sigma, p);
-    else if (in->op == NF_KINKS)
-        NF_(beyond_kinks)(in, row, col, sigma, p);
+    NF_(sums_and_beyond)(0, in, row, col, sigma, p);
 }

@@ -2,9 +2,9 @@
 
 Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
 dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
-`proposition1`, `proposition2`, `random_features`, `early_stopping`, `beyond`. `paper` runs them all into a folder and
-writes the report; `mnist` is exact regression on all of MNIST, `augmentation` the same on shifted and rotated copies,
-`household` regression on two million points, `uci` classification of small data sets as in Arora et al. (2020),
+`proposition1`, `proposition2`, `random_features`, `early_stopping`, `beyond`, `inflation`. `paper` runs them all into a
+folder and writes the report; `mnist` is exact regression on all of MNIST, `augmentation` the same on shifted and rotated
+copies, `household` regression on two million points, `uci` classification of small data sets as in Arora et al. (2020),
 `uci_regression` a comparison on small tables. Each module is imported on first use.
 
 >>> import ntkfast as nf
@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
         fig3a,
         fig3bc,
         household,
+        inflation,
         mnist,
         paper,
         proposition1,
@@ -45,6 +46,7 @@ __all__ = [
     "fig3a",
     "fig3bc",
     "household",
+    "inflation",
     "mnist",
     "paper",
     "proposition1",

@@ -21,6 +21,7 @@ from ntkfast.experiments import (
     fig2,
     fig3a,
     fig3bc,
+    inflation,
     proposition1,
     proposition2,
     random_features,
@@ -49,6 +50,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
     random_features.EXPERIMENT,
     early_stopping.EXPERIMENT,
     beyond.EXPERIMENT,
+    inflation.EXPERIMENT,
 )
 
 

@@ -124,8 +124,8 @@ def kernel_change(
 
     Notes
     -----
-    Takes a second for 5 points and a minute for 30, three hidden layers each. The coefficient can be far larger than 1: where Θ has small eigenvalues, fitting y
-    takes large changes of the parameters.
+    Takes a second for 5 points and some minutes for 30, with three hidden layers. Where Θ has small eigenvalues, fitting
+    y takes large changes of the parameters, and n times the inflation can be far larger than 1.
 
     Examples
     --------
@@ -168,8 +168,8 @@ def kernel_change(
     inflation, spread = float(inflations.mean()), float(inflations.std(ddof=1) / math.sqrt(len(samples)))
     if abs(inflation) > 1:
         warnings.warn(
-            f"the trace of the tangent kernel changes by {inflation:.2g} times itself: at this width the first order in "
-            "1/n says nothing",
+            f"the trace of the tangent kernel changes by {inflation:.2g} times itself: at this width the first order "
+            "in 1/n says nothing",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -180,8 +180,8 @@ def _check(net: Network) -> None:
     for layer in net.layers:
         if isinstance(layer, Activation) and layer.kinks:
             raise ActivationError(
-                f"net: expected smooth activations, got {layer!r}, for which E[φ''(u)²] diverges: its kernel changes by "
-                "more than order 1/n in training"
+                f"net: expected smooth activations, got {layer!r}, for which E[φ''(u)²] diverges: its kernel changes "
+                "by more than order 1/n in training"
             )
 
 

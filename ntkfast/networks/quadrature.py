@@ -217,8 +217,8 @@ def _corner(probe: Probe, low: float, high: float) -> tuple[float, float]:
 
 
 class InterpolatedDerivative:
-    """φ' (or a higher derivative) from the polynomials that interpolate φ on the panels of a mesh; at a kink, the mean of
-    both sides.
+    """φ', or a higher derivative, from the polynomials that interpolate φ on the panels of a mesh; at a kink, the mean
+    of both sides.
     """
 
     def __init__(self, mesh: Mesh, order: int = 1) -> None:

@@ -134,8 +134,8 @@ def mnist(part: str = "train", folder: PathLike | None = None) -> MNIST:
         raise ValueError(f"part: expected 'train' or 'test', got {part!r}")
     prefix, n = PARTS[part]
     source = _folder(folder)
-    images = np.frombuffer(_content(source, f"{prefix}-images-idx3-ubyte"), np.uint8, offset=16)
-    labels = np.frombuffer(_content(source, f"{prefix}-labels-idx1-ubyte"), np.uint8, offset=8)
+    images = np.frombuffer(_content(source, f"{prefix}-images-idx3-ubyte", 16 + 784 * n), np.uint8, offset=16)
+    labels = np.frombuffer(_content(source, f"{prefix}-labels-idx1-ubyte", 8 + n), np.uint8, offset=8)
     return MNIST(images.reshape(n, 784), labels)
 
 
@@ -146,8 +146,8 @@ def _folder(folder: PathLike | None) -> Path:
     return Path(folder)
 
 
-def _content(folder: Path, name: str) -> bytes:
-    """The uncompressed bytes of one file, after their checksum has been verified."""
+def _content(folder: Path, name: str, size: int) -> bytes:
+    """The uncompressed bytes of one file, so many, after their checksum has been verified."""
     path = next((path for path in (folder / f"{name}.gz", folder / name) if path.exists()), None)
     if path is None:
         if folder.exists() and not folder.is_dir():
@@ -155,8 +155,11 @@ def _content(folder: Path, name: str) -> bytes:
         raise DataError(f"MNIST: {folder} has no file {name}.gz", REMEDY)
     expected = SHA256[name]
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(GZIP) else content
+        with open(path, "rb") as file:
+            is_packed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            with gzip.open(file) if is_packed else file as stream:
+                content = stream.read(size + 1)  # no more, whatever it unpacks to
     except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
         raise DataError(
             f"MNIST: cannot read {path} ({error}), expected content of SHA-256 {expected}", REMEDY

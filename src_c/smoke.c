@@ -388,7 +388,7 @@ static void problem(nf_dtype dtype, int wide, int dual, int64_t n, int64_t m)
     check(get(dtype, some.base[NF_NTK], 1) != GUARD, "written", "ntk alone", n, y->n, 1);
     check(get(dtype, some.base[NF_NNGP], 1) == GUARD, "untouched", "ntk alone", n, y->n, 1);
     free_output(&some);
-    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x, dtype}) > 1) {
+    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x, dtype, 0}) > 1) {
         int polls = 0;
         const nf_watch watch = {poll_stop, &polls, -1};
         output out = make_output(dtype, n, y->n, C_ORDER);

@@ -218,7 +218,7 @@ def test_methods_in_memory_take_no_notice(path):
 
 
 def test_the_command(path, tmp_path):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     nf.store.compute(NET, X, tmp_path / "K.zarr")
     np.save(tmp_path / "y.npy", Y)
     given = ["solve", tmp_path / "K.zarr", tmp_path / "y.npy", "--alpha", 0.01, "-o", tmp_path / "a.npy"]
@@ -245,7 +245,7 @@ def test_the_command(path, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x93NUMPY\x01"])
 def test_targets_that_are_none(content, tmp_path):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     nf.store.compute(NET, X, tmp_path / "K.zarr")
     (tmp_path / "y.npy").write_bytes(content)
     given = ["solve", tmp_path / "K.zarr", tmp_path / "y.npy", "--alpha", 1, "-o", tmp_path / "a.npy"]

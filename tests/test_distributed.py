@@ -142,7 +142,7 @@ def test_a_pass_reports_and_is_saved_as_one_of_this_machine(client, small_parts,
 
 
 def test_workers_write_a_store(client, tmp_path):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     stores = [
         nf.store.compute(NET, X, tmp_path / name, memory="2MB", client=one)
         for name, one in (("alone", None), ("cluster", client))
@@ -154,7 +154,7 @@ def test_workers_write_a_store(client, tmp_path):
 
 
 def test_a_killed_worker_costs_its_tasks_only(tmp_path):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     points = np.random.default_rng(0).normal(size=(3000, 300))
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
@@ -288,7 +288,7 @@ def test_an_operator_outlives_its_workers():
 
 
 def test_the_command(tmp_path):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     pytest.importorskip("pandas")
     np.save(tmp_path / "X.npy", X)
     gram = [sys.executable, "-P", "-m", "ntkfast", "gram", tmp_path / "X.npy", "-o", tmp_path / "K.zarr"]
@@ -298,7 +298,7 @@ def test_the_command(tmp_path):
 
 
 def test_a_cluster_that_is_not_there(tmp_path, monkeypatch):
-    pytest.importorskip("zarr")
+    pytest.importorskip("google_crc32c")
     pytest.importorskip("pandas")
     np.save(tmp_path / "X.npy", X)
     monkeypatch.setattr("ntkfast.tabular.matrix.SECONDS", 0.5)

@@ -93,7 +93,7 @@ def one_line(when_stopped: str, **outputs: Path | None) -> Iterator[None]:
             warnings.showwarning = _show_warning
             yield
     except KeyboardInterrupt:
-        logging.getLogger("asyncio").disabled = True  # which reports what Zarr was reading
+        logging.getLogger("asyncio").disabled = True  # which reports what a cluster was doing
         click.echo(f"ntkfast: stopped; {when_stopped}", err=True)
         sys.exit(130)
     except MemoryError as error:

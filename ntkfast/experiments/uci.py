@@ -185,6 +185,7 @@ def _stored(path: Path) -> dict[str, Score]:
     types: list[Any] = [
         float if field.type == "float" else int if field.type == "int" else str for field in fields(Score)
     ]
+    here = version("ntkfast")
     try:
         header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
         if header != _HEADER:
@@ -192,7 +193,7 @@ def _stored(path: Path) -> dict[str, Score]:
         lines = [
             Score(*(kind(cell) for kind, cell in zip(types, row, strict=True)))
             for *row, made_by in rows
-            if made_by == version("ntkfast")
+            if made_by == here
         ]
     except ValueError:
         raise ValueError(f"out: expected results of ntkfast uci in {path}; delete it to compute all again") from None

@@ -11,7 +11,6 @@ array([[0.5       , 0.15915494],
 
 try:
     import google_crc32c as _crc32c  # noqa: F401
-    import zarr as _zarr  # noqa: F401
 except ImportError as _error:
     raise ImportError(f"ntkfast.store needs {_error.name}: pip install 'ntkfast[store]'") from None
 

@@ -1,26 +1,32 @@
-"""The folder of a store: a Zarr array of version 3, one chunk for each block, and a ledger of the finished ones."""
+"""The folder of a store: a Zarr array of version 3, one chunk for each block, and a ledger of the finished ones.
+
+Other programs read it with Zarr. Here it is not used: a file from anywhere may be read, and Zarr's metadata can name
+codecs that unpack or run whatever is installed.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import google_crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from ntkfast.engine.blocks import Block, BlockGrid
 from ntkfast.store import ledger
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import replacing
-from ntkfast.support.typing import Array
+from ntkfast.support.typing import Array, KernelName
 
 ATTRIBUTE = "ntkfast"
 FORMAT = 1
+DESCRIPTION = "zarr.json"
+DTYPES = ("float32", "float64")
 
 
 class Folder:
@@ -40,9 +46,9 @@ class Folder:
             self.path = Path(path).resolve()  # a process may go to another folder
         except (TypeError, RuntimeError) as error:
             raise type(error)(f"path: expected the folder of a store, got {path!r} ({error})") from None
-        self._array, self.metadata = _read_array(self.path)
-        self.grid = BlockGrid(self._array.shape, self._array.chunks[0], self.metadata["symmetric"])
-        self.dtype: np.dtype[Any] = self._array.dtype
+        shape, side, dtype, self.metadata = _read(self.path)
+        self.grid = BlockGrid(shape, side, self.metadata["symmetric"])
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._checksums: dict[Block, int] = {}  # of finished blocks
 
     @property
@@ -73,16 +79,23 @@ class Folder:
         """Note that a block is on disk."""
         ledger.append(self.ledger, block, checksum)
 
-    def checksum(self, block: Block) -> int | None:
-        """Of a block on disk; None if it is not one, or not the one that the file itself has at its end."""
+    def _contents(self, block: Block) -> tuple[NDArray[Any], int] | None:
+        """The bytes of a block on disk and their checksum; None if the file has another size, or another at its end."""
+        n_bytes = self.grid.side**2 * self.dtype.itemsize
         try:
-            contents = np.fromfile(self.file(block), np.uint8)
+            with open(self.file(block), "rb") as file:
+                if os.fstat(file.fileno()).st_size != n_bytes + 4:  # before memory is taken for it
+                    return None
+                found = np.fromfile(file, np.uint8)
         except OSError:
             return None
-        if len(contents) != self.grid.side**2 * self.dtype.itemsize + 4:
-            return None
-        found = _crc(contents[:-4])
-        return found if found == int.from_bytes(contents[-4:].tobytes(), "little") else None
+        checksum = _crc(found[:n_bytes])
+        return (found[:n_bytes], checksum) if checksum == int.from_bytes(found[n_bytes:].tobytes(), "little") else None
+
+    def checksum(self, block: Block) -> int | None:
+        """Of a block on disk; None if it is not one, or not the one that the file itself has at its end."""
+        found = self._contents(block)
+        return None if found is None else found[1]
 
     def _kept(self, block: Block) -> Block:
         """Where a block of the whole matrix is: below the diagonal of a symmetric one, at its mirror image."""
@@ -103,14 +116,12 @@ class Folder:
     def read(self, block: Block) -> Array:
         """A block of the whole matrix; `require` it first."""
         kept = self._kept(block)
-        try:
-            found: Array = np.asarray(self._array[self.grid.window(kept)])
-            with open(self.file(kept), "rb") as file:
-                file.seek(-4, os.SEEK_END)  # Zarr has compared this one with the contents
-                if int.from_bytes(file.read(), "little") != self._checksums[kept]:
-                    raise ValueError("another checksum than in the ledger")
-        except (OSError, ValueError) as error:  # its size or its checksum is wrong
-            raise StoreError(f"path: block {kept} of {self.path} is damaged; `repair` computes it again") from error
+        contents = self._contents(kept)
+        if contents is None or contents[1] != self._checksums[kept]:
+            raise StoreError(f"path: block {kept} of {self.path} is damaged; `repair` computes it again")
+        whole = contents[0].view(self.dtype.newbyteorder("<")).astype(self.dtype, copy=False)
+        rows, columns = self.grid.window(kept)
+        found = whole.reshape(self.grid.side, -1)[: rows.stop - rows.start, : columns.stop - columns.start]
         return found if kept == block else found.T
 
     def blocks(self) -> Iterator[tuple[Block, Array]]:
@@ -127,30 +138,61 @@ class Folder:
                 block = following
 
 
-def _read_array(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The Zarr array of a store, and what `compute` noted about it."""
+def description(shape: tuple[int, int], side: int, dtype: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """zarr.json, as the specification of Zarr 3 has it."""
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [side, side]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "NaN",
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "attributes": {ATTRIBUTE: metadata},
+        "storage_transformers": [],
+    }
+
+
+def create(path: Path, shape: tuple[int, int], side: int, dtype: str, metadata: dict[str, Any]) -> None:
+    """A folder without a block."""
+    path.mkdir()
+    with replacing(path / DESCRIPTION) as file:
+        file.write(json.dumps(description(shape, side, dtype, metadata), indent=2).encode())
+    ledger.write(path / "ledger", [])
+
+
+def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
+    """What `create` was given."""
     if not path.exists():
         raise FileNotFoundError(f"path: there is no {path}")
     try:
-        array: Any = zarr.open_array(zarr.storage.LocalStore(path, read_only=True), mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        there = json.loads((path / DESCRIPTION).read_bytes())
+        metadata = there["attributes"][ATTRIBUTE]
+        found = metadata["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = type(error).__name__
         raise StoreError(f"path: expected a store that ntkfast.store wrote, got {path} ({reason})") from None
-    metadata = dict(array.attrs).get(ATTRIBUTE)
-    if not isinstance(metadata, dict) or "format" not in metadata:
-        raise StoreError(f"path: expected a store that ntkfast.store wrote, got another Zarr array, {path}")
-    if metadata["format"] != FORMAT:
-        raise StoreError(
-            f"path: expected a store of format {FORMAT}, got {metadata['format']} in {path}: use another ntkfast"
-        )
+    if found != FORMAT:
+        raise StoreError(f"path: expected a store of format {FORMAT}, got {found} in {path}: use another ntkfast")
     try:
-        sides = [metadata[side]["shape"][0] for side in ("X", "X" if metadata["symmetric"] else "Y")]
-        is_whole = metadata["kernel"] and array.shape == tuple(sides) and len({*array.chunks}) == 1
-    except (KeyError, TypeError, IndexError):
+        n, m = there["shape"]
+        side, _ = there["chunk_grid"]["configuration"]["chunk_shape"]
+        dtype = there["data_type"]
+        sizes = [metadata[of]["shape"][0] for of in ("X", "X" if metadata["symmetric"] else "Y")]
+        is_whole = (
+            there == description((n, m), side, dtype, metadata)
+            and dtype in DTYPES
+            and [n, m] == sizes
+            and all(type(size) is int and size > 0 for size in (n, m, side))
+            and type(metadata["symmetric"]) is bool
+            and metadata["kernel"] in get_args(KernelName)
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
         is_whole = False
     if not is_whole:
-        raise StoreError(f"path: {path / 'zarr.json'} is not as ntkfast.store wrote it")
-    return array, metadata
+        raise StoreError(f"path: {path / DESCRIPTION} is not as ntkfast.store wrote it")
+    return (n, m), side, dtype, metadata
 
 
 def _crc(contents: NDArray[Any]) -> int:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
@@ -28,7 +27,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.engine.workers import Workers, check_client
 from ntkfast.networks import Network
 from ntkfast.store import ledger
-from ntkfast.store.folder import ATTRIBUTE, FORMAT, Folder
+from ntkfast.store.folder import DESCRIPTION, FORMAT, Folder, create
 from ntkfast.store.gram import Check, GramStore
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
@@ -293,19 +292,7 @@ class Job:
         """An empty store, which has its name when it is complete; that of another process which was faster."""
         beside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}{UNFINISHED}")
         try:
-            zarr.create_array(
-                zarr.storage.LocalStore(beside),
-                shape=self.grid.shape,
-                dtype=self.problem.dtype,
-                chunks=(self.grid.side, self.grid.side),
-                filters=None,
-                serializer=zarr.codecs.BytesCodec(endian="little"),
-                compressors=[zarr.codecs.Crc32cCodec()],
-                fill_value=np.nan,
-                attributes={ATTRIBUTE: self.metadata()},
-            )
-            sync(beside / "zarr.json")  # Zarr does not wait for the disk
-            ledger.write(beside / "ledger", [])
+            create(beside, self.grid.shape, self.grid.side, str(self.problem.dtype), self.metadata())
             os.rename(beside, self.path)
             sync(self.path.parent)
         except BaseException as error:
@@ -397,7 +384,7 @@ def _made(problem: Problem, kernel: str, grid: BlockGrid, path: Path, block: Blo
 def writing(path: Path) -> Iterator[None]:
     """Hold a store, one process at a time."""
     try:
-        with locked(path / "zarr.json"):
+        with locked(path / DESCRIPTION):
             yield
     except BlockingIOError:
         raise BlockingIOError(errno.EAGAIN, "path: another process is writing this store", str(path)) from None

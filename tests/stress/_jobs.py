@@ -237,7 +237,7 @@ def child(request):
     if "as_owner" in request:
         obey_permissions()
     if "file_size" in request:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], resource.RLIM_INFINITY))
     fault = request.get("fault")
     if fault is not None:
         log = os.open(fault["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT) if fault.get("log") else -1
@@ -264,6 +264,7 @@ def serve():
                 child(request)
                 code = 0
             except BaseException as error:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
                 json.dump([type(error).__name__, str(error), traceback.format_exc()], file)
                 file.flush()
             finally:

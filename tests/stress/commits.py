@@ -15,7 +15,7 @@ SHARED = {"small": ("whole", "iterations", "factor"), "full": ("whole", "iterati
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c", programs=["gcc"], linux=True)
+    frame.require("google_crc32c", programs=["gcc"], linux=True)
     jobs, found = (*SHARED[scale], "uci", "uci_regression"), {}
     frame.require("sklearn", *(["matplotlib"] if "paper" in jobs else []))
     with (

@@ -17,7 +17,7 @@ SIDE = 512  # of a block: a tile
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c")
+    frame.require("google_crc32c")
     from ntkfast.store.folder import Folder
 
     flipped, truncated, deleted, blocks = {"small": (16, 4, 4, 7), "full": (200, 50, 50, 25)}[scale]

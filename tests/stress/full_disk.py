@@ -38,7 +38,7 @@ for attempt in (
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c", "sklearn", programs=["gcc"], linux=True)
+    frame.require("google_crc32c", "sklearn", programs=["gcc"], linux=True)
     found = _too_large()
     with (
         tempfile.TemporaryDirectory() as folder,

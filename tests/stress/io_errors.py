@@ -19,7 +19,7 @@ JOBS = {
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c", "sklearn", "matplotlib", programs=["gcc"], linux=True)
+    frame.require("google_crc32c", "sklearn", "matplotlib", programs=["gcc"], linux=True)
     found = {}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -14,7 +14,7 @@ OTHERS = ("paper", "scratch", "gram", "whole", "household", "model")
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c", "sklearn", "matplotlib")
+    frame.require("google_crc32c", "sklearn", "matplotlib")
     kills, found = {"small": 1, "full": 50}[scale], {}
     jobs = [*MOST, *OTHERS]
     with tempfile.TemporaryDirectory() as folder, _server.Server(folder, *jobs) as server:

@@ -15,7 +15,7 @@ REFUSALS = ("BlockingIOError", "OSError")
 
 
 def run(scale):
-    frame.require("zarr", "google_crc32c", "sklearn", "matplotlib")
+    frame.require("google_crc32c", "sklearn", "matplotlib")
     rounds, found = {"small": 1, "full": 10}[scale], {}
     with (
         tempfile.TemporaryDirectory() as first,

@@ -1,0 +1,46 @@
+"""A file may come from anywhere. Damaged in any way (models and checkpoints also with checksums that fit the damage), a
+store, a saved model, a checkpoint, a file of results or of MNIST is read as it was written or ends in the error that is
+documented: nothing in it is executed or unpickled, no other file is opened, and it takes no more memory than it holds.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from . import _server, frame
+
+ROW = 13
+CASES = {  # small, full
+    "ledgers": (1000, 550_000),
+    "results": (500, 300_000),
+    "models": (300, 50_000),
+    "checkpoints": (200, 40_000),
+    "digits": (200, 40_000),
+    "stores": (100, 20_000),
+}
+
+
+def run(scale):
+    frame.require("google_crc32c", linux=True)
+    found = {}
+    for reader, sizes in CASES.items():
+        with tempfile.TemporaryDirectory(dir=memory()) as folder:
+            command = [sys.executable, "-P", Path(__file__).with_name("_fuzzing.py"), reader]
+            cases = sizes[frame.SCALES.index(scale)]
+            done = subprocess.run(
+                [*command, str(cases), "0", folder], capture_output=True, text=True, env=_server.environment()
+            )
+        assert done.returncode == 0, f"{reader}: {done.stderr[-2000:]}"
+        outcome = json.loads(done.stdout)
+        assert not outcome["broken"], f"{reader}: {outcome['broken']}"
+        assert not outcome["opened"], f"{reader} opened {outcome['opened']}"
+        outcomes = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome["outcomes"].items()))
+        found[reader] = f"{cases} cases: {outcomes}"
+    return found
+
+
+def memory():
+    """A folder in memory, where there is one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,4 +1,4 @@
-"""solve(checkpoint=): whatever ends a process, the next goes on to the same bits, and never with another problem."""
+"""checkpoint=: whatever ends a process, the next goes on to the same bits, and never with another problem."""
 
 import os
 import signal
@@ -71,10 +71,26 @@ print(found.iterations)
 """
 
 
+FALKON_WRITER = """
+import sys
+import numpy as np, ntkfast as nf
+from ntkfast.learning.solvers import checkpoint
+checkpoint.EVERY = 0
+X = np.random.default_rng(0).standard_normal((8000, 3))
+net = nf.MLP(4, "relu", 2**0.5, 0.1)
+options = {"method": "falkon", "tol": 1e-9, "rng": 0, "n_threads": 1, "progress": False}
+model = nf.NystromRegression(net, 300, 1e-6, **options)
+model.fit(X, np.sin(X), checkpoint=sys.argv[1])
+np.save(sys.argv[2], model.dual_coefficients)
+print(model.solution.iterations)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")
-def test_killed_at_any_moment(path, tmp_path):
+@pytest.mark.parametrize("writer", [WRITER, FALKON_WRITER], ids=["solve", "FALKON"])
+def test_killed_at_any_moment(writer, path, tmp_path):
     def start(state, out):
-        return subprocess.Popen([sys.executable, "-P", "-c", WRITER, state, out], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([sys.executable, "-P", "-c", writer, state, out], stdout=subprocess.PIPE, text=True)
 
     def written(state):
         return state.stat().st_mtime_ns if state.exists() else None
@@ -96,6 +112,66 @@ def test_killed_at_any_moment(path, tmp_path):
     assert start(path, tmp_path / "a.npy").wait() == 0
     assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "right.npy"))
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def falkon(y=Y, net=NET, centers=50, points=X, checkpoint=None, **options):
+    given = {"alpha": 1e-4, "method": "falkon", "n_threads": 1, "rng": 0, "tol": 1e-9} | options
+    return nf.NystromRegression(net, centers, **given).fit(points, y, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("centers", [50, X[:50]], ids=["drawn", "given"])
+@pytest.mark.parametrize("net", [NET, lambda x, y: nf.ntk(NET, x, y)], ids=["network", "own kernel"])
+def test_falkon_goes_on_to_the_same_bits(net, centers, path):
+    whole = falkon(net=net, centers=centers)
+    assert whole.solution.iterations > 6
+    passes = []
+
+    def interrupt(done, total):
+        passes.append(done)
+        if done == total == len(X) and passes.count(total) == 5:  # the first of them is that of the targets
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        falkon(net=net, centers=centers, checkpoint=path, progress=interrupt)
+    with pytest.warns(UserWarning, match="max_iterations=6 was reached"):
+        falkon(net=net, centers=centers, checkpoint=path, rng=7, max_iterations=6)
+    found = falkon(net=net, centers=centers, checkpoint=path, rng=8)
+    assert_array_equal(found.dual_coefficients, whole.dual_coefficients)
+    assert_array_equal(found.solution.residuals, whole.solution.residuals)
+    assert_array_equal(found.centers, whole.centers)
+    again = found.with_alpha(1e-3, checkpoint=path.with_name("next")).dual_coefficients
+    assert_array_equal(falkon(net=net, centers=centers).with_alpha(1e-3).dual_coefficients, again)
+
+
+FALKON_OTHERS = {
+    "alpha is 0.0001, not 0.02": {"alpha": 0.02},
+    "y has other numbers": {"y": Y + 1},
+    "outputs is 2, not 1": {"y": Y[:, 0]},
+    "n is 400, not 399": {"points": X[:-1], "y": Y[:-1]},
+    "centers is 50, not 40": {"centers": 40},
+    "dtype is float64, not float32": {"dtype": np.float32},
+    "K_nm has other entries": {"net": nf.MLP(3, "relu", 2**0.5, 0.1)},
+    "X has other numbers": {"points": X + 1e-13 * (np.arange(400) == 177)[:, None]},
+}
+
+
+@pytest.mark.parametrize("message", FALKON_OTHERS)
+def test_another_problem_of_falkon_is_refused(message, path):
+    falkon(checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"checkpoint: .* is of another problem: .*{message}"):
+        falkon(**FALKON_OTHERS[message], checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def test_files_of_solve_and_of_falkon_are_told_apart(path):
+    solve(checkpoint=path)
+    with pytest.raises(ValueError, match="checkpoint: expected a file that NystromRegression wrote"):
+        falkon(checkpoint=path)
+    assert falkon(method="direct", checkpoint=path).solution.method == "direct"
+    falkon(checkpoint=path.with_name("other"))
+    with pytest.raises(ValueError, match=r"checkpoint: expected a file that ntkfast\.solve wrote"):
+        solve(checkpoint=path.with_name("other"))
 
 
 def test_another_tolerance_goes_on(path):

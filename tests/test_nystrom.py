@@ -138,6 +138,23 @@ def test_float32_data_have_sums_in_float64():
     assert nf.NystromRegression(NET, C, 0.01, dtype=np.float32).fit(X, Y).predict(T).dtype == np.float32
 
 
+@pytest.mark.parametrize("method", ["direct", "falkon"])
+def test_float32_points_far_from_the_origin(method):
+    """The kernels of all centres are nearly the same there, and what differs is near the rounding of float32."""
+    far, new = (X + 1e4).astype(np.float32), (T + 1e4).astype(np.float32)
+    options = {"alpha": 1e-2, "method": method, "rng": 0}
+    with pytest.warns(UserWarning, match=r"in float32 \d+ of 100 centers are independent.*subtract the mean"):
+        lost = nf.NystromRegression(NET, 100, **options).fit(far, Y)
+    kept = nf.NystromRegression(NET, 100, dtype=np.float64, **options).fit(far, Y)
+    mean = far.mean(0)
+    centred = nf.NystromRegression(NET, 100, **options).fit(far - mean, Y)
+    assert lost.solution.rank < 50
+    assert kept.solution.rank == centred.solution.rank == 100
+    truth = np.stack([np.sin(T[:, 0]) * T[:, 1], np.abs(T[:, 2])], axis=1)
+    errors = [np.square(f - truth).mean() for f in (lost.predict(new), centred.predict(new - mean))]
+    assert errors[1] < 0.5 * errors[0]
+
+
 def test_more_centers_are_not_worse_in_float32():
     points, new = X.astype(np.float32), T.astype(np.float32)
     exact = np.stack([np.sin(T[:, 0]) * T[:, 1], np.abs(T[:, 2])], axis=1)
@@ -150,20 +167,39 @@ def test_more_centers_are_not_worse_in_float32():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(dtype, monkeypatch):
+    monkeypatch.setattr("ntkfast.engine.problem.MOST_OF_STRIP", 16)  # four strips for a part
     monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST", 8)
     monkeypatch.setattr("ntkfast.learning.solvers.panels.MOST", 16)
-    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 20)  # 32 parts in 4 groups
-    V = RNG.standard_normal((len(C), 3))
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 43)  # 16 parts in 2 groups
+    V = RNG.standard_normal((len(C), 11))  # one panel of eight, and a part of another
     found = []
-    for n_threads in (1, 2, 3):
+    for n_threads in (1, 2, 3, 7):
         panels = Panels(NET, X.astype(dtype), C.astype(dtype), "ntk", None, n_threads, False)
         G, b = panels.gram(Y)
-        assert_array_equal(b, panels.transposed_times(Y))
-        found.append([np.tril(G), b, panels.normal_product(V)])
+        found.append(
+            [np.tril(G), b, panels.transposed_times(Y), panels.normal_product(V), panels.normal_product(V[:, :1])]
+        )
     for other in found[1:]:
         for ours, theirs in zip(found[0], other, strict=True):
             assert_array_equal(ours, theirs)
-    assert_allclose(found[0][0], np.tril(dense()[0].T @ dense()[0]), rtol=1e-5)
+    K, tolerance = dense()[0], 1e-5 if dtype == np.float32 else 1e-12
+    for ours, right in zip(
+        found[0], (np.tril(K.T @ K), K.T @ Y, K.T @ Y, K.T @ (K @ V), K.T @ (K @ V[:, :1])), strict=True
+    ):
+        assert_allclose(ours, right, rtol=tolerance, atol=tolerance * np.abs(right).max())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (700, 3), (50, 600), (300, 300)])
+def test_products_in_one_pass(n, m, activation):
+    """Against the matrix: any shape, all points as centres, and a kernel of one's own, whose products take panels."""
+    net, points = nf.MLP(3, activation, 1.4, 0.1), X[:n]
+    centers = points if n == m else RNG.standard_normal((m, 5))
+    K, V = nf.ntk(net, points, centers.copy()), RNG.standard_normal((m, 2))
+    for source in (net, lambda x, y: nf.ntk(net, x, y)):
+        panels = Panels(source, points, centers, "ntk", None, 2, False)
+        assert_allclose(panels.normal_product(V), K.T @ (K @ V), rtol=1e-9, atol=1e-12 * np.abs(K.T @ K).sum())
+        assert_allclose(panels.transposed_times(Y[:n]), K.T @ Y[:n], rtol=1e-9, atol=1e-12 * np.abs(K).sum())
 
 
 def test_the_method_is_chosen_by_cost_and_memory(monkeypatch):

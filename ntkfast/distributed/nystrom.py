@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -105,12 +106,12 @@ class NystromRegression(nystrom.NystromRegression):
         self._client = required(client)
         check_client(self._client)
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NystromRegression:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, checkpoint: str | os.PathLike[str] | None = None) -> NystromRegression:
         """Learn from the data, by the workers of the cluster.
 
         Parameters
         ----------
-        X, y
+        X, y, checkpoint
             As in `ntkfast.NystromRegression.fit`; they go to each worker once.
 
         Returns
@@ -138,7 +139,7 @@ class NystromRegression(nystrom.NystromRegression):
         'direct'
         """
         require_same(self._client)  # before the work on the centres
-        super().fit(X, y)
+        super().fit(X, y, checkpoint=checkpoint)
         return self
 
     def _panels_of(self, X: Any, C: Array) -> Panels:

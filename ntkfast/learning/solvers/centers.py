@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from ntkfast.engine import threads
-from ntkfast.learning.solvers.conjugate import Iterations, conjugate_gradients
+from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
 from ntkfast.learning.solvers.panels import Panels
 from ntkfast.support.saved import Saved, checked_array
 from ntkfast.support.typing import Array
@@ -61,7 +61,16 @@ class Falkon:
     L: Array  # lower, K_mm = L Lᵀ
     right: Array  # (m, q): L⁻¹ K_nmᵀ y
 
-    def solve(self, alpha: float, tol: float, max_iterations: int, start: Array | None) -> Iterations:
+    def solve(
+        self,
+        alpha: float,
+        tol: float,
+        max_iterations: int,
+        start: Array | None,
+        state: State | None = None,
+        keep: Keep | None = None,
+    ) -> Iterations:
+        """start, state and keep as in `conjugate_gradients`."""
         n, m = self.panels.shape
         A = scipy.linalg.lapack.dlauum(self.L, lower=1)[0]
         A *= n / m
@@ -82,5 +91,12 @@ class Falkon:
                 return triangular(A, triangular(A, R), trans=True)
 
         return conjugate_gradients(
-            product, self.right, precondition, tol=tol, max_iterations=max_iterations, start=start
+            product,
+            self.right,
+            precondition,
+            tol=tol,
+            max_iterations=max_iterations,
+            start=start,
+            state=state,
+            keep=keep,
         )

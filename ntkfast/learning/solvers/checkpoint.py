@@ -37,29 +37,48 @@ def identity(K: Any, alpha: float, Y: Array | None = None) -> dict[str, Any]:
     else:
         sample = K.matmat(np.random.default_rng(0).standard_normal((n, 1)))
     found = {"n": n, "alpha": alpha, "dtype": str(np.dtype(K.dtype)), "K_xx": np.asarray(sample, np.float64)}
-    if Y is not None:
-        found |= {"outputs": Y.shape[1], "y": hashlib.sha256(np.ascontiguousarray(Y).data).hexdigest()}
-    return found
+    return found if Y is None else found | _of_targets(Y)
+
+
+def identity_of_centers(problem: Any, kernel: str, alpha: float, Y: Array) -> dict[str, Any]:
+    """The same for centres, of K(X, C): the points themselves, and a few rows of it."""
+    n, m = problem.shape
+    points = problem.given[0][0]
+    rows = np.unique(np.linspace(0, n - 1, SAMPLED).astype(int))
+    sample = np.asarray(problem.rows(rows).matrices((kernel,), show=False)[0], np.float64)
+    found = {"n": n, "centers": m, "alpha": alpha, "dtype": str(problem.dtype), "K_nm": sample, "X": _sha256(points)}
+    return found | _of_targets(Y)
+
+
+def _of_targets(Y: Array) -> dict[str, Any]:
+    return {"outputs": Y.shape[1], "y": _sha256(Y)}
+
+
+def _sha256(array: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def require_same(there: Mapping[str, Any], here: Mapping[str, Any], eps: float, path: Path) -> None:
     """Raise unless what is at path is of this problem, with the kernel to the accuracy that √eps stands for."""
     differences = [
         f"{name} is {there[name]}, not {here[name]}"
-        for name in ("n", "alpha", "dtype", "outputs")
+        for name in ("n", "centers", "alpha", "dtype", "outputs")
         if name in here and there[name] != here[name]
     ]
-    K, also = here["K_xx"], there["K_xx"]
-    if there["n"] == here["n"] and not (
-        K.shape == also.shape and np.abs(K - also).max() <= np.sqrt(eps) * np.abs(K).max()
-    ):
-        differences.append("K_xx has other entries")
-    if "y" in here and not differences and there["y"] != here["y"]:
-        differences.append("y has other numbers")
+    for name in ("K_xx", "K_nm"):
+        if name in here and there["n"] == here["n"] and not _same(there[name], here[name], eps):
+            differences.append(f"{name} has other entries")
+    for name in ("X", "y"):
+        if name in here and not differences and there[name] != here[name]:
+            differences.append(f"{name} has other numbers")
     if differences:
         raise ValueError(
             f"checkpoint: {path} is of another problem: {'; '.join(differences)}. Delete it, or name another file"
         )
+
+
+def _same(K: Array, also: Array, eps: float) -> bool:
+    return K.shape == also.shape and bool(np.abs(K - also).max() <= np.sqrt(eps) * np.abs(also).max())
 
 
 def write(path: Path, what: Saved) -> None:
@@ -69,7 +88,7 @@ def write(path: Path, what: Saved) -> None:
     archive.write(path, tree, [], writer.arrays)
 
 
-def read(path: Path, cls: type[Saved]) -> Any:
+def read(path: Path, cls: type[Saved], writer: str = "ntkfast.solve") -> Any:
     """The object of this class that `write` wrote."""
 
     def find(kind: str) -> type[Saved]:
@@ -86,9 +105,12 @@ def read(path: Path, cls: type[Saved]) -> Any:
         except Exception as error:  # a damaged file can make zipfile, NumPy and json raise anything
             reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"checkpoint: expected a file that ntkfast.solve wrote, got {path}, which is damaged or something else "
+                f"checkpoint: expected a file that {writer} wrote, got {path}, which is damaged or something else "
                 f"({reason})"
             ) from error
+
+
+PROBLEM = {"n": int, "alpha": float, "dtype": str, "outputs": int, "y": str}
 
 
 @dataclass(frozen=True)
@@ -101,47 +123,92 @@ class Checkpoint(Saved):
     state: State
 
     def described(self) -> dict[str, Any]:
-        s = self.state
-        state = {"X": s.X, "R": s.R, "P": s.P, "before": s.before, "left": s.left, "history": np.array(s.history)}
-        return {
-            "problem": self.problem,
-            "seed": self.seed,
-            "rank": self.rank,
-            "state": state | {"exact": s.exact, "restarts": s.restarts},
-        }
+        return {"problem": self.problem, "seed": self.seed, "rank": self.rank, "state": _described(self.state)}
 
     @classmethod
     def rebuilt(cls, problem: Any, seed: Any, rank: Any, state: Any) -> Checkpoint:
-        names = {"n": int, "alpha": float, "dtype": str, "K_xx": np.ndarray, "outputs": int, "y": str}
-        problem = {name: checked(problem[name], kind, name) for name, kind in names.items()}
-        shape = problem["n"], problem["outputs"]
-        X, R, P = (checked_array(state[name], shape, name, np.float64) for name in ("X", "R", "P"))
-        before, left = (checked_array(state[name], shape[1:], name, np.float64) for name in ("before", "left"))
-        history = checked_array(state["history"], (None,), "history", np.float64).tolist()
-        exact, restarts = checked(state["exact"], bool, "exact"), checked(state["restarts"], int, "restarts")
-        found = State(X, R, P, before, left, history, exact, restarts)
+        problem = _checked(problem, PROBLEM | {"K_xx": np.ndarray})
+        found = _rebuilt(state, (problem["n"], problem["outputs"]))
         return cls(problem, checked(seed, int, "seed"), checked(rank, int, "rank"), found)
 
 
-class Checkpoints:
-    """The file of one problem, which `keep` writes every so often."""
+@dataclass(frozen=True)
+class CentersCheckpoint(Saved):
+    """The same for iterations on centres, whose preconditioner is that of the centres."""
 
-    def __init__(self, path: str | os.PathLike[str], K: Any, alpha: float, Y: Array) -> None:
-        self._path = checked_path(path)
-        self._problem, self._eps = identity(K, alpha, Y), checks.eps(K)
-        self._seed = self._rank = 0
+    problem: dict[str, Any]
+    chosen: Array  # numbers of the points that were drawn as centres; none where these were given
+    state: State
+
+    def described(self) -> dict[str, Any]:
+        return {"problem": self.problem, "chosen": self.chosen, "state": _described(self.state)}
+
+    @classmethod
+    def rebuilt(cls, problem: Any, chosen: Any, state: Any) -> CentersCheckpoint:
+        problem = _checked(problem, PROBLEM | {"centers": int, "X": str, "K_nm": np.ndarray})
+        checked_array(chosen, (None,), "chosen", np.int64)
+        if chosen.size and not (chosen.min() >= 0 and chosen.max() < problem["n"]):
+            raise ValueError(f"chosen: expected numbers of {problem['n']} points")
+        return cls(problem, chosen, _rebuilt(state, (problem["centers"], problem["outputs"])))
+
+
+def _checked(problem: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    return {name: checked(problem[name], kind, name) for name, kind in kinds.items()}
+
+
+def _described(s: State) -> dict[str, Any]:
+    state = {"X": s.X, "R": s.R, "P": s.P, "before": s.before, "left": s.left, "history": np.array(s.history)}
+    return state | {"exact": s.exact, "restarts": s.restarts}
+
+
+def _rebuilt(state: Any, shape: tuple[int, int]) -> State:
+    X, R, P = (checked_array(state[name], shape, name, np.float64) for name in ("X", "R", "P"))
+    before, left = (checked_array(state[name], shape[1:], name, np.float64) for name in ("before", "left"))
+    history = checked_array(state["history"], (None,), "history", np.float64).tolist()
+    exact, restarts = checked(state["exact"], bool, "exact"), checked(state["restarts"], int, "restarts")
+    return State(X, R, P, before, left, history, exact, restarts)
+
+
+class Kept:
+    """A file of iterations, which is written every so often."""
+
+    def __init__(self, path: str | os.PathLike[str], cls: type[Saved], writer: str) -> None:
+        self._path, self._cls, self._writer = checked_path(path), cls, writer
         self._last = -np.inf  # when it was written
 
-    def read(self) -> Checkpoint | None:
+    def read(self) -> Any:
         """What is there; None if nothing is."""
         if self._path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "checkpoint: expected a file for method 'cg'", str(self._path))
+            raise IsADirectoryError(errno.EISDIR, "checkpoint: expected a file for iterations", str(self._path))
         if not self._path.exists():
             return None
         if not self._path.is_file():  # a pipe would be waited for
             raise ValueError(f"checkpoint: expected a file, got {self._path}, which is not a regular one")
-        found: Checkpoint = read(self._path, Checkpoint)
-        require_same(found.problem, self._problem, self._eps, self._path)
+        return read(self._path, self._cls, self._writer)
+
+    def require_same(self, there: Mapping[str, Any], here: Mapping[str, Any], eps: float) -> None:
+        """Raise unless what was read is of this problem."""
+        require_same(there, here, eps, self._path)
+
+    def keep(self, what: Saved, last: bool) -> None:
+        if last or time.monotonic() - self._last >= EVERY:
+            write(self._path, what)
+            self._last = time.monotonic()
+
+
+class Checkpoints:
+    """The file of one problem of `solve`."""
+
+    def __init__(self, path: str | os.PathLike[str], K: Any, alpha: float, Y: Array) -> None:
+        self._file = Kept(path, Checkpoint, "ntkfast.solve")
+        self._problem, self._eps = identity(K, alpha, Y), checks.eps(K)
+        self._seed = self._rank = 0
+
+    def read(self) -> Checkpoint | None:
+        """What is there; None if nothing is."""
+        found: Checkpoint | None = self._file.read()
+        if found is not None:
+            self._file.require_same(found.problem, self._problem, self._eps)
         return found
 
     def of(self, seed: int, rank: int) -> Checkpoints:
@@ -150,9 +217,7 @@ class Checkpoints:
         return self
 
     def keep(self, state: State, last: bool) -> None:
-        if last or time.monotonic() - self._last >= EVERY:
-            write(self._path, Checkpoint(self._problem, self._seed, self._rank, state))
-            self._last = time.monotonic()
+        self._file.keep(Checkpoint(self._problem, self._seed, self._rank, state), last)
 
 
 def checked_path(path: object) -> Path:

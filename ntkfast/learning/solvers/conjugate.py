@@ -76,7 +76,7 @@ def conjugate_gradients(
     that counts at the end is that of a product, not the one that the iteration updates.
     """
     unit = units(B)
-    B = B / unit
+    B = np.ascontiguousarray(B) / unit  # in the order of a state from a file, so that sums have the same bits
     size = np.linalg.norm(B, axis=0)
     size[size == 0] = 1
     if state is None:

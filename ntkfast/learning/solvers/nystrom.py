@@ -11,6 +11,7 @@ With C the m centres, K_nm = K(X, C) and L Lᵀ = K_mm, the features Φ = K_nm L
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from ntkfast.engine import outputs, threads
 from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
 from ntkfast.learning.solvers.centers import Falkon, NystromDirect, triangular
+from ntkfast.learning.solvers.checkpoint import CentersCheckpoint, Kept
+from ntkfast.learning.solvers.conjugate import Keep, State
 from ntkfast.learning.solvers.panels import Panels, Part
 from ntkfast.learning.solvers.solution import Solution, not_reached
 from ntkfast.learning.solvers.source import Function, OwnProblem, check_source, problem_of
@@ -45,6 +48,8 @@ PASSES = 20  # that FALKON is expected to need
 QUICK = 1e12  # operations, some 20 seconds on a core, for which the direct method is worth its errors and variances
 FLOPS_PER_ENTRY = 300  # what computing an entry of K costs, in operations of BLAS, measured at depth 4, d = 20
 DIRECT, FALKON = 5, 4  # m x m matrices of float64 that are held at once
+SMALL_PART = 1e-3  # of the kernel's variation: what float32 may lose of it without a warning
+WRITER = "NystromRegression"  # of checkpoints
 KERNEL_OF_CENTERS = "net: the kernel of the centers"
 
 
@@ -124,7 +129,8 @@ class NystromRegression(Saved):
     -----
     UserWarning
         FALKON did not reach tol; the message reports the residual that it reached. Or the ridge that was chosen is the
-        smallest or the largest one, and the leave-one-out error still falls there.
+        smallest or the largest one, and the leave-one-out error still falls there. Or centres were left out that
+        float32 cannot tell from others, as of points far from the origin; the message says what to do.
 
     See Also
     --------
@@ -257,7 +263,7 @@ class NystromRegression(Saved):
 
     # --- fitting
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NystromRegression:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, checkpoint: str | os.PathLike[str] | None = None) -> NystromRegression:
         """Learn from the data.
 
         Parameters
@@ -266,6 +272,12 @@ class NystromRegression(Saved):
             Kept for leave-one-out errors and for `with_alpha` of FALKON.
         y : array_like, shape (n,) or (n, outputs)
             Targets; outputs are independent.
+        checkpoint : str or path-like, optional
+            FALKON: a file for the state of the iterations, written at the start, every 30 seconds or after each
+            iteration if that takes longer, on Ctrl-C and at the end. A call for the same problem goes on from there,
+            whatever ended the one before, with the centres that were drawn then, and comes to the same bits; tol and
+            max_iterations may be others. What comes before the iterations, a pass and m³ operations, is computed
+            again. The direct method takes no notice of it.
 
         Returns
         -------
@@ -276,6 +288,9 @@ class NystromRegression(Saved):
         ------
         TypeError, ValueError, MemoryError
             As for the class.
+        ValueError, OSError
+            The checkpoint is of another problem (the message says what differs), is damaged, or cannot be written.
+            What is there stays as it is.
 
         See Also
         --------
@@ -294,8 +309,13 @@ class NystromRegression(Saved):
         points = arrays.as_points(X, "X")
         self._y, self._flat = checks.columns(y, len(points), "y", np.float64)
         self._n_points = len(points)
+        kept = None if checkpoint is None else Kept(checkpoint, CentersCheckpoint, WRITER)
         C = self._choose_centers(points)
         method = self._choose_method(len(points), len(C))
+        there = None if kept is None or method == "direct" else kept.read()
+        if there is not None and len(there.chosen) == len(self._chosen) and there.problem["n"] == len(points):
+            self._chosen = there.chosen
+            C = points[self._chosen] if len(self._chosen) else C
         n_bytes = 8 * len(C) ** 2 * (DIRECT if method == "direct" else FALKON)
         self._require(n_bytes, len(C), method)
         C, L = self._independent(C, method)
@@ -312,7 +332,7 @@ class NystromRegression(Saved):
             with threads.blas(self._n_threads, float(len(L)) ** 2):
                 self._falkon = Falkon(panels, L, triangular(L, panels.transposed_times(self._y)))
             assert self._one_alpha is not None  # which `_choose_method` sees to
-            self._iterate(self._one_alpha, None, start, n_bytes)
+            self._iterate(self._one_alpha, None, start, n_bytes, kept, there)
         return self
 
     def _panels_of(self, X: Any, C: Array) -> Panels:
@@ -323,10 +343,12 @@ class NystromRegression(Saved):
         if not isinstance(self._n_centers, int):
             C = arrays.as_points(self._n_centers, "n_centers", X.shape[1])
             arrays.finite(C.astype(np.float64, copy=False), "n_centers")
+            self._chosen = np.empty(0, np.int64)
             return C
         if self._n_centers > len(X):
             raise ValueError(f"n_centers: expected at most the number of points, {len(X)}, got {self._n_centers}")
-        chosen: Array = X[np.sort(generator(self._rng).choice(len(X), self._n_centers, replace=False))]
+        self._chosen = np.sort(generator(self._rng).choice(len(X), self._n_centers, replace=False)).astype(np.int64)
+        chosen: Array = X[self._chosen]
         return chosen
 
     def _choose_method(self, n: int, m: int) -> str:
@@ -359,11 +381,20 @@ class NystromRegression(Saved):
             checks.symmetric(K, KERNEL_OF_CENTERS)
         given = K.diagonal().copy()
         eps, diagonal, norm = float(np.finfo(np.float64).eps), float(given.max()), float(np.abs(K).sum(0).max())
+        spread = float(given.mean() - K.mean())  # of the kernel without what all centres have in common
         floor = (np.sqrt(eps / m) if method == "direct" else m * eps) * norm
-        if data == np.float32:  # as a matrix, the error of K_nm is some 16 eps √m of the diagonal
-            floor = max(floor, 16 * float(np.finfo(data).eps) * np.sqrt(m) * diagonal)
         with threads.blas(self._n_threads, float(m) ** 3 / 3):
             L, pivots, rank, _ = scipy.linalg.lapack.dpstrf(K.T, lower=1, tol=floor, overwrite_a=1)
+        if data == np.float32:  # as a matrix, the error of K_nm is some 16 eps √m of the diagonal
+            floor = max(floor, 16 * float(np.finfo(data).eps) * np.sqrt(m) * diagonal)
+            of_double, rank = rank, int(np.count_nonzero(np.square(L.diagonal()[:rank]) > floor))
+            if rank < of_double and floor > SMALL_PART * spread:
+                warnings.warn(
+                    f"NystromRegression: in float32 {rank} of {m} centers are independent, in float64 {of_double}: "
+                    f"their kernels differ by {max(spread, 0) / diagonal:.1e} of their size, near rounding, as those "
+                    "of points far from the origin do; subtract the mean of the points, or pass dtype='float64'",
+                    stacklevel=3,
+                )
         if isinstance(problem, OwnProblem):
             _require_semi_definite(K, L, pivots - 1, rank, given, max(2 * floor, np.sqrt(eps) * norm))
         if rank == 0 or diagonal == 0:
@@ -410,21 +441,45 @@ class NystromRegression(Saved):
             shaped, method, n_iterations, residual, history, converged, len(dual), log_determinant, seconds, n_bytes
         )
 
-    def _iterate(self, alpha: float, z: Array | None, start: float, n_bytes: int) -> None:
-        found = self._falkon.solve(alpha, self._tol, self._max_iterations, z)
+    def _iterate(
+        self,
+        alpha: float,
+        z: Array | None,
+        start: float,
+        n_bytes: int,
+        kept: Kept | None,
+        there: CentersCheckpoint | None,
+    ) -> None:
+        keep = None if kept is None else self._keep(kept, there, alpha)
+        state = None if there is None else there.state
+        found = self._falkon.solve(alpha, self._tol, self._max_iterations, z, state, keep)
         self._z = found.solution
         self._take(alpha, triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
         if found.reason:
             hint = "raise alpha, tol or max_iterations"
             not_reached("NystromRegression", found.residual, self._tol, found.reason, hint)
 
-    def with_alpha(self, alpha: float) -> NystromRegression:
+    def _keep(self, kept: Kept, there: CentersCheckpoint | None, alpha: float) -> Keep:
+        """What writes the state of iterations for this ridge; raise if what is there is of another problem."""
+        panels, chosen = self._falkon.panels, self._chosen
+        problem = panels.identity(alpha, self._y)
+        if there is not None:
+            kept.require_same(there.problem, problem, panels.eps)
+
+        def keep(state: State, last: bool) -> None:
+            kept.keep(CentersCheckpoint(problem, chosen, state), last)
+
+        return keep
+
+    def with_alpha(self, alpha: float, *, checkpoint: str | os.PathLike[str] | None = None) -> NystromRegression:
         """Change the ridge: at once for the direct method; FALKON starts from the solution that it has.
 
         Parameters
         ----------
         alpha : float
             The ridge >= 0.
+        checkpoint : str or path-like, optional
+            As in `fit`, in a file of its own.
 
         Returns
         -------
@@ -450,7 +505,9 @@ class NystromRegression(Saved):
             self._take(alpha, self._direct.dual_coefficients(alpha), start, self.solution.memory)
         else:
             self._require_data("with_alpha")
-            self._iterate(alpha, self._z, start, self.solution.memory)
+            kept = None if checkpoint is None else Kept(checkpoint, CentersCheckpoint, WRITER)
+            there = None if kept is None else kept.read()
+            self._iterate(alpha, self._z, start, self.solution.memory, kept, there)
         return self
 
     # --- results

@@ -1,5 +1,8 @@
 """K(X, C) for many points X and some centres C, a panel of rows at a time; never the whole matrix.
 
+Products with vectors need no panels: the engine makes some rows and multiplies them while they are in a cache. Panels
+are for all else, and for kernels of one's own.
+
 A pass goes over parts of the rows, which are summed on their own, and a part panel by panel. Both depend only on the
 sizes and are added up in one order, so that sums have the same bits for any number of threads or of workers.
 """
@@ -16,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import threads
 from ntkfast.engine.problem import Problem
+from ntkfast.learning.solvers.checkpoint import identity_of_centers
 from ntkfast.learning.solvers.source import Function, OwnProblem, problem_of
 from ntkfast.networks import Network
 from ntkfast.support import sums
@@ -44,6 +48,18 @@ class Part:
         n, m = self.rows.stop - self.rows.start, self.problem.shape[1]
         return min(n, max(LEAST, min(MOST, BYTES // (8 * m))))
 
+    def of_rows(self, problem: Problem) -> Problem:
+        """The problem of its rows."""
+        return problem.rows(np.arange(self.rows.start, self.rows.stop))
+
+    @property
+    def progress(self) -> Progress:
+        """Reports which share of its rows is done."""
+        report, rows, n = self.report, self.rows, self.problem.shape[0]
+        if report is None:
+            return False
+        return lambda done, total: report(rows.start + (rows.stop - rows.start) * done // total, n)
+
     def __iter__(self) -> Iterator[tuple[slice, Array]]:
         height, (n, m), dtype = self.height, self.problem.shape, self.problem.dtype
         panel = np.empty((height, m))
@@ -55,7 +71,7 @@ class Part:
             if computed is not panel:
                 panel[: len(part)] = part
             yield rows, panel[: len(part)]
-            if self.report is not None:
+            if self.report is not None and rows.stop < self.rows.stop:
                 self.report(rows.stop, n)
 
 
@@ -78,6 +94,15 @@ class Panels:
         self.shape: tuple[int, int] = self._problem.shape
         self._parts = sums.parts(self.shape[0], LEAST_OF_PART)
 
+    def identity(self, alpha: float, y: Array) -> dict[str, Any]:
+        """What tells the problem with these targets from others."""
+        return identity_of_centers(self._problem, self._kernel, alpha, y)
+
+    @property
+    def eps(self) -> float:
+        """Relative errors of entries."""
+        return float(np.finfo(self._problem.dtype).eps)
+
     @property
     def n_bytes(self) -> int:
         """Of what an iteration holds."""
@@ -89,6 +114,8 @@ class Panels:
         with reporter(self._progress, what) as report:
             for rows in self._parts:
                 yield function(Part(self._problem, self._kernel, rows, self._n_threads, report), *given)
+                if report is not None:
+                    report(rows.stop, self.shape[0])
 
     def total(self, what: str, function: Callable[..., Arrays], *given: Any) -> Arrays:
         """The sum over parts of function(part, *given)."""
@@ -122,6 +149,8 @@ def gram(part: Part, y: Array) -> Arrays:
 
 
 def transposed_times(part: Part, y: Array) -> Arrays:
+    if isinstance(part.problem, Problem):
+        return (part.of_rows(part.problem).transposed().product(part.kernel, y[part.rows], part.progress),)
     b = np.zeros((part.problem.shape[1], y.shape[1]))
     for rows, panel in part:
         with threads.single_threaded_blas():
@@ -130,6 +159,8 @@ def transposed_times(part: Part, y: Array) -> Arrays:
 
 
 def normal_product(part: Part, V: Array) -> Arrays:
+    if isinstance(part.problem, Problem):
+        return (part.of_rows(part.problem).normal_product(part.kernel, V, part.progress),)
     total = np.zeros_like(V)
     for _, panel in part:
         with threads.single_threaded_blas():

@@ -60,6 +60,11 @@ class OwnProblem:
         self._y = self._x if Y is None else _read_only(points[1], self.dtype)
 
     @property
+    def given(self) -> list[tuple[Array, str]]:
+        """The points, and their names."""
+        return [(self._x, "X"), (self._y, "Y")]
+
+    @property
     def shape(self) -> tuple[int, int]:
         return len(self._x), len(self._y)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ntkfast.neural_tangents import arrays, keys
 from ntkfast.neural_tangents.blocks import Block, forked, joined, then
+from ntkfast.neural_tangents.kernel import ARRAYS
 from ntkfast.neural_tangents.triples import Triple, block_of, triple
 
 __all__ = ["FanInConcat", "FanInProd", "FanInSum", "FanOut", "layer", "parallel", "repeat", "serial"]
@@ -243,11 +244,8 @@ class _FanInSum(_FanIn):
                 "FanInSum: expected branches that are all Gaussian with mean 0, as after a Dense, got is_gaussian "
                 f"{[k.is_gaussian for k in ks]}"
             )
-        sums = {name: _each(ks, name, functools.partial(functools.reduce, operator.add)) for name in NAMES}
+        sums = {name: _each(ks, name, functools.partial(functools.reduce, operator.add)) for name in ARRAYS}
         return joined(ks[0].replace(**sums), ks, "sum")
-
-
-NAMES = ("nngp", "ntk", "cov1", "cov2")
 
 
 def FanInSum() -> Triple:
@@ -299,7 +297,7 @@ class _FanInConcat(_FanIn):
             return sum(share * array for share, array in zip(shares, found, strict=True))
 
         k = ks[0].replace(
-            **{name: _each(ks, name, mean) for name in NAMES},
+            **{name: _each(ks, name, mean) for name in ARRAYS},
             is_gaussian=False,
             shape1=(*ks[0].shape1[:-1], sum(widths)),
             shape2=(*ks[0].shape2[:-1], sum(widths)),

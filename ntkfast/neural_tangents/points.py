@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def _kernels(block: Block, x1: Any, x2: Any, names: tuple[str, ...] | None, full
     with_ntk = names is None or "ntk" in names
     if isinstance(x1, list | tuple):
         seconds = arrays.mapped(lambda x: None, x1) if x2 is None else x2
-        return block.kernel(_zipped(x1, seconds, lambda a, b: _inputs(a, b, with_ntk, full)))
+        return block.kernel(arrays.mapped(lambda a, b: _inputs(a, b, with_ntk, full), x1, seconds))
     _check_points(x1, x2)
     try:
         draft, net = compiled(block, x1.shape, None if x2 is None else x2.shape, with_ntk, full)
@@ -103,13 +102,6 @@ def _inputs(x1: Any, x2: Any, with_ntk: bool, full: bool) -> Kernel:
         None if x2 is None else own(Y),
         **{**flags(x1.shape, shape2, full), "x1_is_x2": x2 is None or _same(x1, x2)},
     )
-
-
-def _zipped(x1: Any, x2: Any, function: Callable[[Any, Any], Any]) -> Any:
-    """function(a, b) for the arrays of two nested lists, the second of which may have None."""
-    if isinstance(x1, list | tuple):
-        return type(x1)(_zipped(a, b, function) for a, b in zip(x1, x2, strict=True))
-    return function(x1, x2)
 
 
 def _check_points(x1: Any, x2: Any) -> None:

@@ -38,9 +38,8 @@ def finite_block(function: Any) -> Block:
     """The block of an apply_fn; raises for other functions."""
     block = block_of(function)
     if block is None:
-        hint = "; of PyTorch modules: nf.torch.empirical_ntk" if arrays.origin(function) == "torch" else ""
-        torch_like = any(base.__module__.startswith("torch.nn") for base in type(function).__mro__)
-        hint = "; of a PyTorch module: nf.torch.empirical_ntk" if torch_like else hint
+        is_module = any(base.__module__.startswith("torch.nn") for base in type(function).__mro__)
+        hint = "; of a PyTorch module: nf.torch.empirical_ntk" if is_module else ""
         raise TypeError(f"f: expected an apply_fn of ntkfast.neural_tangents.stax, got {function!r}{hint}")
     return block
 

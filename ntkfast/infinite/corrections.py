@@ -286,19 +286,11 @@ def check_chain(net: Network) -> None:
                 f"net: expected a chain of Dense, elementwise activations and Scale, whose corrections of order 1/n "
                 f"are known, got {layer!r} at layers[{k}]"
             )
-    kinked = [act for act in _activations(net) if act.instruction.is_two_slopes and act.kinks]
     for activation in _activations(net):
-        if activation.instruction.is_two_slopes:
-            continue
-        if activation.kinks:
-            moment = "E[φ'(u)φ'(v)]" if series.jumps(activation) else "E[φ''(u)φ''(v)]"
+        if not activation.instruction.is_two_slopes and activation.kinks and series.jumps(activation):
             raise ActivationError(
-                f"net: expected relu, leaky_relu, abs, abrelu or smooth activations, got {activation!r}, for which "
-                f"{moment} diverges as u and v become equal"
-            )
-        if kinked:
-            raise ActivationError(
-                f"net: expected smooth activations only or none, got {activation!r} and {kinked[0]!r}"
+                f"net: expected continuous activations, got {activation!r}, for which E[φ'(u)φ'(v)] diverges as u and "
+                "v become equal"
             )
 
 

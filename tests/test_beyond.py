@@ -338,8 +338,8 @@ def test_activations_whose_moments_diverge():
             nf.finite_width(nf.MLP(3, name), x, width=9)
     with pytest.raises(nf.PrecisionError, match="variances stay above"):
         nf.finite_width(nf.MLP(3, "erf"), [[1e-3, 0.0]], width=9)
-    with pytest.raises(nf.PrecisionError, match=r"400 terms of the Hermite series.*of 0\.8"):
-        nf.finite_width(nf.MLP(3, "tanh", weight_std=9.0), x, width=9)
+    with pytest.raises(nf.PrecisionError, match=r"400 terms of the Hermite series.*correlation of 0\.99"):
+        nf.finite_width(nf.MLP(3, "tanh", weight_std=9.0), [[1.0, 2.0], [1.2, 2.0]], width=99)
     for near in ([1.001, 2.0], [-1.0, -2.0]):
         with pytest.raises(nf.PrecisionError, match=r"hardtanh.*nearly parallel"):
             nf.finite_width(nf.MLP(3, "hardtanh"), [[1.0, 2.0], near], width=9)

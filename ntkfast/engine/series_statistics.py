@@ -18,7 +18,7 @@ from ntkfast.networks import activations, quadrature
 from ntkfast.support import arrays, memory, progress
 from ntkfast.support.errors import PrecisionError
 
-TERMS, TERMS_KINKED = 400, 1200  # a kink leaves powers of k, so that only those of ρ cut the series off
+TERMS, TERMS_KINKED = 400, 2400  # a kink leaves powers of k, so that only those of ρ cut the series off
 DERIVATIVES = 6  # φ to φ^(5)
 FUNCTIONS = DERIVATIVES + 5
 SQUARE, CUBE, MIXED, SQUARE_MIXED, SLOPE_SQUARE = range(DERIVATIVES, FUNCTIONS)  # φ², φ³, φφ', φ²φ', φ'²

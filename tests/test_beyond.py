@@ -8,8 +8,9 @@ import pytest
 import reference_beyond as reference
 
 import ntkfast as nf
-from ntkfast.engine import statistics
+from ntkfast.engine import series_statistics, statistics
 from ntkfast.engine.lower import lower
+from ntkfast.engine.problem import Problem
 
 ALL = statistics.NAMES
 X_PUBLISHED = (-0.98952293396, -0.59924918413)
@@ -99,6 +100,20 @@ def test_smooth_activations_against_two_dimensional_integrals(name):
     parts = nf.finite_width(net, x, x[1:], widths=widths, n_outputs=2, get=ALL)
     for part, whole in zip(parts, found, strict=True):
         np.testing.assert_allclose(part, whole[:, 1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "biases", "linear"])
+def test_series_of_kinks_agree_with_closed_forms(name):
+    net, widths = NETWORKS[name]
+    x = np.concatenate([POINTS, POINTS[:1]])  # with a copy
+    problem = Problem(net, x, dtype=np.float64)
+    problem.load()
+    closed, summed = problem.results(ALL), problem.results(ALL)
+    for module, results in ((statistics, closed), (series_statistics, summed)):
+        module.run(problem, [1 / n for n in widths], 3, ALL, results, False)
+    for one, other in zip(closed, summed, strict=True):
+        scale = np.sqrt(np.outer(one.diagonal(), one.diagonal()))
+        assert (abs(one - other) < 1e-13 * scale).all()
 
 
 @pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-7])
@@ -276,6 +291,14 @@ def test_random_smooth_networks(activation):
     assert abs(z_scores(net, [200, 300], abs(POINTS), 300, n_outputs=2)).max() < 4
 
 
+MIXED = nf.Network([nf.Dense(weight_std=1.4), "relu", nf.Dense(bias_std=0.3), "erf", nf.Dense()])
+
+
+@pytest.mark.parametrize("net", [nf.MLP(3, "hardtanh", 1.5, 0.3), nf.MLP(3, "elu", 1.5, 0.3), MIXED])
+def test_random_networks_with_kinks(net):
+    assert abs(z_scores(net, [200, 300], abs(POINTS[[0, 1, 3]]), 300, n_outputs=2)).max() < 4
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["relu", "biases", "rates", "abs", "odd signs", "linear"])
 def test_many_random_networks(name):
@@ -309,16 +332,17 @@ def test_bad_input():
 
 
 def test_activations_whose_moments_diverge():
-    x = [[1.0, 2.0]]
-    for name, moment in (("sign", "φ'"), ("step", "φ'"), ("elu", "φ''"), ("hardtanh", "φ''")):
-        with pytest.raises(nf.ActivationError, match=f"got {name}.*E.{moment}.u.{moment}.v.. diverges"):
+    x = [[1.0, 2.0], [2.0, 1.0]]
+    for name in ("sign", "step"):
+        with pytest.raises(nf.ActivationError, match=f"got {name}.*E.φ'.u.φ'.v.. diverges"):
             nf.finite_width(nf.MLP(3, name), x, width=9)
-    with pytest.raises(nf.ActivationError, match="smooth activations only or none"):
-        nf.finite_width(nf.Network([nf.Dense(), "relu", nf.Dense(), "erf", nf.Dense()]), x, width=9)
     with pytest.raises(nf.PrecisionError, match="variances stay above"):
         nf.finite_width(nf.MLP(3, "erf"), [[1e-3, 0.0]], width=9)
-    with pytest.raises(nf.PrecisionError, match="terms of the Hermite series"):
-        nf.finite_width(nf.MLP(3, "tanh", weight_std=9.0), x, width=9)
+    with pytest.raises(nf.PrecisionError, match=r"400 terms of the Hermite series.*correlation of 0\.99"):
+        nf.finite_width(nf.MLP(3, "tanh", weight_std=9.0), [[1.0, 2.0], [1.2, 2.0]], width=99)
+    for near in ([1.001, 2.0], [-1.0, -2.0]):
+        with pytest.raises(nf.PrecisionError, match=r"hardtanh.*nearly parallel"):
+            nf.finite_width(nf.MLP(3, "hardtanh"), [[1.0, 2.0], near], width=9)
 
 
 def test_networks_in_standard_parametrisation_have_their_widths():

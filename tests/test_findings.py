@@ -223,7 +223,7 @@ BREAK = [
     *((fig3a, "wide_eigenvalues", lambda d: d.wide_eigenvalues / 1.5, f"λ{i}, network") for i in (1, 2, 3)),
     (fig3a, "components", lambda d: d.components[::-1] * np.sign(np.arange(512) - 256)[:, None], "first component"),
     (fig3a, "beta_one", lambda d: d.eigenvalues, "gap λ1/λ2"),
-    (fig3a, "squares", lambda d: 4 * d.squares, "Frobenius norm over theory"),
+    (fig3a, "squares", lambda d: d.squares + 1, "Frobenius norm over theory"),
     (fig3bc, "initial_rates", lambda d: 2 * d.initial_rates, "against order 1/n"),
     (fig3bc, "along", lambda d: 1.1 * d.along, "‖g_0‖"),
     (fig3bc, "deviation", lambda d: d.deviation**0.1, "largest ‖h_t‖ ∝ n^s"),

@@ -1,8 +1,9 @@
-"""Statistics of networks of finite width to order 1/n for smooth activations, by Hermite series (docs/beyond.md).
+"""Statistics of networks of finite width to order 1/n for activations without closed forms, by Hermite series.
 
 Every moment of a pair is E[f(u) g(v)] = Σ_k f_k(q1) g_k(q2) ρ^k, where f and g are products of φ and φ', or derivatives
-of φ, whose coefficients follow from those of φ. The recursions are those of docs/beyond.md in the entries that a pair
-needs, in NumPy over blocks of rows.
+of φ, whose coefficients follow from those of φ, also where φ has kinks and the derivatives are distributions. The
+recursions are those of docs/beyond.md in the entries that a pair needs, in NumPy over blocks of rows. Where both points
+are one, the sums would be long or diverge, but one variance is left: its recursions are those of `_equal`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ntkfast.networks import activations, quadrature
 from ntkfast.support import arrays, memory, progress
 from ntkfast.support.errors import PrecisionError
 
-TERMS = 400
+TERMS, TERMS_KINKED = 400, 2400  # a kink leaves powers of k, so that only those of ρ cut the series off
 DERIVATIVES = 6  # φ to φ^(5)
 FUNCTIONS = DERIVATIVES + 5
 SQUARE, CUBE, MIXED, SQUARE_MIXED, SLOPE_SQUARE = range(DERIVATIVES, FUNCTIONS)  # φ², φ³, φφ', φ²φ', φ'²
@@ -33,6 +34,8 @@ WHICH += [(SLOPE_SQUARE, SLOPE_SQUARE)]
 class Points:
     """The coefficients of one activation at the variances of points, and what belongs to single points."""
 
+    ONE = "value", "slope", "fourth", "mixed", "slope_fourth", "rate", "bend", "slope_rate", "slope_bend"
+
     def __init__(self, activation, q, name):
         if q.min() < LEAST or not np.isfinite(q).all():
             raise PrecisionError(
@@ -40,41 +43,70 @@ class Points:
                 f"the Hermite series of the derivatives of {activation!r} are lost in rounding"
             )
         unique, place = np.unique(q, return_inverse=True)
-        self.q, self.coef = q, np.array([_coefficients(activation, float(value)) for value in unique])[place]
-        square = self.coef[:, :, SQUARE]
-        self.value, self.slope = square[:, 0], self.coef[:, 0, SLOPE_SQUARE]
-        self.fourth = np.einsum("nk,nk->n", square, square)
-        self.rate = square[:, 2] / (math.sqrt(2) * q)  # ∂_q E φ²
-        self.bend = square[:, 4] * math.sqrt(24) / (4 * q**2)  # ∂_q² E φ²
+        found = [_coefficients(activation, float(value)) for value in unique]
+        self.q, self.coef = q, np.array([coef for coef, _ in found])[place]
+        self.fourth, self.mixed, self.slope_fourth = np.array([moments for _, moments in found])[place].T
+        self.value, self.rate, self.bend = self._of_square(SQUARE)  # E φ² and its derivatives by q
+        self.slope, self.slope_rate, self.slope_bend = self._of_square(SLOPE_SQUARE)  # E φ'²
+
+    def _of_square(self, which):
+        coef, q = self.coef[:, :, which], self.q
+        return coef[:, 0], coef[:, 2] / (math.sqrt(2) * q), coef[:, 4] * math.sqrt(24) / (4 * q**2)
 
     def part(self, rows):
-        return {name: getattr(self, name)[rows] for name in ("value", "slope", "fourth", "rate", "bend")}
+        return {name: getattr(self, name)[rows] for name in self.ONE}
 
 
 def _coefficients(activation, q):
-    """(TERMS, functions): of φ and its derivatives, and of the products."""
+    """(terms, functions): of φ and its derivatives, and of the products; and E φ⁴, E φ²φ'², E φ'⁴."""
     from ntkfast.networks.recurrence import long_hermite_sums  # numba
 
+    terms = TERMS_KINKED if activation.kinks else TERMS
     gaussian = quadrature.gaussian(activation)
-    z, w = gaussian.nodes(q, longest=8 / math.sqrt(TERMS + 64))
+    z, w = gaussian.nodes(q, longest=8 / math.sqrt(terms + 64))
     f, g = gaussian.function(math.sqrt(q) * z), gaussian.derivative(math.sqrt(q) * z)
-    sums = long_hermite_sums(z, w * np.array([f, f * f, f**3, f * g, f * f * g, g * g]), TERMS + DERIVATIVES)
-    k, result, derivative = np.arange(TERMS + DERIVATIVES), [], sums[0]
+    sums = long_hermite_sums(z, w * np.array([f, f * f, f**3, f * g, f * f * g, g * g]), terms + DERIVATIVES)
+    k, result, derivative = np.arange(terms + DERIVATIVES), [], sums[0]
     for _ in range(DERIVATIVES):
-        result.append(derivative[:TERMS])
+        result.append(derivative[:terms])
         derivative = np.append(np.sqrt(k[1:] / q) * derivative[1:], 0.0)
-    return np.array([*result, *sums[1:, :TERMS]]).T
+    return np.array([*result, *sums[1:, :terms]]).T, [w @ f**4, w @ (f * g) ** 2, w @ g**4]
 
 
 def check_terms(activation, points, most):
     """Raise if the series of φ^(5) and φ' has not converged at correlations up to `most`."""
-    last = points.coef[:, -8:, :DERIVATIVES]
-    tail = np.abs(last[:, :, 5] * last[:, :, 1]).max(axis=1) * most**TERMS * 8
+    last, terms = points.coef[:, -8:, :DERIVATIVES], points.coef.shape[1]
+    rest = most**terms * min(terms, 1 / max(1 - most, 1 / terms))  # of a geometric series
+    tail = np.abs(last[:, :, 5] * last[:, :, 1]).max(axis=1) * rest
     if (tail > ACCURACY * points.slope).any():
+        where = tail.argmax()
+        kinks = "; kinks keep it from converging for points that are nearly parallel" if activation.kinks else ""
         raise PrecisionError(
-            f"net: {TERMS} terms of the Hermite series of {activation!r} leave an error of "
-            f"{(tail / points.slope).max():.1e} at a variance of {points.q[tail.argmax()]:.3g}"
+            f"net: {terms} terms of the Hermite series of {activation!r} leave an error of "
+            f"{tail[where] / points.slope[where]:.1e} at a variance of {points.q[where]:.3g} and a correlation of "
+            f"{most:.6g}{kinks}"
         )
+
+
+def _equal(problem, layers, norms, inverse_widths, n_outputs):
+    """The statistics of points with themselves (5, n): K, V and all others have one entry left."""
+    a, b, c, d = map(float, problem.code.lines[0].numbers)
+    H, zero = c * norms + d, np.zeros(len(norms))
+    K, V, D, F, A, B, K1, H1 = a * norms + b, zero, zero, zero, zero, zero, zero, zero
+    for line, p, n1 in zip(problem.code.lines[1:], layers, inverse_widths, strict=True):
+        a, b, c, d = map(float, line.numbers)
+        W = c * p.rate + a * H * p.slope_rate
+        squares, mixed = p.fourth - p.value**2, p.mixed - p.value * p.slope
+        of_omega = c * c * squares + 2 * c * a * H * mixed + (a * H) ** 2 * (p.slope_fourth - p.slope**2)
+        H1 = a * p.slope * H1 + W * K1 + V * (c * p.bend + a * H * p.slope_bend) / 2 + a * p.slope_rate * (D + 2 * F)
+        A = n1 * of_omega + W * (W * V + 2 * a * p.slope * D) + (a * p.slope) ** 2 * A
+        B = a * a * (n1 * p.slope_fourth * H**2 + p.slope**2 * B)
+        F = a * a * (n1 * p.mixed * H + p.rate**2 * F)
+        D = a * (n1 * (c * squares + a * H * mixed) + p.rate * V * W) + a * a * p.rate * p.slope * D
+        K1 = a * (p.rate * K1 + p.bend * V / 2)
+        V = a * a * (n1 * squares + p.rate**2 * V)
+        K, H = a * p.value + b, c * p.value + a * p.slope * H + d
+    return np.array([H + H1, np.sqrt(A + 2 * B / n_outputs), np.sqrt(B), K + K1, np.sqrt(V)])
 
 
 def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=None) -> None:
@@ -82,9 +114,10 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
     x, y = problem.points[0], problem.points[-1]
     lines = problem.code.lines
     functions = [line.activation or activations.identity() for line in lines[1:]]
+    terms = max(TERMS_KINKED if activation.kinks else TERMS for activation in functions) if functions else 0
     count = sum(len(points.x) for points in problem.points)
     memory.require(
-        len(functions) * count * TERMS * FUNCTIONS * 8,
+        len(functions) * count * terms * FUNCTIONS * 8,
         f"X: the Hermite series of {count} points in {len(functions)} layers",
     )
     sides = []
@@ -95,13 +128,17 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
             layers.append(Points(activation, q, points.name))
             q = float(line.numbers[0]) * layers[-1].value + float(line.numbers[1])
         sides.append(layers)
+    equal = _equal(problem, sides[0], x.norms, inverse_widths, n_outputs)
+    _, name = np.unique(np.concatenate([points.x for points in problem.points]), axis=0, return_inverse=True)
+    names = name[: len(x.x)], name[-len(y.x) :]  # equal numbers for equal points
     size = max(1, BLOCK // len(y.x))
     with progress.reporter(show, "finite width") as report:
         for rows in arrays.blocks(len(x.x), size):
-            products = x.x[rows] @ y.x.T
-            found = _block(products, lines, functions, sides[0], sides[-1], rows, inverse_widths, n_outputs)
-            for name, result in zip(get, results, strict=True):
-                result[rows] = found[NAMES.index(name)]
+            products, same = x.x[rows] @ y.x.T, names[0][rows, None] == names[1]
+            found = _block(products, same, lines, functions, sides[0], sides[-1], rows, inverse_widths, n_outputs)
+            for output, result in zip(get, results, strict=True):
+                which = NAMES.index(output)
+                result[rows] = np.where(same, equal[which, rows, None], found[which])
             if report is not None:
                 report(rows.stop, len(x.x))
     if problem.symmetric:
@@ -109,7 +146,8 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
             arrays.mirror(result)
 
 
-def _block(products, lines, functions, left, right, rows, inverse_widths, n_outputs):
+def _block(products, same, lines, functions, left, right, rows, inverse_widths, n_outputs):
+    """The statistics of a rectangle (5, n, m), without a meaning where both points are the same."""
     from ntkfast.networks.pair_series import pair_series  # numba
 
     a, b, c, d = map(float, lines[0].numbers)
@@ -122,7 +160,7 @@ def _block(products, lines, functions, left, right, rows, inverse_widths, n_outp
     which = np.array(WHICH)
     for line, activation, one, other, n1 in zip(lines[1:], functions, left, right, inverse_widths, strict=True):
         a, b, c, d = map(float, line.numbers)
-        rho = np.clip(K / np.sqrt(np.outer(one.q[rows], other.q)), -1, 1)
+        rho = np.where(same, 0, np.clip(K / np.sqrt(np.outer(one.q[rows], other.q)), -1, 1))
         most = float(np.abs(rho).max())
         check_terms(activation, one, most)
         check_terms(activation, other, most)

@@ -14,7 +14,7 @@ from ntkfast.experiments.experiment import Experiment
 from ntkfast.experiments.figures import name_widths, new_figure
 from ntkfast.experiments.networks import check_widths, described
 from ntkfast.experiments.storage import NO_PARTS, Parts, Values
-from ntkfast.experiments.verdicts import Finding, near, reported
+from ntkfast.experiments.verdicts import Finding, near
 from ntkfast.experiments.work import Progress, Report, working
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork

@@ -20,7 +20,7 @@ from ntkfast.experiments.verdicts import Finding, below, exponent, near, power_l
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
-from ntkfast.infinite.corrections import FiniteWidth, finite_width, is_known
+from ntkfast.infinite.corrections import FiniteWidth, where_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.support.reprs import short
@@ -85,13 +85,9 @@ class Figure1:
 
     def theory(self, width: int) -> FiniteWidth | None:
         """Mean and standard deviation of Θ̂(x0, ·) at t = 0 to order 1/n, shape (1, G); None if they are unknown."""
-        if not is_known(self.net):
-            return None
         points = circle(self.gamma)
         middle = len(points) // 2
-        return finite_width(
-            self.net, points[middle : middle + 1], points, width=width, get=("ntk_mean", "ntk_std"), progress=False
-        )
+        return where_known(self.net, points[middle : middle + 1], points, width=width, get=("ntk_mean", "ntk_std"))
 
 
 def run(

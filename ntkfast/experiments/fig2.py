@@ -21,7 +21,7 @@ from ntkfast.experiments.verdicts import SQUARES, Finding, below, mean_near, rep
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_nngp, empirical_ntk
 from ntkfast.finite.network import FiniteNetwork
-from ntkfast.infinite.corrections import FiniteWidth, finite_width, is_known
+from ntkfast.infinite.corrections import FiniteWidth, where_known
 from ntkfast.infinite.kernels import kernels
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
@@ -87,10 +87,8 @@ class Figure2:
 
     def kernels_of(self, width: int) -> FiniteWidth | None:
         """Both kernels at t = 0 on the training points followed by the grid, to order 1/n; None if they are unknown."""
-        if not is_known(self.net):
-            return None
         every = np.concatenate([circle(self.data_gamma), circle(self.gamma)])
-        return finite_width(self.net, every, width=width, progress=False)
+        return where_known(self.net, every, width=width)
 
     def percentiles_of(self, width: int) -> np.ndarray | None:
         """The percentiles of the Gaussian whose kernels are the mean ones of this width at t = 0, to order 1/n, (3, G).

@@ -16,7 +16,7 @@ from ntkfast.experiments.storage import NO_PARTS, Parts, Values
 from ntkfast.experiments.verdicts import SQUARES, Finding, below, mean_near, near, reported, within
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.empirical import empirical_ntk
-from ntkfast.infinite.corrections import finite_width, is_known
+from ntkfast.infinite.corrections import where_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
@@ -173,8 +173,7 @@ def run(
     fluctuation = np.std(networks, axis=0, ddof=1) / np.mean(networks, axis=0) * np.sqrt(narrow)
     beta_one = kernel_pca(ntk(_with_bias(net, 1.0), X, progress=False), 3).eigenvalues
     squares_theory, row_theory = np.nan, np.full((2, n), np.nan)
-    if is_known(net):
-        theory = finite_width(net, X, width=narrow, get=("ntk_mean", "ntk_std"), progress=False)
+    if (theory := where_known(net, X, width=narrow, get=("ntk_mean", "ntk_std"))) is not None:
         squares_theory = float((np.linalg.norm(theory.ntk_std) / size) ** 2)
         row_theory = np.array([theory.ntk_mean[0], theory.ntk_std[0]])
     signs = np.sign(np.einsum("ni,ni->i", found["components"], limit.eigenfunctions))

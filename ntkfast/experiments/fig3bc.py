@@ -22,7 +22,7 @@ from ntkfast.experiments.verdicts import Finding, exponent, less, mean_near, nea
 from ntkfast.experiments.work import Progress, working
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.products import ntk_vector_product
-from ntkfast.infinite.corrections import finite_width, is_known
+from ntkfast.infinite.corrections import where_known
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
@@ -185,10 +185,9 @@ def run(
             )  # fmt: skip
             along[i, k], deviation[i, k], rates[i, k] = seen["g"], seen["h"], seen["rate"]
     theory_rates = np.full(len(widths), np.nan)
-    if is_known(net):
-        for i, width in enumerate(widths):
-            mean = finite_width(net, X, width=width, get="ntk_mean", progress=False)
-            theory_rates[i] = component @ mean @ component / n**2
+    for i, width in enumerate(widths):
+        if (theory := where_known(net, X, width=width, get=("ntk_mean",))) is not None:
+            theory_rates[i] = component @ theory.ntk_mean @ component / n**2
     return Figure3bc(
         net, np.array(widths), t, along, deviation, rates, float(pca.eigenvalues[1]), np.array(learning_rates),
         initial_rates, theory_rates,

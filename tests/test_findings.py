@@ -15,6 +15,7 @@ from ntkfast.experiments import (
     fig2,
     fig3a,
     fig3bc,
+    inflation,
     networks,
     proposition1,
     proposition2,
@@ -141,6 +142,13 @@ def beyond_the_limit(rng):
     return beyond.Beyond(beyond.CRITICAL, widths, np.array(samples), np.array([6.035, 1.509]))
 
 
+def inflated(rng):
+    widths = np.repeat([100, 400, 1600], [60, 30, 15])
+    noise = 0.3 * rng.standard_normal((2, len(widths)))
+    smooth, kinked = (4.3 + 4.3 * noise[0]) / widths, (3 - 0.1 * widths**0.5 + noise[1]) / widths
+    return inflation.Inflation(inflation.SMOOTH, 200, 5, widths, smooth, kinked, 4.3, 0.01, 4.4)
+
+
 OBEY = {
     fig1: figure_1,
     fig2: figure_2,
@@ -153,6 +161,7 @@ OBEY = {
     random_features: features,
     early_stopping: stopping,
     beyond: beyond_the_limit,
+    inflation: inflated,
 }
 
 
@@ -179,6 +188,9 @@ BREAK = [
     (beyond, "shifts", lambda d: d.shifts + 5, "published"),
     (beyond, "samples", lambda d: 1.5 * d.samples, "mean of Θ̂"),
     (beyond, "samples", lambda d: centred(d.samples, 2.0), "over theory"),
+    (inflation, "inflation", lambda d: 1.5 * d.inflation, "coefficient of 1/n"),
+    (inflation, "inflation", lambda d: d.inflation * (d.widths / 400) ** 0.5, "exponent of the inflation"),
+    *((inflation, "inflation", lambda d: 2.5 * d.inflation, f"n = {n}, ") for n in (100, 400, 1600)),
     (fig1, "limit", lambda d: d.limit * 0.99, "limit kernel at γ = 0"),
     *(
         (fig1, "initial", lambda d: d.initial + 0.5, f"n = {n}, 40 networks at t = 0: mean of Θ̂(x0, x0)")

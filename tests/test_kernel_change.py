@@ -95,7 +95,7 @@ NETWORKS = {
 
 
 def z_scores(name, n_networks, *, size=3, steps=30, points=3):
-    """Of the trace of the change on targets 0, and of what targets add to it; each network is trained on 0, y and -y."""
+    """Of the trace of the change on targets 0, and of what targets add; each network is trained on 0, y and -y."""
     net, widths, parametrization = NETWORKS[name]
     x, y = X[:points], size * Y[:points]
     rate = points / np.linalg.eigvalsh(nf.ntk(net, x))[-1]
@@ -110,10 +110,75 @@ def z_scores(name, n_networks, *, size=3, steps=30, points=3):
         start, zero, plus, minus = (np.trace(nf.empirical_ntk(g, x, progress=False)) for g in (f, *after))
         found[k] = zero - start, (plus + minus) / 2 - zero
     error = found.std(axis=0, ddof=1) / math.sqrt(n_networks)
-    print(name, expected, found.mean(axis=0), error)
     return (found.mean(axis=0) - expected) / np.hypot(error, ORDER_TWO / np.mean(widths) * abs(expected))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trained_networks(name):
     assert max(abs(z_scores(name, 40))) < 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NETWORKS)
+def test_many_trained_networks(name):
+    assert max(abs(z_scores(name, 600))) < 4
+
+
+def test_gradient_flow_and_its_end():
+    net = nf.MLP(3, "gelu", bias_std=0.2)
+    options = {"width": 100, "rng": 0}
+    x, y = X[:2], Y[:2]
+    flow = nf.kernel_change(net, x, y, steps=10**7, learning_rate=1e-3, **options)
+    end = nf.kernel_change(net, x, y, steps=math.inf, learning_rate=1e-3, **options)
+    np.testing.assert_allclose(flow.mean, end.mean, rtol=1e-10)
+    few = nf.kernel_change(net, x, y, steps=0, **options)
+    assert (few.mean == 0).all()
+    assert few.inflation == 0
+
+
+def test_widths_and_permutations():
+    """The change is linear in the 1/n_l, and points may come in any order."""
+    net = nf.MLP(3, "tanh", bias_std=0.2)
+    x, y = X[:3], Y[:3]
+
+    def change(order=(0, 1, 2), **widths):
+        return nf.kernel_change(net, x[list(order)], y[list(order)], steps=20, rng=0, **widths)
+
+    both, first, second = (change(widths=widths).mean for widths in ([50, 100], [50, 10**12], [10**12, 100]))
+    np.testing.assert_allclose(both, first + second, rtol=1e-6)
+    turned = change((2, 0, 1), width=50)
+    straight = change(width=50)
+    expected = straight.mean[np.ix_([2, 0, 1], [2, 0, 1])]
+    assert (abs(turned.mean - expected) < 8 * (turned.error + straight.error)).all()
+
+
+def test_no_hidden_layers_no_change():
+    found = nf.kernel_change(nf.MLP(1), np.eye(2), [1.0, 2.0], width=10)
+    assert (found.mean == 0).all()
+    assert (found.error == 0).all()
+    assert found.inflation == found.inflation_error == 0
+
+
+def test_bad_input():
+    net = nf.MLP(2, "erf", bias_std=0.2)
+    cases = [
+        ({"width": 1}, r"width: expected at least 2"),
+        ({"width": 10, "X": np.zeros((31, 2)), "y": np.zeros(31)}, r"X: expected at most 30 points"),
+        ({"width": 10, "X": X[[0, 0]], "y": [1, 2]}, r"X: expected points whose limit kernel is positive definite"),
+        ({"width": 10, "learning_rate": 1e3}, r"learning_rate: expected less than 2N/λ_max"),
+        ({"width": 10, "y": np.zeros((4, 2))}, r"y: expected"),
+        ({"width": 10, "y": np.zeros(3)}, r"y: expected"),
+        ({"width": 10, "steps": -1}, r"steps"),
+        ({"width": 10, "steps": -math.inf}, r"steps"),
+        ({"width": 10, "learning_rate": 0}, r"learning_rate"),
+        ({"width": 10, "net": nf.Network([nf.Dense(), nf.LayerNorm(), nf.Dense()])}, r"net: expected a chain"),
+    ]
+    for options, words in cases:
+        given = {"net": net, "X": X, "y": Y} | options
+        with pytest.raises((ValueError, TypeError), match=words):
+            nf.kernel_change(given.pop("net"), given.pop("X"), given.pop("y"), **given)
+    for activation in ("relu", "abs", nf.activations.leaky_relu(0.1)):
+        with pytest.raises(nf.ActivationError, match=r"smooth activations, got .* E\[φ''\(u\)²\] diverges"):
+            nf.kernel_change(nf.MLP(2, activation), X, Y, width=10)
+    with pytest.warns(RuntimeWarning, match=r"times itself: at this width the first order in 1/n says nothing"):
+        nf.kernel_change(nf.MLP(3, "gelu", 0.7, 0.1), X, 10 * Y, width=2, steps=math.inf)

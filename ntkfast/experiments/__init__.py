@@ -2,10 +2,10 @@
 
 Each is a module with `run`, which returns a dataclass of arrays; `plot`, `findings` and `caption`, which take that
 dataclass; and `EXPERIMENT`, the value that gathers them: `fig1`, `fig2`, `fig3a`, `fig3bc`, `theorem1`, `theorem2`,
-`proposition1`, `proposition2`, `random_features`, `early_stopping`, `beyond`, `inflation`. `paper` runs them all into a
-folder and writes the report; `mnist` is exact regression on all of MNIST, `augmentation` the same on shifted and rotated
-copies, `household` regression on two million points, `uci` classification of small data sets as in Arora et al. (2020),
-`uci_regression` a comparison on small tables. Each module is imported on first use.
+`proposition1`, `proposition2`, `random_features`, `early_stopping`, `beyond`, `inflation`. `paper` runs them all into
+a folder and writes the report; `mnist` is exact regression on all of MNIST, `augmentation` the same on shifted and
+rotated copies, `household` regression on two million points, `uci` classification of small data sets as in Arora et al.
+(2020), `uci_regression` a comparison on small tables. Each module is imported on first use.
 
 >>> import ntkfast as nf
 >>> nf.experiments.theorem1.run(widths=(10, 20), n_seeds=2, n=4).errors.shape

@@ -99,7 +99,7 @@ def _fit(widths: np.ndarray, values: np.ndarray, power: float) -> tuple[float, f
 
 def run(
     widths: Sequence[int] = (100, 200, 500, 1000, 2000),
-    n_networks: Sequence[int] = (150, 75, 30, 10, 4),
+    n_networks: Sequence[int] = (100, 50, 20, 6, 2),
     n_points: int = 5,
     steps: int = 200,
     *,
@@ -235,9 +235,11 @@ def plot(data: Inflation) -> Figure:
 def findings(data: Inflation) -> list[Finding]:
     """The coefficient of 1/n and the exponent against theory; of ReLU networks no coefficient exists."""
     found, error = data.coefficient
-    what = f"coefficient of 1/n in the inflation, standard error {error:.2g}, z-score {data.z_score:.2f}"
+    tolerance = 3.5 * math.hypot(error, data.predicted_error)
     lines = [
-        near(what, data.predicted, found, 3.5 * math.hypot(error, data.predicted_error)),
+        near("coefficient of 1/n in the inflation", data.predicted, found, tolerance),
+        reported("its standard error", error),
+        reported("its z-score", f"{data.z_score:.2f}"),
         exponent("exponent of the inflation as a power of n", -1.0, _law(data)),
     ]
     for width, mean, spread, count in _means(data.widths, data.inflation):
@@ -245,8 +247,8 @@ def findings(data: Inflation) -> list[Finding]:
         lines.append(near(f"n = {width}, {count} networks: n times the inflation", data.predicted, mean, tolerance))
     lines.append(reported("theory: coefficient after infinitely many steps", data.in_the_end))
     for width, mean, spread, count in _means(data.widths, data.kinked):
-        what = f"ReLU, n = {width}, {count} networks: n times the inflation, standard error {spread:.2g}"
-        lines.append(reported(what, mean))
+        what = f"ReLU, n = {width}, {count} networks: n times the inflation"
+        lines.append(reported(what, f"{mean:.3g}, standard error {spread:.2g}", "no constant"))
     root, error = data.root
     lines.append(reported("ReLU: r of a fit of r/√n + c/n to the inflation", f"{root:.3g}, standard error {error:.2g}"))
     return lines

@@ -124,8 +124,8 @@ def kernel_change(
 
     Notes
     -----
-    Takes a second for 5 points and some minutes for 30, with three hidden layers. Where Θ has small eigenvalues, fitting
-    y takes large changes of the parameters, and n times the inflation can be far larger than 1.
+    Takes a second for 5 points and some minutes for 30, with three hidden layers. Where Θ has small eigenvalues,
+    fitting y takes large changes of the parameters, and n times the inflation can be far larger than 1.
 
     Examples
     --------

@@ -41,6 +41,16 @@ def ratios(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[flo
     return dict(sorted(found.items(), key=lambda item: -item[1][2]))
 
 
+def turned(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """The same of the goals, whose ratios were timed in turn and so do not depend on what else the machine did."""
+    old, new = ({one["name"]: one for one in found["goals"]} for found in (before, after))
+    found = {}
+    for name in (name for name in old if name in new):
+        a, b = old[name]["ratio"], new[name]["ratio"]
+        found[name] = a, b, a / b if old[name]["at_least"] else b / a
+    return dict(sorted(found.items(), key=lambda item: -item[1][2]))
+
+
 def machine(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
     """How the machine's own limits have changed, as ratios of times: what is not 1 was not ntkfast."""
     old, new = ({(rate["dtype"], rate["n_threads"]): rate for rate in found["limits"]} for found in (before, after))

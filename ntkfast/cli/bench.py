@@ -95,11 +95,14 @@ def slower(before: Path, after: Path, tolerance: float) -> bool:
                 click.echo(f"  {name}: {a['machine'][name]} | {b['machine'].get(name)}")
     machine = [[name, f"{ratio:.2f}"] for name, ratio in compare.machine(a, b).items()]
     click.echo(in_columns([["the machine itself, time in B / time in A", ""], *machine]) + "\n")
-    found = [name for name, (_, _, ratio) in ratios.items() if ratio > tolerance]
-    rows = [
-        [name, f"{1000 * old:.4g}", f"{1000 * new:.4g}", f"{ratio:.2f}", "slower" if name in found else ""]
-        for name, (old, new, ratio) in ratios.items()
-    ]
-    click.echo(in_columns([["workload", "A, ms", "B, ms", "B/A", ""], *rows]))
-    click.echo(f"\n{len(found)} of {len(ratios)} slower by more than a factor of {tolerance:g}")
-    return bool(found)
+    turned = compare.turned(a, b)
+    for title, unit, table in (("workload, ms", 1000, ratios), ("ratio timed in turn", 1, turned)):
+        rows = [
+            [name, f"{unit * old:.4g}", f"{unit * new:.4g}", f"{ratio:.2f}", "slower" if ratio > tolerance else ""]
+            for name, (old, new, ratio) in table.items()
+        ]
+        click.echo(in_columns([[title, "A", "B", "B to A", ""], *rows]) + "\n")
+    found = [ratio for table in (ratios, turned) for _, _, ratio in table.values()]
+    n_slower = sum(ratio > tolerance for ratio in found)
+    click.echo(f"{n_slower} of {len(found)} slower by more than a factor of {tolerance:g}")
+    return n_slower > 0

@@ -25,6 +25,7 @@ from ntkfast.support.typing import Array
 
 SMALL = 2**22  # bytes that are sent in less time than another task costs
 TRIES = 5
+GONE = "the cluster is gone, or all workers that had the points are"
 AHEAD = 2  # parts for each thread of the cluster that are computed or wait to be added: what bounds the memory
 
 
@@ -118,7 +119,10 @@ class Workers:
                     return found
             require_cluster(self._client)
             time.sleep(1)
-        return self._client.scatter(thing, broadcast=True, hash=False)
+        try:
+            return self._client.scatter(thing, broadcast=True, hash=False)
+        except OSError as error:
+            raise ConnectionError(f"client: expected a cluster with workers, got none for long ({error})") from None
 
     def _is_safe(self, scattered: Any) -> bool:
         """Whether it outlives a worker: one that died during the broadcast may have been the first to have it."""
@@ -136,12 +140,27 @@ class Workers:
         """The future of function(problem, *given)."""
         return self._client.submit(_task, described(), function, self.there, *given, pure=False)
 
-    def finished(self, futures: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
-        """Values and results of a dict of futures, which it empties, in the order in which they are done."""
+    def finished(self, function: Callable[..., Any], values: list[Any], *given: Any) -> Iterator[tuple[Any, Any]]:
+        """Each value with function(problem, *given, value), in the order in which they are done.
+
+        What is lost with all workers that had the problem is sent again.
+        """
         from distributed import as_completed
 
-        for future in as_completed(futures, loop=self._client.loop):
-            yield futures.pop(future), _waiting(future.result)
+        for _ in range(TRIES):
+            futures, values = {self.submit(function, *given, value): value for value in values}, []
+            for future in as_completed(futures, loop=self._client.loop):
+                value = futures.pop(future)
+                try:
+                    result = future.result()
+                except CancelledError:
+                    values.append(value)
+                else:
+                    yield value, result
+            if not values:
+                return
+            require_cluster(self._client)
+        raise ConnectionError(f"client: {GONE}")
 
     def each(
         self,
@@ -204,8 +223,7 @@ def _waiting(result: Callable[..., Any], *given: Any) -> Any:
     try:
         return result(*given)
     except CancelledError as error:
-        gone = "the cluster is gone, or all workers that had the points are"
-        raise ConnectionError(f"client: {gone} ({error})") from None
+        raise ConnectionError(f"client: {GONE} ({error})") from None
 
 
 def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Problem, *given: Any) -> Any:

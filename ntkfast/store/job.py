@@ -359,8 +359,7 @@ class Job:
     def by_workers(self, blocks: list[Block], store: Folder, client: Any) -> Iterator[Block]:
         """The same by the workers of a Dask cluster, which write to the same disk."""
         workers = Workers(client, self.problem)
-        given = self.kernel, self.grid, self.path
-        for block, checksum in workers.finished({workers.submit(_made, *given, block): block for block in blocks}):
+        for block, checksum in workers.finished(_made, blocks, self.kernel, self.grid, self.path):
             store.finish(block, checksum)
             yield block
 

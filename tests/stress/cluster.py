@@ -1,0 +1,106 @@
+"""Workers of a Dask cluster are killed one after another, every few seconds, at once (SIGKILL) or after they have hung
+for a while (SIGSTOP): a store that they write and a matrix that they compute have the SHA-256 of one machine, or end in
+Dask's KilledWorker or, a matrix that Dask was asked for, CancelledError, within a time limit.
+"""
+
+import hashlib
+import itertools
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import numpy as np
+
+import ntkfast as nf
+
+from . import _server, frame
+
+ROW = 11
+SIZES = {"small": (3, 2500, 1.0, 1), "full": (6, 12000, 3.0, 5)}  # workers, points, seconds between kills, rounds
+LIMIT = 300  # seconds for each job
+HANGING = 2.0  # seconds, of every third worker
+
+
+def run(scale):
+    frame.require("distributed", "dask.array", "google_crc32c", linux=True)
+    import dask
+    from distributed import Client, KilledWorker, LocalCluster
+
+    n_workers, n, pause, rounds = SIZES[scale]
+    X, net = np.random.default_rng(0).normal(size=(n, 10)), nf.MLP(4, "relu", 1.3, 0.1)
+    killed, ended = [], Counter()
+    worst = 0.0
+    settings = {"distributed.scheduler.allowed-failures": 50, "distributed.comm.timeouts.connect": "20s"}
+    given = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0", "processes": True}
+    given["silence_logs"] = logging.CRITICAL  # every death
+    with tempfile.TemporaryDirectory() as folder, dask.config.set(settings):
+        right = nf.store.compute(net, X, Path(folder) / "right.zarr", memory="8MiB", progress=False)
+        expected = _server.digests(right.path), _sha(nf.ntk(net, X))
+        with (
+            LocalCluster(**given) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            for number in range(rounds):
+                path = Path(folder) / f"{number}.zarr"
+                given = {"memory": "8MiB", "client": client, "progress": False}
+                jobs = {
+                    "store": lambda path=path, given=given: _server.digests(
+                        nf.store.compute(net, X, path, **given).path
+                    ),
+                    "matrix": lambda: _sha(client.compute(nf.distributed.ntk(net, X, chunks=1024)).result()),
+                }
+                for (what, job), wanted in zip(jobs.items(), expected, strict=True):
+                    client.wait_for_workers(n_workers, timeout=120)
+                    start = time.perf_counter()
+                    with _killing(cluster, pause, killed):
+                        try:
+                            how = "same bits" if job() == wanted else "other bits"
+                        except (KilledWorker, CancelledError) as error:
+                            how = type(error).__name__
+                    ended[f"{what}: {how}"] += 1
+                    worst = max(worst, time.perf_counter() - start)
+                    assert worst < LIMIT, f"a job took {worst:.0f} s"
+    wrong = [how for how in ended if "other bits" in how or (how.startswith("store") and "Cancelled" in how)]
+    assert not wrong, dict(ended)
+    return {"workers": n_workers, "points": n, "killed": len(killed)} | ended | {"longest job, seconds": worst}
+
+
+class _killing:
+    """Another worker is killed every so often, from soon after the beginning, unless too many are still starting."""
+
+    def __init__(self, cluster, pause, killed):
+        self.cluster, self.pause, self.killed, self.ended = cluster, pause, killed, threading.Event()
+        self.thread = threading.Thread(target=self.kill)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def kill(self):
+        rng = np.random.default_rng(len(self.killed))
+        wait = self.pause / 4
+        for number in itertools.count():
+            if self.ended.wait(wait):
+                return
+            wait = self.pause
+            processes = [worker.pid for worker in self.cluster.workers.values() if worker.pid]
+            if 2 * len(self.cluster.scheduler.workers) > len(processes):
+                victim = processes[rng.integers(len(processes))]
+                if number % 3 == 2:
+                    os.kill(victim, signal.SIGSTOP)
+                    time.sleep(HANGING)
+                os.kill(victim, signal.SIGKILL)
+                self.killed.append(victim)
+
+
+def _sha(K):
+    return hashlib.sha256(np.ascontiguousarray(K).data).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ntkfast.support.typing import Array
 
 ATTRIBUTE = "ntkfast"
 FORMAT = 1
+ALL = slice(None)
 
 
 class Folder:
@@ -113,11 +115,11 @@ class Folder:
             raise StoreError(f"path: block {kept} of {self.path} is damaged; `repair` computes it again") from error
         return found if kept == block else found.T
 
-    def blocks(self) -> Iterator[tuple[Block, Array]]:
-        """All blocks that are kept, with their numbers in the grid; the next one is read meanwhile."""
-        self.require(self.grid.blocks())
+    def blocks(self, some: slice = ALL) -> Iterator[tuple[Block, Array]]:
+        """All blocks that are kept, or some of them, in the order of the grid; the next one is read meanwhile."""
+        self.require(islice(self.grid.blocks(), some.start, some.stop))
         with ThreadPoolExecutor(1) as reader:
-            numbers = self.grid.blocks()
+            numbers = islice(self.grid.blocks(), some.start, some.stop)
             block = next(numbers, None)
             reading = reader.submit(self.read, block) if block else None
             while block and reading:

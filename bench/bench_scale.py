@@ -4,7 +4,7 @@
     falkon     20 iterations with 20000 centres
     cg         20000 digits of MNIST: iterations, and predictions against those of a Cholesky factor
     store      a matrix on disk against the same in memory and the disk alone
-    dask       one worker against two
+    dask       one worker against two, d = 200: time, and the scheduler's share of the CPU time
     peers      falkon and GPyTorch with an RBF kernel, where they are installed, on the problem of `nystrom`
 
 The default is 10000 points, a hundredth of the full size. Run one case at a time on a quiet machine.
@@ -31,10 +31,10 @@ NET = nf.MLP(4, "relu", 2**0.5, 0.1)
 D, ALPHA = 20, 1.0
 
 
-def data(n: int) -> tuple[Any, ...]:
+def data(n: int, d: int = D) -> tuple[Any, ...]:
     """Points, targets, and a tenth as many of both for testing, at most 100000."""
     rng, test = np.random.default_rng(0), min(n // 10, 100_000)
-    X = rng.standard_normal((n + test, D), np.float32)
+    X = rng.standard_normal((n + test, d), np.float32)
     y = np.sin(X[:, 0]) * X[:, 1] + 0.1 * rng.standard_normal(n + test)
     return X[:n], y[:n], X[n:], y[n:]
 
@@ -131,14 +131,33 @@ def dask(n: int, folder: Path | None) -> None:
     import distributed
 
     n = min(n, 20000)
-    X = data(n)[0]
+    X = data(n, 200)[0]
+    print(f"{n} points, d = 200, float32")
+    seconds: dict[tuple[str, int], float] = {}
     for workers in (1, 2):
-        with distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None):
+        with distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
+
+            def cpu(client: Any = client) -> tuple[float, float]:
+                """Seconds of all workers, and of the thread in which scheduler and client run."""
+                return sum(client.run(time.process_time).values()), client.run_on_scheduler(time.thread_time)
+
             K = nf.distributed.KernelOperator(NET, X)
-            K @ np.ones(n)
-            timed(f"product, {n} points, {workers} worker(s)", lambda K=K: K @ np.ones(n))
             model = nf.distributed.NystromRegression(NET, min(1000, n // 20), ALPHA, method="direct", rng=0)
-            timed(f"one pass, {n} points, {workers} worker(s)", lambda model=model: model.fit(X, X[:, 0]))
+            falkon = nf.distributed.NystromRegression(NET, min(1000, n // 20), ALPHA, method="falkon", tol=1e-3, rng=0)
+            passes: dict[str, Callable[[], Any]] = {
+                "product": lambda K=K: K @ np.ones(n),
+                "one pass": lambda model=model: model.fit(X, X[:, 0]),
+                "FALKON": lambda falkon=falkon: falkon.fit(X, X[:, 0]),
+            }
+            K @ np.ones(n)  # workers import the engine, and make their tables
+            for name, run in passes.items():
+                before, start = cpu(), time.perf_counter()
+                timed(f"{name}, {workers} worker(s)", run)
+                seconds[name, workers] = time.perf_counter() - start
+                work, loop = (b - a for a, b in zip(before, cpu(), strict=True))
+                print(f"  CPU: workers {work:.2f} s, scheduler and client {loop:.2f} s, {loop / (work + loop):.1%}")
+    for name in ("product", "one pass", "FALKON"):
+        print(f"{name}: two workers are {seconds[name, 1] / seconds[name, 2]:.2f} times as fast as one")
 
 
 def peers(n: int, folder: Path | None) -> None:

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import ntkfast as nf
 from ntkfast import cli
 from ntkfast.engine import workers
+from ntkfast.learning.solvers import checkpoint
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -301,9 +302,86 @@ def test_a_cluster_that_is_not_there(tmp_path, monkeypatch):
     pytest.importorskip("google_crc32c")
     pytest.importorskip("pandas")
     np.save(tmp_path / "X.npy", X)
-    monkeypatch.setattr("ntkfast.tabular.matrix.SECONDS", 0.5)
+    monkeypatch.setattr("ntkfast.distributed.client.SECONDS", 0.5)
     gram = ["gram", str(tmp_path / "X.npy"), "-o", str(tmp_path / "K.zarr")]
     done = CliRunner().invoke(cli.main, [*gram, "--dask", "tcp://127.0.0.1:1"])
     assert done.exit_code == 2
     assert "--dask: no scheduler answers at tcp://127.0.0.1:1" in done.stderr
     assert not (tmp_path / "K.zarr").exists()
+
+
+def stored(tmp_path, y=X[:, :2], **options):
+    pytest.importorskip("zarr")
+    np.save(tmp_path / "y.npy", y)
+    return nf.store.compute(NET, X, tmp_path / "K.zarr", memory="2MB", **options)
+
+
+def solve(tmp_path, *options):
+    given = ["solve", tmp_path / "K.zarr", tmp_path / "y.npy", "--alpha", 0.01, "-o", tmp_path / "a.npy", *options]
+    return CliRunner().invoke(cli.main, [str(argument) for argument in given])
+
+
+@pytest.mark.parametrize("other", [None, Y])
+def test_workers_multiply_a_store_to_the_same_bits(other, client, tmp_path):
+    K = stored(tmp_path, Y=other)
+    there = nf.store.open(K.path, client=client)
+    assert len(there._folder.grid) > 5
+    V, W = RNG.normal(size=(K.shape[1], 3)), RNG.normal(size=len(X))
+    assert_array_equal(there @ V, K @ V)
+    assert_array_equal(there.T @ W, K.T @ W)
+
+
+def test_solve_on_a_cluster(client, tmp_path):
+    stored(tmp_path)
+    found = []
+    for options in (["--method", "cg"], ["--dask", client.scheduler.address], ["--dask", "1", "--method", "cg"]):
+        done = solve(tmp_path, *options)
+        assert done.exit_code == 0, done.stderr
+        assert "by cg" in done.output
+        found.append(np.load(tmp_path / "a.npy"))
+    assert_array_equal(found[1], found[0])
+    assert_array_equal(found[2], found[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dask", "tcp://127.0.0.1:1"], "--dask: no scheduler answers at tcp://127.0.0.1:1"),
+        (["--dask", "two"], "--dask: no scheduler answers at two"),
+        (["--dask", "0"], "expected tcp://HOST:PORT or a number of workers"),
+        (["--dask", "2", "--method", "eigh"], "--dask: expected --method cg"),
+    ],
+)
+def test_solve_without_a_cluster(options, message, tmp_path, monkeypatch):
+    stored(tmp_path)
+    monkeypatch.setattr("ntkfast.distributed.client.SECONDS", 0.5)
+    done = solve(tmp_path, *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "a.npy").exists()
+
+
+def test_a_cluster_that_goes_while_it_solves(tmp_path, monkeypatch):
+    """One line, and what the iterations came to is in the checkpoint, from which this machine goes on alone."""
+    K = stored(tmp_path)
+    monkeypatch.setattr("ntkfast.learning.solvers.checkpoint.EVERY", 0)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=True)
+    keep, kept = checkpoint.Kept.keep, []
+
+    def gone(self, what, last):
+        keep(self, what, last)
+        kept.append(what)
+        if len(kept) == 3:
+            cluster.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.Kept, "keep", gone)
+        given = ["--dask", cluster.scheduler_address, "--checkpoint", tmp_path / "state"]
+        done = solve(tmp_path, *given)
+    assert done.exit_code == 2
+    assert "--dask: " in done.stderr
+    assert not (tmp_path / "a.npy").exists()
+    assert len(kept) == 3
+    assert solve(tmp_path, "--method", "cg", "--checkpoint", tmp_path / "state").exit_code == 0
+    assert_array_equal(np.load(tmp_path / "a.npy"), nf.solve(K, X[:, :2], 0.01, method="cg", rng=0).dual_coefficients)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ntkfast.cli import shared
-from ntkfast.cli.shared import json_option, network_options, new_file, one_line, print_json, table_file, threads
+from ntkfast.cli.shared import dask, json_option, network_options, new_file, one_line, print_json, table_file, threads
 
 if TYPE_CHECKING:
     from ntkfast.networks import Network
@@ -65,7 +65,7 @@ def _network(depth: int, activation: str, weight_std: float, bias_std: float) ->
 @network_options
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with a .zarr folder where it was stopped, and repair it.")
-@click.option("--dask", metavar="ADDRESS", help="A Dask scheduler, whose workers write a .zarr folder.")
+@dask
 @click.option("--dry-run", is_flag=True, help="Only print the size and an estimate of the time.")
 @points_options
 @threads
@@ -77,7 +77,7 @@ def gram(
     kernel: Any,
     dtype: str,
     resume: bool,
-    dask: str | None,
+    client: str | None,
     dry_run: bool,
     drop: tuple[str, ...],
     standardize: bool,
@@ -90,7 +90,8 @@ def gram(
 
     X and Y are tables as in `ntkfast fit`, whose columns are the coordinates. A .zarr folder has checksums, one
     triangle if the matrix is symmetric, and --resume: whatever stops the command, little is lost. A .npy file is
-    complete or absent.
+    complete or absent. With --dask, workers compute and write the blocks of a .zarr folder, which they see as this
+    process does.
 
     Example:
 
@@ -103,7 +104,7 @@ def gram(
         shared.fail(f"--out: expected a file name that ends in .npy or .zarr, got {out}")
     if resume and not stored:
         shared.fail("--resume: expected a .zarr folder as --out: a .npy file is complete or absent")
-    if dask and not stored:
+    if client and not stored:
         shared.fail("--dask: expected a .zarr folder as --out")
     if stored and out.exists() and not (resume or dry_run):
         shared.fail(f"--out: {out} exists; --resume goes on with it, if it is of the same matrix")
@@ -128,7 +129,7 @@ def gram(
                 f"{in_words(plan.memory)} of memory besides the points"
             )
         elif stored:
-            matrix.gram_to_store(net, X, Y, out, kernel, dtype, dask, n_threads)
+            matrix.gram_to_store(net, X, Y, out, kernel, dtype, client, n_threads)
         else:
             matrix.gram(net, X, Y, out, kernel, dtype, n_threads)
     if as_json:

@@ -137,6 +137,12 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+dask = click.option(
+    "--dask",
+    "client",
+    metavar="ADDRESS|N",
+    help="The workers of a Dask scheduler (tcp://HOST:PORT) do it, or N of this machine, of one thread each.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 table_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)

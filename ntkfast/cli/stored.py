@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ntkfast.cli import shared
-from ntkfast.cli.shared import json_option, new_file, one_line, print_json, threads
+from ntkfast.cli.shared import dask, json_option, new_file, one_line, print_json, threads
 
 store_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -52,6 +52,7 @@ def verify(store: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Where the iterations are kept: the same command goes on from there, whatever ended the one before.",
 )
+@dask
 @threads
 @json_option
 def solve(
@@ -63,15 +64,25 @@ def solve(
     tol: float,
     memory: str | None,
     checkpoint: Path | None,
+    client: str | None,
     n_threads: int | None,
     as_json: bool,
 ) -> None:
     """Dual coefficients (K + αI)⁻¹ y of kernel ridge regression, for a matrix on disk and targets in a .npy file.
 
+    With --dask, method cg: workers compute its products with the matrix, each those of the blocks that it reads, from a
+    folder that they see as this process does. Coefficients have the bits of --method cg without.
+
     Example:
 
         ntkfast solve K.zarr y.npy --alpha 0.1 -o coefficients.npy
+
+        ntkfast solve K.zarr y.npy --alpha 0.1 -o coefficients.npy --dask tcp://10.0.0.1:8786
     """
+    if client is not None:
+        if method not in ("auto", "cg"):
+            shared.fail(f"--dask: expected --method cg, as {method} has no products for workers")
+        method = "cg"
     if out.suffix != ".npy":
         shared.fail(f"--out: expected a file name that ends in .npy, got {out}")
     shared.require_writable(out, "--out", [y])
@@ -84,22 +95,24 @@ def solve(
         from ntkfast.learning.solvers.solve import solve as solution
         from ntkfast.store import open
         from ntkfast.support.files import replacing
+        from ntkfast.tabular.matrix import cluster
         from ntkfast.tabular.table import load
 
         targets = load(y)
         if not isinstance(targets, np.ndarray):
             shared.fail(f"{y}: expected one array, got a file of several")
-        found = solution(
-            open(store),
-            targets,
-            alpha,
-            method=method,
-            tol=tol,
-            checkpoint=checkpoint,
-            rng=0,
-            n_threads=n_threads,
-            memory=memory,
-        )
+        with cluster(client) as there:
+            found = solution(
+                open(store, client=there),
+                targets,
+                alpha,
+                method=method,
+                tol=tol,
+                checkpoint=checkpoint,
+                rng=0,
+                n_threads=n_threads,
+                memory=memory,
+            )
         with replacing(out) as file:
             np.save(file, found.dual_coefficients)
     if as_json:

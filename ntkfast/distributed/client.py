@@ -1,8 +1,10 @@
-"""Dask's client: the one that is given, or the current one."""
+"""Dask's client: the one that is given, or the current one, or a new one."""
 
 from __future__ import annotations
 
 from typing import Any
+
+SECONDS = 10  # after which a scheduler that does not answer is not there
 
 
 def current() -> Any:
@@ -13,6 +15,19 @@ def current() -> Any:
         return default_client()
     except (ImportError, ValueError):
         return None
+
+
+def connected(cluster: str) -> Any:
+    """A new client, as a context: of the scheduler at this address, or of so many workers of this machine."""
+    from distributed import Client
+
+    if cluster.isdecimal() and int(cluster) > 0:
+        return Client(n_workers=int(cluster), threads_per_worker=1, dashboard_address=None)
+    try:
+        return Client(cluster, timeout=SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        hint = "" if "://" in cluster else "; expected tcp://HOST:PORT or a number of workers"
+        raise ConnectionError(f"client: no scheduler answers at {cluster} ({type(error).__name__}){hint}") from None
 
 
 def required(client: Any) -> Any:

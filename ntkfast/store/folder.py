@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,7 @@ ATTRIBUTE = "ntkfast"
 FORMAT = 1
 DESCRIPTION = "zarr.json"
 DTYPES = ("float32", "float64")
+ALL = slice(None)
 
 
 class Folder:
@@ -124,11 +126,11 @@ class Folder:
         found = whole.reshape(self.grid.side, -1)[: rows.stop - rows.start, : columns.stop - columns.start]
         return found if kept == block else found.T
 
-    def blocks(self) -> Iterator[tuple[Block, Array]]:
-        """All blocks that are kept, with their numbers in the grid; the next one is read meanwhile."""
-        self.require(self.grid.blocks())
+    def blocks(self, some: slice = ALL) -> Iterator[tuple[Block, Array]]:
+        """All blocks that are kept, or some of them, in the order of the grid; the next one is read meanwhile."""
+        self.require(islice(self.grid.blocks(), some.start, some.stop))
         with ThreadPoolExecutor(1) as reader:
-            numbers = self.grid.blocks()
+            numbers = islice(self.grid.blocks(), some.start, some.stop)
             block = next(numbers, None)
             reading = reader.submit(self.read, block) if block else None
             while block and reading:

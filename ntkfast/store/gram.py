@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 
+from ntkfast.engine import threads
 from ntkfast.engine.blocks import Block
-from ntkfast.store.folder import Folder
-from ntkfast.support import arrays
+from ntkfast.engine.workers import Workers
+from ntkfast.store.folder import ALL, Folder
+from ntkfast.support import arrays, sums
 from ntkfast.support.files import npy_memmap, replacing
 from ntkfast.support.memory import require
 from ntkfast.support.progress import check, reporter
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["Check", "GramStore", "open"]
+
+Term: TypeAlias = tuple[slice, Array]  # rows of a product, and what is added to them
 
 
 class Check(NamedTuple):
@@ -100,8 +106,9 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     ndim = 2
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, client: Any = None) -> None:
         self._folder = Folder(path)
+        self._workers = None if client is None else Workers(client, self._folder.path)
         self.path = self._folder.path
         self.kernel: str = self._folder.metadata["kernel"]
         self.symmetric, self.block = self._folder.grid.symmetric, self._folder.grid.side
@@ -275,14 +282,18 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def _product(self, V: Array, transposed: bool) -> Array:
         """K V or Kᵀ V, summed in float64, in the order of the blocks."""
         result = np.zeros((self.shape[transposed], V.shape[1]))
-        for block, K in self._folder.blocks():
-            K = K.astype(np.float64, copy=False)
-            rows, columns = self._folder.grid.window(block)
-            if not transposed or self.symmetric:
-                result[rows] += K @ V[columns]
-            if (transposed and not self.symmetric) or (self.symmetric and block[0] != block[1]):
-                result[columns] += K.T @ V[rows]
+        for term in self._terms(V, transposed):
+            for rows, part in term:
+                result[rows] += part
         return result
+
+    def _terms(self, V: Array, transposed: bool) -> Iterator[list[Term]]:
+        """What each block adds to the product, in their order, computed here or by workers."""
+        if self._workers is None:
+            yield from _terms(self._folder, ALL, V, transposed)
+        else:
+            for some in self._workers.each(_part, sums.parts(len(self._folder.grid)), V, transposed):
+                yield from some
 
     def _multiplied(self, V: ArrayLike, transposed: bool) -> Array:
         V = arrays.real(V, "V")
@@ -379,13 +390,16 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             del matrix
 
 
-def open(path: str | os.PathLike[str]) -> GramStore:
+def open(path: str | os.PathLike[str], *, client: Any = None) -> GramStore:
     """A matrix that `compute` wrote, complete or not.
 
     Parameters
     ----------
     path : str or path-like
         The folder of the store.
+    client : distributed.Client, optional
+        Of a Dask cluster, whose workers compute products with vectors, to the same bits, in at most 64 tasks; they see
+        `path` as this process does. So `ntkfast.solve` by conjugate gradients and `ntkfast.kernel_pca` use them.
 
     Returns
     -------
@@ -398,6 +412,9 @@ def open(path: str | os.PathLike[str]) -> GramStore:
         There is nothing at path.
     StoreError
         What is there is something else.
+    ConnectionError
+        The cluster is gone, or has no workers; products raise it, too. A ValueError: they have another version or
+        instruction set.
 
     See Also
     --------
@@ -413,7 +430,27 @@ def open(path: str | os.PathLike[str]) -> GramStore:
     ...     nf.store.open(folder + "/K.zarr").verify()
     Check(damaged=[], missing=[], n_blocks=1)
     """
-    return GramStore(path)
+    return GramStore(path, client=client)
+
+
+def _terms(folder: Folder, some: slice, V: Array, transposed: bool) -> Iterator[list[Term]]:
+    """Rows of K V, or Kᵀ V, and what each of these blocks adds to them."""
+    symmetric = folder.grid.symmetric
+    for block, K in folder.blocks(some):
+        rows, columns = folder.grid.window(block)
+        found = []
+        with threads.single_threaded_blas():  # the same bits everywhere; the disk takes longer
+            K = K.astype(np.float64, copy=False)
+            if not transposed or symmetric:
+                found.append((rows, K @ V[columns]))
+            if (transposed and not symmetric) or (symmetric and block[0] != block[1]):
+                found.append((columns, K.T @ V[rows]))
+        yield found
+
+
+def _part(path: Path, some: slice, V: Array, transposed: bool) -> list[list[Term]]:
+    """The terms of some blocks, by a worker."""
+    return list(_terms(Folder(path), some, V, transposed))
 
 
 def _by_block(indices: Array, side: int) -> dict[int, Array]:

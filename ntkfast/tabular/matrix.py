@@ -78,13 +78,13 @@ def gram_to_store(
     out: str | Path,
     kernel: KernelName,
     dtype: DTypeLike,
-    dask: str | None,
+    client: str | None,
     n_threads: int | None,
     progress: Any = None,
 ) -> None:
     """Write a kernel matrix to a Zarr folder, or go on with it, and repair what is damaged.
 
-    dask: the address of a Dask cluster, whose workers do it.
+    client: the address of a Dask scheduler, or a number of workers here, which do it.
     """
     from ntkfast import store
 
@@ -94,25 +94,21 @@ def gram_to_store(
             f"out: {out} is a store of another matrix: it is {there.kernel} in {there.dtype}, not {kernel} in {dtype}"
         )
     options: Any = {"n_threads": n_threads, "progress": progress}
-    with contextlib.nullcontext() if dask is None else _cluster(dask) as client:
+    with cluster(client) as workers:
         if there is None:
-            store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, client=client, **options)
+            store.compute(net, X, out, Y, kernel=kernel, dtype=dtype, client=workers, **options)
         else:
-            store.repair(net, X, out, Y, client=client, **options)
+            store.repair(net, X, out, Y, client=workers, **options)
 
 
-SECONDS = 10  # after which a scheduler that does not answer is not there
+def cluster(client: str | None) -> contextlib.AbstractContextManager[Any]:
+    """A client of the scheduler at this address, or of so many workers here; None for None."""
+    if client is None:
+        return contextlib.nullcontext()
+    from ntkfast.distributed.client import connected  # needs Dask
 
-
-def _cluster(address: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ImportError("dask: a cluster needs Dask: pip install 'ntkfast[dask]'") from None
-    try:
-        return Client(address, timeout=SECONDS)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise OSError(f"dask: no scheduler answers at {address} ({type(error).__name__})") from None
+    found: contextlib.AbstractContextManager[Any] = connected(client)
+    return found
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,13 @@ void nf_points(nf_dtype dtype, const nf_program *program, int first, int last, i
     int height = 0;
     for (int k = 0; k < first; k++)
         height += nf_stacks(program->code[k].op);
-    (void)n_threads;
+    if (n_threads < 2 || n <= 64) {
+        for (int64_t i = 0; i < n; i++)
+            one_point(dtype, program, first, last, state + i, ld_state, height, table, start + i);
+        return;
+    }
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 64) num_threads(n_threads) if (n > 64)
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
 #endif
     for (int64_t i = 0; i < n; i++)
         one_point(dtype, program, first, last, state + i, ld_state, height, table, start + i);
@@ -176,9 +180,13 @@ static void one_point_rates(const nf_program *program, long double q, long doubl
 
 void nf_rates(const nf_program *program, int64_t n, const double *q, long double *numbers, int n_threads)
 {
-    (void)n_threads;
+    if (n_threads < 2 || n <= 64) {
+        for (int64_t i = 0; i < n; i++)
+            one_point_rates(program, q[i], numbers + i, n);
+        return;
+    }
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 64) num_threads(n_threads) if (n > 64)
+#pragma omp parallel for schedule(static, 64) num_threads(n_threads)
 #endif
     for (int64_t i = 0; i < n; i++)
         one_point_rates(program, q[i], numbers + i, n);

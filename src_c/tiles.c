@@ -102,10 +102,10 @@ typedef struct {
 } job;
 
 /* The first reason to stop is the one reported. */
-static void stop(job *j)
+static void stop(job *j, int reason)
 {
     int running = NF_OK;
-    atomic_compare_exchange_strong(&j->status, &running, NF_STOPPED);
+    atomic_compare_exchange_strong(&j->status, &running, reason);
 }
 
 /* Polls the watch, on the calling thread and not too often. */
@@ -114,7 +114,7 @@ static void look(job *j, double *polled)
     if (!j->watch || thread_number() != 0 || now() - *polled < j->watch->interval)
         return;
     if (j->watch->poll(j->watch->self, j->done, j->total))
-        stop(j);
+        stop(j, NF_STOPPED);
     *polled = now();
 }
 
@@ -130,7 +130,7 @@ static void work(job *j)
     const size_t bytes = (size_t)(n_planes + j->map.n_scratch) * j->plane_bytes + work_bytes;
     char *memory = aligned_alloc(64, bytes);
     if (!memory) {
-        j->status = NF_NO_MEMORY;
+        stop(j, NF_NO_MEMORY);
         return;
     }
     memset(memory, 0, bytes); /* lanes past the edge are computed too */
@@ -148,18 +148,18 @@ static void work(job *j)
             break;
         locate(t, &tile);
         if (j->sink.begin && j->sink.begin(j->sink.self, &tile))
-            stop(j);
+            stop(j, NF_STOPPED);
         for (int step = 0; j->status == NF_OK && j->map.open(j->map.self, &tile, step); step++)
             look(j, &polled);
         for (int first = 0; first < tile.ni && j->status == NF_OK; first += STRIP) {
             const int last = first + STRIP < tile.ni ? first + STRIP : tile.ni;
             j->map.rows(j->map.self, &tile, first, last);
             if (j->sink.put && j->sink.put(j->sink.self, &tile, first, last))
-                stop(j);
+                stop(j, NF_STOPPED);
             look(j, &polled);
         }
         if (j->status == NF_OK && j->sink.end && j->sink.end(j->sink.self, &tile))
-            stop(j);
+            stop(j, NF_STOPPED);
         atomic_fetch_add(&j->done, 1);
     }
     free(memory);
@@ -173,9 +173,13 @@ nf_status nf_run(const nf_grid *grid, nf_map map, nf_sink sink, int64_t first, i
     j.plane_bytes = (size_t)grid->tile * (size_t)(nf_grid_width(grid) + PADDING) * (grid->dtype == NF_FLOAT32 ? 4 : 8);
     if (n_threads > j.total)
         n_threads = (int)(j.total > 0 ? j.total : 1);
+    if (n_threads < 2) { /* without OpenMP, which allocates even for a team of one, and ends the process if it cannot */
+        work(&j);
+    } else {
 #ifdef _OPENMP
-#pragma omp parallel num_threads(n_threads) if (n_threads > 1)
+#pragma omp parallel num_threads(n_threads)
 #endif
-    work(&j);
+        work(&j);
+    }
     return (nf_status)atomic_load(&j.status);
 }

@@ -117,6 +117,29 @@ def test_blas_gets_its_threads_back():
     assert all(set(threads) == {1} for threads in within)
 
 
+def test_blas_gets_its_threads_back_whichever_thread_leaves_last():
+    """threadpoolctl 3.8 ignores all threads but the first that sets the number."""
+    entered, leave, within = threading.Event(), threading.Event(), []
+
+    def other():
+        with threads.single_threaded_blas():
+            entered.set()
+            leave.wait()
+        with threads.blas(3, 0):
+            within.append(blas_threads())
+
+    with threads.blas_controller().limit(limits=2):
+        before, thread = blas_threads(), threading.Thread(target=other)
+        with threads.single_threaded_blas():
+            thread.start()
+            entered.wait()
+        within.append(blas_threads())
+        leave.set()
+        thread.join()
+        assert blas_threads() == before
+    assert [set(threads) for threads in within] == [{1}, {3}]
+
+
 # --- outputs
 
 

@@ -10,7 +10,6 @@ can have are few, so that layers of a deep network, and other data, share them.
 from __future__ import annotations
 
 import math
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from ntkfast.engine.lower import Code
 from ntkfast.engine.remainder import Remainder
 from ntkfast.networks import pieces, quadrature
 from ntkfast.networks.activation import Activation
-from ntkfast.support import progress
+from ntkfast.support import forks, progress
 from ntkfast.support.errors import PrecisionError
 
 FINEST, COARSEST = 32, 0.5  # panels per factor of 4: one panel as short as the variances allow, else several
@@ -67,12 +66,12 @@ def data(activation: Activation, low: float, high: float, dtype: DTypeLike, grad
 
     gradient: as many terms as the derivatives with respect to ρ and q need.
     """
-    return _family(activation).data(low, high, np.dtype(dtype), gradient)
+    return _families.of(activation).data(low, high, np.dtype(dtype), gradient)
 
 
 def jumping(activation: Activation) -> bool:
     """Whether the coefficients of φ' are kept separately from those of φ, which jumps."""
-    return activation.instruction.is_series and _family(activation).slopes
+    return activation.instruction.is_series and _families.of(activation).slopes
 
 
 def make_tables(
@@ -85,7 +84,7 @@ def make_tables(
     n_threads: int,
 ) -> None:
     """Compute the tables near |ρ| = 1 for pairs of panels, as `Program.missing` names them for the result of `data`."""
-    _family(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
+    _families.of(activation).make_tables(low, high, np.dtype(dtype), gradient, pairs, n_threads)
 
 
 @dataclass(frozen=True)
@@ -128,15 +127,7 @@ def until_complete(prepare: Callable, run: Callable, n_threads: int, report=None
                 make_tables(*prepared.bound[k], pairs, n_threads)
 
 
-_families, _families_lock = lru_cache(maxsize=64)(lambda activation: Family(activation)), threading.Lock()
-
-
-def _family(activation: Activation) -> Family:
-    with _families_lock:  # two threads must not compute the same tables twice
-        return _families(activation)
-
-
-class Family:
+class Family(forks.Guarded):
     """Everything about one activation that does not depend on the points."""
 
     def __init__(self, activation: Activation) -> None:
@@ -148,12 +139,17 @@ class Family:
         self.slopes = activation.instruction.is_series and jumps(activation)
         self.powers = pieces.of(activation)
         self.remainder = Remainder(self.gaussian, self.powers) if self.powers and not self.powers.exact else None
-        self._panels, self._tables, self._lock = {}, {}, threading.RLock()
+        self._panels, self._tables = {}, {}
         # per_unit -> of a panel, where φ oscillates or, with q, a kink comes within reach
         self._more_points = defaultdict(lambda: MORE_POINTS if any(activation.kinks) else 0)
         # |ρ| from which on tables are better than long series; truncated powers are not
         self._tables_from = near.NEAR_RHO if activation.instruction.is_series and not self.powers else 1.0
         self._data = {}  # results of `data`, valid until the tables change
+        self.guard()
+
+    def abandoned(self) -> None:
+        self.guard()
+        _families.abandoned()
 
     def data(self, low, high, dtype, gradient):
         instruction = self.activation.instruction
@@ -387,6 +383,25 @@ class Family:
         else:
             slope = (a * k * near.NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
         return np.array([value, slope])
+
+
+class _Families(forks.Guarded):
+    """Those of the last 64 activations. Two threads must not compute the same tables twice."""
+
+    def __init__(self) -> None:
+        self._kept = lru_cache(maxsize=64)(Family)
+        self.guard()
+
+    def of(self, activation: Activation) -> Family:
+        with self._lock:
+            return self._kept(activation)
+
+    def abandoned(self) -> None:
+        self._kept.cache_clear()
+        self.guard()
+
+
+_families = _Families()
 
 
 def _shares(parts, whole):

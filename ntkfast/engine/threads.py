@@ -7,7 +7,8 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,20 @@ MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 SMALL_WORK = 6e8
 
 
+class _Caller:
+    """Somebody who needs BLAS to have one thread."""
+
+
 class _State:
     """One per process; a child made by fork starts with a fresh one."""
 
-    def __init__(self, pool_is_lost: bool = False) -> None:
+    def __init__(self, pool_is_lost: bool = False, before: tuple[tuple[Any, int], ...] = ()) -> None:
         self.lock = threading.Lock()
         self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent used its threads
         self.pool_was_used = False
-        self.controller: ThreadpoolController | None = None
-        self.callers: set[object] = set()
-        self.limits: Any = None  # threadpoolctl's limits on BLAS
+        self.libraries: list[Any] | None = None  # of BLAS
+        self.callers: weakref.WeakSet[_Caller] = weakref.WeakSet()
+        self.before = before  # BLAS libraries that have been held to one thread, and the numbers they had
 
 
 _state = _State()
@@ -42,7 +47,7 @@ _state = _State()
 
 def _after_fork() -> None:
     global _state
-    _state = _State(pool_is_lost=_state.pool_was_used or _state.pool_is_lost)
+    _state = _State(_state.pool_was_used or _state.pool_is_lost, _state.before)
 
 
 if hasattr(os, "register_at_fork"):
@@ -125,7 +130,38 @@ def blas(n_threads: int | None, flops: float) -> contextlib.AbstractContextManag
         n_threads = 1
     if n_threads == 1:
         return single_threaded_blas()
-    return contextlib.nullcontext() if n_threads is None else blas_controller().limit(limits=n_threads)
+    return contextlib.nullcontext() if n_threads is None else _held(n_threads)
+
+
+def _set(library: Any, n_threads: int) -> None:
+    """From any thread: threadpoolctl 3.8 ignores all but the first that sets the number, as long as that lives."""
+    claim = getattr(library, "clear_controlling_thread", None)
+    if claim is not None:
+        claim(force=True)
+    library.set_num_threads(n_threads)
+    if claim is not None:
+        claim(force=True)
+
+
+def _restore(before: Iterable[tuple[Any, int]]) -> None:
+    """Whatever fails on the way is tried once more: it may be memory that another thread has given back."""
+    for library, n_threads in before:
+        try:
+            _set(library, n_threads)
+        except MemoryError:
+            _set(library, n_threads)
+
+
+@contextlib.contextmanager
+def _held(n_threads: int) -> Iterator[None]:
+    libraries = blas_controller().lib_controllers
+    before = [(library, library.get_num_threads()) for library in libraries]
+    try:
+        for library in libraries:
+            _set(library, n_threads)
+        yield
+    finally:
+        _restore(before)
 
 
 @contextlib.contextmanager
@@ -133,21 +169,30 @@ def single_threaded_blas() -> Iterator[None]:
     """One BLAS thread while any caller is inside: the tiles are parallel already, and two pools would compete, or the
     work is small.
 
-    Every caller has its own token, and the caller that finds no token left restores the limits, so that the next call
-    repairs whatever an interrupt skipped.
+    The caller who finds no other one left restores the numbers of threads, so that the next call repairs whatever an
+    interrupt skipped, or a lack of memory.
     """
-    state, token = _state, object()
+    state, caller = _state, _Caller()
     try:
         with state.lock:
-            if state.limits is None:
-                if state.controller is None:
-                    state.controller = blas_controller()
-                state.limits = state.controller.limit(limits=1)
-            state.callers.add(token)
+            state.callers.add(caller)
+            if state.libraries is None:
+                state.libraries = blas_controller().lib_controllers
+            if not state.before:
+                state.before = tuple((library, library.get_num_threads()) for library in state.libraries)
+            for library, _ in state.before:
+                _set(library, 1)
         yield
     finally:
-        with state.lock:
-            state.callers.discard(token)
-            if not state.callers and state.limits is not None:
-                state.limits.restore_original_limits()
-                state.limits = None
+        try:
+            _leave(state, caller)
+        except MemoryError:
+            _leave(state, caller)
+
+
+def _leave(state: _State, caller: _Caller) -> None:
+    with state.lock:
+        state.callers.discard(caller)
+        if not state.callers:
+            _restore(state.before)
+            state.before = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.infinite.operator import KernelOperator
 from ntkfast.networks.hyperparameters import with_hyperparameters
 from ntkfast.support import arrays
+from ntkfast.support.forks import cached_property
 from ntkfast.torch.autograd import limit_kernel
 
 ROWS = 512  # for which the weights of derivatives are a matrix at a time

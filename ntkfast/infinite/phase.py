@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from ntkfast.networks import MLP, Activation, Dense, Network, activations, quadr
 from ntkfast.networks.network import check_network
 from ntkfast.support import arrays
 from ntkfast.support.errors import ActivationError
+from ntkfast.support.forks import cached_property
 from ntkfast.support.scalars import positive_integer, positive_number
 
 __all__ = ["Phase", "PhaseDiagram", "phase", "phase_diagram"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ import scipy
 
 from ntkfast.learning import definiteness
 from ntkfast.support import arrays, memory
+from ntkfast.support.forks import cached_property
 from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, Progress

@@ -7,7 +7,6 @@ functions that users call.
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -24,7 +23,7 @@ from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.percentiles import bands, quantiles
 from ntkfast.learning.propagator import Propagator
 from ntkfast.networks import Network
-from ntkfast.support import memory
+from ntkfast.support import forks, memory
 from ntkfast.support.saved import Saved, checked
 from ntkfast.support.scalars import generator, positive_integer
 from ntkfast.support.typing import Array, Progress, Seed
@@ -61,7 +60,7 @@ def _public(
     return call
 
 
-class LeastSquaresFlow(Saved):
+class LeastSquaresFlow(forks.Guarded, Saved):
     """Kernel gradient descent on C = ½‖f - y‖²_pin, the training of an infinitely wide network, at any time t.
 
     Time is in units of the N points, ∂_t f = -(1/N) Σ_j K(·, x_j) (f - y)(x_j), whatever the number k of outputs:
@@ -180,7 +179,7 @@ class LeastSquaresFlow(Saved):
         if nngp_xx is not None:
             self._initial = InitialFunctions(self._outputs.symmetric(nngp_xx, "nngp_xx"), self._dtype)
         self._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
-        self._lock = threading.RLock()
+        self.guard()
 
     @classmethod
     def of_initial_kernel(
@@ -272,14 +271,15 @@ class LeastSquaresFlow(Saved):
         if flow._propagator.n != len(flow._y):
             raise ValueError(f"propagator: expected {len(flow._y)} rows, got {flow._propagator.n}")
         flow._n_threads = None if n_threads is None else positive_integer(n_threads, "n_threads")
-        flow._lock = threading.RLock()
+        flow.guard()
         return flow
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # a lock cannot be pickled
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock())
+        vars(self).update(state)
+        self.guard()
 
     @property
     def eigenvalues(self) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ntkfast.learning.definiteness import unexplained
 from ntkfast.learning.factor import Cholesky, Eigen, Factor, eigenpairs, factor
 from ntkfast.support import memory
+from ntkfast.support.forks import cached_property
 from ntkfast.support.saved import checked
 from ntkfast.support.typing import Array, DType
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from ntkfast.learning.decay import Continuous
 from ntkfast.learning.factor import Eigen, cholesky
 from ntkfast.learning.propagator import Propagator, dual_weights
 from ntkfast.support import arrays
+from ntkfast.support.forks import cached_property
 from ntkfast.support.typing import Array
 
 MOST_COLUMNS = 256  # pairs of ridges and times that are computed at once, times outputs

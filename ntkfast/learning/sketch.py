@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ntkfast.networks import Dense, Network, activations
 from ntkfast.support import reprs
+from ntkfast.support.forks import cached_property
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, KernelName
 

@@ -14,6 +14,7 @@ from ntkfast.networks.activation import Activation
 from ntkfast.networks.activations import piecewise
 from ntkfast.networks.instruction import Instruction
 from ntkfast.networks.quadrature import Array, Function
+from ntkfast.support import forks
 from ntkfast.support.errors import ActivationError
 
 REACH = 16.0  # φ is examined on [-REACH, REACH] when the activation is created
@@ -45,8 +46,9 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
         try:
             if (first and not (inspect.isroutine(phi) or isinstance(phi, Dispatcher))) or inspect.ismethod(phi):
                 raise TypeError(f"{first}, and numba compiles plain functions only: wrap it in a def")
-            scalar = njit(phi) if inspect.isfunction(phi) else phi
-            _compiled[phi] = vectorize(["float64(float64)"])(lambda value: scalar(value))
+            with forks.compiler.lock:
+                scalar = njit(phi) if inspect.isfunction(phi) else phi
+                _compiled[phi] = vectorize(["float64(float64)"])(lambda value: scalar(value))
         except Exception as error:
             shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
             reason = str(error).splitlines()[0] if first is None or isinstance(error, TypeError) else first

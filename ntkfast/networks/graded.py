@@ -13,7 +13,6 @@ find it, and the time they take hardly depends on the variance.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from ntkfast.networks import quadrature
 from ntkfast.networks.quadrature import Array, Function, Gaussian
+from ntkfast.support import forks
 
 NODES = 12  # Gauss points on a panel of η
 POINTS = 16  # Chebyshev points in log w on a panel, a factor of 4
@@ -45,7 +45,7 @@ def _split(ends: Array, parts: int) -> Array:
     return np.append((ends[:-1, None] + steps).ravel(), ends[-1])
 
 
-class Flow:
+class Flow(forks.Guarded):
     """E[f(√w (±η + y))] of some functions, which may have kinks at 0, on the grid of η.
 
     fineness: how many times finer than usual all of the grids are.
@@ -56,7 +56,10 @@ class Flow:
         self.points = POINTS * fineness
         # panel of w -> Chebyshev coefficients (functions, 2 signs, points, η), the latest in use last
         self._kept: dict[int, Array] = {}
-        self._lock = threading.Lock()
+        self.guard()
+
+    def abandoned(self) -> None:
+        self.guard()  # what is kept is whole
 
     def grid(self, reach: float) -> tuple[Array, Array]:
         """η from 0 to `reach` and weights, the beginning of one grid."""

@@ -1,10 +1,11 @@
 """A loop that numba compiles once, as in recurrence.py: sums of Hermite series over pairs."""
 
 import numpy as np
-from numba import njit
+
+from ntkfast.networks.recurrence import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def pair_series(left, right, which, rho):
     """Σ_k left[i, k, f] right[j, k, g] rho[i, j]^k for each (f, g) in which: (len(which), n, m)."""
     n, m = rho.shape

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.networks.activation import Activation
+from ntkfast.support import forks
 from ntkfast.support.errors import ActivationError
 
 Array: TypeAlias = NDArray[np.float64]
@@ -104,7 +104,7 @@ class Probe:
         return float(np.sort(np.abs(np.diff(values, 4, axis=1)).max(axis=1))[-2]) / math.sqrt(70)
 
 
-class Mesh:
+class Mesh(forks.Guarded):
     """Panels in x on each of which φ is a polynomial of degree 20 to rounding; grown outwards as needed.
 
     Attributes
@@ -122,7 +122,10 @@ class Mesh:
         self.reach, self.breaks = 0.0, np.array([0.0])
         self.found, self.given_up = [], []
         self._probe = Probe(evaluate)
-        self._lock = threading.Lock()  # tables are filled by several threads
+        self.guard()  # tables are filled by several threads
+
+    def abandoned(self) -> None:
+        self.guard()  # panels that are refined a second time are the same
 
     def upto(self, reach: float) -> Array:
         """The breaks that resolve φ on [-reach, reach] at least."""

@@ -1,10 +1,32 @@
 """Loops that numba compiles once: they are cached next to this file (or in numba's cache directory)."""
 
+import functools
+
 import numpy as np
 from numba import njit
 
+from ntkfast.support import forks
 
-@njit(cache=True, nogil=True)
+
+def compiled(**options):
+    """njit whose first call, which compiles, holds the lock of all that is compiled here."""
+
+    def decorate(function):
+        kernel = njit(cache=True, nogil=True, **options)(function)
+
+        @functools.wraps(function)
+        def call(*args):
+            if kernel.signatures:
+                return kernel(*args)
+            with forks.compiler.lock:
+                return kernel(*args)
+
+        return call
+
+    return decorate
+
+
+@compiled()
 def hermite_sums(z, weighted, n):
     """Σ_i weighted_i h_k(z_i) for k < n, h_k the normalised probabilists' Hermite polynomials."""
     out = np.empty(n)
@@ -21,7 +43,7 @@ def hermite_sums(z, weighted, n):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def long_hermite_sums(z, weighted, n):
     """The same for several functions, weighted (functions, len(z)), with sums in any order: (functions, n)."""
     out = np.empty((len(weighted), n))
@@ -40,7 +62,7 @@ def long_hermite_sums(z, weighted, n):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def piecewise_chebyshev(x, breaks, coefficients):
     """Σ_k coefficients[p, k] T_k(ξ), with ξ in [-1, 1] the position of x on the panel p of breaks that contains it."""
     out = np.empty_like(x)

@@ -24,6 +24,7 @@ from ntkfast.neural_tangents.axes import Axes, Layout, as_matrix, positive, zipp
 from ntkfast.neural_tangents.triples import selected, wanted
 from ntkfast.support import losses
 from ntkfast.support.errors import DivergenceError
+from ntkfast.support.forks import cached_property
 
 __all__ = [
     "Gaussian",
@@ -351,7 +352,7 @@ class _Trained:
         self.layout, self.y, self.k = layout, y, k
         self.K = _regularised(as_matrix(k), diag_reg, absolute)
 
-    @functools.cached_property
+    @cached_property
     def flow(self) -> LeastSquaresFlow:
         return LeastSquaresFlow(self.K, self.layout.columns(self.y).astype(self.K.dtype))
 

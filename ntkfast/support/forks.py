@@ -1,0 +1,117 @@
+"""Forks: a child has only the thread that forked, and finds locked for ever what another thread held."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 10.0  # seconds that a fork waits for threads which import or compile
+LIBRARIES = {"ntkfast", "numpy", "scipy", "numba", "llvmlite", "threadpoolctl"}  # imported on first use
+
+
+class Guarded:
+    """An object whose lock, `_lock`, is usable in a child made by fork, whoever held it."""
+
+    _lock: Any
+
+    def guard(self) -> None:
+        """Called on construction."""
+        self._lock = threading.RLock()
+        _guarded.add(self)
+
+    def abandoned(self) -> None:
+        """Called in a child if another thread held the lock: what it guards may be half made.
+
+        Unless overridden, the object is lost there.
+        """
+        self._lock = _Lost(type(self).__name__)
+
+
+class _Lost:
+    """In place of a lock that nobody will release."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def acquire(self, *args: Any) -> NoReturn:
+        raise RuntimeError(
+            f"{self.what}: another thread was using it when this process was forked, and this process cannot; start "
+            'processes with the "spawn" method of multiprocessing'
+        )
+
+    __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class cached_property(functools.cached_property[T]):
+    """functools.cached_property without the lock that it has before Python 3.12, one for all objects of a class."""
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        super().__init__(function)
+        self.lock: Any = contextlib.nullcontext()
+
+
+_guarded: weakref.WeakSet[Guarded] = weakref.WeakSet()
+
+
+def _is_held(lock: Any) -> bool:
+    """Whether another thread holds a reentrant lock."""
+    if isinstance(lock, _Lost):  # in the child of a child
+        return False
+    if not lock.acquire(False):
+        return True
+    lock.release()
+    return False
+
+
+class _Compiler(Guarded):
+    """What numba compiles for this library. numba has locks of its own, which a fork may leave locked."""
+
+    def __init__(self) -> None:
+        self.guard()
+
+    @property
+    def lock(self) -> Any:
+        return self._lock
+
+    def abandoned(self) -> None:
+        self._lock = _Lost("numba's compiler")
+
+
+compiler = _Compiler()
+
+
+def _foreign() -> Iterator[bool]:
+    """Whether other threads are at work on what a child could not finish: importing a library, and compiling."""
+    for name, reference in list(getattr(sys.modules["importlib._bootstrap"], "_module_locks", {}).items()):
+        lock = reference() if name.partition(".")[0] in LIBRARIES else None
+        yield lock is not None and lock.owner not in (None, threading.get_ident())
+    yield _is_held(compiler.lock)
+
+
+def _before_fork() -> None:
+    end = time.monotonic() + PATIENCE
+    while any(_foreign()) and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _after_fork() -> None:
+    for each in list(_guarded):
+        if _is_held(each._lock):
+            each.abandoned()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -1,0 +1,189 @@
+"""Where memory runs out in the middle of a public call, the call ends with a MemoryError or the right result; afterwards
+BLAS has its threads back, and the next call is right. A matrix that does not fit is refused at once, with what it
+needs, what is available and the call that works without it.
+
+Each request of the engine for memory fails in turn, and each request of the whole process, at full scale (where every
+object of Python is a request of its own), or a few of them: see failing_allocator.c.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+import unittest
+from collections import Counter
+from pathlib import Path
+
+ROW = 6
+HERE = Path(__file__).parent
+GOOD = ("right", "MemoryError")
+# Requests of others than the engine: the first of so many, and the calls.
+STEPS = {"small": (97, ("ntk", "solve")), "full": (1, None)}
+REFUSED = """
+import resource, time
+import numpy as np
+import ntkfast as nf
+net, X = nf.MLP(3), np.random.default_rng(0).normal(size=(200_000, 5))
+nf.ntk(net, X[:10])
+resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, resource.RLIM_INFINITY))
+start = time.perf_counter()
+try:
+    nf.ntk(net, X)
+except MemoryError as error:
+    print(time.perf_counter() - start, error, sep="\\n")
+"""
+
+
+def run(scale):
+    found = {"seconds until 200000 points are refused under 8 GiB": _refusal()}
+    step, names = STEPS[scale]
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(folder)
+        sweeps = {
+            "the engine": (("engine", 1, "*"),),
+            "the process": (("all", step, name) for name in names or _names()),
+        }
+        for whose, arguments in sweeps.items():
+            total = Counter()
+            for argument in arguments:
+                outcomes, odd = sweep(library, *argument)
+                bad = [record for record in odd if not foreign(record)]
+                assert not bad, f"{len(bad)} of {outcomes.total()} requests; the first: {describe(bad[0])}"
+                total += outcomes
+            found[f"failed requests of {whose}"] = dict(total)
+    return found
+
+
+def _refusal():
+    done = subprocess.run([sys.executable, "-P", "-c", REFUSED], capture_output=True, text=True, env=environment())
+    seconds, _, message = done.stdout.partition("\n")
+    for words in ("200000 x 200000", "needs 298.02 GiB", "available", "store", "KernelOperator"):
+        assert words in message, f"{words!r} not in {message!r}; {done.stderr}"
+    return float(seconds)
+
+
+def _names():
+    from . import _calls
+
+    return list(_calls.CALLS)
+
+
+def build(folder):
+    """The allocator as a shared library."""
+    if not sys.platform.startswith("linux"):
+        raise unittest.SkipTest("needs Linux")
+    library = Path(folder, "failing_allocator.so")
+    flags = ["-O2", "-fno-optimize-sibling-calls", "-shared", "-fPIC"]
+    try:
+        subprocess.run(["cc", *flags, "-o", library, HERE / "failing_allocator.c", "-ldl"], check=True)
+    except OSError as error:
+        raise unittest.SkipTest("needs a C compiler") from error
+    return library
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)])}
+
+
+def sweep(library, whose, step, name):
+    """How often each outcome occurred, and the records of those that should not occur.
+
+    whose: "engine", requests of the compiled extension itself, or "all". step: every step-th of them. name: of a call, or
+    "*", for all of them in one process.
+    """
+    given = environment() | {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
+    given |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
+    outcomes, odd, start = Counter(), [], 1
+    while start is not None:
+        command = [sys.executable, "-P", "-m", f"{HERE.name}.allocations", whose, str(step), name, str(start)]
+        done = subprocess.run(command, env=given, capture_output=True, text=True)
+        *records, last = [json.loads(line) for line in done.stdout.splitlines()] or [{}]
+        for record in records:
+            if "outcome" in record:
+                outcomes[record["outcome"]] += 1
+                odd += [record] * (record["outcome"] not in GOOD)
+        start = None
+        if "done" not in last:
+            assert "begins" in last, f"{name}: {done.stderr}"
+            record = {**last, "outcome": f"ended by {done.returncode}", "trace": done.stderr[-3000:], "stack": ""}
+            outcomes[record["outcome"]] += 1
+            odd.append(record)
+            assert name != "*", describe(record)
+            start = last["begins"] + step
+    return outcomes, odd
+
+
+def foreign(record):
+    """Whether it is NumPy, CPython or another library that answers a failed request with something else."""
+    return False
+
+
+def describe(record):
+    return f"{record['name']}, request {record['begins']}: {record['outcome']}\n{record['trace']}\n{record['stack']}"
+
+
+def one_process(whose, step, name, start):
+    """Fail requests number start, start + step, ... of a call, and print a record of each."""
+    from ntkfast.engine import _core, threads
+
+    from . import _calls
+
+    allocator, text = ctypes.CDLL(None), ctypes.create_string_buffer(20000)
+    allocator.failing_arm.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t]
+    allocator.failing_disarm.restype = ctypes.c_long
+    scope = (0, 0)
+    if whose == "engine":
+        mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+        places = [line[0].split("-") for line in mapped if line[-1].endswith(Path(_core.__file__).name)]
+        scope = int(places[0][0], 16), int(places[-1][1], 16)
+    controller = threads.blas_controller()
+
+    def blas():
+        return [library.get_num_threads() for library in controller.lib_controllers]
+
+    def fail(call, expected, before, k):
+        allocator.failing_arm(k, 1, *scope)
+        outcome, result, trace = "right", None, ""
+        try:
+            result = call()
+        except BaseException as error:
+            outcome, trace = type(error).__name__, None
+            asked = allocator.failing_disarm()
+            trace = "".join(traceback.format_exception(error))[-3000:]
+        else:
+            asked = allocator.failing_disarm()
+            if not _calls.same(_calls.numbers(result), expected):
+                outcome = "wrong"
+        if asked < k:
+            return None
+        if blas() != before:
+            outcome += ", BLAS held back"
+            for library, n in zip(controller.lib_controllers, before, strict=True):
+                library.set_num_threads(n)
+        if not _calls.same(_calls.numbers(call()), expected):
+            outcome += ", the next call wrong"
+        stack = ""
+        if outcome not in GOOD:
+            allocator.failing_stack(text, len(text))
+            stack = text.value.decode()
+        return {"outcome": outcome, "trace": trace, "stack": stack}
+
+    for each in _calls.CALLS if name == "*" else [name]:
+        call = _calls.CALLS[each]
+        call()
+        expected, before, k = _calls.numbers(call()), blas(), start
+        while True:
+            print(json.dumps({"name": each, "begins": k}), flush=True)
+            record = fail(call, expected, before, k)
+            if record is None:
+                break
+            print(json.dumps({"name": each, "begins": k, **record}), flush=True)
+            k += step
+    print(json.dumps({"done": True}), flush=True)
+
+
+if __name__ == "__main__":
+    one_process(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -20,10 +20,11 @@ def test_workload(benchmark, workload):
     benchmark.pedantic(workload.make(N), rounds=3, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("whose", ["ntkfast", "theirs"])
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_peer(benchmark, peer, whose):
-    if not peer.installed:
-        pytest.skip(f"needs {peer.distribution}")
-    benchmark.group = f"{peer.name}, n={N}"
-    benchmark.pedantic(peer.make(N)[whose == "theirs"], rounds=3, warmup_rounds=1)
+JOBS = [(peer, job) for peer in PEERS if peer.installed for job in peer.scaled(N / 8000)]
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize(("peer", "job"), JOBS, ids=[f"{peer.distribution}: {job.name}" for peer, job in JOBS])
+def test_peer(benchmark, peer, job, whose):
+    benchmark.group = f"{peer.distribution}: {job.name}"
+    benchmark.pedantic(getattr(job, whose), rounds=3, warmup_rounds=1)

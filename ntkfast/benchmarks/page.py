@@ -123,11 +123,11 @@ def of_peers(beside: Sequence[dict[str, Any]]) -> Figure:
     shown = beside[::-1]
     figure = new_figure(9, 0.4 * len(shown) + 1)
     ax = figure.subplots()
-    times = [1 / one["ratio"] for one in shown]
+    times = [one["theirs"] / one["ours"] for one in shown]
     ax.barh(range(len(shown)), times, color=COLOURS[0])
     for k, factor in enumerate(times):
         ax.text(factor, k, f" {factor:.3g}", va="center", fontsize=8)
-    ax.set_yticks(range(len(shown)), [one["name"] for one in shown], fontsize=8)
+    ax.set_yticks(range(len(shown)), [f"{one['library'].split()[0]}: {one['job']}" for one in shown], fontsize=7)
     ax.set(xscale="log", xlabel="time / that of ntkfast")
     ax.axvline(1, color="0.5", linewidth=0.8)
     ax.margins(x=0.1)

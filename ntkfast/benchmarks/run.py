@@ -64,8 +64,10 @@ def run(n: int, repeats: int, with_peers: bool, say: Say = lambda line: None) ->
     say("memory")
     found["memory"] = memory.above_output(n)
     if with_peers:
-        say("other libraries")
-        found["peers"] = [dataclasses.asdict(one) for one in peers.measure(n, repeats)]
+        for peer in peers.PEERS:
+            if peer.installed:
+                say(peer.distribution)
+                found["peers"] += [dataclasses.asdict(one) for one in peers.measure(peer, n / 8000, repeats)]
     return found
 
 

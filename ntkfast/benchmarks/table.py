@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ntkfast.benchmarks.workload import DTYPES
@@ -40,7 +40,7 @@ def tables(found: dict[str, Any]) -> list[tuple[str, str, Rows]]:
         every.append(
             (
                 "Other libraries",
-                "Timed in turn, ms. Differences are relative to the largest entry; none: the kernel is another one.",
+                "The same job in turn, ms. Differences are relative to the largest entry; none: another kernel.",
                 peer_rows(found["peers"]),
             )
         )
@@ -92,12 +92,14 @@ def goal_rows(found: dict[str, Any]) -> Rows:
     return rows
 
 
-def peer_rows(beside: Sequence[dict[str, Any]]) -> Rows:
-    rows = [["library", "version", "ntkfast", "theirs", "ntkfast/theirs", "difference"]]
+def peer_rows(beside: Iterable[dict[str, Any]]) -> Rows:
+    rows = [["job", "library", "theirs", "ntkfast", "times as fast", "by CPU time", "difference"]]
     for one in beside:
         difference = "" if one["difference"] is None else f"{one['difference']:.0e}"
-        times = [milliseconds(one[side]) for side in ("ours", "theirs")]
-        rows.append([one["name"], one["version"], *times, f"{one['ratio']:.3g}", difference])
+        wrong = "  not the same" if one["same"] is False else ""
+        factors = [f"{one['theirs' + clock] / one['ours' + clock]:.2g}" for clock in ("", "_cpu")]
+        times = [milliseconds(one[side]) for side in ("theirs", "ours")]
+        rows.append([one["job"], one["library"], *times, *factors, difference + wrong])
     return rows
 
 

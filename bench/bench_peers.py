@@ -1,4 +1,4 @@
-"""python bench/bench_peers.py [PEER ...] [--scale S] [--repeats R]: the same job by another library and here.
+"""python bench/bench_peers.py [PEER ...] [--job TEXT] [--scale S] [--repeats R]: the same job by another library and here.
 
     neural-tangents   kernels of points, predictions, empirical kernels: one code, two imports
     scikit-ntk        the kernel of a Gaussian process
@@ -6,10 +6,11 @@
     scikit-learn      its RBF kernel, with and without derivatives, beside an NTK: not the same kernel
     gpytorch          a training step of an exact Gaussian process, RBF and NTK
 
-Both sides run in one process, in turn; what is printed are the shortest of R runs, as a table in Markdown, and the
-largest difference of the results where both compute the same numbers. JAX's compilation is not counted. On a machine
-that others use, the ratio of CPU times tells more; OMP_WAIT_POLICY=passive keeps waiting threads out of it. Peers that
-are not installed are named and left out. `--scale 0.1`: a tenth of the points.
+Both sides run in one process, in turn; what is printed are the shortest of R runs and (the least CPU time), as a table
+in Markdown, and the largest difference of the results where both compute the same numbers. JAX's compilation is not
+counted. On a machine that others use, the ratio of CPU times tells more; OMP_WAIT_POLICY=passive keeps waiting threads
+out of it. Peers that are not installed are named and left out. `--scale 0.1`: a tenth of the points; `--job TEXT`: only
+jobs whose names contain it.
 """
 
 from __future__ import annotations
@@ -225,7 +226,8 @@ def compare(job: Job, repeats: int) -> str:
         difference = f"{error:.0e}" + ("" if error <= job.tolerance else ": NOT THE SAME")
     (theirs, ours), (theirs_cpu, ours_cpu) = map(min, wall), map(min, cpu)
     speed = f"{theirs / ours:.2g} | {theirs_cpu / ours_cpu:.2g}"
-    return f"| {job.name} | {theirs:.3g} s | {ours:.3g} s | {speed} | {difference} |"
+    times = f"{theirs:.2g} s ({theirs_cpu:.2g}) | {ours:.2g} s ({ours_cpu:.2g})"
+    return f"| {job.name} | {times} | {speed} | {difference} |"
 
 
 def machine() -> str:
@@ -242,6 +244,7 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"default: {' '.join(PEERS)}")
+    parser.add_argument("--job", default="", metavar="TEXT", help="only jobs whose names contain it")
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of points")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
@@ -260,7 +263,8 @@ def main() -> None:
         )
         print("|---|---|---|---|---|---|", flush=True)
         for job in jobs(lambda n: max(20, round(n * given.scale))):
-            print(compare(job, given.repeats), flush=True)
+            if given.job in job.name:
+                print(compare(job, given.repeats), flush=True)
 
 
 if __name__ == "__main__":

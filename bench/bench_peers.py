@@ -1,4 +1,4 @@
-"""python bench/bench_peers.py [PEER ...] [--job TEXT] [--scale S] [--repeats R]: the same job by another library and here.
+"""python bench/bench_peers.py [PEER ...] [--job TEXT] [--scale S] [--repeats R]: the same job elsewhere and here.
 
     neural-tangents   kernels of points, predictions, empirical kernels: one code, two imports
     scikit-ntk        the kernel of a Gaussian process

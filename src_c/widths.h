@@ -8,7 +8,7 @@
  * in which all layers but the angle are linear, and in which nothing cancels where the points are nearly equal.  z itself is
  * described by s = (z1 + z2)/2 and d = (z1 - z2)/2. */
 typedef struct {
-    double delta[NF_LANES], sign[NF_LANES], h[NF_LANES]; /* means: 2 (1 - cos theta), of z2, H */
+    double delta[NF_LANES], sign[NF_LANES], h[NF_LANES]; /* 2 (1 - cos theta), the sign of z2, H */
     double pp[NF_LANES], pm[NF_LANES], pd[NF_LANES];     /* V: covariances of p, m, delta */
     double mm[NF_LANES], md[NF_LANES], dd[NF_LANES];
     double p_h[NF_LANES], m_h[NF_LANES], d_h[NF_LANES];                    /* D: of those with H */
@@ -44,7 +44,8 @@ NF_INLINE void add_sector(quartic *q, sector e, double s1, double s2)
     q->y2 += y * y * e.one;
 }
 
-/* The integral of sin^4 over [-theta/2, theta/2], to relative precision; x, y: sine and cosine of theta/2 */
+/* The integral of sin^4 over [-theta/2, theta/2], to relative precision; x: the sine of theta/2, x2 its square; sine and
+ * cosine: of theta.  c[k] = binom(2k, k)/(4^k (2k + 5)), from the series of t^4/sqrt(1 - t^2) at t = x. */
 NF_INLINE double sin4_integral(double theta, double x2, double x, double sine, double cosine)
 {
     static const double c[] = {0x1.999999999999ap-3, 0x1.2492492492492p-4, 0x1.5555555555555p-5, 0x1.d1745d1745d17p-6,

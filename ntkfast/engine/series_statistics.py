@@ -34,8 +34,6 @@ WHICH += [(SLOPE_SQUARE, SLOPE_SQUARE)]
 class Points:
     """The coefficients of one activation at the variances of points, and what belongs to single points."""
 
-    ONE = "value", "slope", "fourth", "mixed", "slope_fourth", "rate", "bend", "slope_rate", "slope_bend"
-
     def __init__(self, activation, q, name):
         if q.min() < LEAST or not np.isfinite(q).all():
             raise PrecisionError(
@@ -46,7 +44,7 @@ class Points:
         found = [_coefficients(activation, float(value)) for value in unique]
         self.q, self.coef = q, np.array([coef for coef, _ in found])[place]
         self.fourth, self.mixed, self.slope_fourth = np.array([moments for _, moments in found])[place].T
-        self.value, self.rate, self.bend = self._of_square(SQUARE)  # E φ² and its derivatives by q
+        self.value, self.rate, self.bend = self._of_square(SQUARE)  # E φ² and its derivatives with respect to q
         self.slope, self.slope_rate, self.slope_bend = self._of_square(SLOPE_SQUARE)  # E φ'²
 
     def _of_square(self, which):
@@ -54,7 +52,8 @@ class Points:
         return coef[:, 0], coef[:, 2] / (math.sqrt(2) * q), coef[:, 4] * math.sqrt(24) / (4 * q**2)
 
     def part(self, rows):
-        return {name: getattr(self, name)[rows] for name in self.ONE}
+        """What the recursions of pairs need."""
+        return {name: getattr(self, name)[rows] for name in ("value", "slope", "fourth", "rate", "bend")}
 
 
 def _coefficients(activation, q):
@@ -134,11 +133,13 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
     size = max(1, BLOCK // len(y.x))
     with progress.reporter(show, "finite width") as report:
         for rows in arrays.blocks(len(x.x), size):
-            products, same = x.x[rows] @ y.x.T, names[0][rows, None] == names[1]
-            found = _block(products, same, lines, functions, sides[0], sides[-1], rows, inverse_widths, n_outputs)
+            columns = slice(rows.stop if problem.symmetric else len(y.x))
+            products, same = x.x[rows] @ y.x[columns].T, names[0][rows, None] == names[1][columns]
+            ends = sides[0], sides[-1], rows, columns
+            found = _block(products, same, lines, functions, ends, inverse_widths, n_outputs)
             for output, result in zip(get, results, strict=True):
                 which = NAMES.index(output)
-                result[rows] = np.where(same, equal[which, rows, None], found[which])
+                result[rows, columns] = np.where(same, equal[which, rows, None], found[which])
             if report is not None:
                 report(rows.stop, len(x.x))
     if problem.symmetric:
@@ -146,10 +147,11 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
             arrays.mirror(result)
 
 
-def _block(products, same, lines, functions, left, right, rows, inverse_widths, n_outputs):
+def _block(products, same, lines, functions, ends, inverse_widths, n_outputs):
     """The statistics of a rectangle (5, n, m), without a meaning where both points are the same."""
     from ntkfast.networks.pair_series import pair_series  # numba
 
+    left, right, rows, columns = ends
     a, b, c, d = map(float, lines[0].numbers)
     K, H = a * products + b, c * products + d
     shape, zero = K.shape, np.zeros(K.shape)
@@ -160,15 +162,15 @@ def _block(products, same, lines, functions, left, right, rows, inverse_widths, 
     which = np.array(WHICH)
     for line, activation, one, other, n1 in zip(lines[1:], functions, left, right, inverse_widths, strict=True):
         a, b, c, d = map(float, line.numbers)
-        rho = np.where(same, 0, np.clip(K / np.sqrt(np.outer(one.q[rows], other.q)), -1, 1))
+        rho = np.where(same, 0, np.clip(K / np.sqrt(np.outer(one.q[rows], other.q[columns])), -1, 1))
         most = float(np.abs(rho).max())
         check_terms(activation, one, most)
         check_terms(activation, other, most)
-        moment = dict(zip(WHICH, pair_series(one.coef[rows], other.coef, which, rho), strict=True))
+        moment = dict(zip(WHICH, pair_series(one.coef[rows], other.coef[columns], which, rho), strict=True))
         p = {key: value[:, None] + zero for key, value in one.part(rows).items()}
-        q = {key: value + zero for key, value in other.part(slice(None)).items()}
+        q = {key: value + zero for key, value in other.part(columns).items()}
 
-        # S, π of the pair with their derivatives by (q1, c, q2): Price's theorem
+        # S, π of the pair with their derivatives with respect to (q1, c, q2): Price's theorem
         S, slope = moment[0, 0], moment[1, 1]
         dS = np.array([moment[2, 0] / 2, moment[1, 1], moment[0, 2] / 2])
         dslope = np.array([moment[3, 1] / 2, moment[2, 2], moment[1, 3] / 2])
@@ -220,7 +222,7 @@ def _block(products, same, lines, functions, left, right, rows, inverse_widths, 
 
 
 def _symmetric(moment, first, first_c, cc, both, second_c, second):
-    """Second derivatives by (q1, c, q2) from the moments with two more derivatives each."""
+    """Second derivatives with respect to (q1, c, q2) from the moments with two more derivatives each."""
     corner, side = moment[both] / 4, (moment[first_c] / 2, moment[second_c] / 2)
     return np.array(
         [

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import namedtuple
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -17,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast.engine import outputs, series, series_statistics, statistics
 from ntkfast.engine.problem import Problem
-from ntkfast.infinite.kernels import listed
+from ntkfast.infinite.kernels import listed, named
 from ntkfast.networks import Activation, Dense, Network, Scale
 from ntkfast.networks.network import check_network
 from ntkfast.support.errors import ActivationError, PrecisionError
@@ -29,7 +27,7 @@ __all__ = ["FiniteWidth", "finite_width", "width_for"]
 Statistic: TypeAlias = Literal["ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std"]
 Statistics: TypeAlias = tuple[Statistic, ...] | list[Statistic]
 USUAL: Statistics = ("ntk_mean", "ntk_std", "nngp_mean", "nngp_std")
-PROBES = 64  # points whose own kernels tell whether the first order means anything
+PROBES = 16  # points whose own kernels tell whether the first order means anything
 
 
 class FiniteWidth(tuple[Array, ...]):
@@ -62,17 +60,6 @@ class FiniteWidth(tuple[Array, ...]):
     nngp_mean: Array
     nngp_std: Array
     _fields: tuple[str, ...]
-
-
-@lru_cache
-def _kind(fields: tuple[str, ...]) -> Any:
-    kind = type("FiniteWidth", (namedtuple("FiniteWidth", fields), FiniteWidth), {})
-    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))  # type: ignore[attr-defined]
-    return kind
-
-
-def _rebuild(fields: tuple[str, ...], values: Sequence[Array]) -> Any:
-    return _kind(fields)(*values)
 
 
 @overload
@@ -218,7 +205,7 @@ def finite_width(
     inverse = [1 / n for n in hidden]
     _warn_if_too_narrow(problem, inverse)
     _run(problem, inverse, n_outputs, names, results, progress)
-    return results[0] if isinstance(get, str) else _kind(names)(*results)
+    return named(FiniteWidth, get, names, results)
 
 
 def width_for(

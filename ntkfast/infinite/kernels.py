@@ -81,19 +81,19 @@ class KernelsAndGradients(NamedTuple, Generic[_T_co]):
 
 
 @lru_cache
-def _kind(fields: tuple[str, ...]) -> Any:
-    kind = type("Kernels", (namedtuple("Kernels", fields), Kernels), {})
-    kind.__reduce__ = lambda self: (_rebuild, (self._fields, tuple(self)))  # type: ignore[attr-defined]
+def _kind(base: type, fields: tuple[str, ...]) -> Any:
+    kind = type(base.__name__, (namedtuple(base.__name__, fields), base), {})
+    kind.__reduce__ = lambda self: (_rebuild, (base, self._fields, tuple(self)))  # type: ignore[attr-defined]
     return kind
 
 
-def _rebuild(fields: tuple[str, ...], values: Sequence[Array]) -> Any:
-    return _kind(fields)(*values)
+def _rebuild(base: type, fields: tuple[str, ...], values: Sequence[Array]) -> Any:
+    return _kind(base, fields)(*values)
 
 
-def _named(get: object, names: tuple[str, ...], results: Sequence[Array]) -> Any:
-    """What a user gets: an array if one name was given, else a named tuple."""
-    return results[0] if isinstance(get, str) else _kind(names)(*results)
+def named(base: type, get: object, names: tuple[str, ...], results: Sequence[Array]) -> Any:
+    """What a user gets: an array if one name was given, else a tuple of this base with the names as fields."""
+    return results[0] if isinstance(get, str) else _kind(base, names)(*results)
 
 
 def listed(get: object, out: Any) -> Any:
@@ -356,8 +356,10 @@ def kernels(
     names = outputs.names(get)
     if gradient and "nngp_dot" in names:
         raise ValueError("get: with gradient=True expected nngp or ntk, got 'nngp_dot'")
-    gradients = _named(get, names, problem.gradients(names, progress)) if gradient else None  # first: they are larger
-    values = _named(get, names, problem.matrices(names, listed(get, out), progress))
+    gradients = (
+        named(Kernels, get, names, problem.gradients(names, progress)) if gradient else None
+    )  # first: they are larger
+    values = named(Kernels, get, names, problem.matrices(names, listed(get, out), progress))
     return KernelsAndGradients(values, gradients) if gradient else values
 
 
@@ -432,4 +434,4 @@ def diagonal(
     """
     problem = Problem(net, X, dtype=dtype, n_threads=n_threads)
     names = outputs.names(get)
-    return _named(get, names, problem.diagonals(names, listed(get, out), progress))
+    return named(Kernels, get, names, problem.diagonals(names, listed(get, out), progress))

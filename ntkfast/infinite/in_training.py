@@ -47,6 +47,17 @@ class KernelChange:
         tr E[Θ̂_T - Θ̂_0] / tr Θ.
     inflation_error : float
         Its standard error.
+
+    See Also
+    --------
+    kernel_change : Makes it.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> change = nf.kernel_change(nf.MLP(depth=2, activation="erf"), [[1.0, 0.0]], [1.0], width=100, steps=10, rng=0)
+    >>> change.mean.shape, change.ntk.shape
+    ((1, 1), (1, 1))
     """
 
     mean: Array
@@ -104,6 +115,7 @@ def kernel_change(
     Returns
     -------
     KernelChange
+        The mean change, its numerical error, and what it is relative to the limit.
 
     Raises
     ------
@@ -121,6 +133,12 @@ def kernel_change(
     -----
     RuntimeWarning
         The trace changes by more than itself: at this width the first order in 1/n says nothing.
+
+    See Also
+    --------
+    finite_width : Mean and scatter at initialisation.
+    train : One network, whose kernel a `Record` follows.
+    ntkfast.experiments : Figure 1 of the paper, where the kernel inflates.
 
     Notes
     -----

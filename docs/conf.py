@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "2")  # examples take seconds; more threads would only make times vary
+    os.environ.setdefault(variable, "1")  # examples take seconds, and more threads would make their times vary
 
 project = "ntkfast"
 author = "The ntkfast developers"

@@ -32,6 +32,8 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["deflist", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
 
+highlight_language = "none"  # of formulas; code says its own
+
 # The reference
 default_role = "py:obj"  # `ntk` in a docstring links to ntkfast.ntk
 autodoc_typehints = "none"  # numpydoc's sections say what a parameter is

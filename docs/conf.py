@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "2")  # examples take seconds; more threads would only make times vary
+    os.environ.setdefault(variable, "1")  # examples take seconds, and more threads would make their times vary
 
 project = "ntkfast"
 author = "The ntkfast developers"
@@ -31,6 +31,8 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 # Markdown
 myst_enable_extensions = ["deflist", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
+
+highlight_language = "none"  # of formulas; code says its own
 
 # The reference
 default_role = "py:obj"  # `ntk` in a docstring links to ntkfast.ntk

@@ -47,6 +47,17 @@ class KernelChange:
         tr E[Θ̂_T - Θ̂_0] / tr Θ.
     inflation_error : float
         Its standard error.
+
+    See Also
+    --------
+    kernel_change : Makes it.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> import ntkfast as nf
+    >>> [field.name for field in dataclasses.fields(nf.KernelChange)][:3]
+    ['mean', 'error', 'ntk']
     """
 
     mean: Array
@@ -104,6 +115,7 @@ def kernel_change(
     Returns
     -------
     KernelChange
+        The mean change, its numerical error, and what it is relative to the limit.
 
     Raises
     ------
@@ -121,6 +133,12 @@ def kernel_change(
     -----
     RuntimeWarning
         The trace changes by more than itself: at this width the first order in 1/n says nothing.
+
+    See Also
+    --------
+    finite_width : Mean and scatter at initialisation.
+    train : One network, whose kernel a `Record` follows.
+    ntkfast.experiments : Figure 1 of the paper, where the kernel inflates.
 
     Notes
     -----

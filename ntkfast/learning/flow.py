@@ -205,17 +205,29 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         net : Network
             As in `finite_width`.
         X : array_like, shape (N, d)
+            Training points, one per row.
         y : array_like, shape (N,) or (N, outputs)
+            Targets.
         width, widths
             As in `finite_width`.
         n_threads, progress
             As in `finite_width`.
+
+        Returns
+        -------
+        LeastSquaresFlow
+            Of K = E Θ̂ and Σ = E Σ̂.
 
         Raises
         ------
         ValueError
             To this order the mean of a kernel is no longer positive semi-definite: the networks are too narrow for
             their depth, or the limit kernel is too nearly singular. Also as in `finite_width`.
+
+        See Also
+        --------
+        finite_width : The means, at new points too.
+        kernel_change : How the kernel changes in training.
 
         Examples
         --------

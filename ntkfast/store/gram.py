@@ -67,6 +67,8 @@ class GramStore(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     ----------
     path : str or path-like
         The folder of a store.
+    client : distributed.Client, optional
+        As in `ntkfast.store.open`.
 
     Attributes
     ----------

@@ -50,9 +50,7 @@ def run(scale):
                 path = Path(folder) / f"{number}.zarr"
                 given = {"memory": "8MiB", "client": client, "progress": False}
                 jobs = {
-                    "store": lambda path=path, given=given: _server.digests(
-                        nf.store.compute(net, X, path, **given).path
-                    ),
+                    "store": lambda path=path, given=given: _digests(nf.store.compute(net, X, path, **given)),
                     "matrix": lambda: _sha(client.compute(nf.distributed.ntk(net, X, chunks=1024)).result()),
                 }
                 for (what, job), wanted in zip(jobs.items(), expected, strict=True):
@@ -76,6 +74,7 @@ class _killing:
 
     def __init__(self, cluster, pause, killed):
         self.cluster, self.pause, self.killed, self.ended = cluster, pause, killed, threading.Event()
+        self.n_workers = len(cluster.workers)
         self.thread = threading.Thread(target=self.kill)
 
     def __enter__(self):
@@ -93,13 +92,17 @@ class _killing:
                 return
             wait = self.pause
             processes = [worker.pid for worker in self.cluster.workers.values() if worker.pid]
-            if 2 * len(self.cluster.scheduler.workers) > len(processes):
+            if processes and 2 * len(self.cluster.scheduler.workers) > self.n_workers:
                 victim = processes[rng.integers(len(processes))]
                 if number % 3 == 2:
                     os.kill(victim, signal.SIGSTOP)
                     time.sleep(HANGING)
                 os.kill(victim, signal.SIGKILL)
                 self.killed.append(victim)
+
+
+def _digests(store):
+    return _server.digests(store.path)
 
 
 def _sha(K):

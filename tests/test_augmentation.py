@@ -64,9 +64,16 @@ def test_the_command_resumes(tmp_path, monkeypatch):
     with np.load(tmp_path / "augmented.npz") as saved:
         assert saved["outputs"].shape == (20, 10)
         assert saved["n"] == 120
-    other = CliRunner().invoke(main, [*arguments, "--ridge", "1e-2"])
-    assert other.exit_code == 2  # the checkpoint is of another ridge
-    assert "alpha" in other.output
+    for option, value in (("--ridge", "1e-2"), ("--seed", "1")):  # have checkpoints of their own
+        other = CliRunner().invoke(main, [*arguments, option, value])
+        assert other.exit_code == 0, other.output
+    states = sorted(path.name for path in tmp_path.glob("*.state"))
+    ends = ("seed0-depth4-ridge0.001", "seed0-depth4-ridge0.01", "seed1-depth4-ridge0.001")
+    assert states == [f"augmented-50-120-{end}.state" for end in ends]
+    monkeypatch.setitem(sets, "train", blobs(60))
+    other = CliRunner().invoke(main, arguments)
+    assert other.exit_code == 2
+    assert "K_xx has other entries, of other points or another network" in other.output
 
 
 def test_bad_arguments():

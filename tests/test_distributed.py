@@ -273,6 +273,25 @@ def test_a_cluster_without_workers_is_refused():
         nf.distributed.KernelOperator(NET, X, client=client)
 
 
+def test_a_store_outlives_all_workers_that_had_the_points(tmp_path):
+    pytest.importorskip("google_crc32c")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        killed = []
+
+        def kill(done, total):
+            if not killed:
+                killed.extend(client.run(os.getpid).values())
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+
+        store = nf.store.compute(NET, X, tmp_path / "K.zarr", memory="2MB", client=client, progress=kill)
+    assert len(killed) == 2
+    assert_array_equal(store[:], nf.ntk(NET, X))
+
+
 def test_an_operator_outlives_its_workers():
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,

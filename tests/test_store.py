@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up(path, monkeypatch):
 # --- damage
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete", "misplace", "folder"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "grow", "delete", "misplace", "folder"])
 def test_damage_is_found_and_repaired(damage, store):
     file, K = Folder(store.path).file((0, 1)), nf.ntk(NET, X)
     contents = file.read_bytes()
@@ -252,7 +252,9 @@ def test_damage_is_found_and_repaired(damage, store):
     else:
         changed = bytearray(contents)
         changed[1000] ^= 1
-        file.write_bytes({"flip": changed, "truncate": contents[:-100], "empty": b""}[damage])
+        file.write_bytes({"flip": changed, "truncate": contents[:-100]}.get(damage, b""))
+        if damage == "grow":
+            os.truncate(file, 2**42)  # more than memory, if it were read
     with pytest.raises(
         nf.StoreError, match=rf"block \(0, 1\) of .* is {'gone' if damage in ('delete', 'folder') else 'damaged'}"
     ):

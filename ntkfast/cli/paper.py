@@ -161,15 +161,16 @@ def mnist(
             with limited(n_threads):
                 result = module.run(train, test, n, depth, ridge, say=say)
         else:
+            images = train.images[:n]
             result = augmentation.run(
-                MNIST(train.images[:n], train.labels[:n]),
+                MNIST(images, train.labels[:n]),
                 test,
                 augment,
                 depth,
                 ridge,
                 tol=tol,
                 seed=seed,
-                checkpoint=folder / "augmented.state",
+                checkpoint=folder / f"augmented-{len(images)}-{augment}-seed{seed}-depth{depth}-ridge{ridge:g}.state",
                 n_threads=n_threads,
                 memory=memory,
                 say=say,

@@ -40,32 +40,28 @@ def run(scale):
     given = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0", "processes": True}
     given["silence_logs"] = logging.CRITICAL  # every death
     with tempfile.TemporaryDirectory() as folder, dask.config.set(settings):
-        right = nf.store.compute(net, X, Path(folder) / "right.zarr", memory="8MiB", progress=False)
-        expected = _server.digests(right.path), _sha(nf.ntk(net, X))
-        with (
-            LocalCluster(**given) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            for number in range(rounds):
-                path = Path(folder) / f"{number}.zarr"
-                given = {"memory": "8MiB", "client": client, "progress": False}
-                jobs = {
-                    "store": lambda path=path, given=given: _server.digests(
-                        nf.store.compute(net, X, path, **given).path
-                    ),
-                    "matrix": lambda: _sha(client.compute(nf.distributed.ntk(net, X, chunks=1024)).result()),
-                }
-                for (what, job), wanted in zip(jobs.items(), expected, strict=True):
-                    client.wait_for_workers(n_workers, timeout=120)
-                    start = time.perf_counter()
-                    with _killing(cluster, pause, killed):
-                        try:
-                            how = "same bits" if job() == wanted else "other bits"
-                        except (KilledWorker, CancelledError) as error:
-                            how = type(error).__name__
-                    ended[f"{what}: {how}"] += 1
-                    worst = max(worst, time.perf_counter() - start)
-                    assert worst < LIMIT, f"a job took {worst:.0f} s"
+
+        def store(name, client=None):
+            return _server.digests(
+                nf.store.compute(net, X, Path(folder) / name, memory="8MiB", client=client, progress=False).path
+            )
+
+        def matrix(name, client=None):
+            K = nf.ntk(net, X) if client is None else client.compute(nf.distributed.ntk(net, X, chunks=1024)).result()
+            return hashlib.sha256(np.ascontiguousarray(K).data).hexdigest()
+
+        right = {job: job("right") for job in (store, matrix)}
+        for number, (job, wanted) in itertools.product(range(rounds), right.items()):
+            with LocalCluster(**given) as cluster, Client(cluster, set_as_default=False) as client:
+                start = time.perf_counter()
+                with _killing(cluster, pause, killed):
+                    try:
+                        how = "same bits" if job(str(number), client) == wanted else "other bits"
+                    except (KilledWorker, CancelledError) as error:
+                        how = type(error).__name__
+                worst = max(worst, time.perf_counter() - start)
+            ended[f"{job.__name__}: {how}"] += 1
+            assert worst < LIMIT, f"a job took {worst:.0f} s"
     wrong = [how for how in ended if "other bits" in how or (how.startswith("store") and "Cancelled" in how)]
     assert not wrong, dict(ended)
     return {"workers": n_workers, "points": n, "killed": len(killed)} | ended | {"longest job, seconds": worst}
@@ -76,6 +72,7 @@ class _killing:
 
     def __init__(self, cluster, pause, killed):
         self.cluster, self.pause, self.killed, self.ended = cluster, pause, killed, threading.Event()
+        self.n_workers = len(cluster.workers)
         self.thread = threading.Thread(target=self.kill)
 
     def __enter__(self):
@@ -93,14 +90,10 @@ class _killing:
                 return
             wait = self.pause
             processes = [worker.pid for worker in self.cluster.workers.values() if worker.pid]
-            if 2 * len(self.cluster.scheduler.workers) > len(processes):
+            if processes and 2 * len(self.cluster.scheduler.workers) > self.n_workers:
                 victim = processes[rng.integers(len(processes))]
                 if number % 3 == 2:
                     os.kill(victim, signal.SIGSTOP)
                     time.sleep(HANGING)
                 os.kill(victim, signal.SIGKILL)
                 self.killed.append(victim)
-
-
-def _sha(K):
-    return hashlib.sha256(np.ascontiguousarray(K).data).hexdigest()

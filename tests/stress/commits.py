@@ -11,13 +11,16 @@ from pathlib import Path
 from . import _server, frame
 
 ROW = 2
-SHARED = {"small": ("whole", "iterations", "factor"), "full": ("whole", "iterations", "factor", "augment", "paper")}
+JOBS = {
+    "small": ("whole", "iterations", "uci_regression"),
+    "full": ("whole", "iterations", "factor", "augment", "paper", "uci", "uci_regression", "model"),
+}
 
 
 def run(scale):
     frame.require("google_crc32c", programs=["gcc"], linux=True)
-    jobs, found = (*SHARED[scale], "uci", "uci_regression"), {}
-    frame.require("sklearn", *(["matplotlib"] if "paper" in jobs else []))
+    frame.require(*(["sklearn", "matplotlib"] if scale == "full" else []))
+    jobs, found = JOBS[scale], {}
     with (
         tempfile.TemporaryDirectory() as folder,
         _server.Server(folder, *jobs, preload=_server.shim(folder)) as server,

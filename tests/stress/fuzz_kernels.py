@@ -21,7 +21,7 @@ LAYOUTS = {
     "offset": lambda x: np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape),
     "swapped": lambda x: x.astype(x.dtype.newbyteorder()),
 }
-DTYPES = (np.float64, np.float32, np.float16, np.int32, np.int8, np.uint8, np.bool_)
+DTYPES = (np.float32, np.float64, np.float32, np.float16, np.int32, np.int8, np.uint8, np.bool_)
 ACCURACY = {np.float64: 1e-6, np.float32: 2e-3}  # relative to both points; the twin loses half its digits near |ρ| = 1
 
 

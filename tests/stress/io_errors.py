@@ -13,13 +13,14 @@ ROW = 5
 ERRORS = {"open": errno.EMFILE, "write": errno.EIO, "fsync": errno.EIO, "rename": errno.EIO, "reserve": errno.ENOSPC}
 MOST = {"small": 3, "full": 10**6}  # calls of each kind and job
 JOBS = {
-    "small": ("whole", "factor", "gram", "uci"),
+    "small": ("whole", "gram", "uci_regression"),
     "full": ("whole", "iterations", "factor", "scratch", "augment", "paper", "uci", "uci_regression", "gram", "model"),
 }
 
 
 def run(scale):
-    frame.require("google_crc32c", "sklearn", "matplotlib", programs=["gcc"], linux=True)
+    frame.require("google_crc32c", programs=["gcc"], linux=True)
+    frame.require(*(["sklearn", "matplotlib"] if scale == "full" else []))
     found = {}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -11,6 +11,7 @@ ROW = 1
 
 
 def run(scale):
-    job, kills = {"small": ("store", 20), "full": ("large_store", 200)}[scale]
+    job, kills, part = {"small": ("store", 20, 0.25), "full": ("large_store", 200, 0.04)}[scale]
     with tempfile.TemporaryDirectory() as folder, _server.Server(folder, job) as server:
-        return {"matrix": {"small": "4096²", "full": "20000²"}[scale]} | _killing.killed(server, job, kills, most=2)
+        found = _killing.killed(server, job, kills, most=2, part=part)
+    return {"matrix": {"small": "4096²", "full": "20000²"}[scale]} | found

@@ -67,7 +67,7 @@ def require_same(there: Mapping[str, Any], here: Mapping[str, Any], eps: float, 
     ]
     for name in ("K_xx", "K_nm"):
         if name in here and there["n"] == here["n"] and not _same(there[name], here[name], eps):
-            differences.append(f"{name} has other entries")
+            differences.append(f"{name} has other entries, of other points or another network")
     for name in ("X", "y"):
         if name in here and not differences and there[name] != here[name]:
             differences.append(f"{name} has other numbers")

@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# One binary runs everywhere, and NaN travels: nothing of the build machine's own, no fast-math.
+# One binary runs everywhere, and NaN propagates: nothing of the build machine's own, no fast-math.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
 MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
 X86_64 = {

@@ -279,7 +279,7 @@ static nf_status run(nf_dtype dtype, const nf_program *program, int d, const sid
                      unsigned planes, output *out, const nf_watch *watch, int threads)
 {
     const int symmetric = x == y;
-    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype};
+    const nf_grid grid = {x->n, y->n, NF_LANES, symmetric, dtype, 0};
     nf_limit limit = {.program = program, .d = d, .wide = x->wide, .blas = blas[dtype]};
     limit.rows = (nf_side){.points = {x->x, x->ld}, .table = x->table};
     limit.columns = (nf_side){.points = {y->x, y->ld}, .table = y->table};
@@ -388,7 +388,7 @@ static void problem(nf_dtype dtype, int wide, int dual, int64_t n, int64_t m)
     check(get(dtype, some.base[NF_NTK], 1) != GUARD, "written", "ntk alone", n, y->n, 1);
     check(get(dtype, some.base[NF_NNGP], 1) == GUARD, "untouched", "ntk alone", n, y->n, 1);
     free_output(&some);
-    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x, dtype}) > 1) {
+    if (nf_grid_tiles(&(nf_grid){n, y->n, NF_LANES, y == &x, dtype, 0}) > 1) {
         int polls = 0;
         const nf_watch watch = {poll_stop, &polls, -1};
         output out = make_output(dtype, n, y->n, C_ORDER);
@@ -434,7 +434,7 @@ static void tangent_problem(nf_dtype dtype, int64_t n, int64_t m, int long_produ
         {{0}, {0}, {b, d_b}, {b2, d_b}, 0, d_b, 1, 0, 0, 7, 3},
     };
     const nf_tangent tangent = {3, terms, blas[dtype]};
-    const nf_grid grid = {n, rows, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, rows, NF_LANES, !m, dtype, 0};
     for (order how = 0; how < N_ORDERS; how++) {
         output out = make_output(dtype, n, rows, how);
         nf_array sink = {.base[0] = (char *)out.base[0] + (dtype == NF_FLOAT32 ? 4 : 8),
@@ -583,7 +583,7 @@ static void gradient_problem(nf_dtype dtype, int dual, int64_t n, int64_t m, int
                        .of_row = of_row,
                        .of_column = of_column,
                        .matrices = matrices};
-    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype, 0};
     go_back(&grid, &map, (nf_sink){0}, 2);
 
     const long double h = 1e-5L;
@@ -662,7 +662,7 @@ static void vectors_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
     side *y = m ? (other = make_side(dtype, &program, m, DIMENSION, 2, 1), &other) : &x;
     output out = make_output(dtype, n, y->n, C_ORDER);
     run(dtype, &program, DIMENSION, &x, y, 0, 1u << NF_NTK, &out, NULL, 2);
-    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype};
+    const nf_grid grid = {n, y->n, NF_LANES, !m, dtype, 0};
     nf_limit limit = {.program = &program,
                       .d = DIMENSION,
                       .blas = blas[dtype],
@@ -731,22 +731,27 @@ static void normal_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
         nf_queue_free(sink.queue);
         check(!memcmp(sum[0], sum[k], (size_t)(2 * m * width) * sizeof(double)), "bits", "normal", n, m, k + 1);
     }
+    long double *exact = calloc((size_t)(2 * m), sizeof *exact), *size = exact + m;
     for (int64_t p = 0; p < 2; p++)
-        for (int w = 0; w < width; w++)
-            for (int64_t j = 0; j < m; j++) {
-                long double exact = 0, size = 0;
-                for (int64_t i = 0; i < n; i++) {
-                    long double image = 0, image_size = 0;
-                    for (int64_t l = 0; l < m; l++) {
-                        const long double part = (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + l * out.cs) *
-                                                 v[(p * m + l) * width + w];
-                        image += part, image_size += fabsl(part);
-                    }
+        for (int w = 0; w < width; w++) {
+            memset(exact, 0, (size_t)(2 * m) * sizeof *exact);
+            for (int64_t i = 0; i < n; i++) {
+                long double image = 0, image_size = 0;
+                for (int64_t j = 0; j < m; j++) {
                     const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
-                    exact += k * image, size += fabs(k) * image_size;
+                    image += (long double)k * v[(p * m + j) * width + w];
+                    image_size += fabsl((long double)k * v[(p * m + j) * width + w]);
                 }
-                check(fabsl(sum[0][(p * m + j) * width + w] - exact) <= 1e-13L * size, "sum", "normal", n, m, width);
+                for (int64_t j = 0; j < m; j++) {
+                    const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
+                    exact[j] += k * image, size[j] += fabs(k) * image_size;
+                }
             }
+            for (int64_t j = 0; j < m; j++)
+                check(fabsl(sum[0][(p * m + j) * width + w] - exact[j]) <= 1e-13L * size[j], "sum", "normal", n, m,
+                      width);
+        }
+    free(exact);
     for (int k = 0; k < 7; k++)
         free(sum[k]);
     free(v);

@@ -150,6 +150,9 @@ def dask(n: int, folder: Path | None) -> None:
                 "FALKON": lambda falkon=falkon: falkon.fit(X, X[:, 0]),
             }
             K @ np.ones(n)  # workers import the engine, and make their tables
+            idle = cpu()[1]
+            time.sleep(2)
+            print(f"{workers} worker(s); scheduler and client without work: {(cpu()[1] - idle) / 2:.3f} s each second")
             for name, run in passes.items():
                 before, start = cpu(), time.perf_counter()
                 timed(f"{name}, {workers} worker(s)", run)

@@ -731,23 +731,27 @@ static void normal_problem(nf_dtype dtype, int64_t n, int64_t m, int width)
         nf_queue_free(sink.queue);
         check(!memcmp(sum[0], sum[k], (size_t)(2 * m * width) * sizeof(double)), "bits", "normal", n, m, k + 1);
     }
+    long double *exact = calloc((size_t)(2 * m), sizeof *exact), *size = exact + m;
     for (int64_t p = 0; p < 2; p++)
-        for (int w = 0; w < width; w++)
-            for (int64_t j = 0; j < m; j++) {
-                long double exact = 0, size = 0;
-                for (int64_t i = 0; i < n; i++) {
-                    long double image = 0, image_size = 0;
-                    for (int64_t l = 0; l < m; l++) {
-                        const long double part =
-                            (long double)get(dtype, out.base[NF_NTK], 1 + i * out.rs + l * out.cs) *
-                            v[(p * m + l) * width + w];
-                        image += part, image_size += fabsl(part);
-                    }
+        for (int w = 0; w < width; w++) {
+            memset(exact, 0, (size_t)(2 * m) * sizeof *exact);
+            for (int64_t i = 0; i < n; i++) {
+                long double image = 0, image_size = 0;
+                for (int64_t j = 0; j < m; j++) {
                     const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
-                    exact += k * image, size += fabs(k) * image_size;
+                    image += (long double)k * v[(p * m + j) * width + w];
+                    image_size += fabsl((long double)k * v[(p * m + j) * width + w]);
                 }
-                check(fabsl(sum[0][(p * m + j) * width + w] - exact) <= 1e-13L * size, "sum", "normal", n, m, width);
+                for (int64_t j = 0; j < m; j++) {
+                    const double k = get(dtype, out.base[NF_NTK], 1 + i * out.rs + j * out.cs);
+                    exact[j] += k * image, size[j] += fabs(k) * image_size;
+                }
             }
+            for (int64_t j = 0; j < m; j++)
+                check(fabsl(sum[0][(p * m + j) * width + w] - exact[j]) <= 1e-13L * size[j], "sum", "normal", n, m,
+                      width);
+        }
+    free(exact);
     for (int k = 0; k < 7; k++)
         free(sum[k]);
     free(v);

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ntkfast.engine.config import instruction_set
-from ntkfast.engine.problem import Problem
 from ntkfast.support import sums
 from ntkfast.support.sums import Arrays
 from ntkfast.support.typing import Array
@@ -78,7 +77,7 @@ def _compare(wanted: dict[str, str], there: dict[str, str], address: str) -> Non
 
 
 class Workers:
-    """The workers of a cluster, which have a problem.
+    """The workers of a cluster, which have a problem: a `Problem`, or what else their functions take.
 
     Raises
     ------
@@ -86,13 +85,13 @@ class Workers:
         client is not one, has other workers than are needed, or none.
     """
 
-    def __init__(self, client: Any, problem: Problem) -> None:
+    def __init__(self, client: Any, problem: Any) -> None:
         check_client(client)
         require_same(client)
         self._client, self._problem = client, problem
         self._there = self._scatter(problem)
 
-    def with_problem(self, problem: Problem) -> Workers:
+    def with_problem(self, problem: Any) -> Workers:
         """The same workers with another problem."""
         other = object.__new__(Workers)
         other._client, other._problem = self._client, problem
@@ -226,7 +225,7 @@ def _waiting(result: Callable[..., Any], *given: Any) -> Any:
         raise ConnectionError(f"client: {GONE} ({error})") from None
 
 
-def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Problem, *given: Any) -> Any:
+def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Any, *given: Any) -> Any:
     _compare(wanted, described(), platform.node())
     return function(problem, *given)
 

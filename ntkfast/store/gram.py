@@ -440,7 +440,7 @@ def _terms(folder: Folder, some: slice, V: Array, transposed: bool) -> Iterator[
     symmetric = folder.grid.symmetric
     for block, K in folder.blocks(some):
         rows, columns = folder.grid.window(block)
-        found = []
+        found: list[Term] = []
         with threads.single_threaded_blas():  # the same bits everywhere; the disk takes longer
             K = K.astype(np.float64, copy=False)
             if not transposed or symmetric:

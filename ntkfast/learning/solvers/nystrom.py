@@ -169,6 +169,7 @@ class NystromRegression(Saved):
     centers: Array
     solution: Solution
     _panels: Panels | None  # of the data; None in a model from a file
+    _chosen: Array  # numbers of the points that were drawn as centres; none where these were given
     _direct: NystromDirect | None  # None for FALKON
 
     def __init__(

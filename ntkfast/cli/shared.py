@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ntkfast.support import starting
 from ntkfast.support.errors import Error
 
 
@@ -50,6 +51,7 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
+        starting.end()
         try:
             code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
         except click.UsageError as error:

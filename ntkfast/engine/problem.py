@@ -25,6 +25,10 @@ FLOPS_PER_LAYER = 60  # of one dual
 MAX_TILE_BYTES = 3 * 2**20  # scratch of one thread
 MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums for each of them
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
+WITHOUT_MEMORY = (  # ends the error about a matrix that does not fit
+    "; store.compute(net, X, path) computes it on disk, KernelOperator(net, X) its products, NystromRegression learns "
+    "without it, and out= can be a numpy.memmap"
+)
 DEEP = 6  # with more activations than this, programs on float32 act in float64: rounding would add up beyond 2e-6
 
 
@@ -323,7 +327,7 @@ class Problem:
         progress.check(show)
         get = self.check(get)
         shape = self.shape if window is None else tuple(side.stop - side.start for side in window)
-        results = self._results(get, shape, out, "; out= can be a numpy.memmap")
+        results = self._results(get, shape, out, WITHOUT_MEMORY)
         planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
         if self._is_tall:
             turned = [None if plane is None else plane.T for plane in planes]

@@ -9,6 +9,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+import ntkfast.support.starting as _starting  # noqa: F401  # before those that take time
 from ntkfast.engine.config import show_config
 from ntkfast.finite.empirical import empirical_nngp, empirical_ntk, gram_from_jacobian
 from ntkfast.finite.linearized import LinearizedNetwork, linearize

@@ -636,6 +636,26 @@ def test_ctrl_c_leaves_no_partial_output(writing, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_while_it_starts():
+    """No traceback, whatever is being imported. Python itself prints one until it has found the program."""
+    code = """
+import os, signal, sys
+class Presses:  # Ctrl-C at the first import of this module
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+module, sys.argv[0] = sys.argv[1], "/usr/bin/ntkfast"
+sys.meta_path.insert(0, Presses())
+from ntkfast.cli import main
+main([])
+"""
+    for module in ("numpy", "ntkfast.engine._core", "ntkfast.learning.flow", "click", "ntkfast.cli.paper"):
+        run = [sys.executable, "-P", "-c", code, module]
+        done = subprocess.run(run, capture_output=True, text=True, preexec_fn=heed_ctrl_c, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", ""), module  # 130 to a shell
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_what_a_killed_process_left_is_deleted_by_the_next(writing, tmp_path):
     small = tmp_path / "small.npy"
     np.save(small, np.eye(3))

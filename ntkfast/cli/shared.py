@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ntkfast.support import starting
 from ntkfast.support.errors import Error
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -53,6 +54,7 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):  # not every terminal has Θ
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
+        starting.end()
         try:
             code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
         except click.UsageError as error:

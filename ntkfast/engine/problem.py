@@ -27,6 +27,10 @@ MOST_VECTORS = 128  # of one pass: each tile that is being made holds two sums f
 MIN_TILES = 12  # of the whole n x m matrix, so that several threads find work
 STRIP_BYTES = 2**22  # of a tile of whole rows, which is read twice: from the last cache
 LEAST_OF_STRIP, MOST_OF_STRIP = 16, 128  # rows: the products of a strip copy all columns' points once
+WITHOUT_MEMORY = (  # ends the error about a matrix that does not fit
+    "; store.compute(net, X, path) computes it on disk, KernelOperator(net, X) its products, NystromRegression learns "
+    "without it, and out= can be a numpy.memmap"
+)
 DEEP = 6  # with more activations than this, programs on float32 act in float64: rounding would add up beyond 2e-6
 
 
@@ -332,7 +336,7 @@ class Problem:
         progress.check(show)
         get = self.check(get)
         shape = self.shape if window is None else tuple(side.stop - side.start for side in window)
-        results = self._results(get, shape, out, "; out= can be a numpy.memmap")
+        results = self._results(get, shape, out, WITHOUT_MEMORY)
         planes = [results[get.index(output)] if output in get else None for output in OUTPUTS]
         if self._is_tall:
             turned = [None if plane is None else plane.T for plane in planes]

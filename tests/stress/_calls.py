@@ -47,7 +47,7 @@ def verified(folder):
 
 def nystrom(method):
     model = nf.NystromRegression(NET, 12, 0.1, method=method, rng=0).fit(X, y)
-    return model.dual_coefficients, *model.predict(Z, return_std=True)
+    return model.dual_coefficients, model.predict(Z)
 
 
 def trained():
@@ -115,7 +115,7 @@ CALLS = {
     "solve": lambda: nf.solve(K, y, 0.1).dual_coefficients,
     "solve with an operator": lambda: nf.solve(operator, y, 0.1, method="cg", rng=0).dual_coefficients,
     "NystromRegression, direct": lambda: nystrom("direct"),
-    "NystromRegression, cg": lambda: nystrom("cg"),
+    "NystromRegression, falkon": lambda: nystrom("falkon"),
     "kernel_pca": lambda: nf.kernel_pca(K, 3).eigenvalues,
     "smallest_eigenvalue": smallest,
     "random_feature_model": lambda: nf.random_feature_model(K, n_features=20, rng=0).features,
@@ -135,6 +135,5 @@ def numbers(result):
 
 
 def same(left, right):
-    return len(left) == len(right) and all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(left, right, strict=True)
-    )
+    pairs = zip(left, right, strict=False)
+    return len(left) == len(right) and all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

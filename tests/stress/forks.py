@@ -3,9 +3,11 @@ used several threads, and of one where another thread is inside a call, imports,
 activation.
 """
 
+import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 from collections import Counter
 
@@ -13,9 +15,7 @@ ROW = 9
 # What another thread is doing, and seconds after which the process forks.
 FORKS = {
     "small": (("tables", 0.25), ("compiler", 0.0), ("kernel", 0.3)),
-    "full": tuple(
-        (work, delay) for work in ("tables", "compiler", "kernel", "flow") for delay in (0, 0.02, 0.1, 0.25, 0.5, 1, 2)
-    ),
+    "full": tuple(itertools.product(("tables", "compiler", "kernel", "flow"), (0, 0.02, 0.1, 0.25, 0.5, 1, 2))),
 }
 CHILDREN = {"small": 3, "full": 20}
 HANGS = 300  # seconds; a child has fewer than two to do on a quiet machine
@@ -71,8 +71,6 @@ for child in running:
 def run(scale):
     if not hasattr(os, "fork"):
         raise unittest.SkipTest("needs fork")
-    import tempfile
-
     found = {}
     for work, delay in FORKS[scale]:
         with tempfile.TemporaryDirectory() as folder:

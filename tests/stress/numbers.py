@@ -1,0 +1,66 @@
+"""Points that coincide, are opposite, proportional, zero or a rounding apart, of any scale and at any depth, give finite
+symmetric kernels whose smallest eigenvalue is not below zero by more than rounding, and finite derivatives.
+"""
+
+import itertools
+
+import catalogue
+import numpy as np
+
+import ntkfast as nf
+from ntkfast.support.errors import Error
+
+ROW = 12
+SLACK = {"float32": 32, "float64": 4e5}  # times N ε λ_max: duals by series are accurate to 1e-10 of the diagonal
+SCALES = {"small": ((1,), (3,)), "full": ((1, 2.0**30, 2.0**-30), (1, 2, 3, 10, 30, 100))}
+# of the points: what duals that grow like their arguments bear
+POWERS = {"float32": (2.0**80, 2.0**-80), "float64": (2.0**600, 2.0**-600)}
+
+
+def run(scale):
+    factors, depths = SCALES[scale]
+    worst, refused, kernels = {}, 0, 0
+    activations = catalogue.ALL[:: 5 if scale == "small" else 1]
+    for activation, factor, depth in itertools.product(activations, factors, depths):
+        for dtype in ("float32", "float64"):
+            done = _check(activation, factor, depth, dtype)
+            kernels, refused = kernels + 1, refused + (done is None)
+            worst[dtype] = max(worst.get(dtype, 0), done or 0)
+    for name in ("relu", "leaky_relu", "abs", "identity"):
+        for dtype, powers in POWERS.items():
+            for factor in powers:
+                for depth in depths:
+                    done = _check(nf.activations.get(name), factor, depth, dtype)
+                    kernels, refused = kernels + 1, refused + (done is None)
+    found = {"kernels": kernels, "refused, since the numbers leave the dtype": refused}
+    return found | {f"-λ_min/(N ε λ_max), {dtype}": round(value, 2) for dtype, value in worst.items()}
+
+
+def points(dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, 4))
+    near = [X + power * rng.normal(size=X.shape) for power in (1e-3, 1e-6, 1e-9, 1e-12)]
+    return np.concatenate([X, X, -X, 0.5 * X, *near, np.zeros((2, 4))]).astype(dtype)
+
+
+def _check(activation, factor, depth, dtype):
+    """-λ_min/(N ε λ_max), or None if the library says that numbers leave the dtype."""
+    net = nf.MLP(depth + 1, activation, weight_std=1.0, bias_std=0.0 if factor not in (1, 2.0**30, 2.0**-30) else 0.1)
+    X = (points(dtype) * np.asarray(factor, dtype)).astype(dtype)
+    what = f"{activation!r}, points times {factor:g}, depth {depth}, {dtype}"
+    worst = 0.0
+    try:
+        kernels = nf.kernels(net, X)
+        slopes = nf.kernel_vjp(net, X, weights=np.ones((len(X), len(X)), dtype), inputs=True)
+    except (Error, ValueError) as error:
+        assert "float" in str(error) or "scale" in str(error) or "accurate" in str(error), f"{what}: {error}"
+        return None
+    for K in kernels:
+        assert np.isfinite(K).all(), f"{what}: the kernel is not finite"
+        assert np.array_equal(K, K.T), f"{what}: the kernel is not symmetric"
+        scale = np.abs(K).max() or 1
+        values = np.linalg.eigvalsh(K.astype(float) / scale)
+        worst = max(worst, -values[0] / (len(K) * np.finfo(dtype).eps * values[-1] or 1))
+    assert all(np.isfinite(slope).all() for slope in slopes[:2]), f"{what}: derivatives are not finite"
+    assert worst <= SLACK[dtype], f"{what}: λ_min is {-worst:.3g} N ε λ_max"
+    return worst

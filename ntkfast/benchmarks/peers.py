@@ -67,10 +67,15 @@ class Beside:
 
 def measure(peer: Peer, scale: float, repeats: int) -> Iterator[Beside]:
     """Every job of a peer, each side in turn."""
-    for job in peer.scaled(scale):
-        with warnings.catch_warnings():
+    library, jobs = f"{peer.distribution} {importlib.metadata.version(peer.distribution)}", peer.scaled(scale)
+    while True:
+        with warnings.catch_warnings():  # of making a job, too; not while the caller has its turn
             warnings.simplefilter("ignore")
-            yield compare(f"{peer.distribution} {importlib.metadata.version(peer.distribution)}", job, repeats)
+            job = next(jobs, None)
+            if job is None:
+                return
+            found = compare(library, job, repeats)
+        yield found
 
 
 def compare(library: str, job: Job, repeats: int) -> Beside:

@@ -93,7 +93,7 @@ def goal_rows(found: dict[str, Any]) -> Rows:
 
 
 def peer_rows(beside: Iterable[dict[str, Any]]) -> Rows:
-    rows = [["job", "library", "theirs", "ntkfast", "times as fast", "by CPU time", "difference"]]
+    rows = [["job", "library", "theirs, ms", "ntkfast, ms", "times as fast", "by CPU time", "difference"]]
     for one in beside:
         difference = "" if one["difference"] is None else f"{one['difference']:.0e}"
         wrong = "  not the same" if one["same"] is False else ""

@@ -43,9 +43,9 @@ from ntkfast.support import memory
 
 TINY = {
     "fig1": {"widths": (20, 60), "n_seeds": 2, "n_initial": 3, "n_train": 5, "steps": 6},
-    "fig2": {"widths": (10, 20), "n_seeds": 3, "wide": 100, "steps": 20},
+    "fig2": {"widths": (10, 20), "n_seeds": 3, "n_initial": 3, "wide": 100, "steps": 20},
     "fig3a": {"n": 40, "wide": 100, "narrow": 50, "n_networks": 3, "n_batches": 3},
-    "fig3bc": {"widths": (20, 40), "learning_rates": (2.0, 4.0), "n": 40, "time": 80, "n_times": 4},
+    "fig3bc": {"widths": (20, 40), "learning_rates": (2.0, 4.0), "n": 40, "n_initial": 3, "time": 80, "n_times": 4},
     "theorem1": {"widths": (16, 64), "n_seeds": 3, "n": 6},
     "theorem2": {"widths": (16, 64), "n_seeds": 2, "n": 6, "time": 16},
     "proposition1": {"widths": (8, 64), "n_seeds": 50},
@@ -157,7 +157,7 @@ def test_figure_1_is_the_kernel_of_the_networks():
 
 
 def test_figure_2_limits_are_the_flow_at_infinity():
-    data = fig2.run(widths=(40,), n_seeds=2, wide=2000, steps=600)
+    data = fig2.run(widths=(40,), n_seeds=2, n_initial=2, wide=2000, steps=600)
     points, X = networks.circle(data.gamma), networks.circle(data.data_gamma)
     net = networks.relu_network(4)
     A = np.linalg.solve(nf.ntk(net, X), nf.ntk(net, X, points)).T  # Θ(x, X) Θ(X, X)⁻¹
@@ -166,6 +166,9 @@ def test_figure_2_limits_are_the_flow_at_infinity():
     S = nf.nngp(net, X, points)
     covariance = nf.nngp(net, points) + A @ nf.nngp(net, X) @ A.T - A @ S - S.T @ A.T
     np.testing.assert_allclose(((high - low) / 2.5631031310892007) ** 2, covariance.diagonal(), atol=1e-10)
+    f = networks.network(net, 2, 40, 0, 1)
+    np.testing.assert_allclose(data.initial[0, 1], [nf.empirical_ntk(f, X), nf.empirical_nngp(f, X)], rtol=1e-5)
+    np.testing.assert_allclose(data.percentiles_of(10**9), data.percentiles, atol=1e-6)
     # the kernels of a wide network are within a few 1/√n of the limit's
     assert np.abs(data.wide_percentiles - data.percentiles).max() < 5 / np.sqrt(2000)
     assert np.abs(data.errors).max() < 0.1
@@ -181,6 +184,9 @@ def test_figure_3a_finds_the_components():
     wide = nf.empirical_ntk(networks.network(networks.relu_network(5), 784, 100, 0, 0), X).astype(float) / 40
     np.testing.assert_allclose(data.wide_eigenvalues, np.linalg.eigvalsh(wide)[:-4:-1], rtol=1e-6)
     assert (np.sum(data.components * data.wide_components, axis=0) >= 0).all()
+    narrow = nf.empirical_ntk(networks.network(networks.relu_network(5), 784, 50, 0, 1), X).astype(float)
+    np.testing.assert_allclose(data.rows[1], narrow[0], rtol=1e-5)
+    np.testing.assert_allclose(data.squares[1], (np.linalg.norm(narrow / 40 - K) / np.linalg.norm(K)) ** 2, rtol=1e-3)
 
 
 def test_figure_3bc_splits_the_error():
@@ -198,6 +204,10 @@ def test_figure_3bc_splits_the_error():
     np.testing.assert_allclose(squares, run.losses[::10], rtol=1e-3)
     K = nf.empirical_ntk(f, X).astype(float)
     np.testing.assert_allclose(data.rates[0, 0, 0], component @ K @ component / 40**2, rtol=1e-4)
+    K = nf.empirical_ntk(networks.network(net, 784, 20, 0, 1, 2), X).astype(float)
+    np.testing.assert_allclose(data.initial_rates[0, 2], component @ K @ component / 40**2, rtol=1e-4)
+    K = nf.finite_width(net, X, width=40, get="ntk_mean")
+    np.testing.assert_allclose(data.theory_rates[1], component @ K @ component / 40**2, rtol=1e-10)
 
 
 def test_theorem_1_and_2():

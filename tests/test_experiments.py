@@ -53,7 +53,7 @@ TINY = {
     "random_features": {"n_features": (10, 100), "n_seeds": 5, "n": 6},
     "early_stopping": {"n": 40, "n_validation": 60},
     "beyond": {"widths": (8, 16), "n_networks": 5},
-    "inflation": {"widths": (30, 60), "n_networks": (4, 3), "n_points": 2, "steps": 10},
+    "inflation": {"widths": (30, 60), "n_networks": (4, 3), "n_points": 3, "steps": 10},
 }
 
 

@@ -258,8 +258,8 @@ def caption(data: Inflation) -> str:
     return (
         f"How {data.steps} steps of gradient descent at learning rate 1 on f*(x) = x1 x2 at {data.n_points} points of "
         f"the circle change the trace of the tangent kernel, {described(data.net)}: networks of {len(data.widths)} "
-        "draws, each trained on f* and -f*, and theory to order 1/n (docs/beyond.md). Squares: the network of figure 1, "
-        "for which no coefficient of 1/n exists, as units that cross their kink change the kernel by order 1/√n."
+        "draws, each trained on f* and -f*, and theory to order 1/n (docs/beyond.md). Squares: figure 1's network, for "
+        "which no coefficient of 1/n exists, as units that cross their kink change the kernel by order 1/√n."
     )
 
 

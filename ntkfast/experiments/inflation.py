@@ -150,9 +150,9 @@ def run(
         raise ValueError(f"n_points: expected at most {MOST_POINTS}, for which the theory is computed, got {n_points}")
     points = circle(START + 2 * np.pi * np.arange(n_points) / n_points)
     y = points[:, 0] * points[:, 1]
-    width = min(widths)
-    theory = kernel_change(net, points, y, width=width, steps=steps, rng=seed, progress=False)
-    end = kernel_change(net, points, y, width=width, steps=math.inf, rng=seed, progress=False)
+    narrowest = min(widths)
+    theory = kernel_change(net, points, y, width=narrowest, steps=steps, rng=seed, progress=False)
+    end = kernel_change(net, points, y, width=narrowest, steps=math.inf, rng=seed, progress=False)
 
     def observe(f: FiniteNetwork) -> Values:
         return {"trace": np.trace(empirical_ntk(f, points, progress=False))}
@@ -174,7 +174,7 @@ def run(
                 found[kind][s] = np.mean(changes)
     return Inflation(
         net, steps, n_points, np.array([width for width, _ in every]), found["smooth"], found["kinked"],
-        width * theory.inflation, width * theory.inflation_error, width * end.inflation,
+        narrowest * theory.inflation, narrowest * theory.inflation_error, narrowest * end.inflation,
     )  # fmt: skip
 
 

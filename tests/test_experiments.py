@@ -25,6 +25,7 @@ from ntkfast.experiments import (
     fig2,
     fig3a,
     fig3bc,
+    inflation,
     mnist,
     networks,
     paper,
@@ -53,7 +54,7 @@ TINY = {
     "random_features": {"n_features": (10, 100), "n_seeds": 5, "n": 6},
     "early_stopping": {"n": 40, "n_validation": 60},
     "beyond": {"widths": (8, 16), "n_networks": 5},
-    "inflation": {"widths": (30, 60), "n_networks": (4, 3), "n_points": 2, "steps": 10},
+    "inflation": {"widths": (30, 60), "n_networks": (4, 3), "n_points": 3, "steps": 10},
 }
 
 
@@ -243,6 +244,37 @@ def test_early_stopping_stops_before_the_end():
     data = early_stopping.run(n=60, n_validation=200)
     assert data.loss < data.validation_loss[-1]
     np.testing.assert_allclose(data.remaining, np.exp(-data.t * data.eigenvalues), atol=1e-8)
+
+
+def test_inflation_is_that_of_theory_and_of_trained_networks():
+    tiny = TINY["inflation"]
+    data = inflation.run(**tiny)
+    points = networks.circle(inflation.START + 2 * np.pi * np.arange(3) / 3)
+    y = points[:, 0] * points[:, 1]
+    theory = nf.kernel_change(data.net, points, y, width=1000, steps=tiny["steps"], rng=0)
+    assert data.predicted == pytest.approx(1000 * theory.inflation)
+    assert data.in_the_end != data.predicted
+    assert data.widths.tolist() == [30] * 4 + [60] * 3
+    f = networks.network(data.net, 2, 60, 0, 2)
+    trained = [nf.train(f, points, sign * y, steps=tiny["steps"], progress=False).network for sign in (1, -1)]
+    before, *after = (np.trace(nf.empirical_ntk(g, points)) for g in (f, *trained))
+    expected = (np.mean(after) - before) / np.trace(nf.ntk(data.net, points))
+    assert data.inflation[-1] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"widths": (30, 60), "n_networks": (4,)}, "n_networks: expected a number for each of at least two"),
+        ({"widths": (30, 30), "n_networks": (4, 4)}, "n_networks: expected a number for each of at least two"),
+        ({"widths": (30, 60), "n_networks": (4, 4), "n_points": 31}, "n_points: expected at most 30"),
+        ({"widths": (1, 60), "n_networks": (4, 4)}, "width: expected at least 2"),
+        ({"widths": (30, 60), "n_networks": (4, 4), "net": nf.MLP(3)}, "net: expected smooth activations"),
+    ],
+)
+def test_inflation_without_a_theory(options, words):
+    with pytest.raises((ValueError, nf.ActivationError), match=words):
+        inflation.run(**options)
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name != "proposition2"])

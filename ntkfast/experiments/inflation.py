@@ -136,7 +136,7 @@ def run(
     Examples
     --------
     >>> from ntkfast.experiments import inflation
-    >>> inflation.run(widths=(20, 40), n_networks=(3, 2), n_points=2, steps=10).inflation.shape
+    >>> inflation.run(widths=(20, 40), n_networks=(3, 2), n_points=3, steps=10).inflation.shape
     (5,)
     """
     widths, steps = check_widths(widths), positive_integer(steps, "steps")
@@ -150,9 +150,9 @@ def run(
         raise ValueError(f"n_points: expected at most {MOST_POINTS}, for which the theory is computed, got {n_points}")
     points = circle(START + 2 * np.pi * np.arange(n_points) / n_points)
     y = points[:, 0] * points[:, 1]
-    width = min(widths)
-    theory = kernel_change(net, points, y, width=width, steps=steps, rng=seed, progress=False)
-    end = kernel_change(net, points, y, width=width, steps=math.inf, rng=seed, progress=False)
+    narrowest = min(widths)
+    theory = kernel_change(net, points, y, width=narrowest, steps=steps, rng=seed, progress=False)
+    end = kernel_change(net, points, y, width=narrowest, steps=math.inf, rng=seed, progress=False)
 
     def observe(f: FiniteNetwork) -> Values:
         return {"trace": np.trace(empirical_ntk(f, points, progress=False))}
@@ -174,7 +174,7 @@ def run(
                 found[kind][s] = np.mean(changes)
     return Inflation(
         net, steps, n_points, np.array([width for width, _ in every]), found["smooth"], found["kinked"],
-        width * theory.inflation, width * theory.inflation_error, width * end.inflation,
+        narrowest * theory.inflation, narrowest * theory.inflation_error, narrowest * end.inflation,
     )  # fmt: skip
 
 
@@ -258,8 +258,8 @@ def caption(data: Inflation) -> str:
     return (
         f"How {data.steps} steps of gradient descent at learning rate 1 on f*(x) = x1 x2 at {data.n_points} points of "
         f"the circle change the trace of the tangent kernel, {described(data.net)}: networks of {len(data.widths)} "
-        "draws, each trained on f* and -f*, and theory to order 1/n (docs/beyond.md). With ReLU the coefficient of 1/n "
-        "diverges: units that cross their kink change the kernel by order 1/√n."
+        "draws, each trained on f* and -f*, and theory to order 1/n (docs/beyond.md). Squares: figure 1's network, for "
+        "which no coefficient of 1/n exists, as units that cross their kink change the kernel by order 1/√n."
     )
 
 

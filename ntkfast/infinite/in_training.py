@@ -151,14 +151,14 @@ def kernel_change(
     >>> import ntkfast as nf
     >>> net = nf.MLP(depth=3, activation="erf", bias_std=0.1)
     >>> X, y = np.array([[1.0, 0.0], [0.0, 1.0]]), [1.0, -1.0]
-    >>> change = nf.kernel_change(net, X, y, width=400, steps=100, rng=0)
-    >>> networks = [nf.FiniteNetwork.init(net, 2, 400, rng=seed) for seed in range(60)]
-    >>> trained = [nf.train(f, X, y, steps=100).network for f in networks]
+    >>> change = nf.kernel_change(net, X, y, width=200, steps=40, rng=0)
+    >>> networks = [nf.FiniteNetwork.init(net, 2, 200, rng=seed) for seed in range(30)]
+    >>> trained = [nf.train(f, X, y, steps=40).network for f in networks]
     >>> measured = [
     ...     np.trace(nf.empirical_ntk(after, X) - nf.empirical_ntk(before, X)) / np.trace(change.ntk)
     ...     for before, after in zip(networks, trained)
     ... ]
-    >>> bool(abs(np.mean(measured) - change.inflation) < 4 * np.std(measured) / 60**0.5)
+    >>> bool(abs(np.mean(measured) - change.inflation) < 4 * np.std(measured) / 30**0.5)
     True
     """
     _check(check_network(net))

@@ -55,6 +55,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "reference_url": {},
     "min_reported_time": 1,
+    "capture_repr": (),
     "show_signature": False,
 }
 

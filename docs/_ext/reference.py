@@ -160,7 +160,15 @@ def resolve(app, env, node, contnode):
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, found)
 
 
+def link_names(app, page, source):
+    """`nf.ntk` in a page of Markdown links to its page of the reference."""
+    if not str(app.env.doc2path(page)).endswith(".md"):
+        return
+    source[0] = re.sub(r"(?<!`)`(nf\.[\w.]+)`(?!`)", r"{py:obj}`\1`", source[0])
+
+
 def setup(app):
+    app.connect("source-read", link_names)
     app.connect("missing-reference", resolve)
     app.connect("config-inited", generate)
     app.connect("autodoc-process-docstring", process, priority=400)  # before numpydoc

@@ -1,4 +1,4 @@
-"""Where memory runs out in the middle of a public call, the call ends with a MemoryError or the right result; afterwards
+"""Where memory runs out in the middle of a public call, it ends with a MemoryError or the right result; afterwards
 BLAS has its threads back, and the next call is right. A matrix that does not fit is refused at once, with what it
 needs, what is available and the call that works without it.
 
@@ -91,7 +91,7 @@ def environment():
 def sweep(library, whose, step, name):
     """How often each outcome occurred, and the records of those that should not occur.
 
-    whose: "engine", requests of the compiled extension itself, or "all". step: every step-th of them. name: of a call, or
+    whose: "engine", requests of the compiled extension itself, or "all". step: every step-th. name: of a call, or
     "*", for all of them in one process.
     """
     given = environment() | {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}

@@ -10,6 +10,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
+# For tests of the build itself: NTKFAST_BOUNDSCHECK=1 checks every index of _core.pyx, NTKFAST_SANITIZE=address,undefined
+# (or thread) is passed to the compiler; see CONTRIBUTING.md.
+BOUNDSCHECK = os.environ.get("NTKFAST_BOUNDSCHECK", "0") != "0"
+SANITIZE = os.environ.get("NTKFAST_SANITIZE", "")
+
 # One binary runs everywhere, and NaN travels: nothing of the build machine's own, no fast-math.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
 MATHS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-signed-zeros"]
@@ -41,6 +46,9 @@ class BuildLibraries(build_clib):
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         common = FLAGS + self.accepted(MATHS)
         self.link_args = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
+        self.sanitizers = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-O1", "-g"] if SANITIZE else []
+        if SANITIZE:
+            common, self.link_args = common + self.sanitizers, [f"-fsanitize={SANITIZE}"]
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
             for compiling, linking in OPENMP:
                 if self.works(
@@ -80,6 +88,7 @@ class BuildExtension(build_ext):
             extension.extra_objects = [f"{libraries.build_clib}/lib{name}.a" for name in libraries.built]
             extension.libraries = ["m"]
             extension.extra_link_args = libraries.link_args
+            extension.extra_compile_args = libraries.sanitizers
         self.distribution.libraries = []  # linked above, users before used
         super().run()
 
@@ -94,7 +103,9 @@ setup(
                 include_dirs=["src_c"],
                 depends=sorted(map(str, Path("src_c").glob("*.[ch]"))),  # relinks after a change in C alone
             )
-        ]
+        ],
+        compiler_directives={"boundscheck": BOUNDSCHECK},
+        force=BOUNDSCHECK,
     ),
     cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtension},
 )

@@ -10,8 +10,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# For tests of the build itself: NTKFAST_BOUNDSCHECK=1 checks every index of _core.pyx, NTKFAST_SANITIZE=address,undefined
-# (or thread) is passed to the compiler; see CONTRIBUTING.md.
+# Builds for tests, see CONTRIBUTING.md: NTKFAST_BOUNDSCHECK=1 checks every index of _core.pyx, and the compiler gets
+# -fsanitize with NTKFAST_SANITIZE=address,undefined.
 BOUNDSCHECK = os.environ.get("NTKFAST_BOUNDSCHECK", "0") != "0"
 SANITIZE = os.environ.get("NTKFAST_SANITIZE", "")
 

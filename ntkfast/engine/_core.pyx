@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# cython: language_level=3, wraparound=False, embedsignature=True
 # _core.pyx: the one door between Python and src_c.  It does not repeat the checks of its callers in this package;
 # shapes and dtypes are those of ntkfast.h.
 from libc.stdint cimport int64_t

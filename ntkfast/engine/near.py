@@ -26,6 +26,7 @@ SHORT = 2.0  # parts of panels that pairs look up, per factor of 4
 ANGLE_POINTS = 14  # Chebyshev points in y on each of its panels
 MOST_POINTS = _core.NEAR_DEGREES  # and in each log q
 MOST_ANGLE_PANELS = 40
+FLAT = 1e-26  # 1-|ρ| up to which any dual is constant to 1e-13: that of a step changes like √(2(1-|ρ|))/π
 GOAL = 1e-12  # what more panels of y are made for, relative to the diagonal
 NEGLIGIBLE = 5e-14  # Chebyshev coefficients, relative to the largest
 MARGIN = 1e-2  # share of the required accuracy with which a rule is good enough to look for no better one
@@ -89,7 +90,7 @@ class Tables:
         self.remainder = remainder
         self.functions = gaussian.function, gaussian.derivative
         self.n_points = min(MOST_POINTS, points_needed(span.per_unit, 11) + more)
-        bend = 1 / (2 * span.highest(span.n - 1))  # like √(1 + 2q(1-ρ)), the dual bends at 1-ρ of 1/2q
+        bend = max(1 / (2 * span.highest(span.n - 1)), FLAT)  # like √(1 + 2q(1-ρ)), the dual bends at 1-ρ of 1/2q
         last = 1 - NEAR_RHO
         edges = last * 4.0 ** -np.arange(max(0, math.ceil(math.log(last / bend, 4))), -1.0, -1)
         self.edges = np.concatenate([[0], edges if is_smooth else np.sqrt(2 * edges)])
@@ -190,7 +191,7 @@ class Tables:
                 at_pairs = np.abs(at_edge[:, here, here] - series[number])
                 worst = max(
                     worst,
-                    float((at_pairs / np.sqrt(moment[:, :, None] * moment[:, None, :])).max()),
+                    float((at_pairs / (np.sqrt(moment)[:, :, None] * np.sqrt(moment)[:, None, :])).max()),
                     float((np.abs(at_one[:, here] - np.where(np.isfinite(moment), moment, 0)) / moment).max()),
                 )
             return worst

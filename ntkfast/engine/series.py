@@ -381,7 +381,7 @@ class Family(forks.Guarded):
         if self.slopes:
             slope = (b * near.NEAR_RHO**k) @ b.T
         else:
-            slope = (a * k * near.NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.sqrt(np.outer(q, q))
+            slope = (a * k * near.NEAR_RHO ** np.maximum(k - 1, 0)) @ a.T / np.outer(np.sqrt(q), np.sqrt(q))
         return np.array([value, slope])
 
 

@@ -98,7 +98,7 @@ def _duals(lines: Sequence[Lines], q: Array, c: Array) -> Array:
     s = np.sqrt(q)
     std = np.outer(s, s)
     angle, mean = np.arcsin(np.clip(c / std, -1, 1)), math.sqrt(2 / math.pi)
-    turning = np.sqrt(np.maximum((std - c) * (std + c), 0)) + c * angle
+    turning = np.sqrt(np.maximum(std - c, 0)) * np.sqrt(np.maximum(std + c, 0)) + c * angle  # no squares of variances
     sums, ratios = np.add.outer(s, s), c * np.add.outer(1 / s, 1 / s)
     return np.array(
         [

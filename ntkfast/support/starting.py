@@ -9,7 +9,7 @@ import sys
 
 def _is_program() -> bool:
     """Whether this process is `ntkfast` or `python -m ntkfast`, rather than one that imports the library."""
-    first = getattr(sys, "argv", [""])[0]
+    first: str = getattr(sys, "argv", [""])[0]
     if first == "-m":
         return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["ntkfast"]
     return os.path.splitext(os.path.basename(first))[0] == "ntkfast"

@@ -1,5 +1,6 @@
-"""Sizes whose products exceed 2³¹ are addressed rightly: the last tiles of a kernel of 70000 points in a sparse file, with
-and without symmetry, where all other bytes stay untouched. Eigenproblems get a LAPACK driver whose counts fit 32 bits.
+"""Sizes whose products exceed 2³¹ are addressed rightly: the last tiles of a kernel of 70000 points in a sparse file,
+with and without symmetry, where all other bytes stay untouched. Eigenproblems get a LAPACK driver whose counts fit 32
+bits.
 """
 
 import tempfile

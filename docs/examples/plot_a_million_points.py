@@ -57,8 +57,8 @@ for row in rows:
     print("{n:>8} points, {m:>5} centres: {seconds:7.1f} s of CPU time, error {error:.3f}".format(**row))
 
 # %%
-# The time grows with the number of points, the memory beyond them does not; the error falls with both numbers, and more
-# points are worth little without more centres to span the function.
+# The time grows with the number of points, the memory beyond them does not. The error falls with the number of centres;
+# once there are some hundred points for each of them, more points hardly matter.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for m in sorted({row["m"] for row in rows}):

@@ -65,6 +65,13 @@ def test_any_layers(seed):
     check(RANDOM[seed], np.random.default_rng(seed).normal(size=(9, 4)))
 
 
+def test_a_sum_with_one_branch_that_depends_on_its_input_otherwise():
+    """Its share of the input is no number; the other branches are independent of the input."""
+    concat = nf.Parallel([nf.Scale(-0.7)], [], how="concat")
+    block = nf.Parallel([nf.Dense()], [nf.Dense(bias_std=0.3)], concat)
+    check(nf.Network([nf.Dense(weight_std=1.2), "relu", block, nf.Dropout(0.25), nf.Dense()]), X)
+
+
 def test_the_random_networks_have_everything():
     """Each layer and each way to join, nested and at the end of a network; dependent branches of a sum; inputs."""
     found = Counter(

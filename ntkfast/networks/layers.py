@@ -449,7 +449,7 @@ def _sum(flows, shares, shifted, place, name):
             f"{means[0]} and {means[1]}, which end in {flows[means[0]].source} and {flows[means[1]].source}; "
             "let one of them end in a Dense"
         )
-    if means and shifted and math.fsum(shares) != 0:
+    if means and shifted and None not in shares and math.fsum(shares) != 0:  # with None, the other shares are 0
         raise ValueError(
             f"{place}: the {name} hands on a multiple of its input, whose mean is not 0, and adds branch {means[0]}, "
             f"whose mean is not 0 either, as it ends in {flows[means[0]].source}; let that branch end in a Dense, or "

@@ -163,7 +163,7 @@ def finite_width(
     their digits, as covariances of differences are carried along. On the diagonal there E Θ̂ = Θ and E Σ̂ = Σ. Smooth
     activations need sums of Hermite series for 21 moments, 1 to 10 µs for a pair and layer.
 
-    This is the kernel at initialisation. How it changes in training is another effect of order 1/n: see `kernel_change`.
+    This is the kernel at initialisation. Training changes it by order 1/n too: see `kernel_change`.
 
     Examples
     --------

@@ -179,8 +179,7 @@ def finite_width(
     kinks (elu, hardtanh, or relu beside erf) these converge up to correlations of about 0.988 between different points,
     and take up to 50 µs; each variance that occurs takes another 0.1 s.
 
-    This is the kernel at initialisation. How it changes in training is another effect of order 1/n: see
-    `kernel_change`.
+    This is the kernel at initialisation. Training changes it by order 1/n too: see `kernel_change`.
 
     Examples
     --------

@@ -101,7 +101,8 @@ def beyond_the_limit(net: nf.Network) -> None:
     assert_type(nf.finite_width(net, X, width=64, get=("ntk_mean",), out=[X]), nf.FiniteWidth)
     assert_type(nf.width_for(net, X, 0.1, kernel="nngp"), int)
     change = assert_type(nf.kernel_change(net, X, np.ones(4), width=64, steps=np.inf), nf.KernelChange)
-    assert_type(change.mean + change.error + change.ntk, Array)
+    assert_type(change.mean, Array)
+    print(change.error + change.ntk)
     assert_type(change.inflation + change.inflation_error, float)
 
 

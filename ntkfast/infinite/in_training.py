@@ -181,8 +181,8 @@ def _check(net: Network) -> None:
     for layer in net.layers:
         if isinstance(layer, Activation) and layer.kinks:
             raise ActivationError(
-                f"net: expected smooth activations, got {layer!r}, which has a kink: where φ' jumps, E[φ''(u)²] diverges, "
-                "and training changes the kernel by more than order 1/n"
+                f"net: expected smooth activations, got {layer!r}, which has a kink: where φ' jumps, E[φ''(u)²] "
+                "diverges, and training changes the kernel by more than order 1/n"
             )
 
 

@@ -120,7 +120,8 @@ def kernel_change(
     Raises
     ------
     ActivationError
-        An activation has a kink: E[φ''(u)²] diverges, and Θ̂ changes by more than order 1/n (for ReLU, 1/√n).
+        An activation has a kink. Where φ' jumps, E[φ''(u)²] diverges, and Θ̂ changes by more than order 1/n (for ReLU,
+        1/√n).
     ValueError
         There are more than 30 points, the network is not such a chain, a width is less than 2, the limit kernel is
         singular on X, or the learning rate is too large for it.
@@ -198,8 +199,8 @@ def _check(net: Network) -> None:
     for layer in net.layers:
         if isinstance(layer, Activation) and layer.kinks:
             raise ActivationError(
-                f"net: expected smooth activations, got {layer!r}, for which E[φ''(u)²] diverges: its kernel changes "
-                "by more than order 1/n in training"
+                f"net: expected smooth activations, got {layer!r}, which has a kink: where φ' jumps, E[φ''(u)²] "
+                "diverges, and training changes the kernel by more than order 1/n"
             )
 
 

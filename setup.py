@@ -11,10 +11,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# Builds for tests, see CONTRIBUTING.md: NTKFAST_BOUNDSCHECK=1 checks every index of _core.pyx, and the compiler gets
-# -fsanitize with NTKFAST_SANITIZE=address,undefined.
+# For tests, see CONTRIBUTING.md: every index of _core.pyx is checked.
 BOUNDSCHECK = os.environ.get("NTKFAST_BOUNDSCHECK", "0") != "0"
-SANITIZE = os.environ.get("NTKFAST_SANITIZE", "")
 
 # One binary runs everywhere, and NaN propagates: nothing of the build machine's own, no fast-math.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
@@ -70,9 +68,6 @@ class BuildLibraries(build_clib):
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         common = FLAGS + self.accepted(MATHS)
         self.link_args = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
-        self.sanitizers = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-O1", "-g"] if SANITIZE else []
-        if SANITIZE:
-            common, self.link_args = common + self.sanitizers, [f"-fsanitize={SANITIZE}"]
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
             source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
             found = next((flags for flags in openmp() if self.works(source, *flags)), None)
@@ -112,7 +107,6 @@ class BuildExtension(build_ext):
             extension.extra_objects = [f"{libraries.build_clib}/lib{name}.a" for name in libraries.built]
             extension.libraries = ["m"]
             extension.extra_link_args = libraries.link_args
-            extension.extra_compile_args = libraries.sanitizers
         self.distribution.libraries = []  # linked above, users before used
         super().run()
 

@@ -81,14 +81,12 @@ def test_large_variances(act, q):
         assert abs(nf.dual(act, q, 2 * q, rho * math.sqrt(2) * q) - exact) < 1e-10 * scale
 
 
-@pytest.mark.parametrize("act", [A.softplus(), A.silu()], ids=repr)
-@pytest.mark.parametrize("size", [1e30, 1e100, 1e140])
-def test_variances_whose_squares_overflow(act, size):
-    """There φ is a ReLU to rounding. The kernel of near points was off by 1 % from variances of 1e154 on."""
-    X = np.random.default_rng(0).normal(size=(6, 3))
-    X = size * np.concatenate([X, X[:3] * (1 + 1e-3), X[:3] + 1e-6, -X[:2]])
+def test_variances_whose_squares_overflow():
+    """There softplus is a ReLU to rounding. The kernel of near points was off by 1 % from variances of 1e154 on."""
+    X, act = np.random.default_rng(0).normal(size=(6, 3)), A.softplus()
+    X *= 1e100 / np.linalg.norm(X, axis=1)[:, None]
     found, right = (nf.ntk(nf.MLP(3, activation, bias_std=0.1), X) for activation in (act, "relu"))
-    assert_allclose(found, right, atol=2e-9 * right.max(), rtol=2e-9)
+    assert_allclose(found, right, rtol=2e-9)
     assert max(len(tables.edges) for tables in series._families.of(act)._tables.values()) < 60  # some ms each
 
 

@@ -303,11 +303,12 @@ static long double after_lines(const nf_instr *in, nf_pair *pair, long double st
     return squares - odd * theta;
 }
 
-/* The pair after phi = a erf(b x) + k for rho > 0, in closed form.  With Q = b^2 q and p = sqrt(1 + 4 Q), K of a point is
- * 2 a^2/pi alpha + k^2, tan(alpha) = 2 Q/p, and K(rho) has the angle asin((1 - delta) e) with the numbers of duals.h.  Half
- * the difference of both alphas is atan(d/(1 + m)), d = p1 - p2, m = p1 p2.  Their mean exceeds asin(e) by the difference
- * of two arctangents, of T1 = (m - 1)/(p1 + p2) and T2, for which T1^2 - T2^2 = d^2 ((m + 1)^2 + d^2)/(2 (2m + d^2) (4m +
- * d^2)): nothing cancels, so that double is enough for the angles. */
+/* The pair after phi = a erf(b x) + k for rho > 0 and variances within a factor of 2, in closed form.  With Q = b^2 q and
+ * p = sqrt(1 + 4 Q), K of a point is 2 a^2/pi alpha + k^2, tan(alpha) = 2 Q/p, and K(rho) has the angle asin((1 - delta) e)
+ * with the numbers of duals.h.  Half the difference of both alphas is atan(d/(1 + m)), d = p1 - p2, m = p1 p2.  Their mean
+ * exceeds asin(e) by the difference of two arctangents, of T1 = (m - 1)/(p1 + p2) and T2, for which
+ * T1^2 - T2^2 = d^2 ((m + 1)^2 + d^2)/(2 (2m + d^2) (4m + d^2)): nothing cancels, so that double is enough for the angles,
+ * but in R, where phi is nearly linear. */
 static long double after_erf(const nf_instr *in, nf_pair *pair, long double delta)
 {
     const long double a = in->param[0], b2 = in->param[1] * in->param[1], k2 = in->param[2] * in->param[2];
@@ -318,15 +319,15 @@ static long double after_erf(const nf_instr *in, nf_pair *pair, long double delt
     const long double T2 = sqrtl(e2 / less), d2 = d * d;
     const long double squares = d2 * ((m + 1) * (m + 1) + d2) / (2 * (2 * m + d2) * (4 * m + d2));
     const long double more = e2 * delta * (2 - delta), cosine = sqrtl(less + more), e = sqrtl(e2);
-    const double half = atan((double)(d / (1 + m)));
-    const double aligned = atan((double)(squares / ((T1 + T2) * (1 + T1 * T2))));
-    const double lost = asin((double)fminl(more / (e * cosine + (1 - delta) * e * sqrtl(less)), 1));
+    const long double lost = asin((double)fminl(more / (e * cosine + (1 - delta) * e * sqrtl(less)), 1));
+    long double half = d / (1 + m), aligned = squares / ((T1 + T2) * (1 + T1 * T2));
+    half = sum < 4 ? atanl(half) : atan((double)half);
+    aligned = sum < 4 ? atanl(aligned) : atan((double)aligned);
     pair->q[0] = scale * atan((double)(2 * Q1 / p1)) + k2;
     pair->q[1] = scale * atan((double)(2 * Q2 / p2)) + k2;
     pair->difference = 2 * scale * half;
     const long double means = (pair->q[0] + pair->q[1]) / 2 + sqrtl(pair->q[0] * pair->q[1]);
-    pair->gap = scale * (lost + (aligned - scale * half * half / means)); /* V + R */
-    pair->gap = fmaxl(pair->gap, 0);
+    pair->gap = fmaxl(scale * (lost + (aligned - scale * half * half / means)), 0); /* V + R */
     return 2 * scale * b2 * sqrtl(g2) / cosine;
 }
 
@@ -335,6 +336,12 @@ static long double loss(const nf_instr *in, point *x, const point *y, long doubl
                         long double radius)
 {
     const int series = is_series(in);
+    if (in->op == NF_ERF) { /* a difference of two arcsines, s = e and (1 - delta) e with the numbers of duals.h */
+        const long double e = x->number[1] * y->number[1], g = x->number[2] * y->number[2], a = in->param[0];
+        const long double more = e * e * delta * (2 - delta), less = (x->number[3] + y->number[3]) - g * g;
+        const long double sum = e * sqrtl(less + more) + (1 - delta) * e * sqrtl(less);
+        return sum > 0 ? 2 * a * a / NF_PI * asinl(fminl(more / sum, 1)) : 0;
+    }
     if (delta > (series ? 1e-2L : 1e-5L)) /* in double, and in long double, this loses nothing that matters */
         return at(in, x, y, std, 1, 0, radius).value[0] -
                at(in, x, y, std, 1, delta, radius + 2 * std * delta).value[0];
@@ -459,7 +466,7 @@ static long double dual(const nf_instr *in, nf_pair *pair)
         pair->q[1] = pair->q[0];
         return slope;
     }
-    if (in->op == NF_ERF && sign > 0 && std > 0) {
+    if (in->op == NF_ERF && sign > 0 && fabsl(pair->difference) < fminl(pair->q[0], pair->q[1])) {
         const long double slope = after_erf(in, pair, delta);
         pair->sign = turns < 0 ? -1 : 1;
         return turns > 0 ? -slope : slope;

@@ -491,7 +491,7 @@ try:
 except MemoryError as error:
     print(error)
 """)
-    assert "it needs 0.50 GiB" in out
+    assert "it needs 512.00 MiB" in out
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -84,7 +84,7 @@ def change(tiny, monkeypatch):
 
 
 def experiment(name):
-    (found,) = paper.select(name)
+    (found,) = (each for each in paper.select(name) if each.name == name)  # a figure may have the name, too
     return found
 
 

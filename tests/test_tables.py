@@ -1,7 +1,6 @@
 """Tables of duals near |ρ| = 1: the rules that fill them, and where they lie."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -183,7 +182,7 @@ def test_tables_of_a_layer_with_equal_variances_are_small():
 
 
 def test_the_bar_says_that_tables_are_made(monkeypatch, capsys):
-    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # new families, which have no tables yet
+    monkeypatch.setattr(series, "_families", series._Families())  # new families, which have no tables yet
     X = np.random.default_rng(0).normal(size=(40, 2))
     nf.ntk(nf.MLP(2, "elu"), X, progress=True)
     assert "tables of elu" in capsys.readouterr().err
@@ -204,10 +203,10 @@ def test_parts_whose_degrees_are_too_high_for_cells_are_halved(monkeypatch):
     X = np.random.default_rng(0).normal(size=(40, 2))
     net = nf.MLP(2, "elu")
     right = nf.ntk(net, X)
-    monkeypatch.setattr(series, "_families", lru_cache(series.Family))  # new families, which have no tables yet
+    monkeypatch.setattr(series, "_families", series._Families())  # new families, which have no tables yet
     monkeypatch.setattr(near, "SHORT", 0.1)
     assert_allclose(nf.ntk(net, X), right, rtol=1e-12)
-    (tables,) = series._family(A.elu())._tables.values()
+    (tables,) = series._families.of(A.elu())._tables.values()
     cells, parts = tables.cells()
     assert parts > tables._least_parts
     assert tables._cells.keys() == tables._blocks.keys()

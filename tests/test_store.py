@@ -346,6 +346,19 @@ def test_damaged_metadata(edit, store):
             call()
 
 
+@pytest.mark.parametrize(("n", "side"), [(10**30, 256), (10**30, 10**30), (10**9, 10**6), (10**8, 1), (10**4, 10**30)])
+def test_sizes_beyond_reason(n, side, store):
+    """A few bytes of metadata take neither memory nor time, whatever they claim."""
+    file = store.path / "zarr.json"
+    contents = json.loads(file.read_text())
+    contents["shape"] = [n, n]
+    contents["attributes"]["ntkfast"]["X"]["shape"][0] = n
+    contents["chunk_grid"]["configuration"]["chunk_shape"] = [side, side]
+    file.write_text(json.dumps(contents))
+    with pytest.raises(nf.StoreError, match=r"path: .* is not as"):
+        nf.store.open(store.path)
+
+
 def test_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = nf.store.compute(NET, X, "K.zarr", memory=SMALL)

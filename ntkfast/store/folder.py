@@ -28,6 +28,7 @@ ATTRIBUTE = "ntkfast"
 FORMAT = 1
 DESCRIPTION = "zarr.json"
 DTYPES = ("float32", "float64")
+MOST_ROWS, MOST_BLOCKS = 2**27, 2**22  # lists of them fit into memory, whatever a description says
 ALL = slice(None)
 
 
@@ -186,8 +187,9 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
             there == description((n, m), side, dtype, metadata)
             and dtype in DTYPES
             and [n, m] == sizes
-            and all(type(size) is int and size > 0 for size in (n, m, side))
+            and all(type(size) is int and 0 < size <= MOST_ROWS for size in (n, m, side))
             and type(metadata["symmetric"]) is bool
+            and len(BlockGrid((n, m), side, metadata["symmetric"])) <= MOST_BLOCKS
             and metadata["kernel"] in get_args(KernelName)
         )
     except (KeyError, TypeError, ValueError, IndexError):

@@ -501,6 +501,7 @@ def test_commands(points, path, tmp_path):
 
 def test_commands_that_are_refused(points, path, tmp_path):
     np.save(tmp_path / "y.npy", X[:5, 0])
+    np.save(tmp_path / "words.npy", np.array(["a"] * len(X)))
     nf.store.compute(NET, X, path)
     solve = ["solve", path, tmp_path / "y.npy", "--alpha", 1, "-o"]
     for arguments, message in (
@@ -510,6 +511,8 @@ def test_commands_that_are_refused(points, path, tmp_path):
         (["verify", tmp_path], "expected a store that ntkfast.store wrote"),
         ([*solve, tmp_path / "a.txt"], "ends in .npy"),
         ([*solve, tmp_path / "a.npy"], "y: expected"),
+        (["solve", path, tmp_path / "words.npy", *solve[3:], tmp_path / "a.npy"], "words.npy: expected numbers, got"),
+        (["solve", path, path / "ledger", *solve[3:], tmp_path / "a.npy"], "ledger: expected an array of numbers"),
         (["solve", path, points, "--alpha", 1, "-o", tmp_path / "a.npy", "--memory", "lots"], "--memory: expected a"),
     ):
         found = command(*arguments)

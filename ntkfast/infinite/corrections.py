@@ -268,7 +268,7 @@ def width_for(
         raise ValueError("net: expected NTK parametrisation, as in standard parametrisation Θ depends on the width")
     problem = Problem(net, X, dtype=np.float64, n_threads=n_threads)
     problem.load()
-    std = problem.results((f"{name}_std",))
+    std = problem.results((f"{name}_std",), hint="; a sample of a few thousand points does")
     _run(problem, [1.0] * (net.depth - 1), 1, (f"{name}_std",), std, progress)
     size = np.linalg.norm(problem.matrices((name,), show=False)[0])
     if size == 0:

@@ -359,6 +359,25 @@ def test_sizes_beyond_reason(n, side, store):
         nf.store.open(store.path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_pipes_and_devices_in_place_of_files(store):
+    """Opening a pipe waits for ever, and a device such as /dev/zero has no end."""
+    block, right = store.path / "c/0/0", store[:]
+    block.unlink()
+    os.mkfifo(block)
+    assert nf.store.open(store.path).verify().damaged == [(0, 0)]
+    (store.path / "ledger").unlink()
+    (store.path / "ledger").symlink_to("/dev/zero")
+    with pytest.raises(nf.StoreError, match="the ledger"):
+        store.verify()
+    nf.store.repair(NET, X, store.path)
+    assert_array_equal(nf.store.open(store.path)[:], right)
+    (store.path / "zarr.json").unlink()
+    os.mkfifo(store.path / "zarr.json")
+    with pytest.raises(nf.StoreError, match="path: expected a store"):
+        nf.store.open(store.path)
+
+
 def test_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = nf.store.compute(NET, X, "K.zarr", memory=SMALL)

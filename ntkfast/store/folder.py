@@ -85,6 +85,8 @@ class Folder:
     def _contents(self, block: Block) -> tuple[NDArray[Any], int] | None:
         """The bytes of a block on disk and their checksum; None if the file has another size, or another at its end."""
         n_bytes = self.grid.side**2 * self.dtype.itemsize
+        if not self.file(block).is_file():  # opening a pipe would wait for ever
+            return None
         try:
             with open(self.file(block), "rb") as file:
                 if os.fstat(file.fileno()).st_size != n_bytes + 4:  # before memory is taken for it
@@ -170,6 +172,8 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"path: there is no {path}")
     try:
+        if not (path / DESCRIPTION).is_file():
+            raise FileNotFoundError
         there = json.loads((path / DESCRIPTION).read_bytes())
         metadata = there["attributes"][ATTRIBUTE]
         found = metadata["format"]

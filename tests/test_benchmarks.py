@@ -100,7 +100,9 @@ def test_memory_above_input_and_output():
 def short(monkeypatch):
     """A run of a few workloads."""
     monkeypatch.setattr(run, "WORKLOADS", [BY_NAME["relu, d=20, float64"], BY_NAME["relu, d=20, n=100, 20 calls"]])
-    monkeypatch.setattr(goals, "GOALS", [goals.Goal("relu, d=20, float64", "numpy X @ X.T, d=20, float64", 0.74)])
+    of_threads = goals.Goal("relu, d=784, 1 thread", "relu, d=784, 2 threads", 1.8, at_least=True)
+    one = goals.Goal("relu, d=20, float64", "numpy X @ X.T, d=20, float64", 0.74)
+    monkeypatch.setattr(goals, "GOALS", [one, of_threads])
 
 
 def test_table_json_page_and_comparison(short, tmp_path):
@@ -114,6 +116,7 @@ def test_table_json_page_and_comparison(short, tmp_path):
     [counted, uncounted] = found["workloads"]
     assert counted["share"] == pytest.approx(sum(counted["parts"].values()) / counted["seconds"])
     assert uncounted["share"] is None
+    assert len(found["goals"]) == min(2, found["n_threads"])  # none of more threads than there are
     assert [one["of"] for one in found["growth"]] == ["N", "d", "depth", "threads"]
     text = page.read_text(encoding="utf-8")
     assert text.count("<svg") == 4
@@ -134,7 +137,8 @@ def test_table_json_page_and_comparison(short, tmp_path):
 
 
 def run_of(**changed):
-    return {"version": run.VERSION, "n": 10, "n_threads": 1, "workloads": [], "growth": [], "goals": []} | changed
+    there = {"version": run.VERSION, "machine": {}, "n": 10, "n_threads": 1}
+    return there | {name: [] for name in ("limits", "workloads", "growth", "goals")} | changed
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,11 @@ def run_of(**changed):
         ("no JSON", "", "expected JSON that ntkfast bench wrote"),
         ("[]", "", "expected a run of ntkfast bench, version 1, got list"),
         (json.dumps(run_of(version=0)), "", "version 1, got 0"),
+        ("[" * 100000, "", "expected JSON that ntkfast bench wrote"),
+        (json.dumps({"version": run.VERSION}), "", "expected a whole run of ntkfast bench, got KeyError"),
+        (json.dumps(run_of(machine=[])), "", "expected a whole run of ntkfast bench, got AttributeError"),
+        (json.dumps(run_of(workloads=[{"name": "a", "seconds": 0}])), "", "a whole run of ntkfast bench, got Zero"),
+        (json.dumps(run_of(workloads=[{"name": "a", "seconds": None}])), "", "a whole run of ntkfast bench, got Type"),
         (json.dumps(run_of()), json.dumps(run_of(n=20)), "n: expected runs of the same size, got 10 and 20"),
     ],
 )
@@ -174,6 +183,17 @@ def test_comparison_is_of_what_both_runs_have():
     slower = {"limits": [{"dtype": "f8", "n_threads": 1} | rate | {"gemm": 1.0}]}
     assert compare.machine(rates, slower)["gemm f8, 1 threads"] == 2.0
     assert compare.machine(rates, slower)["syrk f8, 1 threads"] == 1.0
+
+
+def test_options_that_cannot_be_are_refused_before_the_work(tmp_path):
+    file = tmp_path / "a"
+    for options, message in (
+        (("--json", file, "--html", file), "--html: "),
+        (("--compare", __file__, __file__, "--tolerance", "nan"), "expected a finite number, got nan"),
+    ):
+        result = bench(*options)
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 def test_a_folder_that_is_not_there_is_refused_before_the_work(tmp_path):

@@ -194,6 +194,11 @@ def test_width_for():
     assert nf.width_for(nf.MLP(1), x, 0.05) == 2
     with pytest.raises(ValueError, match="tolerance: expected a number > 0"):
         nf.width_for(net, x, 0.0)
+    with pytest.raises(MemoryError, match="a sample of a few thousand points does"):
+        nf.width_for(net, np.zeros((10**7, 1)), 0.1)
+    for tolerance in (1e-300, 1e-9):
+        with pytest.raises(ValueError, match="tolerance: expected one that widths"):
+            nf.width_for(net, x, tolerance)
     with pytest.raises(ValueError, match="NTK parametrisation"):
         nf.width_for(nf.MLP(3, parametrization="standard", widths=9), x, 0.1)
     with pytest.raises(ValueError, match="not 0"):

@@ -312,6 +312,15 @@ def test_widths_and_networks_that_cannot_be(module):
         module.run(widths=(16, 20), net=dropout)
 
 
+@pytest.mark.parametrize(
+    ("n_networks", "message"),
+    [(3, "a number for each width, got int"), ((1, 1), "at least 3 together"), ((2, 2, 2), "for each of at least two")],
+)
+def test_networks_from_whose_scatter_no_error_follows(n_networks, message):
+    with pytest.raises((TypeError, ValueError), match=f"n_networks: expected .*{message}"):
+        nf.experiments.inflation.run(widths=(16, 20), n_networks=n_networks, n_points=2, steps=3)
+
+
 def test_times_that_no_number_of_steps_reaches(tmp_path):
     with pytest.raises(
         ValueError, match=r"learning_rates: expected divisors of the 20 between two observations, got \(2, 8\)"

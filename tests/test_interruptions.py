@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -152,3 +153,10 @@ def test_no_bars_where_there_is_no_terminal(capsys, monkeypatch):
     with progress.reporter(None, "long") as report:
         assert report is None
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [["-mntkfast"], ["-Bm", "ntkfast"], ["-B", "-m", "ntkfast"]])
+def test_however_python_is_told_the_module(options):
+    done = subprocess.run([sys.executable, *options, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ntkfast, version")

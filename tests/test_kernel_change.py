@@ -168,6 +168,7 @@ def test_bad_input():
         ({"width": 10, "learning_rate": 1e3}, r"learning_rate: expected less than 2N/λ_max"),
         ({"width": 10, "y": np.zeros((4, 2))}, r"y: expected"),
         ({"width": 10, "y": np.zeros(3)}, r"y: expected"),
+        ({"width": 10, "y": np.full(4, 1e200)}, r"y: expected targets whose squares fit into float64, got .* 1e\+200"),
         ({"width": 10, "steps": -1}, r"steps"),
         ({"width": 10, "steps": -math.inf}, r"steps"),
         ({"width": 10, "learning_rate": 0}, r"learning_rate"),

@@ -346,6 +346,38 @@ def test_damaged_metadata(edit, store):
             call()
 
 
+@pytest.mark.parametrize(("n", "side"), [(10**30, 256), (10**30, 10**30), (10**9, 10**6), (10**8, 1), (10**4, 10**30)])
+def test_sizes_beyond_reason(n, side, store):
+    """A few bytes of metadata take neither memory nor time, whatever they claim."""
+    file = store.path / "zarr.json"
+    contents = json.loads(file.read_text())
+    contents["shape"] = [n, n]
+    contents["attributes"]["ntkfast"]["X"]["shape"][0] = n
+    contents["chunk_grid"]["configuration"]["chunk_shape"] = [side, side]
+    file.write_text(json.dumps(contents))
+    with pytest.raises(nf.StoreError, match=r"path: .* is not as"):
+        nf.store.open(store.path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_pipes_and_devices_in_place_of_files(store):
+    """Opening a pipe waits for ever, and a device such as /dev/zero has no end."""
+    block, right = store.path / "c/0/0", store[:]
+    block.unlink()
+    os.mkfifo(block)
+    assert nf.store.open(store.path).verify().damaged == [(0, 0)]
+    (store.path / "ledger").unlink()
+    (store.path / "ledger").symlink_to("/dev/zero")
+    with pytest.raises(nf.StoreError, match="the ledger"):
+        store.verify()
+    nf.store.repair(NET, X, store.path)
+    assert_array_equal(nf.store.open(store.path)[:], right)
+    (store.path / "zarr.json").unlink()
+    os.mkfifo(store.path / "zarr.json")
+    with pytest.raises(nf.StoreError, match="path: expected a store"):
+        nf.store.open(store.path)
+
+
 def test_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = nf.store.compute(NET, X, "K.zarr", memory=SMALL)
@@ -488,6 +520,7 @@ def test_commands(points, path, tmp_path):
 
 def test_commands_that_are_refused(points, path, tmp_path):
     np.save(tmp_path / "y.npy", X[:5, 0])
+    np.save(tmp_path / "words.npy", np.array(["a"] * len(X)))
     nf.store.compute(NET, X, path)
     solve = ["solve", path, tmp_path / "y.npy", "--alpha", 1, "-o"]
     for arguments, message in (
@@ -497,6 +530,8 @@ def test_commands_that_are_refused(points, path, tmp_path):
         (["verify", tmp_path], "expected a store that ntkfast.store wrote"),
         ([*solve, tmp_path / "a.txt"], "ends in .npy"),
         ([*solve, tmp_path / "a.npy"], "y: expected"),
+        (["solve", path, tmp_path / "words.npy", *solve[3:], tmp_path / "a.npy"], "words.npy: expected numbers, got"),
+        (["solve", path, path / "ledger", *solve[3:], tmp_path / "a.npy"], "ledger: expected an array of numbers"),
         (["solve", path, points, "--alpha", 1, "-o", tmp_path / "a.npy", "--memory", "lots"], "--memory: expected a"),
     ):
         found = command(*arguments)

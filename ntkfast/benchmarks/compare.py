@@ -15,11 +15,17 @@ def read(path: Path) -> dict[str, Any]:
     """A run from its file; ValueError if it is none of this version."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON that ntkfast bench wrote, got {error}") from None
     if not isinstance(found, dict) or found.get("version") != VERSION:
         got = found.get("version") if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{path}: expected a run of ntkfast bench, version {VERSION}, got {got}")
+    try:  # a whole run can be compared with itself
+        found["machine"].items(), ratios(found, found), turned(found, found), machine(found, found)
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path}: expected a whole run of ntkfast bench, got {type(error).__name__}: {error}"
+        ) from None
     return found
 
 

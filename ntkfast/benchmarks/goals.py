@@ -23,6 +23,11 @@ class Goal:
     def name(self) -> str:
         return f"{self.over} / {self.under}"
 
+    @property
+    def n_threads(self) -> int:
+        """How many threads it takes."""
+        return max(BY_NAME[name].n_threads or 1 for name in (self.over, self.under))
+
     def met(self, ratio: float, n: int) -> bool | None:
         """None: n is not the size for which the bound is meant."""
         if self.size not in (None, n):

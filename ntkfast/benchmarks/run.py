@@ -54,7 +54,7 @@ def run(n: int, repeats: int, with_peers: bool, say: Say = lambda line: None) ->
         dataclasses.asdict(one) | {"exponent": None if math.isnan(one.exponent) else one.exponent}
         for one in growth.measure(n, 2 if quick else 3)
     ]
-    for goal in goals.GOALS:
+    for goal in (goal for goal in goals.GOALS if goal.n_threads <= most):
         say(goal.name)
         seconds, ratio = goals.measure(goal, n, repeats)
         found["goals"].append(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ntkfast.cli.shared import fail, in_columns, new_file, one_line, require_writable, table_file
+from ntkfast.cli.shared import fail, finite, in_columns, new_file, one_line, require_writable, table_file
 
 
 @click.command()
@@ -33,6 +33,7 @@ from ntkfast.cli.shared import fail, in_columns, new_file, one_line, require_wri
     default=1.2,
     show_default=True,
     type=click.FloatRange(min=1),
+    callback=finite,
     help="Time in B over time in A from which on something counts as slower.",
 )
 def bench(
@@ -59,6 +60,8 @@ def bench(
     for path, option in ((json_file, "--json"), (html_file, "--html")):
         if path is not None:
             require_writable(path, option)
+    if json_file is not None and html_file is not None and json_file.resolve() == html_file.resolve():
+        fail(f"--html: {html_file} is also --json")
     from ntkfast.benchmarks import run, table
 
     if html_file is not None:

@@ -101,6 +101,8 @@ def solve(
         targets = load(y)
         if not isinstance(targets, np.ndarray):
             shared.fail(f"{y}: expected one array, got a file of several")
+        if targets.dtype.kind not in "biuf":
+            shared.fail(f"{y}: expected numbers, got dtype {targets.dtype}")
         with cluster(client) as there:
             found = solution(
                 open(store, client=there),

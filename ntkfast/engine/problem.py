@@ -382,9 +382,9 @@ class Problem:
             result[:] = side.diagonals[OUTPUTS.index(output)]
         return results
 
-    def results(self, names, out=None) -> list[np.ndarray]:
+    def results(self, names, out=None, hint="; out= can be a numpy.memmap") -> list[np.ndarray]:
         """An array (n, m) for each of these names: that of out, or a new one."""
-        return self._results(names, self.shape, out, "; out= can be a numpy.memmap")
+        return self._results(names, self.shape, out, hint)
 
     def _results(self, get, shape, out, hint):
         """An array for each output: the given one, or a new one."""

@@ -115,7 +115,7 @@ def run(
     widths : sequence of int
         At least two different ones, each >= 2.
     n_networks : sequence of int
-        Of each width.
+        Of each width, at least 3 together.
     n_points : int
         At most 30, at equal distances.
     steps : int
@@ -140,11 +140,15 @@ def run(
     (5,)
     """
     widths, steps = check_widths(widths), positive_integer(steps, "steps")
+    if not np.iterable(n_networks):
+        raise TypeError(f"n_networks: expected a number for each width, got {type(n_networks).__name__}")
     counts = [positive_integer(count, f"n_networks[{k}]") for k, count in enumerate(n_networks)]
     if len(set(widths)) < 2 or len(counts) != len(widths):
         raise ValueError(
             f"n_networks: expected a number for each of at least two different widths, got {counts} for {widths}"
         )
+    if sum(counts) < 3:
+        raise ValueError(f"n_networks: expected at least 3 together, as errors come from their scatter, got {counts}")
     n_points = positive_integer(n_points, "n_points")
     if n_points > MOST_POINTS:
         raise ValueError(f"n_points: expected at most {MOST_POINTS}, for which the theory is computed, got {n_points}")

@@ -27,6 +27,7 @@ __all__ = ["FiniteWidth", "finite_width", "width_for"]
 Statistic: TypeAlias = Literal["ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std"]
 Statistics: TypeAlias = tuple[Statistic, ...] | list[Statistic]
 USUAL: Statistics = ("ntk_mean", "ntk_std", "nngp_mean", "nngp_std")
+MOST_WIDTH = 1e15  # counted without rounding
 PROBES = 16  # points whose own kernels tell whether the first order means anything
 
 
@@ -267,12 +268,15 @@ def width_for(
         raise ValueError("net: expected NTK parametrisation, as in standard parametrisation Θ depends on the width")
     problem = Problem(net, X, dtype=np.float64, n_threads=n_threads)
     problem.load()
-    std = problem.results((f"{name}_std",))
+    std = problem.results((f"{name}_std",), hint="; a sample of a few thousand points does")
     _run(problem, [1.0] * (net.depth - 1), 1, (f"{name}_std",), std, progress)
     size = np.linalg.norm(problem.matrices((name,), show=False)[0])
     if size == 0:
         raise ValueError("X: expected points whose limit kernel is not 0")
-    return max(2, math.ceil((np.linalg.norm(std[0]) / (tolerance * size)) ** 2))
+    root = float(np.linalg.norm(std[0]) / size) / tolerance  # of the width
+    if root > MOST_WIDTH**0.5:
+        raise ValueError(f"tolerance: expected one that widths up to {MOST_WIDTH:.0e} reach, got {tolerance}")
+    return max(2, math.ceil(root**2))
 
 
 def coefficient(net: Network, X: ArrayLike, statistic: Statistic, n_threads: int | None = 1) -> Array:

@@ -172,9 +172,12 @@ def kernel_change(
         raise ValueError(
             f"X: expected at most {MOST_POINTS} points, as the recursions have N⁴ entries for N points, got {count}"
         )
-    y = _targets(y, count)
     nngp, ntk = problem.matrices(("nngp", "ntk"), show=False)
-    flow = _Descent(ntk, nngp, y, rate, steps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = _targets(y, count)
+        flow = _Descent(ntk, nngp, y, rate, steps)
+    if not np.isfinite(flow.square).all():
+        raise ValueError(f"y: expected targets whose squares fit into float64, got a largest of {abs(y).max():.3g}")
     chain, found = layers(problem), []
     with reporter(progress, "kernel change") as report:
         for k in range(SCRAMBLINGS if chain else 0):

@@ -28,6 +28,7 @@ ATTRIBUTE = "ntkfast"
 FORMAT = 1
 DESCRIPTION = "zarr.json"
 DTYPES = ("float32", "float64")
+MOST_ROWS, MOST_BLOCKS = 2**27, 2**22  # lists of them fit into memory, whatever a description says
 ALL = slice(None)
 
 
@@ -84,6 +85,8 @@ class Folder:
     def _contents(self, block: Block) -> tuple[NDArray[Any], int] | None:
         """The bytes of a block on disk and their checksum; None if the file has another size, or another at its end."""
         n_bytes = self.grid.side**2 * self.dtype.itemsize
+        if not self.file(block).is_file():  # opening a pipe would wait for ever
+            return None
         try:
             with open(self.file(block), "rb") as file:
                 if os.fstat(file.fileno()).st_size != n_bytes + 4:  # before memory is taken for it
@@ -169,6 +172,8 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"path: there is no {path}")
     try:
+        if not (path / DESCRIPTION).is_file():
+            raise FileNotFoundError
         there = json.loads((path / DESCRIPTION).read_bytes())
         metadata = there["attributes"][ATTRIBUTE]
         found = metadata["format"]
@@ -186,8 +191,9 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
             there == description((n, m), side, dtype, metadata)
             and dtype in DTYPES
             and [n, m] == sizes
-            and all(type(size) is int and size > 0 for size in (n, m, side))
+            and all(type(size) is int and 0 < size <= MOST_ROWS for size in (n, m, side))
             and type(metadata["symmetric"]) is bool
+            and len(BlockGrid((n, m), side, metadata["symmetric"])) <= MOST_BLOCKS
             and metadata["kernel"] in get_args(KernelName)
         )
     except (KeyError, TypeError, ValueError, IndexError):

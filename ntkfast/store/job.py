@@ -27,7 +27,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.engine.workers import Workers, check_client
 from ntkfast.networks import Network
 from ntkfast.store import ledger
-from ntkfast.store.folder import DESCRIPTION, FORMAT, Folder, create
+from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create
 from ntkfast.store.gram import Check, GramStore
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
@@ -253,6 +253,8 @@ class Job:
         if most < tile:
             raise MemoryError(f"memory: expected at least {BUFFERS * size * tile**2} bytes, got {free}")
         self.grid = BlockGrid.of(self.problem, most)
+        if len(self.grid) > MOST_BLOCKS:
+            raise MemoryError(f"memory: expected enough for at most {MOST_BLOCKS} blocks, got {free}: {len(self.grid)}")
         bytes_of.require(BUFFERS * size * self.grid.side**2, "the blocks of the matrix that are being made")
 
     @property
@@ -399,7 +401,7 @@ def _difference(name: str, there: Any, here: Any) -> str:
     if name == "network":
         return "its network is another one"
     if isinstance(there, dict) and isinstance(here, dict):
-        return f"{name} has other numbers" if there["shape"] == here["shape"] else f"{name} has another shape"
+        return f"{name} has other numbers" if there.get("shape") == here["shape"] else f"{name} has another shape"
     if name in ("version", "instruction set"):
         return f"it was begun with the {name} {there}, not {here}, which rounds otherwise"
     return f"{name} is {there}, not {here}"

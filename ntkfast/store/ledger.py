@@ -34,10 +34,9 @@ def _parsed(line: bytes) -> tuple[Block, int] | None:
 
 def read(path: Path) -> dict[Block, int]:
     """The checksums of the finished blocks."""
-    try:
-        *lines, _ = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise StoreError(f"path: the ledger {path} is missing; `repair` makes a new one") from None
+    if not path.is_file():
+        raise StoreError(f"path: the ledger {path} is missing; `repair` makes a new one")
+    *lines, _ = path.read_bytes().split(b"\n")
     found = {}
     for number, line in enumerate(lines, start=1):
         entry = _parsed(line)

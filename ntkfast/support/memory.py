@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ def amount(memory: Memory) -> int | None:
     if not isinstance(memory, str):
         return None if memory is None else positive_integer(memory, "memory")
     match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]?i?)B?\s*", memory, re.IGNORECASE)
-    n_bytes = int(float(match[1]) * UNITS.get(match[2].capitalize(), 0)) if match else 0
+    found = float(match[1]) * UNITS.get(match[2].capitalize(), 0) if match else 0
+    n_bytes = int(found) if math.isfinite(found) else 0
     if n_bytes < 1:
         raise ValueError(f"memory: expected a number of bytes, or a text such as '4GB' or '500MiB', got {memory!r}")
     return n_bytes

@@ -3,16 +3,17 @@ traceback.
 """
 
 import os.path
+import re
 import signal
 import sys
 
 
 def _is_program() -> bool:
     """Whether this process is `ntkfast` or `python -m ntkfast`, rather than one that imports the library."""
-    first: str = getattr(sys, "argv", [""])[0]
-    if first == "-m":
-        return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["ntkfast"]
-    return os.path.splitext(os.path.basename(first))[0] == "ntkfast"
+    argv: list[str] = getattr(sys, "argv", None) or [""]
+    if argv[0] == "-m":  # the module is before its arguments: -m ntkfast, -mntkfast, -Im ntkfast
+        return re.fullmatch(r"(-[a-zA-Z]*m)?ntkfast", sys.orig_argv[-len(argv)]) is not None
+    return os.path.splitext(os.path.basename(argv[0]))[0] == "ntkfast"
 
 
 _begun = _is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -265,7 +265,8 @@ def load(path: Path) -> Any:
             what = "a damaged one"
         else:
             what = "a file of another kind"
-        raise TableError(f"{path}: expected a {path.suffix} file of numbers or text, got {what}") from None
+        wanted = f"a {path.suffix} file" if path.suffix else "an array"
+        raise TableError(f"{path}: expected {wanted} of numbers or text, got {what}") from None
 
 
 def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:

@@ -84,3 +84,8 @@ def test_the_commands_for_a_table_print_what_the_page_says(tmp_path, monkeypatch
             )
             cells[1:5] = wanted[1:5] = []
         assert cells == wanted
+
+
+def test_every_command_is_described():
+    text = read("docs/commands.md")
+    assert [name for name in main.commands if f"`ntkfast {name}" not in text] == []

@@ -360,14 +360,14 @@ def test_sizes_beyond_reason(n, side, store):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
-def test_pipes_and_devices_in_place_of_files(store):
-    """Opening a pipe waits for ever, and a device such as /dev/zero has no end."""
+def test_pipes_in_place_of_files(store):
+    """Opening a pipe waits for ever."""
     block, right = store.path / "c/0/0", store[:]
     block.unlink()
     os.mkfifo(block)
     assert nf.store.open(store.path).verify().damaged == [(0, 0)]
     (store.path / "ledger").unlink()
-    (store.path / "ledger").symlink_to("/dev/zero")
+    os.mkfifo(store.path / "ledger")
     with pytest.raises(nf.StoreError, match="the ledger"):
         store.verify()
     nf.store.repair(NET, X, store.path)
@@ -376,6 +376,23 @@ def test_pipes_and_devices_in_place_of_files(store):
     os.mkfifo(store.path / "zarr.json")
     with pytest.raises(nf.StoreError, match="path: expected a store"):
         nf.store.open(store.path)
+
+
+@pytest.mark.parametrize("name", ["ledger", "zarr.json", "c/0/0", "c/0"])
+def test_nothing_is_written_through_links(name, store, tmp_path):
+    """Files elsewhere, which a store from a stranger may name."""
+    (store.path / name).rename(tmp_path / "elsewhere")
+    (store.path / name).symlink_to(tmp_path / "elsewhere")
+    if name == "c/0/0":
+        (tmp_path / "elsewhere").write_text("precious")
+    before = files(tmp_path)
+    for call in (
+        lambda: nf.store.repair(NET, X, store.path),
+        lambda: nf.store.compute(NET, X, store.path, memory=SMALL),
+    ):
+        with pytest.raises(nf.StoreError, match="path: expected a store of files, got a link"):
+            call()
+    assert files(tmp_path) == before
 
 
 def test_a_relative_path(tmp_path, monkeypatch):

@@ -304,7 +304,12 @@ class Job:
         return self.existing()
 
     def sweep(self) -> None:
-        """Remove what writers that were killed left behind; nobody else may be writing this store."""
+        """Remove what writers that were killed left behind, and refuse links, through which files elsewhere would be
+        replaced; nobody else may be writing this store.
+        """
+        for file in self.path.rglob("*"):
+            if file.is_symlink():
+                raise StoreError(f"path: expected a store of files, got a link, {file}; delete it")
         left = f".{glob.escape(self.path.name)}.{'[0-9a-f]' * 12}{UNFINISHED}"
         for folder in self.path.parent.glob(left):
             shutil.rmtree(folder, ignore_errors=True)

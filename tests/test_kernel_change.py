@@ -131,6 +131,8 @@ def test_gradient_flow_and_its_end():
     flow = nf.kernel_change(net, x, y, steps=10**7, learning_rate=1e-3, **options)
     end = nf.kernel_change(net, x, y, steps=math.inf, learning_rate=1e-3, **options)
     np.testing.assert_allclose(flow.mean, end.mean, rtol=1e-10)
+    more = nf.kernel_change(net, x, y, steps=10**400, learning_rate=1e-3, **options)
+    np.testing.assert_allclose(more.mean, end.mean, rtol=1e-10)
     few = nf.kernel_change(net, x, y, steps=0, **options)
     assert (few.mean == 0).all()
     assert few.inflation == 0

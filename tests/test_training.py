@@ -764,6 +764,8 @@ def test_the_mean_square_is_that_of_theory():
     unknown = convergence(nf.Network([nf.Dense(), nf.LayerNorm(), "relu", nf.Dense()]), X, [20], n_seeds=2, rng=1)
     assert np.isnan(unknown.theory).all()
     assert np.isnan(unknown.z_scores).all()
+    no_hidden_layer = nf.convergence(nf.MLP(1), [[1.0, 0.0], [0.6, 0.8]], [10, 20], n_seeds=3, rng=0)
+    assert np.isnan(no_hidden_layer.z_scores).all()
 
 
 def test_slope_of_an_exact_power_law():

@@ -249,4 +249,4 @@ class _Descent:
 
 
 def _power(base: Array, steps: float) -> Array:
-    return np.zeros_like(base) if steps == math.inf else base**steps
+    return np.zeros_like(base) if steps == math.inf else base ** float(min(steps, 2**1000))  # a float holds that

@@ -47,7 +47,8 @@ class Convergence:
         Of the errors over seeds.
     z_scores : ndarray, shape (n,)
         Mean square of `frobenius` minus that of the theory, in standard errors of that mean. Terms of order 1/n², which
-        the theory leaves out, may exceed these errors where networks are narrow. nan for a single seed.
+        the theory leaves out, may exceed these errors where networks are narrow. nan for a single seed, and without a
+        hidden layer, where Θ̂ = Θ.
     slope, slope_error : float
         Slope of the regression line of log error against log width over all networks, and its standard error. Both are
         nan for a single width, the standard error also for fewer than three networks.
@@ -86,7 +87,7 @@ class Convergence:
     @property
     def z_scores(self) -> Array:
         squares, n_seeds = self.frobenius**2, self.frobenius.shape[1]
-        if n_seeds < 2:
+        if n_seeds < 2 or not self.theory.any():
             return np.full(len(squares), np.nan)
         z: Array = (squares.mean(axis=1) - self.theory**2) / (squares.std(axis=1, ddof=1) / np.sqrt(n_seeds))
         return z

@@ -245,7 +245,16 @@ def test_series_far_from_the_origin(activation, at):
     assert np.isclose(K, nf.diagonal(net, [[at]], get="nngp")[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("activation", [A.tanh(), A.silu(), A.elu(), A.softsign(), A.gelu_tanh()], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [
+        A.tanh(),
+        A.elu(),
+        A.softsign(),
+        *(pytest.param(each, marks=pytest.mark.long) for each in (A.silu(), A.gelu_tanh())),
+    ],
+    ids=str,
+)
 def test_nearly_parallel_points_of_different_lengths(activation):
     """In the plane many pairs are; with raw numbers variances are large, and a series converges for neither point."""
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """Runs the jobs of _jobs.py in processes that may be killed or given faults, and compares what they leave."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -93,7 +94,8 @@ class Server:
         """Run it, and kill it after so many seconds. Returns whether it was still running."""
         process = self.start(job, folder)
         time.sleep(after)
-        os.kill(process, signal.SIGKILL)  # a process that has ended keeps its number until the server has waited for it
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(process, signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 GOOD = ("right", "MemoryError")
 FOREIGN = "an exception of another kind, by NumPy's or CPython's own fault"
 # Requests of others than the engine: the first of so many, and the calls.
-STEPS = {"small": (97, ("ntk", "solve")), "full": (1, None)}
+STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
 REFUSED = """
 import resource, time
 import numpy as np
@@ -122,11 +122,12 @@ def foreign(record):
     """Whether another library answered its own failed request with a wrong exception.
 
     Seen: ufuncs of NumPy, and CPython, which return NULL without setting one (a SystemError); CPython's "can't allocate
-    read lock" (a RuntimeError).
+    read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError).
     """
     libraries = [line.split()[0] for line in record["stack"].splitlines()]
     whose = next((name for name in libraries if not name.startswith(("libpython", "python", "libc."))), "libpython")
-    return record["outcome"] in ("SystemError", "RuntimeError") and not whose.startswith("_core.")
+    path_lost = record["outcome"] == "TypeError" and "PyOS_FSPath" in record["stack"]
+    return (path_lost or record["outcome"] in ("SystemError", "RuntimeError")) and not whose.startswith("_core.")
 
 
 def describe(record):

@@ -3,6 +3,7 @@ for a while (SIGSTOP): a store that they write and a matrix that they compute ha
 Dask's KilledWorker or, a matrix that Dask was asked for, CancelledError, within a time limit.
 """
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -92,8 +93,9 @@ class _killing:
             processes = [worker.pid for worker in self.cluster.workers.values() if worker.pid]
             if processes and 2 * len(self.cluster.scheduler.workers) > self.n_workers:
                 victim = processes[rng.integers(len(processes))]
-                if number % 3 == 2:
-                    os.kill(victim, signal.SIGSTOP)
-                    time.sleep(HANGING)
-                os.kill(victim, signal.SIGKILL)
-                self.killed.append(victim)
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    if number % 3 == 2:
+                        os.kill(victim, signal.SIGSTOP)
+                        time.sleep(HANGING)
+                    os.kill(victim, signal.SIGKILL)
+                    self.killed.append(victim)

@@ -6,7 +6,8 @@ void nf_norms(nf_dtype dtype, const void *x, int64_t n, int64_t d, int64_t ld, d
     enum { ROWS = 64 };
     const nf_isa *isa = nf_isa_in_use();
     const int64_t size = dtype == NF_FLOAT32 ? 4 : 8;
-    if (n_threads < 2 || n * d <= 100000) { /* OpenMP allocates even for a team of one, and ends the process if it cannot */
+    /* OpenMP allocates even for a team of one, and ends the process if it cannot */
+    if (n_threads < 2 || n * d <= 100000) {
         isa->norms[dtype](x, n, d, ld, out);
         return;
     }

@@ -631,7 +631,10 @@ def writing(tmp_path):
 def test_ctrl_c_leaves_no_partial_output(writing, tmp_path):
     writing.send_signal(signal.SIGINT)
     message = writing.communicate(timeout=60)[1]
-    assert (writing.returncode, message) == (130, "ntkfast: stopped; nothing was saved\n")
+    assert message == "ntkfast: stopped; nothing was saved\n"
+    # 130 to a shell either way: Python 3.11 ends by the signal itself, whatever the program then exits with, if Ctrl-C
+    # came while it ran the text of some exec(), which dataclasses and named tuples of other libraries have at import.
+    assert writing.returncode in (130, -signal.SIGINT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "Y.npy"]
 
 

@@ -9,7 +9,9 @@ import sys
 import unittest
 
 ROW = 8
-MOST = 0.2  # seconds of this process's own computing time between the signal and the end of the call
+# Seconds of this process's own computing time between the signal and the end of the call. At the small scale only far
+# more than that breaks the promise: uninterrupted these calls take ten seconds and more, and the machine may be busy.
+MOST = {"small": 2.0, "full": 0.2}
 CALL = """
 import os, resource, signal, sys, threading, time
 import numpy as np
@@ -73,7 +75,7 @@ def run(scale):
         measured = [_seconds(name, delay, number) for delay in delays for number in numbers]
         there = [seconds for seconds in measured if seconds is not None]
         worst = max(there, default=0.0)
-        assert name in LAPACK or worst < MOST, f"{name}: {worst:.2f} s after the signal"
+        assert name in LAPACK or worst < MOST[scale], f"{name}: {worst:.2f} s after the signal"
         found[f"seconds from the signal to the end of {name}, of {len(there)}"] = round(worst, 3)
     return found
 

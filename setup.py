@@ -11,8 +11,16 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# For tests, see CONTRIBUTING.md: every index of _core.pyx is checked.
-BOUNDSCHECK = os.environ.get("NTKFAST_BOUNDSCHECK", "0") != "0"
+
+def asked(name):
+    return os.environ.get(f"NTKFAST_{name}", "0") != "0"
+
+
+# Builds for tests/sanitize.sh, in a copy of the tree.
+BOUNDSCHECK = asked("BOUNDSCHECK")  # every index of _core.pyx is checked
+SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
+SANITIZE = [SANITIZERS, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-Wno-maybe-uninitialized", "-g", "-O1"]
+SANITIZE = SANITIZE if asked("SANITIZE") else []
 
 # One binary runs everywhere, and NaN propagates: nothing of the build machine's own, no fast-math.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-wrapv"]  # Python's own -fwrapv slows the loops by 5 %
@@ -66,8 +74,9 @@ class BuildLibraries(build_clib):
         if not self.works("int main(void) { return 0; }", [], []):
             sys.exit(NO_COMPILER.format(tried=getattr(self.compiler, "compiler", ["cc"])[0]))
         x86 = platform.machine().lower() in ("x86_64", "amd64")
-        common = FLAGS + self.accepted(MATHS)
-        self.link_args = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
+        common = FLAGS + self.accepted(MATHS) + SANITIZE
+        strip = STRIP if self.works("int main(void) { return 0; }", [], STRIP) else []
+        self.link_args = [SANITIZERS] if SANITIZE else strip  # reports name the lines
         if os.environ.get("NTKFAST_OPENMP", "1") != "0":
             source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
             found = next((flags for flags in openmp() if self.works(source, *flags)), None)
@@ -121,6 +130,7 @@ setup(
                 "ntkfast.engine._core",
                 ["ntkfast/engine/_core.pyx"],
                 include_dirs=["src_c"],
+                extra_compile_args=SANITIZE,
                 depends=sorted(map(str, Path("src_c").glob("*.[ch]"))),  # relinks after a change in C alone
             )
         ],

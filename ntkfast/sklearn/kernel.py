@@ -69,8 +69,9 @@ class NTKKernel(Kernel):
     >>> from sklearn.gaussian_process.kernels import WhiteKernel
     >>> X = np.linspace(-2, 2, 20)[:, None]
     >>> kernel = nf.sklearn.NTKKernel(depth=3, activation="erf", kernel="nngp") + WhiteKernel(0.1)
-    >>> gp = GaussianProcessRegressor(kernel).fit(X, np.sin(X[:, 0]))
-    >>> gp.score(X, np.sin(X[:, 0])) > 0.99
+    >>> y = np.sin(X[:, 0]) + 0.1 * np.random.default_rng(0).standard_normal(20)
+    >>> gp = GaussianProcessRegressor(kernel).fit(X, y)
+    >>> gp.score(X, np.sin(X[:, 0])) > 0.98
     True
     """
 

@@ -1,5 +1,5 @@
 """Import and calls leave the state of the process as it was: rounding mode, exception masks and denormal numbers of
-every thread; and thousands of calls leave behind no memory, no descriptors and no threads. No public call warns.
+every thread; and thousands of calls leave behind no memory, no descriptors and no threads.
 """
 
 import ctypes

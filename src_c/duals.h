@@ -48,8 +48,14 @@ typedef struct {
 #define NF_ABS_RHO(i) NF_(at_most_one)(fabs(sigma[i]) * NF_(finite)(row[0] * col[i]))
 #endif
 #define NF_SQUARE(r) ((1 - (r)) * (1 + (r)))
-#define NF_APART(i) ((q1 - sigma[i]) + (q2[i] - sigma[i]))
+#define NF_APART(i) NF_(not_negative)((q1 - sigma[i]) + (q2[i] - sigma[i]))
 #endif
+/* E[(u-v)^2] and E[(u+v)^2], which rounding takes below 0 by the variances' epsilon: too much for an exponential if they
+ * are large. */
+static inline NF_T NF_(not_negative)(NF_T x)
+{
+    return x < 0 ? 0 : x;
+}
 static inline NF_T NF_(at_most_one)(NF_T r)
 {
     return r >= 1 - 2 * NF_EPSILON ? 1 : r;
@@ -230,7 +236,7 @@ NF_INLINE void NF_(two_exponentials)(NF_T k, NF_T even, NF_T odd, NF_ARGS)
         minus[i] = NF_(exponential_of)(half * NF_APART(i));
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++)
-        plus[i] = NF_(exponential_of)(half * ((q1 + sigma[i]) + (q2[i] + sigma[i])));
+        plus[i] = NF_(exponential_of)(half * NF_(not_negative)((q1 + sigma[i]) + (q2[i] + sigma[i])));
     NF_SIMD
     for (int i = 0; i < NF_WIDTH; i++) {
         const NF_T sum = minus[i] + plus[i], x = 2 * k * sigma[i], small = minus[i] * NF_(small_expm1)(x);

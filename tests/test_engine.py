@@ -518,6 +518,37 @@ print(os.waitpid(child, 0)[1], np.array_equal(nf.ntk(net, X, n_threads=2), expec
     assert out.split() == ["0", "True"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_while_another_thread_imports(tmp_path):
+    """The child cannot finish that import, and says so rather than wait for ever."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(2)\n")
+    out = run_python(f"""
+import os, sys, threading, time, warnings
+from ntkfast.support import forks
+
+warnings.simplefilter("ignore")
+sys.path.append({str(tmp_path)!r})
+forks.LIBRARIES.add("slow")
+forks.PATIENCE = 0
+other = threading.Thread(target=lambda: __import__("slow"))
+other.start()
+while not forks._importing():
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    try:
+        import slow
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+""")
+    first, second = out.splitlines()
+    assert first.startswith("slow: another thread was importing it when this process was forked")
+    assert "spawn" in first
+    assert second == "0"
+
+
 def test_threads_by_default(monkeypatch):
     assert threads.resolve(None) >= 1
     assert threads.resolve(np.int64(3)) in (1, 3)  # 1 without OpenMP

@@ -204,6 +204,17 @@ def test_near_duplicates(distance):
         assert found[p] == pytest.approx(float((values[1] - values[0]) / (2 * h)), rel=1e-14 / distance)
 
 
+@pytest.mark.parametrize("name", ["sin", "cos", "rbf"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_duplicates_of_large_norm(name, dtype):
+    """|dE[φφ]/dq| <= b² E[φ²]/2, though E[(u-v)²] is rounded below 0 by far more than 1."""
+    X = np.vstack([RNG.normal(size=(9, 4)), np.zeros((1, 4))]).astype(dtype) * {"f4": 1e6, "f8": 1e11}[dtype]
+    X = np.vstack([X, X * (1 + np.finfo(dtype).eps)])
+    q = np.max(np.sum(X.astype(float) ** 2, axis=1))
+    gradient = nf.kernel_vjp(nf.MLP(2, name), X, weights=np.full((20, 20), 1 / 400, dtype), kernel="nngp")
+    assert np.abs(gradient).max() <= 4 * q  # a sum of NaN is not
+
+
 def test_opposite_points_and_zero_rows():
     """Without biases ρ remains -1, and the point 0 has no variance: nothing is divided by it."""
     points = np.array([[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0]])

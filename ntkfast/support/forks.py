@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -39,13 +39,13 @@ class Guarded:
 class _Lost:
     """In place of a lock that nobody will release."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, doing: str = "using") -> None:
+        self.what, self.doing = what, doing
 
     def acquire(self, *args: Any) -> NoReturn:
         raise RuntimeError(
-            f"{self.what}: another thread was using it when this process was forked, and this process cannot; start "
-            'processes with the "spawn" method of multiprocessing'
+            f"{self.what}: another thread was {self.doing} it when this process was forked, and this process cannot; "
+            'start processes with the "spawn" method of multiprocessing'
         )
 
     __enter__ = acquire
@@ -93,21 +93,30 @@ class _Compiler(Guarded):
 compiler = _Compiler()
 
 
-def _foreign() -> Iterator[bool]:
-    """Whether other threads are at work on what a child could not finish: importing a library, and compiling."""
-    for name, reference in list(getattr(sys.modules["importlib._bootstrap"], "_module_locks", {}).items()):
+_import_locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})
+
+
+def _importing() -> list[str]:
+    """The modules of LIBRARIES that other threads are importing."""
+    found = []
+    for name, reference in list(_import_locks.items()):
         lock = reference() if name.partition(".")[0] in LIBRARIES else None
-        yield lock is not None and lock.owner not in (None, threading.get_ident())
-    yield _is_held(compiler.lock)
+        if lock is not None and lock.owner not in (None, threading.get_ident()):
+            found.append(name)
+    return found
 
 
 def _before_fork() -> None:
+    """Wait for threads that do what a child could not finish: importing a library, and compiling."""
     end = time.monotonic() + PATIENCE
-    while any(_foreign()) and time.monotonic() < end:
+    while (_importing() or _is_held(compiler.lock)) and time.monotonic() < end:
         time.sleep(0.001)
 
 
 def _after_fork() -> None:
+    for name in _importing():
+        lost = _Lost(name, "importing")
+        _import_locks[name] = lambda lost=lost: lost
     for each in list(_guarded):
         if _is_held(each._lock):
             each.abandoned()

@@ -12,17 +12,18 @@ from ntkfast.support.errors import Error
 
 ROW = 12
 SLACK = {"float32": 32, "float64": 4e5}  # times N ε λ_max: duals by series are accurate to 1e-10 of the diagonal
-SCALES = {"small": ((1,), (3,)), "full": ((1, 2.0**30, 2.0**-30), (1, 2, 3, 10, 30, 100))}
-# of the points: what duals that grow like their arguments bear
+DEPTHS = {"small": (3,), "full": (1, 2, 3, 10, 30, 100)}
+FACTORS = {"float32": (2.0**16, 2.0**-30), "float64": (2.0**30, 2.0**-30)}  # of the points, at full scale
+# what duals that grow like their arguments bear
 POWERS = {"float32": (2.0**80, 2.0**-80), "float64": (2.0**600, 2.0**-600)}
 
 
 def run(scale):
-    factors, depths = SCALES[scale]
+    depths = DEPTHS[scale]
     worst, refused, kernels = {}, 0, 0
     activations = catalogue.ALL[:: 5 if scale == "small" else 1]
-    for activation, factor, depth in itertools.product(activations, factors, depths):
-        for dtype in ("float32", "float64"):
+    for activation, depth, (dtype, factors) in itertools.product(activations, depths, FACTORS.items()):
+        for factor in (1, *factors) if scale == "full" else (1,):
             done = _check(activation, factor, depth, dtype)
             kernels, refused = kernels + 1, refused + (done is None)
             worst[dtype] = max(worst.get(dtype, 0), done or 0)
@@ -45,13 +46,13 @@ def points(dtype):
 
 def _check(activation, factor, depth, dtype):
     """-λ_min/(N ε λ_max), or None if the library says that numbers leave the dtype."""
-    net = nf.MLP(depth + 1, activation, weight_std=1.0, bias_std=0.0 if factor not in (1, 2.0**30, 2.0**-30) else 0.1)
+    net = nf.MLP(depth + 1, activation, weight_std=1.0, bias_std=0.0 if factor in POWERS[dtype] else 0.1)
     X = (points(dtype) * np.asarray(factor, dtype)).astype(dtype)
     what = f"{activation!r}, points times {factor:g}, depth {depth}, {dtype}"
     worst = 0.0
     try:
         kernels = nf.kernels(net, X)
-        slopes = nf.kernel_vjp(net, X, weights=np.ones((len(X), len(X)), dtype), inputs=True)
+        slopes = nf.kernel_vjp(net, X, weights=np.full((len(X), len(X)), 1 / len(X) ** 2, dtype), inputs=True)
     except (Error, ValueError) as error:
         if any(word in str(error) for word in ("float", "scale", "accurate")):
             return None

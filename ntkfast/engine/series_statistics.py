@@ -118,6 +118,7 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
     memory.require(
         len(functions) * count * terms * FUNCTIONS * 8,
         f"X: the Hermite series of {count} points in {len(functions)} layers",
+        "; fewer points at a time need less",
     )
     sides = []
     for points in problem.points:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.datasets import DataError
+from ntkfast.support.files import named
 from ntkfast.support.typing import Array
 
 __all__ = ["DataSet", "Description", "describe", "read", "require"]
@@ -73,13 +74,17 @@ def describe(folder: str | os.PathLike[str]) -> list[Description]:
     DataError
         There are none, or a description is damaged.
     """
-    found = sorted(path.parent for path in Path(folder).glob("*/*.txt") if path.stem == path.parent.name)
+    found = sorted(path.parent for path in Path(named(folder, "folder")).glob("*/*.txt") if _is_of_folder(path))
     if not found:
         raise DataError(
             f"folder: expected folders NAME with NAME.txt, conxuntos.dat, conxuntos_kfold.dat and a table in {folder}, "
             "got none"
         )
     return [_description(path) for path in found]
+
+
+def _is_of_folder(path: Path) -> bool:
+    return path.stem == path.parent.name and path.is_file()
 
 
 def require(data_sets: Iterable[Description]) -> None:

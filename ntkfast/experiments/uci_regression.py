@@ -22,7 +22,7 @@ from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.learning.likelihood import fit_hyperparameters
 from ntkfast.networks import MLP
 from ntkfast.networks.hyperparameters import hyperparameters
-from ntkfast.support.files import replacing
+from ntkfast.support.files import named, opened, replacing
 from ntkfast.support.scalars import finite_number, non_negative_integer
 
 __all__ = ["NETWORK", "PUBLISHED", "Fit", "page", "read", "run", "split", "write"]
@@ -218,12 +218,14 @@ def run(
 
 def read(results: str | os.PathLike[str]) -> list[Fit]:
     """The fits of a file of `run`; none if there is no file."""
-    if not Path(results).exists():
+    if not Path(named(results, "results")).exists():
         return []
     fits: list[Fit] = []
     place = ""
     try:
-        for number, line in enumerate(Path(results).read_text(encoding="utf-8").splitlines(), 1):
+        with opened(results, "results") as file:
+            lines = file.read().decode().splitlines()
+        for number, line in enumerate(lines, 1):
             place = f" in line {number}"
             fits.append(_checked(Fit(**json.loads(line))))
     except (ValueError, TypeError) as error:  # UnicodeDecodeError and JSONDecodeError among them

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.support import memory
+from ntkfast.support.files import opened
 from ntkfast.tabular.errors import TableError, listed
 
 MAGIC = b"\x93NUMPY"
@@ -259,7 +260,7 @@ def _array_columns(array: NDArray[Any], key: str) -> dict[str, Column]:
 
 def load(path: Path) -> Any:
     """The array of a .npy file, or the file of several that .npz is; TableError if it is neither."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         start = file.read(12)
     try:
         length = int.from_bytes(start[8:12], "little") if start.startswith(MAGIC) and start[6:7] > b"\1" else 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ntkfast.support.errors import Error
-from ntkfast.support.files import replacing
+from ntkfast.support.files import named, opened, replacing
 
 __all__ = ["MNIST", "DataError", "download_mnist", "mnist"]
 
@@ -143,7 +143,7 @@ def _folder(folder: PathLike | None) -> Path:
     folder = folder or os.environ.get(VARIABLE)
     if not folder:
         raise DataError("MNIST: no folder was given", REMEDY)
-    return Path(folder)
+    return Path(named(folder, "folder"))
 
 
 def _content(folder: Path, name: str, size: int) -> bytes:
@@ -155,12 +155,12 @@ def _content(folder: Path, name: str, size: int) -> bytes:
         raise DataError(f"MNIST: {folder} has no file {name}.gz", REMEDY)
     expected = SHA256[name]
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             is_packed = file.read(len(GZIP)) == GZIP
             file.seek(0)
             with gzip.open(file) if is_packed else file as stream:
                 content = stream.read(size + 1)  # no more, whatever it unpacks to
-    except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
+    except (EOFError, zlib.error, OSError, ValueError) as error:  # gzip.BadGzipFile is an OSError
         raise DataError(
             f"MNIST: cannot read {path} ({error}), expected content of SHA-256 {expected}", REMEDY
         ) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ntkfast.networks import Activation
 from ntkfast.support import archive
+from ntkfast.support.files import opened
 from ntkfast.support.saved import GivenError, Reader, Saved, Writer
 
 __all__ = ["load", "save"]
@@ -97,8 +98,8 @@ def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] 
     Raises
     ------
     ValueError
-        The file was not written by `save`, is damaged, or is of a newer version; or an activation is missing or is
-        another one. The message says which.
+        The file was not written by `save`, is damaged, is no regular file, or is of a newer version; or an activation
+        is missing or is another one. The message says which.
     MemoryError
         The arrays do not fit.
     ImportError
@@ -124,7 +125,7 @@ def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] 
     True
     """
     own = _checked(activations)
-    with open(os.fspath(path), "rb") as file:
+    with opened(path) as file:
         try:
             tree, names, arrays = archive.read(file)
             _require(own, names)

@@ -6,7 +6,10 @@ import os
 import numpy as np
 import pytest
 
+import ntkfast as nf
+from ntkfast.benchmarks import compare
 from ntkfast.support import archive, files, memory
+from ntkfast.tabular import table
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,54 @@ def test_arrays_of_an_npz_file_take_what_it_holds(tmp_path):
         np.testing.assert_array_equal(found[name], value, strict=True)
     with open(tmp_path / "b.npz", "rb") as file, pytest.raises(ValueError, match="compressed"):
         archive.read_arrays(file)
+
+
+# --- what is no file, or no path
+
+
+def readers(tmp_path):
+    """Argument -> calls with a path."""
+    X = np.random.default_rng(0).normal(size=(9, 2))
+    store = nf.store.compute(nf.MLP(2), X, tmp_path / "K.zarr")
+    operator = nf.KernelOperator(nf.MLP(2), X)
+    return {
+        "path": [
+            nf.load,
+            nf.store.open,
+            store.to_npy,
+            lambda path: nf.save(nf.MLP(2), path),
+            lambda path: nf.store.compute(nf.MLP(2), X, path),
+            lambda path: nf.store.repair(nf.MLP(2), X, path),
+        ],
+        "folder": [
+            lambda path: nf.datasets.mnist("train", path),
+            lambda path: nf.datasets.download_mnist(path),
+            nf.experiments.uci.run,
+        ],
+        "results": [nf.experiments.uci_regression.read],
+        "checkpoint": [lambda path: nf.solve(operator, X[:, 0], 0.1, method="cg", checkpoint=path)],
+    }
+
+
+def test_null_characters_are_reported_with_the_argument(tmp_path):
+    for name, calls in readers(tmp_path).items():
+        for call in calls:
+            with pytest.raises((ValueError, TypeError), match=rf"^{name}: expected a path, got 'a\\x00b'$"):
+                call("a\0b")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for read in (nf.load, nf.experiments.household.read, table.load, compare.read):
+        with pytest.raises(ValueError, match=r"path: expected a file, got .*pipe, which is not a regular one"):
+            read(pipe)
+    with pytest.raises(ValueError, match=r"expected fits of ntkfast uci-regression in .*pipe"):
+        nf.experiments.uci_regression.read(pipe)
+    (tmp_path / "train-images-idx3-ubyte.gz").symlink_to(pipe)
+    with pytest.raises(nf.datasets.DataError, match=r"MNIST: cannot read .* which is not a regular one"):
+        nf.datasets.mnist("train", tmp_path)
+    for call in (lambda: nf.save(nf.MLP(2), pipe), lambda: nf.store.open(pipe)):
+        with pytest.raises(ValueError, match="path: expected"):
+            call()

@@ -385,7 +385,7 @@ def refused(error, words, call, *args, **kwargs):
         ({"dtype": np.float16}, TypeError, ("dtype: expected float32 or float64", "got float16")),
         ({"parametrization": np.ones(2)}, ValueError, ("parametrization: expected 'ntk' or 'standard'", "got array")),
         ({"parametrization": "ntx"}, ValueError, ("parametrization: expected 'ntk' or 'standard'", "got 'ntx'")),
-        ({"widths": 10**7}, MemoryError, ("a network of", "needs", "available")),
+        ({"widths": 10**7}, MemoryError, ("widths: a network of", "needs", "available", "a narrower one")),
     ],
 )
 def test_bad_arguments_of_init(changes, error, words):

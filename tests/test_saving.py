@@ -848,7 +848,7 @@ def test_permissions_links_and_long_names(tmp_path):
 @pytest.mark.parametrize(
     ("path", "error", "words"),
     [
-        ("", ValueError, "path: expected the name of a file, got an empty one"),
+        ("", ValueError, "path: expected a path, got ''"),
         (".", ValueError, "path: expected the name of a file, got '.', which is a directory"),
         (os.devnull, ValueError, f"path: expected the name of a file, got '{os.devnull}', which is not a regular file"),
         ("no/such/folder", FileNotFoundError, "No such file or directory: 'no/such/folder'"),

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ntkfast.benchmarks.run import VERSION
+from ntkfast.support.files import opened
 
 TOLERANCE = 1.2  # runs of a quiet machine differ by some per cent, those of a virtual one by more
 
 
 def read(path: Path) -> dict[str, Any]:
     """A run from its file; ValueError if it is none of this version."""
+    with opened(path) as file:
+        content = file.read()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON that ntkfast bench wrote, got {error}") from None
     if not isinstance(found, dict) or found.get("version") != VERSION:

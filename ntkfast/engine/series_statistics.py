@@ -31,7 +31,7 @@ WHICH += [(SQUARE, SQUARE), (CUBE, 0), (0, CUBE), (MIXED, MIXED), (SQUARE_MIXED,
 WHICH += [(SLOPE_SQUARE, SLOPE_SQUARE)]
 
 
-class Points:
+class PointSeries:
     """The coefficients of one activation at the variances of points, and what belongs to single points."""
 
     def __init__(self, activation, q, name):
@@ -118,13 +118,14 @@ def run(problem: Problem, inverse_widths, n_outputs: int, get, results, show=Non
     memory.require(
         len(functions) * count * terms * FUNCTIONS * 8,
         f"X: the Hermite series of {count} points in {len(functions)} layers",
+        "; fewer points at a time need less",
     )
     sides = []
     for points in problem.points:
         a, b = map(float, lines[0].numbers[:2])
         q, layers = a * points.norms + b, []
         for line, activation in zip(lines[1:], functions, strict=True):
-            layers.append(Points(activation, q, points.name))
+            layers.append(PointSeries(activation, q, points.name))
             q = float(line.numbers[0]) * layers[-1].value + float(line.numbers[1])
         sides.append(layers)
     equal = _equal(problem, sides[0], x.norms, inverse_widths, n_outputs)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ntkfast.learning.solvers.nystrom import NystromRegression
 from ntkfast.networks import MLP, Network
+from ntkfast.support.files import opened
 from ntkfast.support.reprs import short
 from ntkfast.support.scalars import non_negative_integer, positive_integer, positive_number
 from ntkfast.support.typing import Memory, Progress
@@ -135,8 +136,8 @@ def read(path: str | Path) -> Data:
         import pandas as pd
     except ImportError:
         raise ImportError("household data need pandas: pip install 'ntkfast[tables]'") from None
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        line = file.readline()
+    with opened(path) as file:
+        line = file.readline(2**16).decode("utf-8", "replace")
     separator = ";" if ";" in line else ","
     names = next(csv.reader([line], delimiter=separator), [])
     missing = [name for name in (TARGET, *MEASUREMENTS) if name not in names]

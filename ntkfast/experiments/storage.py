@@ -12,7 +12,7 @@ import numpy as np
 
 from ntkfast.networks import Network
 from ntkfast.support import archive
-from ntkfast.support.files import replacing
+from ntkfast.support.files import opened, replacing
 
 __all__ = ["NO_PARTS", "Parts", "Values", "as_dict", "load", "save"]
 
@@ -27,11 +27,9 @@ def save(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Values | None:
     """What `save` wrote; None if the file is missing, damaged, or of another kind."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return None
-    with file:
+    with opened(path) as file:
         try:
             found = archive.read_arrays(file)
         except MemoryError:

@@ -24,7 +24,7 @@ from ntkfast.experiments import uci_data
 from ntkfast.experiments.results import exclusive
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Dense, Network
-from ntkfast.support.files import replacing
+from ntkfast.support.files import opened, replacing
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Array, Progress
@@ -187,7 +187,8 @@ def _stored(path: Path) -> dict[str, Score]:
     ]
     here = version("ntkfast")
     try:
-        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        with opened(path, "out") as file:
+            header, *rows = csv.reader(file.read().decode().splitlines())
         if header != _HEADER:
             raise ValueError(header)
         lines = [

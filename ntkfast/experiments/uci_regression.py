@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ntkfast.learning.gaussian import GaussianProcess
 from ntkfast.learning.likelihood import fit_hyperparameters
 from ntkfast.networks import MLP
 from ntkfast.networks.hyperparameters import hyperparameters
-from ntkfast.support.files import replacing
+from ntkfast.support.files import named, opened, replacing
 from ntkfast.support.scalars import finite_number, non_negative_integer
 
 __all__ = ["NETWORK", "PUBLISHED", "Fit", "page", "read", "run", "split", "write"]
@@ -128,13 +129,35 @@ def split(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Training points and targets, test points and targets: shapes (N, d), (N,), (M, d), (M,)."""
     at = Path(folder) / name / "data"
-    table = np.loadtxt(at / "data.txt")
-    features, target, train, test = (
-        np.loadtxt(at / f"index_{which}.txt", dtype=float, ndmin=1).astype(int)
-        for which in ("features", "target", f"train_{number}", f"test_{number}")
-    )
+    table = _numbers(at / "data.txt", 2)
+    if not np.isfinite(table).all():
+        raise ValueError(f"{at / 'data.txt'}: expected finite numbers")
+    n, d = table.shape
+    features, target = _indices(at / "index_features.txt", d), _indices(at / "index_target.txt", d)
+    train, test = (_indices(at / f"index_{which}_{number}.txt", n) for which in ("train", "test"))
     X, y = table[:, features], table[:, target[0]]
     return X[train], y[train], X[test], y[test]
+
+
+def _numbers(path: Path, ndim: int) -> np.ndarray:
+    """The numbers of a file of text, at least one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused
+            found: np.ndarray = np.loadtxt(path, ndmin=ndim)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a table of numbers, got {error}") from None
+    if not found.size:
+        raise ValueError(f"{path}: expected a table of numbers, got none")
+    return found
+
+
+def _indices(path: Path, size: int) -> np.ndarray:
+    """The integers from 0 to size - 1 of a file, which may be written as floats."""
+    found = _numbers(path, 1)
+    if found.ndim != 1 or not ((found >= 0) & (found < size) & (found == np.floor(found))).all():
+        raise ValueError(f"{path}: expected integers from 0 to {size - 1}")
+    return found.astype(int)
 
 
 def run(
@@ -195,12 +218,14 @@ def run(
 
 def read(results: str | os.PathLike[str]) -> list[Fit]:
     """The fits of a file of `run`; none if there is no file."""
-    if not Path(results).exists():
+    if not Path(named(results, "results")).exists():
         return []
     fits: list[Fit] = []
     place = ""
     try:
-        for number, line in enumerate(Path(results).read_text(encoding="utf-8").splitlines(), 1):
+        with opened(results, "results") as file:
+            lines = file.read().decode().splitlines()
+        for number, line in enumerate(lines, 1):
             place = f" in line {number}"
             fits.append(_checked(Fit(**json.loads(line))))
     except (ValueError, TypeError) as error:  # UnicodeDecodeError and JSONDecodeError among them

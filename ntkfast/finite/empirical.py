@@ -51,8 +51,9 @@ def _result(shape, k, outputs, dtype, out, inputs):
         "diagonal": "; outputs='mean' is smaller",
         "full": "; outputs='mean' or 'diagonal' is smaller",
     }
+    without = "; ntk_vector_product multiplies by the kernel without the matrix, and out= can be a numpy.memmap"
     what = f"X: the result of {' x '.join(map(str, shape))} {dtype} with outputs={outputs!r}"
-    memory.require(math.prod(shape) * dtype.itemsize, what, smaller[outputs])
+    memory.require(math.prod(shape) * dtype.itemsize, what, smaller[outputs] + without)
     return np.empty(shape, dtype)
 
 

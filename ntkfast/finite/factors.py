@@ -74,7 +74,9 @@ def layer_factors(f: FiniteNetwork, X: ArrayLike) -> list[LayerFactors]:
     X = f.points(X)
     units = sum(map(len, f.weights))
     memory.require(
-        X.itemsize * len(X) * units * (2 + f.n_outputs), f"sensitivities of {len(X)} points, {f.n_outputs} outputs"
+        X.itemsize * len(X) * units * (2 + f.n_outputs),
+        f"X: the sensitivities of {len(X)} points, {f.n_outputs} outputs",
+        "; fewer points at a time need less",
     )
     tape, last = [], f.steps[-1]
     passes.forward(f, X, tape)

@@ -20,7 +20,8 @@ Parts: TypeAlias = list[NDArray[np.floating] | None]  # one for each Dense; None
 def jacobian(f: FiniteNetwork, X: NDArray[np.floating]) -> NDArray[np.floating]:
     """∂f_k(x_i)/∂θ_p, shape (N, n_outputs, n_parameters): see `FiniteNetwork.jacobian`; X suits f."""
     shape = (len(X), f.n_outputs, f.n_parameters)
-    memory.require(2 * math.prod(shape) * f.dtype.itemsize, f"the Jacobian, {' x '.join(map(str, shape))},")
+    what = f"X: the Jacobian, {' x '.join(map(str, shape))},"
+    memory.require(2 * math.prod(shape) * f.dtype.itemsize, what, "; jvp and vjp multiply by it without the matrix")
     result = np.empty(shape, f.dtype)
     weights, biases = split(f, result)
     tape = []

@@ -241,15 +241,16 @@ class LinearizedNetwork(Saved):
         f, points = self.network, self.network.points(X)
         t = math.inf if t == math.inf else non_negative_number(t, "t")
         n, shape = len(points), (len(points), f.n_outputs)
-        _, d = losses.get("mse", y, shape, f.dtype)(self(points))
-        size = n * f.n_outputs
-        memory.require(4 * size**2 * f.dtype.itemsize, f"X: the eigendecomposition of {size} x {size} numbers")
+        cost, size = losses.get("mse", y, shape, f.dtype), n * f.n_outputs
+        what = f"X: the eigendecomposition of {size} x {size} numbers"
+        memory.require(4 * size**2 * f.dtype.itemsize, what, "; train takes steps without it")
         if size > LARGE:
             warnings.warn(
                 f"X: {n} points with {f.n_outputs} outputs take the eigendecomposition of a matrix of {size} rows, "
                 f"about {9 * size**3:.1g} floating-point operations; `train` takes steps instead",
                 stacklevel=2,
             )
+        _, d = cost(self(points))
         kernel = empirical_ntk(f, points, outputs="full", layout="matrix", n_threads=n_threads)
         kernel /= n
         with threads.blas(n_threads, float(size) ** 3):

@@ -178,7 +178,8 @@ class FiniteNetwork(Saved):
         dtype = DTYPES[1] if dtype is None else working_dtype(dtype)
         rng = generator(rng)
         n_parameters = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
-        memory.require(n_parameters * dtype.itemsize, f"a network of {n_parameters} parameters")
+        what = f"widths: a network of {n_parameters} parameters"
+        memory.require(n_parameters * dtype.itemsize, what, "; a narrower one needs less")
         weights, biases = [], []
         for dense, (n_out, n_in) in zip(denses, shapes, strict=True):
             weights.append(rng.standard_normal((n_out, n_in), dtype=dtype))

@@ -267,7 +267,8 @@ def train(
     units = sum(map(len, f.weights))
     memory.require(
         f.dtype.itemsize * (f.n_parameters * (2 if momentum else 1) + 4 * len(points) * units),
-        f"training a network of {f.n_parameters} parameters on {len(points)} points",
+        f"X: training a network of {f.n_parameters} parameters on {len(points)} points",
+        "; fewer points or a narrower network need less",
     )
     now = f.copy()
     descent = Descent(now, rate / len(points), momentum)
@@ -349,7 +350,7 @@ class _Recorder:
         n = len(self.at)
         numbers = 0 if self.X is None else len(self.X) * f.n_outputs
         numbers += 0 if self.ntk_X is None else len(self.ntk_X) ** 2
-        memory.require(n * numbers * f.dtype.itemsize, f"record of {n} steps")
+        memory.require(n * numbers * f.dtype.itemsize, f"record: what {n} steps record", "; fewer need less")
         self.done, self.movement = 0, np.empty(n)
         self.outputs: Any = None if self.X is None else np.empty((n, len(self.X), f.n_outputs), f.dtype)
         self.ntk: Any = None if self.ntk_X is None else np.empty((n, *2 * [len(self.ntk_X)]), f.dtype)

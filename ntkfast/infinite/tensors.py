@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 
 from ntkfast.engine.problem import Problem
-from ntkfast.engine.series_statistics import Points, check_terms
+from ntkfast.engine.series_statistics import PointSeries, check_terms
 from ntkfast.networks import Activation, activations, quadrature
 from ntkfast.support import arrays
 from ntkfast.support.typing import Array
@@ -79,7 +79,7 @@ def layers(problem: Problem) -> list[Layer]:
     found = []
     for line in rest:
         activation = line.activation or activations.identity()
-        at = Points(activation, K.diagonal().copy(), points.name)
+        at = PointSeries(activation, K.diagonal().copy(), points.name)
         check_terms(activation, at, 1.0)
         rho = np.clip(K / np.sqrt(np.outer(at.q, at.q)), -1, 1)
         np.fill_diagonal(rho, 1.0)

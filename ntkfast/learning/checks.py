@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.support import arrays, memory
 from ntkfast.support.scalars import positive_integer
@@ -56,18 +56,34 @@ def count(value: object, name: str, most: int = 2**31 - 1) -> int:
     return number
 
 
+def square(K: ArrayLike, name: str, n: int | None = None) -> NDArray[Any]:
+    """K as an array of real numbers, (n, n), none of which is read yet: it may be larger than memory."""
+    given = arrays.real(K, name)
+    if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
+        raise ValueError(f"{name}: expected a square matrix, got shape {given.shape}")
+    if n is not None and len(given) != n:
+        raise ValueError(f"{name}: expected shape ({n}, {n}) to match the other arguments, got {given.shape}")
+    return given
+
+
+def require_factor(K: NDArray[Any], name: str, hint: str, copies: float = 1) -> None:
+    """Raise MemoryError unless so many matrices like K fit, in its working dtype, before anything of K is read."""
+    dtype = arrays.working_dtype(None, K)
+    what = f"{name}: a factor of {' x '.join(map(str, K.shape))} numbers in {dtype}"
+    memory.require(int(copies * dtype.itemsize * K.size), what, hint)
+
+
 def symmetric(K: ArrayLike, name: str, n: int | None = None) -> Array:
     """K as a symmetric float32 or float64 array (n, n), not copied if it is one.
 
     Entries may differ from their mirror images by √eps of the largest, as in kernels whose entries a library computes
     twice; then only one triangle is used.
     """
-    given = arrays.real(K, name)
-    if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
-        raise ValueError(f"{name}: expected a square matrix, got shape {given.shape}")
-    if n is not None and len(given) != n:
-        raise ValueError(f"{name}: expected shape ({n}, {n}) to match the other arguments, got {given.shape}")
-    A: Array = np.asarray(given, dtype=arrays.working_dtype(None, given))
+    given = square(K, name, n)
+    dtype = arrays.working_dtype(None, given)
+    if given.dtype != dtype:
+        memory.require(given.size * dtype.itemsize, f"{name}: a copy in {dtype}", f"; an array of {dtype} takes none")
+    A: Array = np.asarray(given, dtype=dtype)
     size, worst, place = 0.0, 0.0, (0, 0)
     parts = arrays.blocks(len(A))
     for k, rows in enumerate(parts):
@@ -100,7 +116,7 @@ def as_matrix(K: ArrayLike, name: str) -> Array:
     m, n, k, also = given.shape
     if k != also:
         raise ValueError(f"{name}: expected shape (N, N, k, k), got {given.shape}")
-    memory.require(given.nbytes, f"{name}: a copy")
+    memory.require(given.nbytes, f"{name}: a copy as a matrix", "; a kernel given as (N k, N k) takes none")
     matrix: Array = np.swapaxes(given, 1, 2).reshape(m * k, n * k)
     return matrix
 

@@ -23,6 +23,8 @@ from ntkfast.support.typing import Array, Progress, Seed
 
 __all__ = ["FeatureConvergence", "RandomFeatureModel", "random_feature_convergence", "random_feature_model"]
 
+WITHOUT_MEMORY = "; sklearn.NTKFeatures has features without a matrix"  # ends the error about a factor
+
 
 @dataclass(frozen=True)
 class RandomFeatureModel(Saved):
@@ -205,7 +207,10 @@ def random_feature_model(
         K_xx = ntk(K_xx, X, n_threads=n_threads)
     elif X is not None:
         raise TypeError("X: expected points only together with a network, got them with a matrix")
-    K = checks.symmetric(K_xx, "K_xx")
+    given = checks.square(K_xx, "K_xx")
+    checks.require_factor(given, "K_xx", WITHOUT_MEMORY)
+    memory.require(2 * 8 * len(given) * P, "n_features: random features", "; fewer need less")
+    K = checks.symmetric(given, "K_xx")
     with threads.blas(n_threads, _flops(len(K), P)):
         features = _draw(factor(K, "K_xx"), P, rng)
     return RandomFeatureModel(features, rng.standard_normal(P).astype(features.dtype))
@@ -217,7 +222,7 @@ def _flops(n: int, P: int) -> float:
 
 
 def _draw(root: Factor, P: int, rng: np.random.Generator) -> Array:
-    memory.require(2 * 8 * len(root.half) * P, "random features")
+    memory.require(2 * 8 * len(root.half) * P, "n_features: random features", "; fewer need less")
     features: Array = root.half @ rng.standard_normal((root.half.shape[1], P)).astype(root.half.dtype)
     return features
 
@@ -311,18 +316,20 @@ def random_feature_convergence(
     >>> round(nf.random_feature_convergence(np.eye(3), rng=0).rate, 1)
     -0.5
     """
-    K = checks.symmetric(K_xx, "K_xx")
+    given = checks.square(K_xx, "K_xx")
     progress_bar.check(progress)
     P = [checks.count(p, f"n_features[{k}]") for k, p in enumerate(n_features)]
     if len(set(P)) < 2:
         raise ValueError(f"n_features: expected at least two different numbers, got {P}")
-    size = np.abs(K).max()
+    checks.require_factor(given, "K_xx", WITHOUT_MEMORY, 3)
+    K = checks.symmetric(given, "K_xx")
+    size = max(K.max(), -K.min())
     if size == 0:
         raise ValueError("K_xx: expected a kernel that is not 0 everywhere, got zeros")
     K = K / size  # everything measured is relative
     n_seeds, rng = checks.count(n_seeds, "n_seeds"), generator(rng)
     norm, trace = np.linalg.norm(K), np.trace(K)
-    memory.require(8 * len(P) * n_seeds, "errors")
+    memory.require(8 * len(P) * n_seeds, "n_seeds: the errors", "; fewer need less")
     errors, done = np.empty((len(P), n_seeds)), 0
     with (
         threads.blas(n_threads, _flops(len(K), max(P))),

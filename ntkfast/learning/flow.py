@@ -30,6 +30,9 @@ from ntkfast.support.typing import Array, Progress, Seed
 
 __all__ = ["LeastSquaresFlow"]
 
+WITHOUT_MEMORY = (  # ends the error about a kernel whose factor does not fit
+    "; overwrite=True factors it in its own memory, kernel_flow needs no factor, NystromRegression no matrix"
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -166,11 +169,11 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         overwrite: bool = False,
         n_threads: int | None = None,
     ) -> None:
-        K, n = outputs.kernel(ntk_xx, "ntk_xx")
         if overwrite:
             checks.in_place(ntk_xx, "ntk_xx")
-            if nngp_xx is not None and np.may_share_memory(K, np.asarray(nngp_xx)):
+            if nngp_xx is not None and np.may_share_memory(np.asarray(ntk_xx), np.asarray(nngp_xx)):
                 raise ValueError("nngp_xx: expected memory apart from ntk_xx, which is overwritten, got an overlap")
+        K, n = outputs.kernel(ntk_xx, "ntk_xx", bool(overwrite), WITHOUT_MEMORY)
         self._outputs = Outputs.of(K, np.shape(y), n)
         self._n, self._dtype = self._outputs.n, K.dtype
         self._y = self._outputs.values(y, "y", self._dtype)
@@ -514,7 +517,7 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         time, scalar = self._time(t, steps, learning_rate)
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         m, rest = (len(self._y), 0) if new is None else (len(new[0]), new[2])
-        memory.require(len(time.t) * m * m * self._dtype.itemsize, "the covariance")
+        memory.require(len(time.t) * m * m * self._dtype.itemsize, "t: the covariances", "; variance needs no matrices")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
         for k, M in enumerate(self._deviations(time, new)):
             C = rest + M @ M.T
@@ -675,7 +678,8 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         new = self._beyond(ntk_tx, nngp_tx, nngp_tt, "nngp_tt")
         F, k = self._random().root.half, self._y.shape[1]
         m = len(F) if new is None else len(new[0])
-        memory.require(n * k * (3 * len(F) + len(time.t) * m) * self._dtype.itemsize, "the samples")
+        size = n * k * (3 * len(F) + len(time.t) * m) * self._dtype.itemsize
+        memory.require(size, "n_samples: the samples", "; fewer at a time need less")
         z = rng.standard_normal((F.shape[1], n * k)).astype(self._dtype)
         y, f0 = np.tile(self._y, n), F @ z
         if new is None:

@@ -29,6 +29,11 @@ from ntkfast.support.typing import Array, Memory, Progress, Seed
 
 __all__ = ["GaussianProcess", "LeaveOneOut", "MarginalLikelihood", "log_marginal_likelihood"]
 
+WITHOUT_MEMORY = (  # ends the error about a kernel whose factor does not fit
+    "; overwrite=True factors it in its own memory; a KernelOperator or a GramStore in its place is not factored, and "
+    "NystromRegression needs no matrix"
+)
+
 
 class LeaveOneOut(NamedTuple):
     """What `GaussianProcess.leave_one_out` returns: each target predicted from all others.
@@ -206,9 +211,9 @@ class GaussianProcess(Saved):
                 checks.in_place(K_xx, "K_xx")
             self._iterate(checks.operator(K_xx), y, noise, tol, rng, n_threads, progress, free)
             return
-        K, n = outputs.kernel(K_xx, "K_xx")
         if overwrite:
             checks.in_place(K_xx, "K_xx")
+        K, n = outputs.kernel(K_xx, "K_xx", bool(overwrite), WITHOUT_MEMORY)
         K = fortran(K, overwrite, "a Cholesky factor")
         self._outputs = Outputs.of(K, np.shape(y), n)
         self._n = len(K)  # rows

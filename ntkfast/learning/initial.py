@@ -43,7 +43,7 @@ class InitialFunctions:
 
 def draw(covariance: Array, n: int, rng: np.random.Generator) -> Array:
     """n columns from N(0, covariance), (m, n)."""
-    memory.require(2 * covariance.nbytes, "a factor of the covariance at the new points")
+    memory.require(2 * covariance.nbytes, "a factor of the covariance at the new points", "; fewer need less")
     values, vectors = eigenpairs(covariance.copy(order="F"))
     root = vectors * np.sqrt(np.maximum(values, 0))
     columns: Array = root @ rng.standard_normal((len(root), n)).astype(covariance.dtype)

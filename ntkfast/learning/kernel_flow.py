@@ -247,15 +247,16 @@ def kernel_flow(
     >>> path.predict(10.0, [[0.5, 0.0]]).round(3)
     array([0.752])
     """
-    K, given = outputs.kernel(K_xx, "K_xx")
+    data = arrays.real(K_xx, "K_xx")
+    if data.dtype != np.float64:
+        memory.require(8 * data.size, "K_xx: the kernel in float64", "; one in float64 is not copied")
+    K, given = outputs.kernel(data, "K_xx")
     layout = Outputs.of(K, np.shape(y if f0 is None else f0), given)
     n = layout.n
     cost, start, flat = _start(y, loss, direction, f0, n)
     if layout.coupled and start.shape[1] != layout.k:
         raise ValueError(f"y: expected {layout.k} outputs as in K_xx, got {start.shape[1]}")
-    if K.dtype != np.float64:
-        memory.require(8 * K.size, "the kernel in float64")
-        K = K.astype(np.float64)
+    K = K.astype(np.float64, copy=False)
     times, _ = checks.times(t, infinite=False)
     back = np.flatnonzero(np.diff(times) <= 0)
     if len(back):

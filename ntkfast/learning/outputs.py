@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.learning import checks
+from ntkfast.support import arrays
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import positive_integer
 from ntkfast.support.typing import Array
@@ -114,9 +115,16 @@ class Outputs(Saved):
         return "" if self.flat else f", {'coupled ' if self.coupled else ''}outputs={self.k}"
 
 
-def kernel(K_xx: ArrayLike, name: str) -> tuple[Array, int | None]:
-    """The kernel of the data as a symmetric matrix; and the number of points where its shape, (N, N, k, k), tells."""
-    given: Any = K_xx
-    if np.ndim(given) != 4:
+def kernel(K_xx: ArrayLike, name: str, in_place: bool = True, hint: str = "") -> tuple[Array, int | None]:
+    """The kernel of the data as a symmetric matrix; and the number of points where its shape, (N, N, k, k), tells.
+
+    Unless it is to be factored in place, there must be room for its factor, which is asked for before it is read.
+    """
+    given = arrays.real(K_xx, name)
+    if given.ndim != 4:
+        given = checks.square(given, name)
+    if not in_place:
+        checks.require_factor(given, name, hint)
+    if given.ndim != 4:
         return checks.symmetric(given, name), None
     return checks.symmetric(checks.as_matrix(given, name), name), len(given)

@@ -88,7 +88,8 @@ class Propagator:
             if self._cholesky is not None and self._overwrite:
                 self._cholesky.matrix()  # writes K back into its memory
             self._cholesky = None
-            memory.require(K.nbytes, "the eigenvectors")  # while K is whole
+            what = f"{self._name}: the eigenvectors"
+            memory.require(K.nbytes, what, "; t = inf alone needs none")  # while K is whole
             if self._overwrite:
                 self._K = None
             self._eigen, self._K = eigen(K, self._name, overwrite=self._overwrite), None
@@ -141,7 +142,8 @@ class Propagator:
     def spread(self, left: Array, weights: Array, coefficients: Array) -> Array:
         """left diag(w_t) coefficients for all t: left (m, n), weights (T, n), coefficients (n, q) → (T, m, q)."""
         m, q = len(left), coefficients.shape[1]
-        memory.require(len(weights) * m * q * self.dtype.itemsize, "the function at all times")
+        n_bytes = len(weights) * m * q * self.dtype.itemsize
+        memory.require(n_bytes, "t: the function at all times", "; fewer at once need less")
         result = np.empty((len(weights), m, q), dtype=self.dtype)
         together = max(1, CHUNK // (max(m, self.n) * q))
         for start in range(0, len(weights), together):

@@ -23,6 +23,9 @@ from ntkfast.support.typing import Array, Seed
 __all__ = ["KernelPCA", "kernel_pca"]
 
 METHODS = ("auto", "lapack", "krylov", "lanczos", "lobpcg", "power")
+WITHOUT_MEMORY = (  # ends the error about a decomposition that does not fit
+    "; fewer components with method='lanczos' or 'krylov', also of a KernelOperator, need only products"
+)
 SMALL = 500  # matrices up to this size are decomposed whole
 BLOCKS = 8  # of a block Krylov space, after which it starts anew from the best vectors in it
 EXTRA = 8  # vectors of a block beyond those wanted: convergence depends on the eigenvalue after them
@@ -219,7 +222,7 @@ def kernel_pca(
     array([[ 1., -1.]])
     """
     is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
-    K: Any = checks.operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
+    K: Any = checks.operator(K_xx) if is_operator else checks.square(K_xx, "K_xx")
     n, dtype = K.shape[0], arrays.DTYPES[0] if K.dtype == arrays.DTYPES[0] else arrays.DTYPES[1]
     k = checks.count(n_components, "n_components")
     if k > n - is_operator:
@@ -240,6 +243,10 @@ def kernel_pca(
         method = "power"
     if method == "krylov" and n < 4 * (k + EXTRA):  # too few blocks
         method = "lanczos"
+    if not is_operator:
+        if method == "lapack":
+            checks.require_factor(K, "K_xx", WITHOUT_MEMORY, 1 + k / n)
+        K = checks.symmetric(K, "K_xx")
     with threads.blas(n_threads, float(n) ** 3 if method == "lapack" else 2.0 * n * n * (k + EXTRA)):
         return _components(K, k, method, bool(centered), trace, tol, max_iterations, rng)
 

@@ -240,7 +240,8 @@ class NTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEsti
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=self._dtype, reset=False)
-        memory.require(len(X) * self._n_features_out * X.itemsize, "features")
+        n_bytes = len(X) * self._n_features_out * X.itemsize
+        memory.require(n_bytes, f"X: the features of {len(X)} points", "; fewer at a time need less")
         with threads.blas(self.n_threads, float(min(len(X), ROWS)) * float(self.n_components) ** 2):
             return self._features(X, self.n_threads)
 

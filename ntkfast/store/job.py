@@ -27,7 +27,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.engine.workers import Workers, check_client
 from ntkfast.networks import Network
 from ntkfast.store import ledger
-from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create
+from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create, folder_of
 from ntkfast.store.gram import Check, GramStore
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
@@ -234,10 +234,7 @@ class Job:
         dtype: DTypeLike | None,
         n_threads: int | None,
     ) -> None:
-        try:
-            self.path = Path(path).resolve()
-        except (TypeError, RuntimeError) as error:
-            raise type(error)(f"path: expected the folder of a store, got {path!r} ({error})") from None
+        self.path = folder_of(path)
         if not self.path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "path: there is no folder", str(self.path.parent))
         self.kernel = outputs.kernel(kernel)

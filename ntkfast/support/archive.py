@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.support import memory
-from ntkfast.support.files import replacing
+from ntkfast.support.files import named, replacing
 
 FORMAT = 1
 DESCRIPTION, CHECKSUMS = "model.json", "SHA256SUMS"
@@ -63,8 +63,7 @@ class _Hashed:
 
 def write(path: str | os.PathLike[str], model: object, given: Sequence[str], arrays: Arrays) -> None:
     """Write a file, atomically: a description for JSON, the names of what must be given to read it, and arrays."""
-    if not os.fspath(path):
-        raise ValueError("path: expected the name of a file, got an empty one")
+    named(path)
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not target.is_file():
         what = "a directory" if target.is_dir() else "not a regular file"

@@ -125,7 +125,8 @@ def for_blas(array: NDArray[Any], name: str, dtype: DType) -> Array:
         step, rest = divmod(array.strides[0], size)
         if n == 1 or (rest == 0 and d <= step < 2**31):
             return array
-    memory.require(array.size * size, f"{name}: a contiguous copy in {dtype}")
+    what = f"{name}: a contiguous copy in {dtype}"
+    memory.require(array.size * size, what, f"; an array of {dtype} in C order takes none")
     with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite, with its row
         return np.ascontiguousarray(array, dtype=dtype)
 

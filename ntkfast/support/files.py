@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,27 @@ except ImportError:  # Windows, where the files of a killed process stay
     fcntl = None  # type: ignore[assignment]
 
 
+def named(path: object, name: str = "path") -> str:
+    """A path as text; an error that names the argument for what is none, an empty one, or one with null characters."""
+    try:
+        text = os.fsdecode(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected a path, got {type(path).__name__}") from None
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: expected a path, got {text!r}")
+    return text
+
+
+@contextlib.contextmanager
+def opened(path: object, name: str = "path") -> Iterator[BinaryIO]:
+    """A regular file to read; a ValueError that names the argument for a pipe or a device, without waiting for it."""
+    text, at_once = named(path, name), getattr(os, "O_NONBLOCK", 0)
+    with open(text, "rb", opener=lambda path, flags: os.open(path, flags | at_once)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{name}: expected a file, got {text}, which is not a regular one")
+        yield file
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file, to read too, that becomes `path` when the block ends, and leaves no trace if it does not.
@@ -32,6 +54,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     without the lock: whoever writes `path` next deletes it. A file that is replaced keeps its permissions; if `path` is
     a link, its target is replaced. An OSError in the block names `path`.
     """
+    named(path)
     sweep(path)
     target = Path(os.path.realpath(path))
     with contextlib.ExitStack() as held:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,7 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.support import memory
+from ntkfast.support.files import opened
 from ntkfast.tabular.errors import TableError, listed
+
+MAGIC = b"\x93NUMPY"
+MOST_PACKED = 1100  # times its size that deflate can pack into a member: 1032
 
 # Numbers (bool, integers or floats), with NaN where a value is missing; or objects: str, or None where one is.
 Column: TypeAlias = NDArray[Any]
@@ -254,14 +260,19 @@ def _array_columns(array: NDArray[Any], key: str) -> dict[str, Column]:
 
 def load(path: Path) -> Any:
     """The array of a .npy file, or the file of several that .npz is; TableError if it is neither."""
+    with opened(path) as file:
+        start = file.read(12)
     try:
+        length = int.from_bytes(start[8:12], "little") if start.startswith(MAGIC) and start[6:7] > b"\1" else 0
+        if length > os.path.getsize(path):
+            raise ValueError("a header longer than the file, for which NumPy would take memory")
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        with open(path, "rb") as file:
-            start = file.read(6)
-        if start == b"\x93NUMPY" and "Python objects" in str(error):
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can make zipfile and NumPy raise anything
+        if start.startswith(MAGIC) and "Python objects" in str(error):
             what = "Python objects, which are never read"
-        elif start == b"\x93NUMPY" or start.startswith(b"PK"):
+        elif start.startswith((MAGIC, b"PK")):
             what = "a damaged one"
         else:
             what = "a file of another kind"
@@ -281,6 +292,23 @@ def _read_npy(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Ta
             raise TableError(f"{path}: {error}") from None
 
 
+def _require_size(archive: zipfile.ZipFile, key: str) -> None:
+    """Raise unless the array's header suits the size of its member, and that what it is compressed to."""
+    if f"{key}.npy" not in archive.namelist():
+        return
+    info = archive.getinfo(f"{key}.npy")
+    if info.file_size > MOST_PACKED * (info.compress_size + 1):
+        raise ValueError(f"{key}: {info.file_size} bytes from {info.compress_size}")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and n_bytes != info.file_size - member.tell():
+            raise ValueError(f"{key}: {n_bytes} bytes in a member of {info.file_size}")
+    memory.require(n_bytes, f"{key}: the array", "; a .npy file is read in parts")
+
+
 def _read_npz(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Table]:
     columns: dict[str, Column] = {}
     refused: dict[str, str] = {}
@@ -290,14 +318,17 @@ def _read_npz(path: Path, size: int | None, text: frozenset[str]) -> Iterator[Ta
     with arrays:
         for key in arrays.files:
             try:
+                _require_size(arrays.zip, key)
                 found = _array_columns(np.asarray(arrays[key]), key)  # what is no array there comes as bytes
             except _Refused as error:
                 refused[key] = str(error)
                 continue
-            except ValueError:
-                refused[key] = "expected numbers or text, got Python objects, which are never read"
-                continue
-            except (EOFError, zipfile.BadZipFile, zlib.error):
+            except MemoryError:
+                raise
+            except Exception as error:  # a damaged file can make zipfile and NumPy raise anything
+                if isinstance(error, ValueError) and "Object arrays" in str(error):
+                    refused[key] = "expected numbers or text, got Python objects, which are never read"
+                    continue
                 raise TableError(f"{path}: {key}: expected an array, got a damaged one") from None
             twice = sorted(found.keys() & columns.keys())
             if twice:

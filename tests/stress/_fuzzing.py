@@ -149,11 +149,14 @@ def checkpoints(folder):
     X = np.random.default_rng(0).normal(size=(40, 3))
     nf.solve(nf.KernelOperator(nf.MLP(2), X), X[:, 0], 0.1, method="cg", rng=0, checkpoint=folder / "state")
     checkpoint.write(folder / "factor", blocked.Description(checkpoint.identity(nf.ntk(nf.MLP(2), X), 0.1), 8))
+    falkon = nf.NystromRegression(nf.MLP(2), 10, 0.1, method="falkon", rng=0)
+    falkon.fit(X, X[:, :2], checkpoint=folder / "falkon")
     kinds = [(folder / "state", checkpoint.Checkpoint), (folder / "factor", blocked.Description)]
+    kinds += [(folder / "falkon", checkpoint.CentersCheckpoint)]
     contents, file = [(path.read_bytes(), kind) for path, kind in kinds], Memory()
 
     def case(rng):
-        content, kind = contents[rng.integers(2)]
+        content, kind = contents[rng.integers(len(contents))]
         content = (sealed if rng.integers(4) else damaged)(content, rng)
         return len(content), lambda: checkpoint.read(file.fill(content), kind)
 
@@ -232,14 +235,23 @@ def digits(folder):
 
 
 def results(folder):
-    """The files of `ntkfast uci`, `uci-regression` and `paper`."""
+    """The files of `ntkfast uci`, `uci-regression`, `paper` and `bench`."""
+    from ntkfast.benchmarks import compare
     from ntkfast.experiments import storage, uci, uci_regression
 
     score = uci.Score("iris", 150, 4, 3, 2, 1, 100.0, 0.96, 0.95)
     uci._store(folder / "uci.csv", [score, score])
     fit = uci_regression.Fit("yacht", "ntk", 0, 1.0, -1.0, True, "", -10.0, 0.1, [1.0, 0.1], 1.0)
     storage.save(folder / "a.npz", {"X": np.arange(12.0).reshape(3, 4), "seconds": 1.5, "settings": '{"seed": 0}'})
+    rates = {"dtype": "float64", "n_threads": 1, "gemm": 1e9, "syrk": 1e9, "written": 1e9, "roots": 1e9}
+    measured = {"version": 1, "machine": {"cpu": "x"}, "n": 100, "n_threads": 1, "limits": [rates], "peers": []}
+    measured |= {
+        "workloads": [{"name": "ntk", "seconds": 1.5}],
+        "growth": [{"of": "N", "sizes": [1], "seconds": [2.0]}],
+    }
+    measured |= {"goals": [{"name": "erf", "ratio": 1.5, "at_least": True}], "memory": 0.1}
     readers = [
+        (json.dumps(measured).encode(), lambda path: compare.read(Path(path))),
         ((folder / "uci.csv").read_bytes(), lambda path: uci._stored(Path(path))),
         ((json.dumps(vars(fit)) + "\n").encode() * 2, uci_regression.read),
         ((folder / "a.npz").read_bytes(), storage.load),
@@ -254,7 +266,89 @@ def results(folder):
     return case, (ValueError,)
 
 
-READERS = {reader.__name__: reader for reader in (models, checkpoints, ledgers, stores, digits, results)}
+def tables(folder):
+    """What commands learn from: CSV, .npy and .npz."""
+    from ntkfast.tabular import table
+
+    X = np.random.default_rng(0).normal(size=(20, 3)).round(3)
+    text = "price,height,colour\n" + "".join(f"{a},{b},{'red' if c > 0 else 'green'}\n" for a, b, c in X)
+    np.save(folder / "a.npy", X)
+    np.savez(folder / "a.npz", X=X, y=X[:, 0])
+    np.savez_compressed(folder / "b.npz", X=X)
+    contents = {"a.csv": text.encode(), "a.tsv": text.replace(",", "\t").encode()}
+    contents |= {name: (folder / name).read_bytes() for name in ("a.npy", "a.npz", "b.npz")}
+
+    def case(rng):
+        name = list(contents)[rng.integers(len(contents))]
+        content = damaged(contents[name], rng)
+
+        def read():
+            (folder / name).write_bytes(content)
+            found = table.read(folder / name)
+            assert all(np.asarray(found.columns[each]).size < 1000 for each in found.columns)
+
+        return len(content), read
+
+    return case, (table.TableError,)
+
+
+def data_sets(folder):
+    """What people bring for `ntkfast uci`, `uci-regression` and `household`."""
+    from ntkfast.datasets import DataError
+    from ntkfast.experiments import household, uci_data, uci_regression
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 3)).round(3)
+    rows = "".join(f"{k}\t{a}\t{b}\t{k % 2}\n" for k, (a, b, _) in enumerate(X))
+    folds = ["0 1 2 3 4 5", "6 7 8 9 10 11"] * 4
+    minutes = [f"16/12/2006;17:{k:02d}:00;" + ";".join(f"{1 + k}.5" for _ in range(7)) for k in range(12)]
+    names = "Date;Time;Global_active_power;Global_reactive_power;Voltage;Global_intensity;Sub_metering_1;Sub_metering_2"
+    contents = {
+        "iris/iris.txt": "n_patrons1= 12\nn_entradas= 2\nn_clases= 2\nfich1= iris_R.dat\n",
+        "iris/iris_R.dat": "\tf1\tf2\tclase\n" + rows,
+        "iris/conxuntos.dat": "\n".join(folds[:2]),
+        "iris/conxuntos_kfold.dat": "\n".join(folds),
+        "yacht/data/data.txt": "".join(f"{a} {b} {c}\n" for a, b, c in X),
+        "yacht/data/index_features.txt": "0\n1\n",
+        "yacht/data/index_target.txt": "2\n",
+        "yacht/data/index_train_0.txt": "0\n1\n2\n3\n4\n",
+        "yacht/data/index_test_0.txt": "5\n6\n",
+        "power.txt": "\n".join([names + ";Sub_metering_3", *minutes]),
+    }
+    contents = {name: text.encode() for name, text in contents.items()}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    def described():
+        found = uci_data.describe(folder)
+        uci_data.require(found)
+        return [uci_data.read(of) for of in found]
+
+    readers = {
+        "iris": described,
+        "yacht": lambda: uci_regression.split(folder, "yacht", 0),
+        "power.txt": lambda: household.read(folder / "power.txt"),
+    }
+
+    def case(rng):
+        name = list(contents)[rng.integers(len(contents))]
+        content = damaged(contents[name], rng)
+
+        def read():
+            try:
+                (folder / name).write_bytes(content)
+                readers[name.partition("/")[0]]()
+            finally:
+                (folder / name).write_bytes(contents[name])
+
+        return sum(map(len, contents.values())), read
+
+    return case, (ValueError, DataError)
+
+
+READERS = (models, checkpoints, ledgers, stores, digits, results, tables, data_sets)
+READERS = {reader.__name__: reader for reader in READERS}
 
 
 def main(name, cases, seed, folder):

@@ -1,5 +1,5 @@
 """A file may come from anywhere. Damaged in any way (models and checkpoints also with checksums that fit the damage), a
-store, a saved model, a checkpoint, a file of results or of MNIST is read as it was written or ends in the error that is
+store, a saved model, a checkpoint, a file of results or of data is read as it was written or ends in the error that is
 documented: nothing in it is executed or unpickled, no other file is opened, and it takes no more memory than it holds.
 """
 
@@ -19,6 +19,8 @@ CASES = {  # small, full
     "checkpoints": (200, 40_000),
     "digits": (200, 40_000),
     "stores": (100, 20_000),
+    "tables": (300, 50_000),
+    "data_sets": (200, 40_000),
 }
 
 

@@ -106,7 +106,8 @@ class BlockedCholesky:
             checkpoint.require_same(there.problem, here.problem, checks.eps(K), folder)
             width = there.width
         self.n_bytes = _bytes(width, self._n, K.block, self._dtype.itemsize) + 16 * self._n * n_columns
-        require(self.n_bytes, free, f"K_xx: 'cholesky' of {self._n} points on disk, {width} columns at a time")
+        what = f"K_xx: 'cholesky' of {self._n} points on disk, {width} columns at a time"
+        require(self.n_bytes, free, what, "; method='cg' needs less")
         self._columns = arrays.blocks(self._n, width)
         self._there = [k for k in range(len(self._columns)) if self._file(k).exists()]
         self._require_space()

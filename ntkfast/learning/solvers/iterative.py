@@ -22,11 +22,11 @@ COLUMNS = 256  # right-hand sides at once, where they are many
 VECTORS = 6  # (n, q) that an iteration holds
 
 
-def require(n_bytes: int, free: float, what: str) -> None:
+def require(n_bytes: int, free: float, what: str, hint: str = "") -> None:
     """Raise MemoryError if this is more than what is free, or than memory= allows."""
-    bytes_of.require(n_bytes, what)
+    bytes_of.require(n_bytes, what, hint)
     if n_bytes > free:
-        raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={free} was given")
+        raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={free} was given{hint}")
 
 
 def times(K: Any, V: Array) -> Array:
@@ -60,7 +60,8 @@ class Iterative:
         self._K, self._alpha, self._progress = K, alpha, progress
         n = K.shape[0]
         self.n_bytes = 8 * n * (rank + VECTORS * n_columns)
-        require(self.n_bytes, free, f"rank: conjugate gradients with a preconditioner of rank {rank}")
+        what = f"rank: conjugate gradients with a preconditioner of rank {rank}"
+        require(self.n_bytes, free, what, "; a smaller rank needs less" if rank else "")
         F, rest = np.empty((n, 0)), np.zeros(n)
         if rank:
             columns = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else K.columns

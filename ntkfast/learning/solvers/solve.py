@@ -20,6 +20,7 @@ from ntkfast.learning.solvers.checkpoint import Checkpoints
 from ntkfast.learning.solvers.conjugate import units
 from ntkfast.learning.solvers.iterative import RANK, Iterative, default_rank, require, times
 from ntkfast.learning.solvers.solution import Solution, not_reached
+from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.progress import check
 from ntkfast.support.scalars import (
@@ -34,6 +35,10 @@ __all__ = ["solve"]
 
 METHODS = ("auto", "cholesky", "eigh", "cg")
 SMALL = 4096  # points for which an operator's matrix is made and factored, in seconds
+WITHOUT_MEMORY = {  # ends the error about a factor that does not fit
+    "cholesky": "; method='cg' needs none, and that of a store is computed on disk",
+    "eigh": "; method='cholesky' needs a quarter, method='cg' no factor",
+}
 LARGE = 40000  # points of a matrix in memory from which on iterating is cheaper: n³/3 against 60 times n² from memory
 
 
@@ -142,8 +147,8 @@ def solve(
     """
     start = time.perf_counter()
     is_operator = isinstance(K_xx, scipy.sparse.linalg.LinearOperator)
-    K: Any = checks.operator(K_xx) if is_operator else checks.symmetric(K_xx, "K_xx")
-    n = K.shape[0]
+    K: Any = checks.operator(K_xx) if is_operator else checks.square(K_xx, "K_xx")
+    n, number = K.shape[0], (np.dtype(K.dtype) if is_operator else arrays.working_dtype(None, K)).itemsize
     Y, flat = checks.columns(y, n, "y", np.float64)
     alpha = non_negative_number(alpha, "alpha")
     if method not in METHODS:
@@ -154,18 +159,23 @@ def solve(
     check(progress)
     free = bytes_of.amount(memory) or bytes_of.available() or np.inf
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
+    on_disk = chosen == "cholesky" and is_on_disk(K) and 2 * number * n * n > free
+    matrices = is_operator + (4 if chosen == "eigh" else 1)
+    if chosen != "cg" and not on_disk:
+        if is_operator and not hasattr(K, "columns"):
+            raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
+        what = f"K_xx: {chosen!r} of {n} points"
+        require(number * n * n * matrices, free, what, WITHOUT_MEMORY[chosen])
+    if not is_operator:
+        K = checks.symmetric(K, "K_xx")
     if chosen == "cg":
         with threads.blas(n_threads, 2.0 * n * (RANK if is_operator else n)):
             kept = None if checkpoint is None else Checkpoints(checkpoint, K, alpha, Y)
             found = _iterate(K, Y, alpha, tol, max_iterations, rank, kept, rng, free, progress)
-    elif chosen == "cholesky" and is_on_disk(K) and 2 * np.dtype(K.dtype).itemsize * n * n > free:
+    elif on_disk:
         with threads.blas(n_threads, float(n) ** 3 / 3):
             found = _factor_on_disk(K, Y, alpha, checkpoint, free, progress)
     else:
-        if is_operator and not hasattr(K, "columns"):
-            raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
-        matrices = is_operator + (4 if chosen == "eigh" else 1)
-        require(np.dtype(K.dtype).itemsize * n * n * matrices, free, f"K_xx: {chosen!r} of {n} points")
         matrix = checks.symmetric(K.columns(np.arange(n)), "K_xx") if is_operator else K
         with threads.blas(n_threads, float(n) ** 3 / 3):
             found = _factor(matrix, Y, alpha, chosen, matrices, progress)

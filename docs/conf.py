@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +58,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
     "capture_repr": (),
     "show_signature": False,
+    "write_computation_times": False,
 }
 
 # Pages: no fonts, scripts or styles from elsewhere
@@ -66,3 +68,13 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
 html_theme_options = {"sidebar_hide_name": False, "navigation_with_keys": True}
+
+
+def boxed(app, page, template, context, doctree):
+    """Pictures of the gallery in boxes, in which they scroll where the screen is narrow."""
+    if page.startswith("gallery/"):
+        context["body"] = re.sub(r"<img [^>]*sphx-glr-single-img[^>]*>", r"<p>\g<0></p>", context["body"])
+
+
+def setup(app):
+    app.connect("html-page-context", boxed)

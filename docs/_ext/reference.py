@@ -3,12 +3,15 @@
 The names and their groups are those of the tables in docs/api.md, which tests/test_api.py compares with the package.
 """
 
-import importlib
+import importlib.util
 import inspect
 import re
 from operator import attrgetter
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import mock
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
 
 import ntkfast
@@ -16,6 +19,7 @@ import ntkfast
 FOLDER = "reference"
 ROW = re.compile(r"^\| `([^`(]+)(?:\(.*\))?` \| (.+) \|$")
 ON_ONE_PAGE = ("activations.",)  # short entries that belong together
+ABSENT = [name for name in ("torch", "gpytorch", "linear_operator") if importlib.util.find_spec(name) is None]
 PREFIXES = ("", "activations.", "sklearn.", "store.", "gpytorch.", "datasets.")  # where a name is looked up
 
 
@@ -40,11 +44,9 @@ def page_of(name, found):
 
 
 def available(name):
-    """The object of a public name; None if it needs a library that is not installed."""
-    try:
+    """The object of a public name. What it derives from is imitated where the library is not installed."""
+    with mock(ABSENT):
         return attrgetter(name)(ntkfast)
-    except ImportError:
-        return None
 
 
 def page(name, names):
@@ -52,9 +54,6 @@ def page(name, names):
     lines = [name, "=" * len(name), "", ".. currentmodule:: ntkfast", ""]
     if name == "activations":
         lines += [f".. autofunction:: ntkfast.{entry}\n" for entry in names]
-    elif thing is None:
-        library = name.partition(".")[0]
-        lines += [f"See :doc:`/api`. This page was made where {library} is not installed."]
     elif isinstance(thing, type):
         lines += [f".. {'autoexception' if issubclass(thing, Exception) else 'autoclass'}:: ntkfast.{name}", ""]
         for method in [entry.removeprefix(f"{name}.") for entry in names if entry != name]:
@@ -77,8 +76,13 @@ def summary(name):
     thing = available(name)
     if name == "activations":
         return "Every activation, by name."
-    first = re.split(r"\n\s*\n", (thing.__doc__ or "").strip())[0] if thing is not None else ""
+    first = re.split(r"\n\s*\n", (thing.__doc__ or "").strip())[0]
     return escaped(" ".join(first.split()))
+
+
+def file_of(name, pages):
+    """`Kernels` and `kernels` are one file on some systems."""
+    return f"{name}-class" if name != name.lower() and name.lower() in pages else name
 
 
 def slug(title):
@@ -92,23 +96,24 @@ def write(path, text):
         path.write_text(text, encoding="utf-8")
 
 
-def generate(app, _config):
+def generate(app, config):
+    config.autodoc_mock_imports = ABSENT
     folder, found = Path(app.srcdir) / FOLDER, sections((Path(app.srcdir) / "api.md").read_text(encoding="utf-8"))
     for title, pages in found.items():
         lines = [title, "=" * len(title), "", ".. list-table::", "   :widths: 35 65", ""]
         for name in pages:
-            lines += [f"   * - :doc:`{name}`", f"     - {summary(name) or ' '}"]
-        lines += ["", ".. toctree::", "   :hidden:", "", *(f"   {name}" for name in pages)]
+            lines += [f"   * - :doc:`{file_of(name, pages)}`", f"     - {summary(name) or ' '}"]
+        lines += ["", ".. toctree::", "   :hidden:", "", *(f"   {file_of(name, pages)}" for name in pages)]
         write(folder / f"{slug(title)}.rst", "\n".join(lines) + "\n")
         for name, names in pages.items():
-            write(folder / f"{name}.rst", page(name, names))
+            write(folder / f"{file_of(name, pages)}.rst", page(name, names))
     text = [
         "Reference",
         "=========",
         "",
         "Every public name, from its docstring; :doc:`/api` has all signatures at once.",
     ]
-    text += ["", ".. toctree::", "   :maxdepth: 2", "", *(f"   {slug(title)}" for title in found), "   /api"]
+    text += ["", ".. toctree::", "   :maxdepth: 2", "", *(f"   {slug(title)}" for title in found)]
     write(folder / "index.rst", "\n".join(text) + "\n")
 
 
@@ -147,6 +152,13 @@ def process(_app, _what, _name, _thing, _options, lines):
     lines[:] = prepared(lines)
 
 
+def constructor(_app, _what, _name, thing, _options, arguments, returned):
+    """The arguments of a class that derives from one that is imitated."""
+    if arguments != "(*args, **kwargs)":
+        return arguments, returned
+    return stringify_signature(signature_of(thing.__init__, bound_method=True), show_annotation=False), returned
+
+
 def resolve(app, env, node, contnode):
     """A link to a name as docstrings write it, without the package: `LeastSquaresFlow.mean`, `NTKRegressor`."""
     if node.get("refdomain") != "py":
@@ -171,5 +183,6 @@ def setup(app):
     app.connect("source-read", link_names)
     app.connect("missing-reference", resolve)
     app.connect("config-inited", generate)
+    app.connect("autodoc-process-signature", constructor)
     app.connect("autodoc-process-docstring", process, priority=400)  # before numpydoc
     return {"parallel_read_safe": True}

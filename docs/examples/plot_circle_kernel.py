@@ -39,6 +39,6 @@ fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 for name, style in (("relu", "-"), ("erf", "-"), ("gelu", "-"), ("sin", "--"), ("abs", "--")):
     K = nf.ntk(nf.MLP(depth=4, activation=name, weight_std=1.5, bias_std=0.1), x0, circle)[0]
     ax.plot(angle, K / K.max(), style, label=name)
-ax.set(xlabel="angle γ of x", ylabel="Θ(x₀, x)/Θ(x₀, x₀)", title="Depth 4, σ_w = 1.5")
+ax.set(xlabel="angle γ of x", ylabel="Θ(x₀, x)/Θ(x₀, x₀)", title=r"Depth 4, $\sigma_w$ = 1.5")
 ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
 ax.legend()

@@ -37,7 +37,7 @@ left.set(xlabel="x", title="φ(x)")
 left.legend()
 right.plot(rho, exact, linewidth=2, label="exact")
 right.plot(some, sampled, "o", color="C1", label="Monte Carlo")
-right.set(xlabel="correlation ρ", title="E[φ(u)φ(v)]")
+right.set(xlabel="correlation ρ", title="E[φ(u)φ(v)]", xticks=np.linspace(-1, 1, 5))
 right.legend()
 
 # %%

@@ -23,5 +23,7 @@ for ax, (depth, name) in zip(axes, ((1, "relu"), (2, "relu"), (6, "relu")), stri
     filled = ax.contourf(u, v, p, levels=np.linspace(0, 1, 11), cmap="PuOr_r", alpha=0.7)
     ax.contour(u, v, p, levels=[0.5], colors="black", linewidths=1.5)
     ax.scatter(*X.T, c=y, cmap="PuOr_r", edgecolor="white", s=26, linewidth=0.8)
+    ax.set_xlabel("x₁")
     ax.set_title(f"depth {depth}" + (": a linear model" if depth == 1 else f", α = {model.alpha_:.2g}"))
+axes[0].set_ylabel("x₂")
 fig.colorbar(filled, ax=axes, label="probability of the orange class")

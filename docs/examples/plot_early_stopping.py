@@ -28,7 +28,7 @@ print(f"best time {best.t:.0f}, validation loss {best.loss:.3f}; at the end of t
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 nf.plotting.plot_early_stopping(best, ax=left)
-t = np.geomspace(0.1, 1e5, 100)
+t = np.geomspace(0.01, 1e8, 200)
 nf.plotting.plot_components(t, flow.components(t, n_components=6), flow.eigenvalues, ax=right)
 
 # %%
@@ -40,5 +40,5 @@ ax.plot(T[:, 0], truth, color="black", linewidth=1, linestyle="--", label="witho
 new = nf.ntk(net, T, X[:100])
 for time, name in ((best.t / 20, "too early"), (best.t, "stopped"), (np.inf, "t = ∞")):
     ax.plot(T[:, 0], flow.mean(time, new), label=name)
-ax.set(xlabel="x", ylabel="f(x)", ylim=(-2.5, 2.5))
+ax.set(xlabel="x", ylabel="f(x)", ylim=(-2.5, 3.4))
 ax.legend(ncols=2)

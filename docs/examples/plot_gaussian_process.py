@@ -42,3 +42,4 @@ for ax, functions, time in zip(axes, f, ("t = 0", "t = 1", "t = ∞"), strict=Tr
     ax.plot(T[:, 0], functions.T, linewidth=1)
     ax.plot(X[:, 0], y, "o", color="black", zorder=4)
     ax.set(title=time, xlabel="x")
+axes[0].set_ylabel("f(x)")

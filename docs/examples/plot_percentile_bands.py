@@ -46,3 +46,4 @@ for k, ax in enumerate(axes):
     ax.set(title=f"t = {times[k]:g}", xlabel="angle γ", ylabel="f(γ)" if k == 0 else "")
     if k:
         ax.get_legend().remove()
+axes[0].set_ylim(top=1.0)  # room for the legend

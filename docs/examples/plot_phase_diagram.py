@@ -41,6 +41,6 @@ for ax, (name, std, bias) in zip(axes, (("relu", 2**0.5, 0.0), ("erf", 2.5, 0.1)
         net = nf.MLP(depth, name, weight_std=std, bias_std=bias)
         K = nf.nngp(net, circle[:1], circle)[0]
         ax.plot(angle, K / K[0], color=plt.cm.viridis(np.log(depth) / np.log(40)), label=f"depth {depth}")
-    ax.set(xlabel="angle γ between the inputs", title=f"{name}, σ_w = {std:.3g}, σ_b = {bias}")
+    ax.set(xlabel="angle γ between the inputs", title=rf"{name}, $\sigma_w$ = {std:.3g}, $\sigma_b$ = {bias:g}")
 axes[0].set_ylabel("correlation of the outputs")
 axes[1].legend()

@@ -46,3 +46,5 @@ for (top, bottom), i in zip(axes.T, some, strict=True):
     bottom.imshow(gradient[i].reshape(8, 8), cmap="PuOr_r", vmin=-most, vmax=most)
     for ax in (top, bottom):
         ax.set(xticks=[], yticks=[])
+axes[0, 0].set_ylabel("digit")
+axes[1, 0].set_ylabel("gradient")

@@ -60,10 +60,11 @@ for ax, (title, ((X, y), models)) in zip(axes, tables.items(), strict=True):
         start = time.perf_counter()
         scores.append(cross_val_score(make_pipeline(StandardScaler(), model), X, y, cv=3))
         print(f"{title}: {name:<18} {scores[-1].mean():.3f}  {time.perf_counter() - start:5.1f} s")
-    means = [score.mean() for score in scores]
-    ax.barh(list(models), means, color=["C1", "0.7", "0.7", "0.7"])
-    for k, score in enumerate(scores):
-        ax.plot(score, [k] * 3, "k.", markersize=5)
+    for name, score in zip(models, scores, strict=True):
+        color = "C1" if name == "NTK" else "0.5"
+        ax.plot(score, [name] * 3, ".", color=color)
+        ax.plot(score.mean(), [name], "|", color=color, markersize=26, markeredgewidth=3)
     ax.invert_yaxis()
-    low = min(score.min() for score in scores)
-    ax.set(title=f"{title} (dots: folds)", xlim=(max(0, low - 0.05), max(score.max() for score in scores) + 0.02))
+    ax.margins(y=0.2)
+    ax.set(title=title, xlabel="dots: folds; bar: their mean")
+    ax.grid(alpha=0.3)

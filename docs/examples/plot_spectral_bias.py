@@ -24,7 +24,7 @@ for name, depth, style in (("relu", 2, "-"), ("relu", 6, "--"), ("erf", 2, "-"),
     rates = np.fft.rfft(nf.ntk(net, circle[:1], circle)[0]).real / len(angle)
     ax.semilogy(rates[:25], style, marker=".", label=f"{name}, depth {depth}", color={"relu": "C0", "erf": "C1"}[name])
 ax.set(
-    xlabel="frequency", ylabel="eigenvalue λ of K/N", ylim=(1e-9, 3), title="The rate at which a frequency is learned"
+    xlabel="frequency", ylabel="eigenvalue λ of K/N", ylim=(1e-9, 10), title="The rate at which a frequency is learned"
 )
 ax.legend()
 ax.grid(alpha=0.3)

@@ -42,5 +42,5 @@ for seed in range(50):
 mean, std = theory.ntk_mean[0], theory.ntk_std[0]
 ax.fill_between(angle, mean - 2 * std, mean + 2 * std, alpha=0.3, label="mean ± 2 standard deviations, to order 1/n")
 ax.plot(angle, nf.ntk(net, x0, X)[0], color="C1", linewidth=2, label="limit")
-ax.set(xlabel="angle γ of x", ylabel="Θ̂(x₀, x)")
+ax.set(xlabel="angle γ of x", ylabel=r"$\hat\Theta(x_0, x)$", ylim=(-0.3, 7.5))
 ax.legend()

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import catalogue
@@ -17,7 +18,8 @@ from ntkfast.engine import _core
 from ntkfast.learning import rounding
 
 PACKAGE = Path(ntkfast.__file__).parent
-C_SOURCES = Path(__file__).parent.parent / "src_c"
+ROOT = Path(__file__).parent.parent
+C_SOURCES = ROOT / "src_c"
 FLOORS = (  # rooms, from the ground up; an import goes to a lower floor or stays in its room
     {"support"},
     {"networks"},
@@ -141,6 +143,33 @@ def test_every_activation_is_in_the_catalogue():
 def test_every_instruction_is_used():
     used = {activation.instruction.name for activation in catalogue.ALL + catalogue.APART}
     assert set(_core.INSTRUCTIONS) == used | set(rounding.OTHERS)
+
+
+def read(name):
+    """A file of the source tree that an sdist may lack."""
+    if not (ROOT / name).exists():
+        pytest.skip(f"no {name}")
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_pre_commit_has_the_versions_of_the_extra_lint():
+    lint = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["lint"]
+    hook = r"/(?:mirrors-)?(ruff|clang-format)(?:-pre-commit)?\n +rev: v(\S+)"
+    hooks = re.findall(hook, read(".pre-commit-config.yaml"))
+    assert [name for name, _ in hooks] == ["ruff", "clang-format"]
+    assert {f"{name}=={version}" for name, version in hooks} <= set(lint)
+
+
+def test_the_same_pythons_everywhere():
+    """In the classifiers, as the oldest one, in the wheels and in the tests' workflow."""
+    settings = tomllib.loads(read("pyproject.toml"))
+    listed = re.findall(r"Python :: 3\.(\d+)", "\n".join(settings["project"]["classifiers"]))
+    assert settings["project"]["requires-python"] == f">=3.{listed[0]}"
+    assert settings["tool"]["ruff"]["target-version"] == f"py3{listed[0]}"
+    wheels = [name for name in settings["tool"]["cibuildwheel"]["build"] if not name.endswith("t-*")]
+    assert wheels == [f"cp3{minor}-*" for minor in listed]
+    tested = re.findall(r'"3\.(\d+)"', read(".github/workflows/tests.yml"))
+    assert sorted(set(tested)) == listed
 
 
 def modules():

@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast import cli
+from ntkfast.engine import series
 from ntkfast.engine.problem import Problem
 
 zarr = pytest.importorskip("zarr")
@@ -66,6 +67,24 @@ def test_bits_with_series_and_near_pairs(activation, path):
     net = nf.MLP(4, activation, 1.5, 0.1)
     store = nf.store.compute(net, X, path, memory=SMALL)
     assert_array_equal(store[:], nf.ntk(net, X))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "elu"])
+def test_bits_with_tables_that_blocks_need_one_after_the_other(activation, path):
+    """Variances on several panels, whose tables are made as near pairs need them; each time without those of before."""
+    x, moves = np.random.default_rng(0).normal(size=(2, 200, 4))
+    x *= np.exp(np.linspace(-1, 1.5, 200))[:, None]
+    points, net = np.concatenate([x, x * (1 + 1e-3 * moves)]), nf.MLP(2, activation, bias_std=0.1)
+    found = []
+    for make in (
+        lambda: nf.ntk(net, points),
+        lambda: nf.store.compute(net, points, path, memory=SMALL // 4)[:],
+        lambda: (nf.ntk(net, points[:40]), nf.ntk(net, points))[1],
+    ):
+        series._families.abandoned()
+        found.append(make())
+    for other in found[1:]:
+        assert_array_equal(other, found[0])
 
 
 def test_any_number_of_threads_writes_the_same_files(path):
@@ -147,6 +166,7 @@ import sys
 import numpy as np
 import ntkfast as nf
 from ntkfast import cli
+from ntkfast.engine import series
 from ntkfast.engine.problem import Problem
 rng = np.random.default_rng(0)
 X = rng.normal(size=(4000, 30))

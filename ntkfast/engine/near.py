@@ -126,7 +126,7 @@ class Tables:
         return True
 
     def make(self, pairs: Iterable[tuple[int, int]], moments: Array, series: Array, n_threads: int) -> None:
-        """Add the tables of these pairs of panels.
+        """Add the tables of these pairs of panels, and of their reverses.
 
         moments (n, 2, n_points): E φ² and E φ'² at the variances of each panel.  series (n, 2, n_points, n_points): the
         duals of pairs of one panel at NEAR_RHO, with which the tables must agree.
@@ -168,8 +168,10 @@ class Tables:
         if len(edges) > len(self.edges):  # what was made before has other panels
             self.edges, self._blocks, self._cells, self._parts = edges, {}, {}, self._least_parts
         table = np.array([made[panel] for panel in panels])  # p s u v a f m b
-        for sign, (k, u), (j, v) in itertools.product((0, 1), enumerate(numbers), enumerate(numbers)):
-            self._blocks.setdefault((sign, u, v), np.ascontiguousarray(table[:, sign, k, j]))
+        place = {number: k for k, number in enumerate(numbers)}
+        for sign, pair in itertools.product((0, 1), pairs):
+            for u, v in (pair, pair[::-1]):
+                self._blocks[sign, u, v] = np.ascontiguousarray(table[:, sign, place[u], place[v]])
 
     def _coefficients(self, values: Array, n_panels: int, n: int) -> Array:
         """Axes panel of y, sign, panel of q1, panel of q2, then Chebyshev coefficients in q1, function, y, q2."""

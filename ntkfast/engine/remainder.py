@@ -28,7 +28,7 @@ class Remainder:
     def __init__(self, gaussian: Gaussian, powers: Powers) -> None:
         self.gaussian, self.powers = gaussian, powers
         self._mesh = quadrature.Mesh(powers.function, powers.at)
-        self._kept = {}  # variance -> number of terms, and what `_sums` returns
+        self._kept = {}  # variance, number of terms -> what `_sums` returns
 
     def rule(self, q: Array, required: float, n_threads: int) -> Callable[[float], Array]:
         """A function of δ: E[φφ] - E[pp], and the same for φ' and p', for all pairs of the variances q at correlations
@@ -65,13 +65,12 @@ class Remainder:
                 )
         with ThreadPoolExecutor(n_threads) as pool:  # numba's loops release the GIL
             found = list(pool.map(lambda value: self._at(value, n), q))
-        return (np.array([both[which][..., :n] for both in found]) for which in (0, 1))
+        return (np.array([both[which] for both in found]) for which in (0, 1))
 
     def _at(self, q, n):
-        if q not in self._kept or self._kept[q][0].shape[-1] < n:
-            self._kept[q] = self._sums(q, n)
-        whole, rest = self._kept[q]
-        return whole[..., :n], rest[..., :n]
+        if (q, n) not in self._kept:
+            self._kept[q, n] = self._sums(q, n)
+        return self._kept[q, n]
 
     def _sums(self, q, n):
         from ntkfast.networks.recurrence import long_hermite_sums  # numba

@@ -9,6 +9,7 @@ can have are few, so that layers of a deep network, and other data, share them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ TAIL = {  # of the series, relative to the diagonal: dtype, whether it falls slo
 GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of the slope's derivatives
 PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
-MAX_TOGETHER = 8  # panels whose tables are computed at once
+MAX_TOGETHER = 8  # panels of a span whose tables are computed at once
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 AROUND = 1.042  # factor by which pair.c (`radial`) goes beyond the variances of a pair
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
@@ -200,9 +201,8 @@ class Family(forks.Guarded):
             to_near = quadrature.chebyshev_values(self._points(span), quadrature.chebyshev_points(r))
             moments = np.array([panel.moments @ to_near.T for panel in panels])
             at_edge = np.array([self._at_edge(span, k, panel, to_near) for k, panel in enumerate(panels)])
-            numbers = {number for pair in pairs for number in pair}
             try:
-                for group in [pairs] if len(numbers) <= MAX_TOGETHER else [[pair] for pair in pairs]:
+                for group in _groups(span.n, pairs):
                     tables.make(group, moments, at_edge, n_threads)
             except near.Unresolved as error:
                 self._refine(span, error.args[0], tables.n_points < near.MOST_POINTS)
@@ -402,6 +402,18 @@ class _Families(forks.Guarded):
 
 
 _families = _Families()
+
+
+def _groups(n, pairs):
+    """Which pairs of n panels are computed together, if these are needed.
+
+    The last digits of a table depend on the others of its group and on the panels of y. A matrix and its blocks, which
+    need other pairs first, shall have the same bits: all panels are one group or, if they are too many, each pair is
+    one; the pair of the largest variances, which needs most panels of y, comes first.
+    """
+    if n <= MAX_TOGETHER:
+        return [list(itertools.product(range(n), repeat=2))]
+    return [[pair] for pair in sorted({(n - 1, n - 1), *((max(pair), min(pair)) for pair in pairs)}, reverse=True)]
 
 
 def _shares(parts, whole):

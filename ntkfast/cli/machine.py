@@ -67,7 +67,7 @@ def demo(out: str, n_threads: int | None) -> None:
 )
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="A file for the page.  [default: stdout]")
 def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None) -> None:
-    """Measure the errors and times of every named activation, and write docs/accuracy.md. Takes about ten minutes.
+    """Measure the errors and times of every named activation, as in docs/accuracy.md. Takes about ten minutes.
 
     Example:
 

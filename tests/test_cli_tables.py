@@ -465,7 +465,9 @@ def test_a_file_that_cannot_be_written_is_named_with_its_option(name, fitted, tm
     """Folders such as /proc say that they can be written to."""
     from ntkfast.support import files
 
-    def refusing(path, mode):
+    def refusing(path, mode, **options):
+        if mode == "rb":
+            return open(path, mode, **options)
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
 
     monkeypatch.setattr(files, "open", refusing, raising=False)

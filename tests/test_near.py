@@ -275,8 +275,8 @@ def test_nearly_parallel_points_of_different_lengths(activation):
 def test_random_deep_erf_networks(seed, monkeypatch):
     """Near pairs, also of different norms, against 60 digits.
 
-    Each layer adds a few roundings to an angle, and a slope's logarithm changes by at most half of that of δ; so Θ is off
-    by some L roundings of its own and by L²/4 times a few of δ, and Σ by less, relative to the diagonal.
+    Each layer adds a few roundings to an angle, and a slope's logarithm changes by at most half of that of δ;
+    so Θ is off by some L roundings of its own and by L²/4 times a few of δ, and Σ by less, relative to the diagonal.
     """
     monkeypatch.setattr(reference.mp, "dps", 60)
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def plan(
         return Plan(size * n * m, per_entry * entries, 0)
     from ntkfast.store.job import BUFFERS, Job
 
-    job = Job(net, X, "", Y, kernel, dtype, n_threads)
+    job = Job(net, X, os.curdir, Y, kernel, dtype, n_threads)  # which is never run
     job.divide(None)
     return Plan(job.block_bytes * len(job.grid), per_entry * entries, BUFFERS * job.block_bytes)
 

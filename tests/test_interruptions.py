@@ -155,6 +155,13 @@ def test_no_bars_where_there_is_no_terminal(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+def test_calls_without_a_terminal_leave_no_thread():
+    """tqdm starts one for any bar, hidden or not."""
+    code = "import threading, ntkfast as nf; nf.ntk(nf.MLP(2), [[1.0]], n_threads=1); print(threading.active_count())"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 @pytest.mark.parametrize("options", [["-mntkfast"], ["-Bm", "ntkfast"], ["-B", "-m", "ntkfast"]])
 def test_however_python_is_told_the_module(options, tmp_path):
     command = [sys.executable, *options, "--version"]  # not where the sources are, which may not be built

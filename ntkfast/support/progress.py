@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -22,7 +23,7 @@ def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, in
     progress: None shows a bar on a terminal once a call has taken a second; True always, False never; a callable
     (done, total) is called directly.
     """
-    if progress is False:
+    if progress is False or (progress is None and not _has_viewer()):
         yield None
     elif callable(progress):
         yield progress
@@ -36,6 +37,12 @@ def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, in
         hidden = None if progress is None else False  # None: hidden where stderr is not a terminal
         with tqdm(desc=description, leave=False, delay=1 if progress is None else 0, disable=hidden) as bar:
             yield None if bar.disable else _Report(bar, description)
+
+
+def _has_viewer() -> bool:
+    """Whether a bar may be seen. tqdm would hide it, too, but leave a thread behind."""
+    is_terminal = getattr(sys.stderr, "isatty", None)
+    return "IPython" in sys.modules or (is_terminal is not None and is_terminal())
 
 
 class _Report:

@@ -99,7 +99,8 @@ class NystromRegression(Saved):
     dtype : {float32, float64}, optional
         Of the entries of K_nm and of predictions; default: float32 if X is, else float64. K_mm and sums are float64.
     n_threads : int, optional
-        As in `ntk`.
+        Of kernels, as in `ntk`, and of BLAS (default: one for small work, else its own number). Sums over the points do
+        not depend on it; LAPACK's last digits do.
     progress : bool or callable, optional
         Of every pass, as in `ntk`.
     memory : int or str, optional

@@ -34,9 +34,10 @@ elif [ "$mode" = asan ]; then
     mkdir reports
     libraries=$(for name in asan ubsan stdc++; do "${CC:-gcc}" -print-file-name="lib$name.so"; done) # stdc++: whose
     # exceptions AddressSanitizer can only follow if it finds them when the process starts.  Leaks: CPython has its own.
-    common=halt_on_error=1:print_stacktrace=1:log_path=$folder/reports
-    env LD_PRELOAD="${libraries//$'\n'/ }" PYTHONMALLOC=malloc UBSAN_OPTIONS="$common/undefined" \
-        ASAN_OPTIONS="$common/address:detect_leaks=0:allocator_may_return_null=1" \
+    common=halt_on_error=1:log_path=$folder/reports/process
+    # Both runtimes write where the one that starts last says. What is undefined goes there as an abort, with the stack.
+    env LD_PRELOAD="${libraries//$'\n'/ }" PYTHONMALLOC=malloc UBSAN_OPTIONS="$common:abort_on_error=1" \
+        ASAN_OPTIONS="$common:handle_abort=1:detect_leaks=0:allocator_may_return_null=1" \
         "$python" -m pytest -p no:cacheprovider "${without[@]}" "$@" || status=$?
     # also those of processes that the tests have started
     if [ -n "$(ls reports)" ]; then

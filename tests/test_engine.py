@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
 from ntkfast.engine import _core, threads
-from ntkfast.support import memory
+from ntkfast.support import arrays, memory
 
 ALL = ("nngp", "ntk", "nngp_dot")
 DTYPES = [np.float32, np.float64]
@@ -379,6 +379,20 @@ def test_forms_of_input(form, n):
     assert_array_equal(nf.ntk(NET, same, Y), nf.ntk(NET, X, Y))
     assert_array_equal(nf.ntk(NET, Y, same), nf.ntk(NET, Y, X))
     assert_array_equal(nf.diagonal(NET, same), nf.diagonal(NET, X))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_misaligned_array_reaches_the_engine(dtype):
+    """NumPy calls them contiguous, and x86-64 reads them, but C leaves that undefined; tests/sanitize.sh asan fails."""
+    X, f = misaligned(points(6, dtype=dtype)), nf.FiniteNetwork.init(NET, 5, widths=4, rng=0, dtype=dtype)
+    assert not X.flags.aligned
+    for copy in (arrays.for_blas(X, "X", X.dtype), arrays.contiguous(X, X.dtype), f.points(X)):
+        assert copy.flags.aligned
+        assert copy.flags.c_contiguous
+        assert_array_equal(copy, X)
+    weights = points(36, dtype=dtype).ravel()[:36].reshape(6, 6)
+    assert_array_equal(nf.kernel_vjp(NET, X, weights=misaligned(weights)), nf.kernel_vjp(NET, X, weights=weights))
+    assert_array_equal(nf.empirical_ntk(f, X), nf.empirical_ntk(f, X.copy()))
 
 
 def test_repeated_row_by_stride():

@@ -36,7 +36,7 @@ def dual_matrices(act: Activation, q1, q2, c, n_threads=None):
             for side in (q1, q2)
         ]
         for columns in arrays.blocks(m, BLOCK):
-            x, y = np.ascontiguousarray(c[:, columns]), np.eye(min(columns.stop, m) - columns.start)
+            x, y = arrays.contiguous(c[:, columns], np.dtype(float)), np.eye(min(columns.stop, m) - columns.start)
             table = tables[1][columns.start // _core.LANES : -(-columns.stop // _core.LANES)]
             limit = _core.LimitMap(program, x, tables[0], y, table, None, ("nngp", "nngp_dot"))
             grid = _core.Grid(n, len(y), _core.LANES, False, np.dtype(float))

@@ -510,7 +510,7 @@ class Problem:
             raise ValueError(f"weights: expected shape {self.shape} as of the kernel, got {weights.shape}")
         if self.symmetric and weights.flags.f_contiguous:
             weights = weights.T
-        return np.ascontiguousarray(weights, dtype=self.dtype)
+        return arrays.contiguous(weights, self.dtype)
 
 
 def _same_points(a, b):

@@ -497,5 +497,5 @@ def _jacobian_blocks(given, name, dtype):
     if pair[0].shape[1:] != pair[-1].shape[1:]:
         raise ValueError(f"{name}: expected the same (k, p) on both sides, got {pair[0].shape} and {pair[1].shape}")
     dtype = arrays.working_dtype(dtype, *pair)
-    pair = [np.ascontiguousarray(block, dtype=dtype) for block in pair]
+    pair = [arrays.contiguous(block, dtype) for block in pair]
     return pair[0], (pair[1] if len(pair) == 2 else None)

@@ -16,7 +16,7 @@ from ntkfast.finite.widths import shapes_of
 from ntkfast.networks import Network
 from ntkfast.networks.network import check_network
 from ntkfast.support import memory
-from ntkfast.support.arrays import DTYPES, as_points, require, require_finite, working_dtype
+from ntkfast.support.arrays import DTYPES, as_points, contiguous, require, require_finite, working_dtype
 from ntkfast.support.saved import Saved, checked
 from ntkfast.support.scalars import generator, positive_integer
 from ntkfast.support.typing import Seed
@@ -351,7 +351,7 @@ class FiniteNetwork(Saved):
         if array.shape[1] != self.n_inputs:
             raise ValueError(f"{name}: expected {self.n_inputs} features as in the network, got shape {array.shape}")
         with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite
-            array = np.ascontiguousarray(array, dtype=self.dtype)
+            array = contiguous(array, self.dtype)
             require_finite(array, np.einsum("ij,ij->i", array, array), name)
         return array
 

@@ -128,7 +128,15 @@ def for_blas(array: NDArray[Any], name: str, dtype: DType) -> Array:
     what = f"{name}: a contiguous copy in {dtype}"
     memory.require(array.size * size, what, f"; an array of {dtype} in C order takes none")
     with np.errstate(over="ignore"):  # float64 beyond float32's range: reported as not finite, with its row
-        return np.ascontiguousarray(array, dtype=dtype)
+        return contiguous(array, dtype)
+
+
+def contiguous(array: NDArray[Any], dtype: DType) -> Array:
+    """The array itself if it is what the engine reads, C-contiguous, aligned and of this dtype, else such a copy.
+
+    NumPy's ascontiguousarray returns misaligned arrays as they are: fields of packed records, or parts of a file.
+    """
+    return np.require(array, dtype, ["C", "A"])
 
 
 def require_finite(array: Array, squared_norms: Array, name: str) -> None:

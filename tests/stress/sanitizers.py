@@ -26,6 +26,12 @@ PLANTED = (
     ("valgrind", 3, "", "definitely lost"),
 )
 MORE_PLANTED = (("asan", 3, "", "detected memory leaks"), ("valgrind", 1, "", "Invalid write"))
+# What is said where a tool cannot work, and what it needs.
+MISSING = {
+    "cannot find -l": "gcc's libasan, libubsan and libtsan",
+    "cannot find lib": "gcc's libasan, libubsan and libtsan",
+    "unexpected memory mapping": "ThreadSanitizer on a kernel with less randomness (sysctl vm.mmap_rnd_bits=28)",
+}
 
 
 def run(scale):
@@ -35,8 +41,9 @@ def run(scale):
     with tempfile.TemporaryDirectory() as folder:
         for target in targets:
             status, said = queued(folder, target)
-            if "unexpected memory mapping" in said:
-                raise unittest.SkipTest("needs a ThreadSanitizer that works on this kernel: sysctl vm.mmap_rnd_bits=28")
+            for words, need in MISSING.items():
+                if words in said:
+                    raise unittest.SkipTest(f"needs {need}")
             assert status == 0, f"{target}:\n{said}"
         for target, fault, flag, report in planted:
             status, said = queued(folder, target, fault, flag)

@@ -158,23 +158,20 @@ __all__ = [
     "with_hyperparameters",
 ]
 
-# Modules that need more than the engine does are imported on first use (PEP 562). So is __version__, since
-# importlib.metadata alone takes a third as long as everything else here.
-_LAZY = frozenset(
-    {"datasets", "distributed", "experiments", "gpytorch", "neural_tangents", "plotting", "sklearn", "store", "torch"}
-)
 _LAZY_NAMES = {"KernelOperator": "ntkfast.infinite.operator"}  # which need SciPy's sparse matrices
 
 
+# Modules that need more than the engine does, all names above that are not imported at the top, are imported on first
+# use (PEP 562). So is __version__, since importlib.metadata alone takes a third as long as everything else here.
 def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return _import_module(f"ntkfast.{name}")
     if name in _LAZY_NAMES:
         return getattr(_import_module(_LAZY_NAMES[name]), name)
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ntkfast")
+    if name in __all__:
+        return _import_module(f"ntkfast.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,6 +8,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 import ntkfast as nf
 from ntkfast.learning.solvers.conjugate import conjugate_gradients
 from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
+from ntkfast.learning.solvers.solve import DIRECT, METHODS
 
 NET = nf.MLP(4, "relu", 2**0.5, 0.1)
 
@@ -29,7 +30,7 @@ def exact(alpha, y=Y):
 
 
 @pytest.mark.parametrize("alpha", [1e-3, 0.01, 1.0])
-@pytest.mark.parametrize("method", ["cholesky", "eigh", "cg"])
+@pytest.mark.parametrize("method", METHODS[1:])
 def test_a_matrix(method, alpha):
     found = nf.solve(K, Y, alpha, method=method, rng=0, tol=1e-10)
     assert_allclose(K @ found.dual_coefficients, K @ exact(alpha), atol=1e-7)
@@ -221,7 +222,7 @@ def test_progress_estimates_what_is_left():
     assert abs(seen[len(seen) // 2][1] - found.iterations) < 0.5 * found.iterations
 
 
-@pytest.mark.parametrize("method", ["cholesky", "eigh"])
+@pytest.mark.parametrize("method", DIRECT)
 def test_the_log_determinant_gives_the_evidence(method):
     y = Y[:, 0]
     found = nf.solve(K, y, 0.1, method=method)
@@ -241,7 +242,7 @@ BAD = {
     "a NaN": ((np.full((2, 2), np.nan), [1.0, 2.0], 1.0), {}, "K_xx: expected finite numbers"),
     "targets": ((K, Y[:5], 1.0), {}, r"y: expected shape \(900,\)"),
     "targets with NaN": ((K, np.full(900, np.nan), 1.0), {}, "y: expected .* got nan"),
-    "method": ((K, Y, 1.0), {"method": "lu"}, "method: expected one of auto, cholesky, eigh, cg, got 'lu'"),
+    "method": ((K, Y, 1.0), {"method": "lu"}, f"method: expected one of {', '.join(METHODS)}, got 'lu'"),
     "tol": ((K, Y, 1.0), {"tol": -1.0}, "tol: expected a number > 0"),
     "rank": ((K, Y, 1.0), {"rank": -1}, "rank: expected an integer >= 0, got -1"),
     "memory": ((K, Y, 1.0), {"memory": 0}, "memory: expected an integer >= 1, got 0"),

@@ -9,6 +9,7 @@ import click
 
 from ntkfast.cli import shared
 from ntkfast.cli.shared import dask, json_option, new_file, one_line, print_json, threads
+from ntkfast.learning.solvers.solve import METHODS
 
 store_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -44,7 +45,7 @@ def verify(store: Path, as_json: bool) -> None:
 @click.argument("y", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--alpha", required=True, type=click.FloatRange(min=0), callback=shared.finite, help="The ridge.")
 @click.option("-o", "--out", required=True, type=new_file, help="A .npy file for the dual coefficients.")
-@click.option("--method", type=click.Choice(["auto", "cholesky", "eigh", "cg"]), default="auto", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True)
 @click.option("--tol", type=click.FloatRange(min=0, min_open=True), default=1e-8, show_default=True)
 @click.option("--memory", metavar="SIZE", help="For example 4GB.  [default: what is free]")
 @click.option(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy
@@ -33,12 +34,7 @@ from ntkfast.support.typing import Array, Memory, Progress, Seed
 
 __all__ = ["solve"]
 
-METHODS = ("auto", "cholesky", "eigh", "cg")
 SMALL = 4096  # points for which an operator's matrix is made and factored, in seconds
-WITHOUT_MEMORY = {  # ends the error about a factor that does not fit
-    "cholesky": "; method='cg' needs none, and that of a store is computed on disk",
-    "eigh": "; method='cholesky' needs a quarter, method='cg' no factor",
-}
 LARGE = 40000  # points of a matrix in memory from which on iterating is cheaper: n³/3 against 60 times n² from memory
 
 
@@ -160,12 +156,12 @@ def solve(
     free = bytes_of.amount(memory) or bytes_of.available() or np.inf
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
     on_disk = chosen == "cholesky" and is_on_disk(K) and 2 * number * n * n > free
-    matrices = is_operator + (4 if chosen == "eigh" else 1)
     if chosen != "cg" and not on_disk:
         if is_operator and not hasattr(K, "columns"):
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
         what = f"K_xx: {chosen!r} of {n} points"
-        require(number * n * n * matrices, free, what, WITHOUT_MEMORY[chosen])
+        matrices = is_operator + DIRECT[chosen].matrices
+        require(number * n * n * matrices, free, what, DIRECT[chosen].instead)
     if not is_operator:
         K = checks.symmetric(K, "K_xx")
     if chosen == "cg":
@@ -197,21 +193,46 @@ def _residuals(K: Any, a: Array, Y: Array, alpha: float) -> float:
     return float((left / np.where(size > 0, size, 1)).max())
 
 
+def _by_cholesky(A: Array, Y: Array, alpha: float, progress: Progress) -> tuple[Array, float]:
+    found, direction = attempt(
+        A, overwrite=True, rcond=float(np.finfo(A.dtype).eps) if alpha else None, progress=progress
+    )
+    if found is None:
+        raise np.linalg.LinAlgError(singular("K_xx + alpha I" if alpha else "K_xx", A, direction))
+    return found.solve(Y), found.log_determinant()
+
+
+def _by_eigh(A: Array, Y: Array, alpha: float, progress: Progress) -> tuple[Array, float]:
+    spectrum = eigen(A, "K_xx", overwrite=True)
+    a = spectrum.solve(Y)
+    with np.errstate(divide="ignore"):
+        return a, float(np.log(spectrum.values.astype(np.float64)).sum())
+
+
+class Direct(NamedTuple):
+    """A method that takes A = K + αI apart: run(A, Y, alpha, progress) -> A⁻¹ Y, log det A; it may overwrite A.
+
+    matrices: of the size of K, that it takes at most.  instead: ends the error where they do not fit.
+    """
+
+    run: Callable[[Array, Array, float, Progress], tuple[Array, float]]
+    matrices: int
+    instead: str
+
+
+DIRECT = {
+    "cholesky": Direct(_by_cholesky, 1, "; method='cg' needs none, and that of a store is computed on disk"),
+    "eigh": Direct(_by_eigh, 4, "; method='cholesky' needs a quarter, method='cg' no factor"),
+}
+METHODS = ("auto", *DIRECT, "cg")
+
+
 def _factor(K: Array, Y: Array, alpha: float, method: str, matrices: int, progress: Progress) -> Solution:
-    n, eps = len(K), float(np.finfo(K.dtype).eps)
     A = fortran(K, False, "a factor of the kernel")
-    A[np.diag_indices(n)] += K.dtype.type(alpha)
+    A[np.diag_indices(len(K))] += K.dtype.type(alpha)
     with checks.overflow("solve") as fits:
-        if method == "eigh":
-            spectrum = eigen(A, "K_xx", overwrite=True)
-            a = fits(spectrum.solve(Y.astype(K.dtype)))
-            with np.errstate(divide="ignore"):
-                log_determinant = float(np.log(spectrum.values.astype(np.float64)).sum())
-        else:
-            found, direction = attempt(A, overwrite=True, rcond=eps if alpha else None, progress=progress)
-            if found is None:
-                raise np.linalg.LinAlgError(singular("K_xx + alpha I" if alpha else "K_xx", A, direction))
-            a, log_determinant = fits(found.solve(Y.astype(K.dtype))), found.log_determinant()
+        a, log_determinant = DIRECT[method].run(A, Y.astype(K.dtype), alpha, progress)
+        fits(a)
     residual = _residuals(K, a, Y, alpha)
     n_bytes = matrices * K.nbytes
     return Solution(a, method, 0, residual, np.array([residual]), True, 0, log_determinant, 0.0, n_bytes)

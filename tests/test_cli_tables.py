@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -405,6 +407,16 @@ def test_bad_tables(change, message, diabetes, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv"]
 
 
+def claiming(size):
+    """An .npz file of one array, whose header has this size."""
+    content, header = io.BytesIO(), io.BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(80))
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -417,6 +429,12 @@ def test_bad_tables(change, message, diabetes, tmp_path):
         ("t.npy", b"no array", "t.npy: expected a .npy file of numbers or text, got a file of another kind"),
         ("t.npz", b"no arrays", "t.npz: expected a .npz file of numbers or text, got a file of another kind"),
         ("t.npy", b"\x93NUMPY\x01\x00v\x00{", "t.npy: expected a .npy file of numbers or text, got a damaged one"),
+        (
+            "t.npy",
+            b"\x93NUMPY\x02\x00\xff\xff\xff\xff{",
+            "t.npy: expected a .npy file of numbers or text, got a damaged one",
+        ),
+        ("t.npz", claiming(10**12), "t.npz: x: expected an array, got a damaged one"),
         ("t.npz", b"PK\x03\x04", "t.npz: expected a .npz file of numbers or text, got a damaged one"),
         ("t.xlsx", b"x", "expected a file that ends in .csv"),
         ("t.csv", None, "does not exist"),

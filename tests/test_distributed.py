@@ -404,3 +404,24 @@ def test_a_cluster_that_goes_while_it_solves(tmp_path, monkeypatch):
     assert len(kept) == 3
     assert solve(tmp_path, "--method", "cg", "--checkpoint", tmp_path / "state").exit_code == 0
     assert_array_equal(np.load(tmp_path / "a.npy"), nf.solve(K, X[:, :2], 0.01, method="cg", rng=0).dual_coefficients)
+
+
+QUIET = """
+import logging
+from ntkfast.distributed.client import connected
+if __name__ == "__main__":
+    with connected("1") as client:
+        logging.getLogger("distributed.nanny").warning("Worker process still alive after 3.2 seconds, killing")
+        print(client.submit(sum, [1, 2]).result())
+        logging.getLogger("distributed.nanny").error("the worker died")
+"""
+
+
+def test_a_cluster_of_this_machine_warns_of_no_slow_workers(tmp_path):
+    (tmp_path / "quiet.py").write_text(QUIET)
+    command = [sys.executable, "-P", tmp_path / "quiet.py"]
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | path)
+    assert done.stdout == "3\n"
+    assert "still alive" not in done.stderr
+    assert "the worker died" in done.stderr

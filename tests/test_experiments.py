@@ -262,6 +262,32 @@ def test_inflation_is_that_of_theory_and_of_trained_networks():
     assert data.inflation[-1] == pytest.approx(expected, rel=1e-3)
 
 
+def test_inflation_of_relu_networks_is_that_of_trained_ones():
+    tiny = TINY["inflation"]
+    data = inflation.run(**tiny)
+    points = networks.circle(inflation.START + 2 * np.pi * np.arange(3) / 3)
+    y = points[:, 0] * points[:, 1]
+    f = networks.network(inflation.KINKED, 2, 60, 0, 2)
+    trained = [nf.train(f, points, sign * y, steps=tiny["steps"], progress=False).network for sign in (1, -1)]
+    before, *after = (np.trace(nf.empirical_ntk(g, points)) for g in (f, *trained))
+    expected = (np.mean(after) - before) / np.trace(nf.ntk(inflation.KINKED, points))
+    assert data.kinked[-1] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_fit_of_the_inflation_of_relu_networks():
+    """r/√n + c/n with noise of order 1/n: over 200 draws r is unbiased, and its standard error is its scatter.
+
+    The mean of 200 z-scores is within 5/√200 of 0, their variance, of Student's t, within 5 √(2/200) of 1.
+    """
+    rng, widths, scores = np.random.default_rng(0), np.repeat([100, 400, 1600], [60, 30, 15]), []
+    for _ in range(200):
+        kinked = -1.4 * widths**-0.5 + (17 + 4 * rng.standard_normal(len(widths))) / widths
+        r, error = inflation.Inflation(inflation.SMOOTH, 200, 5, widths, kinked, kinked, 4.3, 0.01, 4.4).root
+        scores.append((r + 1.4) / error)
+    assert abs(np.mean(scores)) < 5 / 200**0.5
+    assert abs(np.var(scores) - 1) < 5 * (2 / 200) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -198,6 +198,14 @@ def test_no_data_sets(tmp_path, folder):
         ("x_R.dat", lambda text: text[: text.index("\n3\t") + 1], "expected 20 points, all finite, got 3"),
         ("conxuntos.dat", lambda text: text.replace("19", "20"), "expected 2 lines of numbers from 0 to 19"),
         ("conxuntos.dat", lambda text: text.replace("19", "x"), "expected numbers of points"),
+        (
+            "x.txt",
+            lambda text: text.replace("fich1= x", "fich1= ../x/x"),
+            r"the name of a file beside it, got '\.\./x/x_R",
+        ),
+        ("x.txt", lambda text: text.replace("entradas= 2", "entradas= 20000000"), "n_entradas=20000000"),
+        ("x_R.dat", lambda text: text.replace("\t0\n", "\t1e300\n", 1), "expected numbers of classes, got 1e.300"),
+        ("conxuntos.dat", lambda text: text.replace("19", "9" * 20), "expected numbers of points"),
         ("conxuntos_kfold.dat", lambda text: "1 2 3\n4 5 6\n", "expected 8 lines of numbers from 0 to 19, got 2"),
     ],
 )

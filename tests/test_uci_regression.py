@@ -66,6 +66,25 @@ def test_a_run_continues(folder):
     assert both[:2] == first
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("data", "1 2\n3\n", "expected a table of numbers, got"),
+        ("data", "", "expected a table of numbers, got none"),
+        ("data", "1 2 3 nan\n", "expected finite numbers"),
+        ("index_target", "5\n", "expected integers from 0 to 4"),
+        ("index_train_0", "-1\n", "expected integers from 0 to 39"),
+        ("index_test_0", "0.5\n", "expected integers from 0 to 39"),
+    ],
+)
+def test_damaged_splits_are_named(file, content, words, folder):
+    path = folder / "yacht" / "data" / f"{file}.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        module.split(folder, "yacht", 0)
+    assert str(path) in str(caught.value)
+
+
 def test_page():
     fit = module.Fit("energy", "nngp", 0, 0.4, -0.5, True, "", 100.0, 1e-3, [1.0], 2.0)
     again = dataclasses.replace(fit, split=1, rmse=0.5, converged=False)

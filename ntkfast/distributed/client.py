@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 SECONDS = 10  # after which a scheduler that does not answer is not there
@@ -22,7 +23,8 @@ def connected(cluster: str) -> Any:
     from distributed import Client
 
     if cluster.isdecimal() and int(cluster) > 0:
-        return Client(n_workers=int(cluster), threads_per_worker=1, dashboard_address=None)
+        quiet = logging.ERROR  # a busy machine makes it warn of workers that start or end slowly, which changes nothing
+        return Client(n_workers=int(cluster), threads_per_worker=1, dashboard_address=None, silence_logs=quiet)
     try:
         return Client(cluster, timeout=SECONDS)
     except (OSError, ValueError, TimeoutError) as error:

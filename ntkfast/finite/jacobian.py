@@ -14,6 +14,7 @@ from ntkfast.support import arrays, memory
 if TYPE_CHECKING:  # which imports this module
     from ntkfast.finite.network import FiniteNetwork
 
+AT_ONCE = 2**21  # numbers of a block of points: Ctrl-C waits for the memory of one
 Parts: TypeAlias = list[NDArray[np.floating] | None]  # one for each Dense; None where it has no bias
 
 
@@ -21,16 +22,20 @@ def jacobian(f: FiniteNetwork, X: NDArray[np.floating]) -> NDArray[np.floating]:
     """∂f_k(x_i)/∂θ_p, shape (N, n_outputs, n_parameters): see `FiniteNetwork.jacobian`; X suits f."""
     shape = (len(X), f.n_outputs, f.n_parameters)
     what = f"X: the Jacobian, {' x '.join(map(str, shape))},"
-    memory.require(2 * math.prod(shape) * f.dtype.itemsize, what, "; jvp and vjp multiply by it without the matrix")
+    memory.require(math.prod(shape) * f.dtype.itemsize, what, "; jvp and vjp multiply by it without the matrix")
     result = np.empty(shape, f.dtype)
     weights, biases = split(f, result)
     tape = []
     passes.forward(f, X, tape)
-    for layer, inputs, g in passes.backward(f, tape, passes.identity(f), [True] * len(f.weights)):
-        g = np.swapaxes(g, 0, 1)
-        weights[layer][:] = g[..., None] * (f.weight_scales[layer] * inputs)[:, None, None, :]
-        if biases[layer] is not None:
-            biases[layer][:] = f.bias_scales[layer] * g
+    factors = [
+        (layer, f.weight_scales[layer] * inputs, np.broadcast_to(np.swapaxes(g, 0, 1), (len(X), *g.shape[::2])))
+        for layer, inputs, g in passes.backward(f, tape, passes.identity(f), [True] * len(f.weights))
+    ]
+    for some in arrays.blocks(len(X), max(1, AT_ONCE // math.prod(shape[1:]))):
+        for layer, inputs, g in factors:
+            np.multiply(g[some, ..., None], inputs[some, None, None, :], out=weights[layer][some])
+            if biases[layer] is not None:
+                np.multiply(f.bias_scales[layer], g[some], out=biases[layer][some])
     return result
 
 

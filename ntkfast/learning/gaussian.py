@@ -148,6 +148,8 @@ class GaussianProcess(Saved):
     ------
     TypeError, ValueError
         An argument is not as described.
+    MemoryError
+        The Cholesky factor does not fit. Nothing of K_xx is read before that.
     numpy.linalg.LinAlgError
         K + σ² I is not positive definite beyond rounding; the message gives its smallest eigenvalue, or a
         bound from a few Lanczos steps above 500 points.

@@ -199,6 +199,8 @@ def kernel_pca(
     ------
     TypeError, ValueError
         An argument is not as described; the message names it.
+    MemoryError
+        "lapack": a copy of the matrix and the eigenvectors do not fit. Nothing of the matrix is read before that.
     numpy.linalg.LinAlgError
         The iteration did not converge; the message reports its progress.
 

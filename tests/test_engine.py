@@ -548,19 +548,28 @@ other = threading.Thread(target=lambda: __import__("slow"))
 other.start()
 while not forks._importing():
     time.sleep(0.001)
+sys.unraisablehook = lambda lost: print("in a hook:", lost.exc_value, flush=True)
 child = os.fork()
 if child == 0:
     try:
         import slow
     except RuntimeError as error:
         print(error, flush=True)
-    os._exit(0)
+    grandchild = os.fork()
+    if grandchild == 0:
+        try:
+            import slow
+        except RuntimeError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os._exit(os.waitpid(grandchild, 0)[1])
 print(os.waitpid(child, 0)[1])
 """)
-    first, second = out.splitlines()
-    assert first.startswith("slow: another thread was importing it when this process was forked")
-    assert "spawn" in first
-    assert second == "0"
+    of_child, of_grandchild, status = out.splitlines()
+    assert of_child.startswith("slow: another thread was importing it when this process was forked")
+    assert "spawn" in of_child
+    assert of_grandchild == of_child
+    assert status == "0"
 
 
 def test_threads_by_default(monkeypatch):

@@ -110,6 +110,8 @@ def test_the_matern_kernel_takes_the_same_road(tmp_path):
         (UCI.replace("16/12/2006;17:26", "soon;17:26"), "expected the household power data"),
         ("", "Global_active_power is missing"),
         (UCI, "expected at least 20 minutes"),
+        (UCI.replace("\n", "\r"), "expected at least 20 minutes"),
+        ("a,b\rc,d\r", "Global_active_power is missing"),
     ],
 )
 def test_other_files(tmp_path, text, problem):

@@ -8,6 +8,7 @@ target standardised, as published results are.
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,8 +137,8 @@ def read(path: str | Path) -> Data:
         import pandas as pd
     except ImportError:
         raise ImportError("household data need pandas: pip install 'ntkfast[tables]'") from None
-    with opened(path) as file:
-        line = file.readline(2**16).decode("utf-8", "replace")
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8", "replace", newline="") as text:
+        line = text.readline(2**16)
     separator = ";" if ";" in line else ","
     names = next(csv.reader([line], delimiter=separator), [])
     missing = [name for name in (TARGET, *MEASUREMENTS) if name not in names]

@@ -196,7 +196,7 @@ def _stored(path: Path) -> dict[str, Score]:
             for *row, made_by in rows
             if made_by == here
         ]
-    except ValueError:
+    except (ValueError, csv.Error):
         raise ValueError(f"out: expected results of ntkfast uci in {path}; delete it to compute all again") from None
     return {line.name: line for line in lines}
 

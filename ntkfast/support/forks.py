@@ -39,6 +39,8 @@ class Guarded:
 class _Lost:
     """In place of a lock that nobody will release."""
 
+    owner = None  # of an import lock, in the child of a child
+
     def __init__(self, what: str, doing: str = "using") -> None:
         self.what, self.doing = what, doing
 

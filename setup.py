@@ -41,7 +41,7 @@ ntkfast: the C compiler has no OpenMP, so that kernels will be computed by one t
 """
 NO_WINDOWS = """
 ntkfast: it cannot be built on Windows yet: the engine uses aligned_alloc and clock_gettime, which Microsoft's runtime
-    lacks, and vectors of gcc and clang. Windows Subsystem for Linux works.
+    lacks, and vectors of gcc and clang (docs/install.md has the whole list). Use the Windows Subsystem for Linux.
 """
 
 

@@ -1,5 +1,8 @@
 """One pair of points at a time (engine/pair.py): the numbers of the matrix and of 50 digits, in any order of calls."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import catalogue
 import numpy as np
 import pytest
@@ -123,3 +126,20 @@ def test_variances_that_are_too_far_apart_for_one_series(monkeypatch):
     with pytest.raises(PrecisionError, match="too far apart"):
         pair(net, small, large, "ntk")
     assert pair(net, small, small, "ntk") == pytest.approx(right[0], rel=1e-11)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_threads_share_what_is_kept(activation):
+    """While one binds series for other variances, or misses a table, the others use what they find."""
+    net, n_threads = nf.MLP(3, activation, weight_std=1.2, bias_std=0.2), 16
+    rows = np.concatenate([ROWS, ROWS * 30, ROWS + 1e-3])
+    std, K = np.sqrt(nf.diagonal(net, rows, "ntk")), nf.ntk(net, rows)
+    together = threading.Barrier(n_threads)
+
+    def worst(seed):
+        pairs = np.random.default_rng(seed).integers(len(rows), size=(300, 2))
+        together.wait(60)
+        return max(abs(pair(net, rows[i], rows[j], "ntk") - K[i, j]) / (std[i] * std[j]) for i, j in pairs)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        assert max(pool.map(worst, range(n_threads))) < 2e-10

@@ -1,6 +1,9 @@
 # cython: language_level=3, wraparound=False, embedsignature=True
 # _core.pyx: the one door between Python and src_c.  It does not repeat the checks of its callers in this package;
 # shapes and dtypes are those of ntkfast.h.
+#
+# Threads: all state of the module is made on import (the instruction set). Maps, sinks and programs belong to one call,
+# except that calls share programs which they only read, and those of `pair`, in critical sections.
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.math cimport NAN, isfinite
@@ -235,6 +238,7 @@ OUTPUTS = ("nngp", "ntk", "nngp_dot")  # in the order of the planes
 STATISTICS = ("ntk_mean", "ntk_std", "ntk_cross_std", "nngp_mean", "nngp_std")  # of finite width, likewise
 # name -> (opcode, number of parameters, rows in the point table)
 INSTRUCTIONS = {nf_ops[k].name.decode(): (k, nf_ops[k].n_params, nf_ops[k].n_rows) for k in range(NF_N_OPS)}
+nf_isa_in_use()  # chosen on first use, which must not be that of two threads
 
 
 def isa_available():
@@ -276,7 +280,7 @@ def max_threads():
 cdef void *blas_function(str name) except NULL:
     """A function of the BLAS that SciPy exposes to Cython code.
 
-    Loaded on first use, not by `cimport`, with which importing this module would import all of scipy.linalg.
+    Imported here, not by `cimport`, with which importing this module would import all of scipy.linalg.
     """
     from scipy.linalg import cython_blas
 
@@ -288,16 +292,9 @@ cdef void *blas_function(str name) except NULL:
     return PyCapsule_GetPointer(capsule, signature)
 
 
-cdef nf_blas blas[2]  # by nf_dtype
-
-
 cdef nf_blas blas_of(bint single) except *:
-    cdef int kind = NF_FLOAT32 if single else NF_FLOAT64
-    if blas[kind].gemm == NULL:
-        letter = "s" if single else "d"
-        blas[kind].syrk = <nf_syrk>blas_function(letter + "syrk")
-        blas[kind].gemm = <nf_gemm>blas_function(letter + "gemm")
-    return blas[kind]
+    letter = "s" if single else "d"
+    return nf_blas(<nf_gemm>blas_function(letter + "gemm"), <nf_syrk>blas_function(letter + "syrk"))
 
 
 cdef union series_data:
@@ -589,6 +586,7 @@ def pair(Program program, x, y, str output, const double[:, ::1] ranges):
     not among them, if a table near |ρ| = 1 is missing (see `Program.missing`), or if numbers are not finite in the dtype.
     """
     cdef bint single = x.itemsize == 4
+    cdef bint is_missing
     cdef nf_dtype dtype = NF_FLOAT32 if single else NF_FLOAT64
     cdef double most = np.finfo(np.float32).max if single else np.finfo(np.float64).max
     cdef void *p = address(x)
@@ -616,11 +614,13 @@ def pair(Program program, x, y, str output, const double[:, ::1] ranges):
     for i in range(2):
         if not (state[2 * NF_PEAK_Q + i] <= most and (wanted != NF_NTK or state[2 * NF_PEAK_THETA + i] <= most)):
             return NAN
-    program.forget_missing()
     nf_pair_start(dtype, p, r, d, q[0], q[1], &points)
-    nf_pair_run(&program.program, &points, outputs, NULL)
+    with cython.critical_section(program):  # its record of what is missing, which threads share
+        program.forget_missing()
+        nf_pair_run(&program.program, &points, outputs, NULL)
+        is_missing = program.is_missing_any()
     value = <float>outputs[wanted] if single else <double>outputs[wanted]
-    return NAN if program.is_missing_any() or not isfinite(value) else value
+    return NAN if is_missing or not isfinite(value) else value
 
 
 cdef int poll(void *callback, int64_t done, int64_t total) noexcept with gil:

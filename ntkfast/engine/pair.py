@@ -41,7 +41,8 @@ class _Pairs:
         self._keep(self._bind())
 
     def __call__(self, X: np.ndarray, Y: np.ndarray, kernel: str) -> float:
-        value = _core.pair(self._prepared.program, X[0], Y[0], kernel, self._ranges)
+        program, ranges = self._bound
+        value = _core.pair(program, X[0], Y[0], kernel, ranges)
         return value if value == value else self._otherwise(X, Y, kernel)
 
     def _otherwise(self, X: np.ndarray, Y: np.ndarray, kernel: str) -> float:
@@ -77,7 +78,7 @@ class _Pairs:
         return series.bind(self._code, [self._norms], np.dtype(np.float64), False, 1)
 
     def _keep(self, prepared: series.Prepared) -> None:
-        self._prepared, self._ranges = prepared, _ranges(prepared)
+        self._bound = prepared.program, _ranges(prepared)  # in one step: other threads read it
 
 
 def _ranges(prepared: series.Prepared) -> np.ndarray:

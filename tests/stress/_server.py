@@ -12,39 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-import ntkfast
-
 from . import frame
-
-HERE = Path(__file__).parent
-LIMIT = 600  # seconds after which a job hangs
-
-
-def shim(folder):
-    """shim.c, compiled."""
-    frame.require(programs=["gcc"], linux=True)
-    library = Path(folder) / "shim.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, HERE / "shim.c", "-ldl"], check=True)
-    return library
-
-
-def environment():
-    """Variables for a process with the ntkfast of this one."""
-    here = os.pathsep.join([str(Path(ntkfast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": here.rstrip(os.pathsep)}
 
 
 class Server:
-    """A process that runs these jobs, one at a time, each in a child; with shim.c if it is given."""
+    """A process that runs these jobs, one at a time, each in a child; faults: with shim.c, which makes them."""
 
-    def __init__(self, folder, *jobs, preload=None):
+    def __init__(self, folder, *jobs, faults=False):
         frame.require("fcntl", linux=True)
         self.folder = Path(folder)
-        variables = environment() | ({} if preload is None else {"LD_PRELOAD": str(preload)})
-        command = [sys.executable, "-P", str(HERE / "_jobs.py"), *jobs]
+        variables = {"LD_PRELOAD": str(frame.library("shim.c", folder))} if faults else {}
         self.process = subprocess.Popen(
-            command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-P", Path(__file__).with_name("_jobs.py"), *jobs],
+            env=frame.environment(**variables), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert self.process.stdout.readline() == "ready\n", "the server of jobs did not start"
 
     def __enter__(self):
@@ -106,7 +87,7 @@ def units(folder):
 
 
 def files(folder):
-    """All files, but those that do not belong to a result that is complete."""
+    """All files in a folder and in those within it."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 

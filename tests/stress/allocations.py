@@ -8,17 +8,15 @@ object of Python is a request of its own), or a few of them: see failing_allocat
 
 import ctypes
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import traceback
-import unittest
 from collections import Counter
 from pathlib import Path
 
+from . import frame
+
 ROW = 6
-HERE = Path(__file__).parent
 GOOD = ("right", "MemoryError")
 FOREIGN = "an exception of another kind, by NumPy's or CPython's own fault"
 # Requests of others than the engine: the first of so many, and the calls.
@@ -81,7 +79,7 @@ def run(scale):
     }
     step, names = STEPS[scale]
     with tempfile.TemporaryDirectory() as folder:
-        library = build(folder)
+        library = frame.library("failing_allocator.c", folder, "-O2", "-fno-optimize-sibling-calls")
         sweeps = {
             "the engine": (("engine", 1, "*"),),
             "the process": (("all", step, name) for name in names or _names()),
@@ -98,7 +96,7 @@ def run(scale):
 
 
 def _refusal():
-    done = subprocess.run([sys.executable, "-P", "-c", REFUSED], capture_output=True, text=True, env=environment())
+    done = frame.python("-c", REFUSED)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1:]}: ended by {done.returncode}; {done.stderr}"
     slowest = 0.0
@@ -117,35 +115,17 @@ def _names():
     return list(_calls.CALLS)
 
 
-def build(folder):
-    """The allocator as a shared library."""
-    if not sys.platform.startswith("linux"):
-        raise unittest.SkipTest("needs Linux")
-    library = Path(folder, "failing_allocator.so")
-    flags = ["-O2", "-fno-optimize-sibling-calls", "-shared", "-fPIC"]
-    try:
-        subprocess.run(["cc", *flags, "-o", library, HERE / "failing_allocator.c", "-ldl"], check=True)
-    except OSError as error:
-        raise unittest.SkipTest("needs a C compiler") from error
-    return library
-
-
-def environment():
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)])}
-
-
 def sweep(library, whose, step, name):
     """How often each outcome occurred, and the records of those that should not occur.
 
     whose: "engine", requests of the compiled extension itself, or "all". step: every step-th of them. name: of a call,
     or "*", for all of them in one process.
     """
-    given = environment() | {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
-    given |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
+    variables = {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
+    variables |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
     outcomes, odd, start = Counter(), [], 1
     while start is not None:
-        command = [sys.executable, "-P", "-m", f"{HERE.name}.allocations", whose, str(step), name, str(start)]
-        done = subprocess.run(command, env=given, capture_output=True, text=True)
+        done = frame.python("-m", "stress.allocations", whose, step, name, start, **variables)
         *records, last = [json.loads(line) for line in done.stdout.splitlines()] or [{}]
         for record in records:
             if "outcome" in record:

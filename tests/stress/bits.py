@@ -29,7 +29,7 @@ from ntkfast.engine.problem import Problem
 from ntkfast.learning import rounding
 from ntkfast.learning.solvers.panels import Panels
 
-from . import _kernels, _server, frame
+from . import _kernels, frame
 
 ROW = 10
 DTYPES = ("f4", "f8")
@@ -234,10 +234,7 @@ def _not_promised(scale):
 
 def _computed(file, names, before=(), **variables):
     """The kernels of these networks from a process of its own, and its instruction set."""
-    done = subprocess.run(
-        [*before, sys.executable, "-P", _kernels.__file__, file, *names],
-        capture_output=True, text=True, timeout=LIMIT, env=_server.environment() | variables,
-    )  # fmt: skip
+    done = frame.python(_kernels.__file__, file, *names, before=before, timeout=LIMIT, **variables)
     assert done.returncode == 0, f"{before} {variables} ended with status {done.returncode}: {done.stderr[-2000:]}"
     with np.load(file) as arrays:
         return dict(arrays), done.stdout.strip()

@@ -23,7 +23,7 @@ def run(scale):
     jobs, found = JOBS[scale], {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        _server.Server(folder, *jobs, preload=_server.shim(folder)) as server,
+        _server.Server(folder, *jobs, faults=True) as server,
     ):
         for job in jobs:
             out, log = server.folder / job / "out", server.folder / f"{job}.log"
@@ -61,8 +61,6 @@ def ordered(calls, out):
             if inside:
                 assert {state[name] for name in inside} <= {"on disk", "safe"}, f"a folder with {state} gets its name"
                 counts["folders"] += 1
-            elif Path(path).name == "zarr.json":  # by Zarr, in a folder that has not its name yet
-                state[path] = state.pop(detail)
             else:
                 how = state.pop(detail, None)
                 assert how == "on disk", f"{path} gets its name, and its data are {how}"

@@ -5,11 +5,11 @@ activation.
 
 import itertools
 import os
-import subprocess
-import sys
 import tempfile
 import unittest
 from collections import Counter
+
+from . import frame
 
 ROW = 9
 # What another thread is doing, and seconds after which the process forks.
@@ -74,11 +74,8 @@ def run(scale):
     found = {}
     for work, delay in FORKS[scale]:
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-P", "-c", CHILD, work, str(delay), str(CHILDREN[scale]), str(HANGS)],
-                capture_output=True, text=True, cwd=folder, timeout=3 * HANGS,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "2"},
-            )  # fmt: skip
+            arguments, given = (CHILD, work, delay, CHILDREN[scale], HANGS), {"cwd": folder, "timeout": 3 * HANGS}
+            done = frame.python("-c", *arguments, **given, OMP_NUM_THREADS="2")
         outcomes = Counter(done.stdout.split())
         assert done.returncode == 0, done.stderr
         assert set(outcomes) <= {"right", "refused"}, f"{work}, forked after {delay} s: {dict(outcomes)}; {done.stderr}"

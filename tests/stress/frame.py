@@ -1,4 +1,4 @@
-"""The modules of this package that test a promise, and the page of what they found: docs/reliability.md."""
+"""What the tests of promises share: the list of them, processes of their own, and the page, docs/reliability.md."""
 
 import datetime
 import importlib.util
@@ -43,7 +43,7 @@ def rows():
     """The modules with a promise, by name, in the order of the page."""
     names = [info.name for info in pkgutil.iter_modules([str(HERE)]) if not info.name.startswith("_")]
     modules = {name: importlib.import_module(f"{__package__}.{name}") for name in names}
-    found = {name: module for name, module in modules.items() if hasattr(module, "run") and module.__doc__}
+    found = {name: module for name, module in modules.items() if hasattr(module, "run")}
     return dict(sorted(found.items(), key=lambda item: (item[1].ROW, item[0])))
 
 
@@ -72,15 +72,38 @@ def require(*modules, programs=(), linux=False):
         raise unittest.SkipTest(f"needs {', '.join(missing)}")
 
 
+def environment(**variables):
+    """The environment of a process that imports what this one does and opens no windows, with these variables."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    return os.environ | {"PYTHONPATH": paths, "MPLBACKEND": "agg"} | variables
+
+
+def python(*arguments, before=(), cwd=None, timeout=None, **variables):
+    """Run Python in a process of its own: a CompletedProcess, with its output as text.
+
+    before: a command that runs it, such as an emulator. variables: of its environment.
+    """
+    return subprocess.run(
+        [*before, sys.executable, "-P", *map(str, arguments)],
+        cwd=cwd, timeout=timeout, env=environment(**variables), capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def library(source, folder, *flags):
+    """A C file of this package, compiled in this folder to a shared library, which LD_PRELOAD takes."""
+    require(programs=["gcc"], linux=True)
+    built = Path(folder, source).with_suffix(".so")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", *flags, "-o", built, HERE / source, "-ldl"], check=True)
+    return built
+
+
 def machine():
     """This machine in words, without names."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.machine()
+    from ntkfast.benchmarks.run import processor
+
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {system}"
 
 
 def commit():

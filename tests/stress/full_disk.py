@@ -5,7 +5,6 @@ reserved first), and leaves what the same job goes on from, to the same bits. So
 
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import numpy as np
@@ -45,7 +44,7 @@ def run(scale):
     found = _too_large()
     with (
         tempfile.TemporaryDirectory() as folder,
-        _server.Server(folder, *JOBS[scale], preload=_server.shim(folder)) as server,
+        _server.Server(folder, *JOBS[scale], faults=True) as server,
     ):
         for job in JOBS[scale]:
             found[job] = _filling(server, job, ROOMS[scale])
@@ -56,18 +55,18 @@ def _too_large():
     """On a file system of 8 MB, where one can be mounted."""
     mount = 'mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@"'
     with tempfile.TemporaryDirectory() as folder:
-        if subprocess.run(["unshare", "-Urm", "sh", "-c", mount, folder, "true"], capture_output=True).returncode:
+        mounted = ["unshare", "-Urm", "sh", "-c", mount, folder]
+        if subprocess.run([*mounted, "true"], capture_output=True).returncode:
             return {"a matrix larger than its disk": "not tried: no file system could be mounted"}
-        command = ["unshare", "-Urm", "sh", "-c", mount, folder, sys.executable, "-P", "-c", LARGE, folder]
-        done = subprocess.run(command, capture_output=True, text=True, env=_server.environment())
+        done = frame.python("-c", LARGE, folder, before=mounted)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 2
     return {"matrices of 36 MB, refused on a disk of 8 MB, nothing written": 2}
 
 
 def _filling(server, job, rooms):
-    whole, log = server.folder / f"{job}-whole" / "out", server.folder / f"{job}.log"
-    server.finish(job, whole, fault={"log": str(log)})
+    whole = server.folder / f"{job}-whole" / "out"
+    server.finish(job, whole)
     right = _server.digests(whole)
     size = sum(path.stat().st_size for path in _server.files(whole))
     largest = max(path.stat().st_size for path in _server.files(whole))

@@ -4,12 +4,10 @@ documented: nothing in it is executed or unpickled, no other file is opened, and
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from . import _server, frame
+from . import frame
 
 ROW = 13
 CASES = {  # small, full
@@ -29,11 +27,8 @@ def run(scale):
     found = {}
     for reader, sizes in CASES.items():
         with tempfile.TemporaryDirectory(dir=memory()) as folder:
-            command = [sys.executable, "-P", Path(__file__).with_name("_fuzzing.py"), reader]
             cases = sizes[frame.SCALES.index(scale)]
-            done = subprocess.run(
-                [*command, str(cases), "0", folder], capture_output=True, text=True, env=_server.environment()
-            )
+            done = frame.python(Path(__file__).with_name("_fuzzing.py"), reader, cases, 0, folder)
         assert done.returncode == 0, f"{reader}: {done.stderr[-2000:]}"
         outcome = json.loads(done.stdout)
         assert not outcome["broken"], f"{reader}: {outcome['broken']}"

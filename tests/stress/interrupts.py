@@ -5,9 +5,9 @@ and the choice of a ridge by leave-one-out for 3000 take, is measured here.
 
 import os
 import signal
-import subprocess
-import sys
 import unittest
+
+from . import frame
 
 ROW = 8
 # Seconds of this process's own computing time between the signal and the end of the call. At the small scale only far
@@ -115,11 +115,6 @@ def run(scale):
 
 def _seconds(name, delay, number):
     """None: the call ended before the signal."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CALL, name, str(delay), str(int(number))],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
-    )
+    done = frame.python("-c", CALL, name, delay, int(number), OMP_NUM_THREADS="1")
     assert done.returncode == 0, f"{name}: {done.stderr}"
     return None if "before" in done.stdout else float(done.stdout.split()[0])

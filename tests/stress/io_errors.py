@@ -24,7 +24,7 @@ def run(scale):
     found = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        _server.Server(folder, *JOBS[scale], preload=_server.shim(folder)) as server,
+        _server.Server(folder, *JOBS[scale], faults=True) as server,
     ):
         for job in JOBS[scale]:
             found[job] = _failing(server, job, MOST[scale])

@@ -37,12 +37,11 @@ from ntkfast.engine import statistics
 from ntkfast.engine.lower import lower
 from ntkfast.engine.problem import Problem
 
-from . import _mutants, allocations, frame
+from . import _mutants, frame
 
 ROW = 16
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MODULE = f"{HERE.name}.{Path(__file__).stem}"
 SMALL = 60  # mutants, drawn at random
 LANES = 128
 A = nf.activations
@@ -172,7 +171,6 @@ void angles(int n, const double *delta, double *theta, double *excess)
         theta[i] = angle_from(delta[i], excess + i);
 }
 """
-# networks and pairs of near points
 
 
 def _hidden(act, bias_std):
@@ -180,7 +178,7 @@ def _hidden(act, bias_std):
     return nf.Network([layer for pair in layers for layer in pair] + [nf.Dense(bias_std=0.3)])
 
 
-ALONE = (
+ALONE = (  # networks, and pairs of points, most of them near
     *(_hidden(A.leaky_relu(0.2), 0.3), _hidden(A.abrelu(-0.4, 1.3), 0.0), _hidden(A.erf(1.2, 0.7, 0.2), 0.2)),
     *(_hidden(A.gelu(), 0.1), _hidden(A.sin(1.3, 0.8, 0.4), 0.1), _hidden(A.cosh(0.8, 0.5), 0.1)),
     *(_hidden(A.sinh(0.8, 0.5), 0.0), _hidden(A.exp(0.9, 0.4), 0.1), _hidden(A.gaussian(1.1, -0.7), 0.2)),
@@ -617,8 +615,7 @@ def not_caught_in_c(numbers):
     left, survivors = set(numbers), []
     with tempfile.TemporaryDirectory() as folder:
         while left:
-            command = [sys.executable, "-P", "-m", MODULE, folder, *map(str, sorted(left))]
-            done = subprocess.run(command, capture_output=True, text=True, env=allocations.environment())
+            done = frame.python("-m", "stress.mutations", folder, *sorted(left))
             lines = [json.loads(line) for line in done.stdout.splitlines()]
             assert lines, done.stderr[-3000:]
             left -= {line["begins"] for line in lines if "begins" in line}

@@ -14,7 +14,7 @@ ROW = 12
 SLACK = {"float32": 32, "float64": 4e5}  # times N ε λ_max: duals by series are accurate to 1e-10 of the diagonal
 DEPTHS = {"small": (3,), "full": (1, 2, 3, 10, 30, 100)}
 FACTORS = {"float32": (2.0**16, 2.0**-30), "float64": (2.0**30, 2.0**-30)}  # of the points, at full scale
-# what duals that grow like their arguments bear
+# of the points, for activations whose duals grow like their arguments, at both scales
 POWERS = {"float32": (2.0**80, 2.0**-80), "float64": (2.0**600, 2.0**-600)}
 
 

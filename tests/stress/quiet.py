@@ -3,9 +3,6 @@ nothing to standard error, and so do the commands.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +25,7 @@ FIRST = {"small": 2, "full": len(COMMANDS)}
 
 def run(scale):
     frame.require("click", "dask", "matplotlib", "pandas", "sklearn")
-    seen = json.loads(_output("-P", str(Path(__file__).with_name("_examples.py"))))
+    seen = json.loads(_output(Path(__file__).with_name("_examples.py")))
     assert not seen["failed"], seen["failed"]
     without = [name for name in seen["without"] if not name.startswith("neural_tangents.")]  # see _examples.others
     assert not without, f"without an example: {without}"
@@ -44,12 +41,6 @@ def run(scale):
 
 def _output(*arguments, cwd=None):
     """What a process prints in which every warning is an error, and one that nobody catches is printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MPLBACKEND": "agg"},
-    )
+    done = frame.python("-W", "error", *arguments, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, ""), f"{arguments}: {done.stderr[-4000:]}"
     return done.stdout

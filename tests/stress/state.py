@@ -4,19 +4,21 @@ every thread; and thousands of calls leave behind no memory, no descriptors and 
 
 import ctypes
 import gc
+import json
 import os
 import platform
-import subprocess
 import sys
 import unittest
 import warnings
 from pathlib import Path
 
+from . import frame
+
 ROW = 15
 CALLS = {"small": 60, "full": 10_000}
 # Each in a process of its own, where `python -W error` makes every warning an exception.
 FENV = """
-import ctypes, json, sys
+import ctypes, json
 m = ctypes.CDLL("libm.so.6")
 FE_UPWARD = 0x800
 
@@ -31,7 +33,6 @@ before.append(state())
 m.fesetround(0)
 import numpy, ntkfast
 imported = [state()]
-sys.path.insert(0, sys.argv[1])
 from stress import _calls
 changed = [name for name, call in _calls.CALLS.items() if (call(), state())[1] != before[0]]
 m.fesetround(FE_UPWARD)
@@ -52,14 +53,7 @@ def run(scale):
 
 
 def _floating_point():
-    import json
-
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", FENV, str(Path(__file__).parents[1])],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = frame.python("-W", "error", "-c", FENV)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["changed"] == [], seen["changed"]

@@ -25,10 +25,7 @@ if [ "$mode" = bounds ]; then
     "$python" -m pytest -p no:cacheprovider "$@"
 elif [ "$mode" = asan ]; then
     NTKFAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace
-    without=(
-        --ignore=tests/test_packaging.py --ignore=tests/test_typing.py # compilers and mypy, nothing of the engine
-        --deselect=tests/test_engine.py::test_peak_memory              # what is freed is held back for a while
-    )
+    without=(--ignore=tests/test_packaging.py --ignore=tests/test_typing.py) # compilers and mypy, nothing of the engine
     for row in allocations commits full_disk io_errors sanitizers; do # with preloaded libraries or tools of their own
         without+=("--deselect=tests/test_stress.py::test_promise[$row]")
     done

@@ -26,9 +26,9 @@ from ntkfast.learning.definiteness import singular
 from ntkfast.learning.solvers import checkpoint
 from ntkfast.learning.solvers.iterative import require, times
 from ntkfast.support import arrays
+from ntkfast.support.eigenvalues import DENSE
 from ntkfast.support.files import abandoned, locked, replacing
 from ntkfast.support.memory import in_words
-from ntkfast.support.norms import DENSE
 from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked
 from ntkfast.support.typing import Array, Progress

@@ -261,7 +261,7 @@ def test_paths_that_cannot_be_written(tmp_path):
         with pytest.raises(error, match="checkpoint: "):
             solve(checkpoint=path)
     assert os.listdir(tmp_path) == []
-    with pytest.raises(TypeError, match="checkpoint: expected a path"):
+    with pytest.raises(ValueError, match="checkpoint: expected a path"):
         solve(checkpoint=str(tmp_path / "a\0b"))
 
 

@@ -565,7 +565,6 @@ def test_gram(diabetes, tmp_path):
 
 
 def test_gram_refuses(diabetes, tmp_path, monkeypatch):
-    from ntkfast.tabular import matrix
 
     X = write(diabetes.assign(sex="f"), tmp_path / "X.csv")
     gram = ["gram", X, "-o", tmp_path / "K.npy"]
@@ -574,8 +573,8 @@ def test_gram_refuses(diabetes, tmp_path, monkeypatch):
     assert "ends in .npy" in refuse("gram", X, "-o", tmp_path / "K.csv")
     other = write(diabetes.drop(columns="bmi"), tmp_path / "Y.csv")
     assert "missing columns 'bmi'" in refuse(*gram, "--standardize", "--y", other)
-    monkeypatch.setattr(matrix.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    assert "442 by 442 numbers takes" in refuse(*gram, "--drop", "sex")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    assert "K.npy: the matrix of 442 by 442 numbers takes" in refuse(*gram, "--drop", "sex")
 
 
 def test_spectrum(diabetes, tmp_path):

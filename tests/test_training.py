@@ -24,7 +24,7 @@ from ntkfast.learning.convergence import Convergence, convergence
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.learning.learning_rate import max_learning_rate
 from ntkfast.support import losses, memory
-from ntkfast.support.norms import DENSE, largest_eigenvalue, operator_norm
+from ntkfast.support.eigenvalues import DENSE, largest_eigenvalue, operator_norm
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3))

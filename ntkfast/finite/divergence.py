@@ -10,8 +10,8 @@ import numpy as np
 import scipy
 
 from ntkfast.finite.products import ntk_vector_product
+from ntkfast.support.eigenvalues import largest_eigenvalue
 from ntkfast.support.errors import ActivationError, DivergenceError
-from ntkfast.support.norms import largest_eigenvalue
 
 HIGHER = 1.1  # a last loss above this times the first says that training failed, even if it is bounded
 GROWTH = 1e8  # a loss that has grown by this factor does not come back

@@ -17,8 +17,8 @@ from ntkfast.finite.empirical import empirical_ntk
 from ntkfast.finite.network import FiniteNetwork, check_finite_network
 from ntkfast.finite.steps import BLOCK
 from ntkfast.support import arrays, losses, memory, reprs
+from ntkfast.support.eigenvalues import operator_norm
 from ntkfast.support.losses import Direction, Loss
-from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import (

@@ -16,8 +16,8 @@ from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import Network
 from ntkfast.networks.network import refuse_dropout
 from ntkfast.support import arrays, reprs
+from ntkfast.support.eigenvalues import operator_norm
 from ntkfast.support.errors import PrecisionError
-from ntkfast.support.norms import operator_norm
 from ntkfast.support.progress import check as check_progress
 from ntkfast.support.progress import reporter
 from ntkfast.support.scalars import generator, positive_integer

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from ntkfast.learning import checks
-from ntkfast.support.norms import DENSE
+from ntkfast.support.eigenvalues import DENSE
 from ntkfast.support.typing import Array, DType
 
 

@@ -207,7 +207,7 @@ class GaussianProcess(Saved):
     ) -> None:
         tol, rng = positive_number(tol, "tol"), generator(rng)
         check(progress)
-        free = bytes_of.amount(memory) or bytes_of.available() or np.inf
+        free = bytes_of.allowed(memory)
         if isinstance(K_xx, scipy.sparse.linalg.LinearOperator):
             if overwrite:
                 checks.in_place(K_xx, "K_xx")

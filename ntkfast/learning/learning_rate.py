@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ntkfast.engine import threads
 from ntkfast.learning import checks
 from ntkfast.support import arrays
-from ntkfast.support.norms import largest_eigenvalue
+from ntkfast.support.eigenvalues import largest_eigenvalue
 
 __all__ = ["max_learning_rate"]
 

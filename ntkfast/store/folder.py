@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ntkfast.engine.blocks import Block, BlockGrid
 from ntkfast.store import ledger
 from ntkfast.support.errors import StoreError
-from ntkfast.support.files import named, replacing
+from ntkfast.support.files import replacing, resolved
 from ntkfast.support.typing import Array, KernelName
 
 ATTRIBUTE = "ntkfast"
@@ -30,14 +30,6 @@ DESCRIPTION = "zarr.json"
 DTYPES = ("float32", "float64")
 MOST_ROWS, MOST_BLOCKS = 2**27, 2**22  # lists of them fit into memory, whatever a description says
 ALL = slice(None)
-
-
-def folder_of(path: object) -> Path:
-    """The path of a store, whatever folder the process goes to later."""
-    try:
-        return Path(named(path)).resolve()
-    except RuntimeError as error:  # a loop of links
-        raise RuntimeError(f"path: expected the folder of a store, got {path!r} ({error})") from None
 
 
 class Folder:
@@ -53,7 +45,7 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = folder_of(path)
+        self.path = resolved(path)
         shape, side, dtype, self.metadata = _read(self.path)
         self.grid = BlockGrid(shape, side, self.metadata["symmetric"])
         self.dtype: np.dtype[Any] = np.dtype(dtype)

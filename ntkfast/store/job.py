@@ -27,11 +27,11 @@ from ntkfast.engine.problem import Problem
 from ntkfast.engine.workers import Workers, check_client
 from ntkfast.networks import Network
 from ntkfast.store import ledger
-from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create, folder_of
+from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create
 from ntkfast.store.gram import Check, GramStore
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
-from ntkfast.support.files import locked, sync
+from ntkfast.support.files import destination, locked, require_space, sync
 from ntkfast.support.progress import check, reporter
 from ntkfast.support.saved import Writer
 from ntkfast.support.typing import Array, KernelName, Memory, Progress
@@ -234,9 +234,7 @@ class Job:
         dtype: DTypeLike | None,
         n_threads: int | None,
     ) -> None:
-        self.path = folder_of(path)
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "path: there is no folder", str(self.path.parent))
+        self.path = destination(path)
         self.kernel = outputs.kernel(kernel)
         self.problem = Problem(net, X, Y, dtype=dtype, n_threads=n_threads)
         self.problem.load()
@@ -314,13 +312,7 @@ class Job:
             file.unlink(missing_ok=True)
 
     def require_space(self, blocks: list[Block]) -> None:
-        needed, free = len(blocks) * self.block_bytes, shutil.disk_usage(self.path.parent).free
-        if needed > free:
-            raise OSError(
-                errno.ENOSPC,
-                f"what is left of the matrix takes {bytes_of.in_words(needed)}, {bytes_of.in_words(free)} are free",
-                os.fspath(self.path),
-            )
+        require_space(self.path, len(blocks) * self.block_bytes, "what is left of the matrix")
 
     def fill(self, store: Folder, progress: Progress, client: Any = None) -> None:
         """Compute the blocks that are not in the ledger."""

@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of symmetric matrices and operators."""
+"""Extreme eigenvalues of symmetric matrices and operators, by LAPACK or by Lanczos's method."""
 
 import numpy as np
 import scipy

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ntkfast.support.memory import in_words
+
 try:
     import fcntl
 except ImportError:  # Windows, where the files of a killed process stay
@@ -32,6 +34,22 @@ def named(path: object, name: str = "path") -> str:
     if not text or "\0" in text:
         raise ValueError(f"{name}: expected a path, got {text!r}")
     return text
+
+
+def resolved(path: object, name: str = "path") -> Path:
+    """A path in full, whatever folder the process goes to later; errors as those of `named`."""
+    try:
+        return Path(named(path, name)).resolve()
+    except RuntimeError as error:  # a loop of links
+        raise ValueError(f"{name}: expected a path, got {path!r} ({error})") from None
+
+
+def destination(path: object, name: str = "path") -> Path:
+    """A path in full that is to be written; FileNotFoundError if there is no folder for it."""
+    found = resolved(path, name)
+    if not found.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"{name}: there is no folder", str(found.parent))
+    return found
 
 
 @contextlib.contextmanager
@@ -83,6 +101,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from None
             raise
+
+
+def require_space(path: Path, n_bytes: int, what: str) -> None:
+    """Raise OSError unless the disk has this much space left for what is to be written to a path."""
+    free = shutil.disk_usage(path if path.is_dir() else path.resolve().parent).free
+    if n_bytes > free:
+        raise OSError(errno.ENOSPC, f"{what} takes {in_words(n_bytes)}, {in_words(free)} are free", str(path))
 
 
 def npy_memmap(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

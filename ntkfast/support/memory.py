@@ -31,6 +31,11 @@ def amount(memory: Memory) -> int | None:
     return n_bytes
 
 
+def allowed(memory: Memory) -> float:
+    """The argument memory= in bytes; by default what is available, inf where that is unknown."""
+    return amount(memory) or available() or math.inf
+
+
 def in_words(n_bytes: float) -> str:
     """Bytes in words: "5 bytes", "3.20 MiB"."""
     if n_bytes < 1024:
@@ -108,8 +113,10 @@ def fits(n_bytes: int) -> bool:
     return _lacking(n_bytes) is None
 
 
-def require(n_bytes: int, what: str, hint: str = "") -> None:
-    """Raise MemoryError if n_bytes are not available."""
+def require(n_bytes: int, what: str, hint: str = "", most: float = math.inf) -> None:
+    """Raise MemoryError if n_bytes are not available, or more than the argument memory= allows (`most`)."""
     there = _lacking(n_bytes)
     if there is not None:
         raise MemoryError(f"{what} needs {in_words(n_bytes)}, {in_words(there)} are available{hint}")
+    if n_bytes > most:
+        raise MemoryError(f"{what} needs {in_words(n_bytes)}, memory={most} was given{hint}")

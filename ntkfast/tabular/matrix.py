@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ntkfast.learning.factor import fortran
 from ntkfast.learning.spectrum import kernel_pca
 from ntkfast.networks import Network
 from ntkfast.support import memory
-from ntkfast.support.files import npy_memmap, replacing, sweep
+from ntkfast.support.files import npy_memmap, replacing, require_space, sweep
 from ntkfast.support.typing import Array, KernelName
 from ntkfast.tabular import columns
 from ntkfast.tabular.columns import Encoder
@@ -58,12 +57,7 @@ def gram(
     path, dtype = Path(out), np.dtype(dtype)
     sweep(path)  # before asking for free space
     shape = (len(X), len(X if Y is None else Y))
-    needed, there = shape[0] * shape[1] * dtype.itemsize, shutil.disk_usage(path.resolve().parent).free
-    if needed > there:
-        raise TableError(
-            f"out: the matrix of {shape[0]} by {shape[1]} numbers takes {memory.in_words(needed)}, "
-            f"{memory.in_words(there)} are free in {path.resolve().parent}"
-        )
+    require_space(path, shape[0] * shape[1] * dtype.itemsize, f"the matrix of {shape[0]} by {shape[1]} numbers")
     with replacing(path) as file:
         matrix: Any = npy_memmap(file, shape, dtype)
         kernels(net, X, Y, get=kernel, out=matrix, dtype=dtype, n_threads=n_threads, progress=progress)

@@ -73,9 +73,11 @@ def require(*modules, programs=(), linux=False):
 
 
 def environment(**variables):
-    """The environment of a process that imports what this one does and opens no windows, with these variables."""
-    paths = os.pathsep.join(filter(None, sys.path))
-    return os.environ | {"PYTHONPATH": paths, "MPLBACKEND": "agg"} | variables
+    """The environment of a process that imports what this one does and opens no windows, with these variables; None:
+    without.
+    """
+    given = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MPLBACKEND": "agg"} | variables
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def python(*arguments, before=(), cwd=None, timeout=None, **variables):

@@ -14,27 +14,28 @@ ROW = 12
 SLACK = {"float32": 32, "float64": 4e5}  # times N ε λ_max: duals by series are accurate to 1e-10 of the diagonal
 DEPTHS = {"small": (3,), "full": (1, 2, 3, 10, 30, 100)}
 FACTORS = {"float32": (2.0**16, 2.0**-30), "float64": (2.0**30, 2.0**-30)}  # of the points, at full scale
-# of the points, for activations whose duals grow like their arguments, at both scales
+# activations that are homogeneous, so that points may have nearly any size, and factors of the points at both scales
+HOMOGENEOUS = ("relu", "leaky_relu", "abs", "identity")
 POWERS = {"float32": (2.0**80, 2.0**-80), "float64": (2.0**600, 2.0**-600)}
 
 
 def run(scale):
-    depths = DEPTHS[scale]
-    worst, refused, kernels = {}, 0, 0
-    activations = catalogue.ALL[:: 5 if scale == "small" else 1]
-    for activation, depth, (dtype, factors) in itertools.product(activations, depths, FACTORS.items()):
-        for factor in (1, *factors) if scale == "full" else (1,):
-            done = _check(activation, factor, depth, dtype)
-            kernels, refused = kernels + 1, refused + (done is None)
-            worst[dtype] = max(worst.get(dtype, 0), done or 0)
-    for name in ("relu", "leaky_relu", "abs", "identity"):
-        for dtype, powers in POWERS.items():
-            for factor in powers:
-                for depth in depths:
-                    done = _check(nf.activations.get(name), factor, depth, dtype)
-                    kernels, refused = kernels + 1, refused + (done is None)
+    worst, kernels, refused = dict.fromkeys(FACTORS, 0.0), 0, 0
+    for activation, factor, depth, dtype in _cases(scale):
+        found = _check(activation, factor, depth, dtype)
+        kernels, refused, worst[dtype] = kernels + 1, refused + (found is None), max(worst[dtype], found or 0)
     found = {"kernels": kernels, "refused, since the numbers leave the dtype": refused}
     return found | {f"-λ_min/(N ε λ_max), {dtype}": round(value, 2) for dtype, value in worst.items()}
+
+
+def _cases(scale):
+    activations = catalogue.ALL[:: 5 if scale == "small" else 1]
+    for activation, depth, (dtype, factors) in itertools.product(activations, DEPTHS[scale], FACTORS.items()):
+        for factor in (1, *factors) if scale == "full" else (1,):
+            yield activation, factor, depth, dtype
+    for name, depth, (dtype, factors) in itertools.product(HOMOGENEOUS, DEPTHS[scale], POWERS.items()):
+        for factor in factors:
+            yield nf.activations.get(name), factor, depth, dtype
 
 
 def points(dtype):

@@ -1,7 +1,7 @@
 """Every other job that takes long is killed (SIGKILL) at random moments and started again, too: experiments of the
 paper and their training, conjugate gradients, Cholesky's factor on disk, MNIST with copies, the UCI data, and files
-that are written in one go (matrices, models, predictions). The results have the bits of a run that was never stopped,
-what was finished is not made again, and nothing is left behind.
+that are written in one go (matrices, models). The results have the bits of a run that was never stopped, what was
+finished is not made again, and nothing is left behind.
 """
 
 import tempfile

@@ -7,11 +7,9 @@ import importlib.util
 import itertools
 import json
 import os
-import subprocess
-import sys
 import threading
 
-from . import _server, frame
+from . import frame
 
 ROW = 9
 CALLS = {"small": 10, "full": 100}  # of each thread
@@ -165,11 +163,8 @@ def run(scale):
 
 def _python(code, *arguments, **variables):
     """What code prints, from JSON; with these variables, and no others about threads."""
-    kept = {key: value for key, value in _server.environment().items() if not key.endswith("NUM_THREADS")}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=LIMIT, env=kept | variables,
-    )  # fmt: skip
+    others = dict.fromkeys(name for name in os.environ if name.endswith("NUM_THREADS"))
+    done = frame.python("-c", code, *arguments, timeout=LIMIT, **others | variables)
     assert done.returncode == 0, f"ended with status {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -24,11 +24,10 @@ import scipy
 from ntkfast.learning import checks
 from ntkfast.learning.definiteness import singular
 from ntkfast.learning.solvers import checkpoint
-from ntkfast.learning.solvers.iterative import require, times
-from ntkfast.support import arrays
-from ntkfast.support.files import abandoned, locked, replacing
-from ntkfast.support.memory import in_words
-from ntkfast.support.norms import DENSE
+from ntkfast.learning.solvers.iterative import times
+from ntkfast.support import arrays, memory
+from ntkfast.support.eigenvalues import DENSE
+from ntkfast.support.files import abandoned, destination, locked, replacing, require_space
 from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked
 from ntkfast.support.typing import Array, Progress
@@ -72,7 +71,7 @@ def scratch(K: Any, path: str | os.PathLike[str] | None) -> Iterator[Path]:
                     shutil.rmtree(left)
         folder = beside / f"{prefix}{secrets.token_hex(6)}{SUFFIX}"
     else:
-        folder = checkpoint.checked_path(path)
+        folder = destination(path, "checkpoint")
         if (
             folder.exists()
             and not (folder / DESCRIPTION).is_file()
@@ -107,7 +106,7 @@ class BlockedCholesky:
             width = there.width
         self.n_bytes = _bytes(width, self._n, K.block, self._dtype.itemsize) + 16 * self._n * n_columns
         what = f"K_xx: 'cholesky' of {self._n} points on disk, {width} columns at a time"
-        require(self.n_bytes, free, what, "; method='cg' needs less")
+        memory.require(self.n_bytes, what, "; method='cg' needs less", free)
         self._columns = arrays.blocks(self._n, width)
         self._there = [k for k in range(len(self._columns)) if self._file(k).exists()]
         self._require_space()
@@ -123,11 +122,8 @@ class BlockedCholesky:
         return int((self._n - columns.start) * (columns.stop - columns.start))
 
     def _require_space(self) -> None:
-        left = [k for k in range(len(self._columns)) if k not in self._there]
-        needed, free = sum(map(self._size, left)) * self._dtype.itemsize, shutil.disk_usage(self._folder).free
-        if needed > free:
-            what = f"what is left of the factor takes {in_words(needed)}, {in_words(free)} are free"
-            raise OSError(errno.ENOSPC, what, str(self._folder))
+        left = sum(self._size(k) for k in range(len(self._columns)) if k not in self._there)
+        require_space(self._folder, left * self._dtype.itemsize, "what is left of the factor")
 
     def solve(self, Y: Array, progress: Progress) -> tuple[Array, float]:
         """(K + αI)⁻¹ Y, and log det(K + αI)."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from ntkfast.learning import checks
 from ntkfast.learning.solvers.conjugate import State
-from ntkfast.support import archive, reprs
+from ntkfast.support import archive
+from ntkfast.support.files import destination, opened
 from ntkfast.support.saved import Reader, Saved, Writer, checked, checked_array
 from ntkfast.support.typing import Array
 
@@ -96,7 +97,7 @@ def read(path: Path, cls: type[Saved], writer: str = "ntkfast.solve") -> Any:
             raise ValueError(f"an object of kind {kind!r}")
         return cls
 
-    with open(path, "rb") as file:
+    with opened(path, "checkpoint") as file:
         try:
             tree, _, arrays = archive.read(file)
             return checked(Reader(arrays, {}, find).value(tree), cls, "checkpoint")
@@ -173,18 +174,14 @@ class Kept:
     """A file of iterations, which is written every so often."""
 
     def __init__(self, path: str | os.PathLike[str], cls: type[Saved], writer: str) -> None:
-        self._path, self._cls, self._writer = checked_path(path), cls, writer
+        self._path, self._cls, self._writer = destination(path, "checkpoint"), cls, writer
         self._last = -np.inf  # when it was written
 
     def read(self) -> Any:
         """What is there; None if nothing is."""
         if self._path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "checkpoint: expected a file for iterations", str(self._path))
-        if not self._path.exists():
-            return None
-        if not self._path.is_file():  # a pipe would be waited for
-            raise ValueError(f"checkpoint: expected a file, got {self._path}, which is not a regular one")
-        return read(self._path, self._cls, self._writer)
+        return read(self._path, self._cls, self._writer) if self._path.exists() else None
 
     def require_same(self, there: Mapping[str, Any], here: Mapping[str, Any], eps: float) -> None:
         """Raise unless what was read is of this problem."""
@@ -218,14 +215,3 @@ class Checkpoints:
 
     def keep(self, state: State, last: bool) -> None:
         self._file.keep(Checkpoint(self._problem, self._seed, self._rank, state), last)
-
-
-def checked_path(path: object) -> Path:
-    """The path, in a folder that exists; a process may go to another one."""
-    try:
-        found = Path(path).resolve()  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):  # a null character, a loop of links
-        raise TypeError(f"checkpoint: expected a path, got {reprs.brief(path)}") from None
-    if not found.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "checkpoint: there is no folder", str(found.parent))
-    return found

@@ -10,8 +10,7 @@ from ntkfast.learning import checks
 from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
 from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
 from ntkfast.learning.solvers.solution import not_reached
-from ntkfast.support import arrays
-from ntkfast.support import memory as bytes_of
+from ntkfast.support import arrays, memory
 from ntkfast.support.progress import reporter
 from ntkfast.support.typing import Array, Progress
 
@@ -20,13 +19,6 @@ PER_POINT = 800  # rank²/n for an operator: 2 n rank² operations then take as 
 ITERATIONS = 1000
 COLUMNS = 256  # right-hand sides at once, where they are many
 VECTORS = 6  # (n, q) that an iteration holds
-
-
-def require(n_bytes: int, free: float, what: str, hint: str = "") -> None:
-    """Raise MemoryError if this is more than what is free, or than memory= allows."""
-    bytes_of.require(n_bytes, what, hint)
-    if n_bytes > free:
-        raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={free} was given{hint}")
 
 
 def times(K: Any, V: Array) -> Array:
@@ -61,7 +53,7 @@ class Iterative:
         n = K.shape[0]
         self.n_bytes = 8 * n * (rank + VECTORS * n_columns)
         what = f"rank: conjugate gradients with a preconditioner of rank {rank}"
-        require(self.n_bytes, free, what, "; a smaller rank needs less" if rank else "")
+        memory.require(self.n_bytes, what, "; a smaller rank needs less" if rank else "", free)
         F, rest = np.empty((n, 0)), np.zeros(n)
         if rank:
             columns = (lambda indices: K[:, indices]) if isinstance(K, np.ndarray) else K.columns

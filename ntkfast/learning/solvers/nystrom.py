@@ -319,7 +319,8 @@ class NystromRegression(Saved):
             self._chosen = there.chosen
             C = points[self._chosen] if len(self._chosen) else C
         n_bytes = 8 * len(C) ** 2 * (DIRECT if method == "direct" else FALKON)
-        self._require(n_bytes, len(C), method)
+        what = f"n_centers: Nyström regression ({method}) with {len(C)} centers"
+        bytes_of.require(n_bytes, what, "; use fewer", bytes_of.allowed(self._memory))
         C, L = self._independent(C, method)
         self.centers, self.alphas, self.loo_errors = C, None, None
         self._panels = panels = self._panels_of(points, C)
@@ -360,17 +361,8 @@ class NystromRegression(Saved):
             return "direct"
         direct = float(n) * m**2 + 12.0 * m**3
         falkon = PASSES * float(n) * m * (FLOPS_PER_ENTRY + 4 * self._y.shape[1]) + 2.0 * m**3
-        fits = 8 * DIRECT * m**2 <= self._available()
+        fits = 8 * DIRECT * m**2 <= bytes_of.allowed(self._memory)
         return "direct" if direct <= max(falkon, QUICK) and fits else "falkon"
-
-    def _available(self) -> float:
-        return self._memory or bytes_of.available() or np.inf
-
-    def _require(self, n_bytes: int, m: int, method: str) -> None:
-        what = f"n_centers: Nyström regression ({method}) with {m} centers"
-        bytes_of.require(n_bytes, what, "; use fewer")
-        if n_bytes > self._available():
-            raise MemoryError(f"{what} needs {bytes_of.in_words(n_bytes)}, memory={self._memory} was given; use fewer")
 
     def _independent(self, C: Array, method: str) -> tuple[Array, Array]:
         """The centres that are independent to rounding, and the lower triangle L with L Lᵀ = K_mm (Fortran order)."""

@@ -19,7 +19,7 @@ from ntkfast.learning.factor import attempt, eigen, fortran
 from ntkfast.learning.solvers.blocked import BlockedCholesky, is_on_disk, scratch
 from ntkfast.learning.solvers.checkpoint import Checkpoints
 from ntkfast.learning.solvers.conjugate import units
-from ntkfast.learning.solvers.iterative import RANK, Iterative, default_rank, require, times
+from ntkfast.learning.solvers.iterative import RANK, Iterative, default_rank, times
 from ntkfast.learning.solvers.solution import Solution, not_reached
 from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
@@ -153,7 +153,7 @@ def solve(
     rank = None if rank is None else non_negative_integer(rank, "rank")
     rng = generator(rng)
     check(progress)
-    free = bytes_of.amount(memory) or bytes_of.available() or np.inf
+    free = bytes_of.allowed(memory)
     chosen = _chosen(K, is_operator, n, free) if method == "auto" else method
     on_disk = chosen == "cholesky" and is_on_disk(K) and 2 * number * n * n > free
     if chosen != "cg" and not on_disk:
@@ -161,7 +161,7 @@ def solve(
             raise TypeError(f"method: expected 'cg' for an operator without columns, got {method!r}")
         what = f"K_xx: {chosen!r} of {n} points"
         matrices = is_operator + DIRECT[chosen].matrices
-        require(number * n * n * matrices, free, what, DIRECT[chosen].instead)
+        bytes_of.require(number * n * n * matrices, what, DIRECT[chosen].instead, free)
     if not is_operator:
         K = checks.symmetric(K, "K_xx")
     if chosen == "cg":

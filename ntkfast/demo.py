@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
@@ -16,6 +17,7 @@ from ntkfast import plotting
 from ntkfast.infinite.kernels import ntk
 from ntkfast.networks import MLP
 from ntkfast.plotting.axes import new_figure
+from ntkfast.support.files import replacing
 from ntkfast.support.reprs import short
 
 __all__ = ["Report", "run"]
@@ -114,5 +116,6 @@ def run(path: str | os.PathLike[str], n_threads: int | None = None, seed: int = 
             plotting.plot_spectrum(eigenvalues, ax=left)
             plotting.plot_plane(functions[:, 1:3], digit, ax=right)
             figure.suptitle(f"Depth-4 ReLU NTK of {len(X)} handwritten digits")
-            figure.savefig(path, dpi=130)
+            with replacing(path) as file:
+                figure.savefig(file, format=Path(path).suffix[1:], dpi=130)
     return Report(len(X), len(X_test), accuracy_ntk, accuracy_rbf, eigenvalues, seconds)

@@ -349,6 +349,16 @@ def test_the_task_is_found():
     assert guess(np.arange(200.0) % 2 + 0.5, "y") == "regression"  # not whole
 
 
+@pytest.mark.parametrize(
+    "names", [("-1", "9", "10"), ("1", "10", "a"), ("--1", "2"), ("²", "³"), ("0", "001", "01", "1"), ("1", "1" * 5000)]
+)
+def test_classes_are_in_order(names):
+    """By value if all are whole numbers; not everything of which str.isdigit is true is one."""
+    from ntkfast.tabular.target import learn
+
+    assert learn(np.array(names[::-1] * 5, dtype=object), "y", "classification").classes == names
+
+
 # --- what is refused
 
 
@@ -512,6 +522,9 @@ def test_a_file_that_cannot_be_written_is_named_with_its_option(name, fitted, tm
         (["--alpha", "nan"], "expected a number > 0 or loo, got nan"),
         (["--figure", "x.xyz"], "--figure: expected a file name that ends in .png"),
         (["-o", "missing/m"], "--out: there is no folder missing"),
+        (["-o", ""], "--out: expected the name of a file, got '.'"),
+        (["-o", "m.png", "--figure", "m.png"], "--figure: m.png is also --out"),
+        (["--held-out", "nan"], "'--held-out': expected a finite number, got nan"),
         (["--task", "sorting"], "'sorting' is not one of"),
     ],
 )
@@ -608,6 +621,14 @@ def test_every_help_has_an_example(name):
 
 def command(*arguments):
     return [sys.executable, "-P", "-m", "ntkfast", *map(str, arguments)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["info"]])
+def test_output_on_a_full_disk(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "ntkfast: cannot write the output: No space left on device\n")
 
 
 def test_as_a_process(fitted, tmp_path):

@@ -46,6 +46,23 @@ def test_demo_refuses_a_bad_path_at_once(tmp_path, name):
     assert result.output.count("\n") == 1
 
 
+def test_demo_refuses_an_empty_path():
+    result = run("demo", "--out", "")
+    assert (result.exit_code, result.output) == (2, "ntkfast: --out: expected the name of a file, got '.'\n")
+
+
+def test_a_demo_that_is_stopped_leaves_no_figure(tmp_path, monkeypatch):
+    from ntkfast import demo
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "ntk", stopped)
+    result = run("demo", "--out", str(tmp_path / "figure.png"))
+    assert (result.exit_code, result.output) == (130, "ntkfast: stopped; nothing was saved\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_plots_draw_into_given_axes():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     left, right = figure.subplots(1, 2)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ def test_a_map_has_its_space_before_it_is_written(tmp_path, monkeypatch):
     with files.replacing(tmp_path / "K.npy") as file:
         files.npy_memmap(file, (2, 3), np.float32)[:] = 2
     assert np.load(tmp_path / "K.npy").tolist() == [[2, 2, 2]] * 2
+
+
+@pytest.mark.skipif(not os.path.exists(os.devnull) or os.name == "nt", reason="no devices among the files")
+def test_devices_are_not_replaced(tmp_path):
+    (tmp_path / "link").symlink_to(os.devnull)
+    for path in (os.devnull, tmp_path / "link"):
+        with pytest.raises(FileExistsError, match="it is a device"), files.replacing(path) as file:
+            file.write(b"a file now")
+    assert pathlib.Path(os.devnull).is_char_device()
 
 
 def test_folders_that_cannot_be_waited_for(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ntkfast.cli.shared import fail, one_line, threads
+from ntkfast.cli.shared import fail, finite, one_line, require_writable, threads
 from ntkfast.engine.config import show_config
 
 
@@ -35,17 +35,12 @@ def demo(out: str, n_threads: int | None) -> None:
     """
     from ntkfast import demo as module
 
+    require_writable(Path(out), "--out")
     path = Path(out).with_suffix(Path(out).suffix or ".png")
     if path.suffix not in (".png", ".pdf", ".svg"):
         fail(f"--out: expected a file name that ends in .png, .pdf or .svg, got {out}")
-    try:
-        path.open("ab").close()
-    except OSError as error:  # before the work, not after it
-        fail(f"--out: cannot write to {path}: {error.strerror}")
-    try:
+    with one_line("nothing was saved", out=path):
         report = module.run(path, n_threads=n_threads)
-    except (ImportError, OSError) as error:
-        fail(error)
     click.echo(f"{report.n_train} training and {report.n_test} test digits; depth-4 ReLU network, bias_std 0.1")
     click.echo(f"test accuracy, NTK regression         {report.accuracy_ntk:8.2%}")
     click.echo(f"test accuracy, RBF kernel ridge       {report.accuracy_rbf:8.2%}  (scikit-learn)")
@@ -63,6 +58,7 @@ def demo(out: str, n_threads: int | None) -> None:
     default=30.0,
     show_default=True,
     type=click.FloatRange(min=0),
+    callback=finite,
     help="CPU time for the errors of one activation, and time for its times.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="A file for the page.  [default: stdout]")
@@ -78,6 +74,8 @@ def accuracy(names: tuple[str, ...], full: bool, seconds: float, out: str | None
     unknown = [name for name in names if name not in activations.names()]
     if unknown:
         fail(f"accuracy: {unknown[0]!r} is unknown; known are {', '.join(activations.names())}")
+    if out is not None:
+        require_writable(Path(out), "--out")
     try:
         from ntkfast.accuracy import report
     except ModuleNotFoundError as error:

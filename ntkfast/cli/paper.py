@@ -109,7 +109,12 @@ def figure_command(name: str, text: str) -> click.Command:
     help="With shifted and rotated copies, N images in all: conjugate gradients without a matrix, for hours; resumes.",
 )
 @click.option(
-    "--tol", default=1e-3, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Of --augment."
+    "--tol",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    callback=finite,
+    help="Of --augment.",
 )
 @click.option("--memory", metavar="BYTES", help="Of --augment: memory that may be used.  [default: what is free]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of --augment.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -57,6 +58,7 @@ class Commands(click.Group):
         starting.end()
         try:
             code = super().main(args, **(options | {"prog_name": "ntkfast", "standalone_mode": False}))
+            sys.stdout.flush()
         except click.UsageError as error:
             if error.ctx and (not error.message or error.message.startswith("Usage:")):  # a group without a command
                 click.echo(error.ctx.get_help(), err=True)
@@ -66,6 +68,11 @@ class Commands(click.Group):
         except click.Abort:  # Ctrl-C, after which click has ended the line
             click.echo("ntkfast: stopped", err=True)
             sys.exit(130)
+        except OSError as error:  # of standard output, on a disk that is full or when nobody reads any more
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python flushes it at the end
+            if error.errno == errno.EPIPE:
+                sys.exit(1)
+            fail(f"cannot write the output: {error.strerror or error}")
         sys.exit(code or 0)
 
 
@@ -165,6 +172,8 @@ def print_json(values: dict[str, Any]) -> None:
 
 def require_writable(path: Path, option: str, sources: Sequence[Path] = ()) -> None:
     """Fail, before the work, unless a file can be written there that is none of the sources."""
+    if not path.name:
+        fail(f"{option}: expected the name of a file, got {str(path)!r}")
     folder = path.resolve().parent
     if not folder.is_dir():
         fail(f"{option}: there is no folder {path.parent}")

@@ -46,7 +46,9 @@ def verify(store: Path, as_json: bool) -> None:
 @click.option("--alpha", required=True, type=click.FloatRange(min=0), callback=shared.finite, help="The ridge.")
 @click.option("-o", "--out", required=True, type=new_file, help="A .npy file for the dual coefficients.")
 @click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True)
-@click.option("--tol", type=click.FloatRange(min=0, min_open=True), default=1e-8, show_default=True)
+@click.option(
+    "--tol", type=click.FloatRange(min=0, min_open=True), callback=shared.finite, default=1e-8, show_default=True
+)
 @click.option("--memory", metavar="SIZE", help="For example 4GB.  [default: what is free]")
 @click.option(
     "--checkpoint",

@@ -51,7 +51,12 @@ def ridge(ctx: click.Context, parameter: click.Parameter, value: str) -> float |
     "--rows", "n_rows", type=click.IntRange(min=10), help="Fit to a random sample of the rows.  [default: all]"
 )
 @click.option(
-    "--held-out", default=0.2, show_default=True, type=click.FloatRange(0.01, 0.9), help="Share of rows for the scores."
+    "--held-out",
+    default=0.2,
+    show_default=True,
+    type=click.FloatRange(0.01, 0.9),
+    callback=shared.finite,
+    help="Share of rows for the scores.",
 )
 @click.option("--compare/--no-compare", default=True, help="Score other models beside it.  [default: compare]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the split.")
@@ -87,11 +92,13 @@ def fit(
 
         ntkfast fit diabetes.csv --target target -o diabetes.ntk
     """
+    shared.require_writable(out, "--out", [table])
     path = out.with_name(out.name + ".png") if out.suffix == ".png" else out.with_suffix(".png")
     path = figure or path
-    shared.require_writable(out, "--out", [table])
     if not no_figure:
         shared.require_figure(path)
+        if path.resolve() == out.resolve():
+            fail(f"--figure: {path} is also --out")
     with one_line("nothing was saved", out=out, figure=path):
         from ntkfast.saving import save
         from ntkfast.tabular import figure as figures

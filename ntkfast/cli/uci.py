@@ -74,6 +74,8 @@ def uci_regression(
     unknown = [name for name in names if name not in module.PUBLISHED]
     if unknown:
         fail(f"--data: expected one of {', '.join(module.PUBLISHED)}, got {unknown[0]!r}")
+    if out is not None:
+        require_writable(Path(out), "--out")
     with one_line(f"finished fits are in {results}: run the same command again to continue"):
         fits = module.run(
             folder,

@@ -73,8 +73,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     a link, its target is replaced. An OSError in the block names `path`.
     """
     named(path)
-    sweep(path)
     target = Path(os.path.realpath(path))
+    if target.is_char_device() or target.is_block_device():  # root could replace /dev/null
+        raise FileExistsError(errno.EEXIST, "it is a device", os.fspath(path))
+    sweep(path)
     with contextlib.ExitStack() as held:
         beside = target
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -102,8 +103,8 @@ def learn(column: Column, name: str, task: Task | None) -> Target:
             raise TableError(f"target {name!r}: expected at least two classes, got only {listed(found)}")
         if len(found) > MOST_CLASSES:
             raise TableError(f"target {name!r}: expected at most {MOST_CLASSES} classes, got {len(found)}")
-        whole = all(value.lstrip("-").isdigit() for value in found)
-        return Target(name, tuple(sorted(found, key=int if whole else str)), column.dtype.name, 0.0, 1.0)
+        whole = all(re.fullmatch("-?[0-9]{1,4000}", value) for value in found)  # more digits are no number to int
+        return Target(name, tuple(sorted(sorted(found), key=int if whole else str)), column.dtype.name, 0.0, 1.0)
     values = columns.numbers(column, name)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = float(values.std())

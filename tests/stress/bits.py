@@ -33,8 +33,8 @@ from . import _kernels, frame
 
 ROW = 10
 DTYPES = ("f4", "f8")
-THREADS = {"small": (1, 3, 16), "full": (1, 2, 3, 7, 16)}
-NETWORKS = {"small": ("relu with bias", "tanh", "mixed"), "full": tuple(_kernels.NETWORKS)}
+THREADS = {"small": (1, 3), "full": (1, 2, 3, 7, 16)}
+NETWORKS = {"small": ("relu with bias", "tanh"), "full": tuple(_kernels.NETWORKS)}
 SHAPES = {  # n, m (None: of the points with themselves) and d; a tile has at least 128 rows and columns
     "small": ((300, None, 6), (130, 261, 3)),
     "full": ((300, None, 6), (777, None, 11), (130, 261, 3), (517, 40, 5)),

@@ -12,8 +12,8 @@ import threading
 from . import frame
 
 ROW = 9
-CALLS = {"small": 10, "full": 100}  # of each thread
-BUDGETS = {"small": (1, 2), "full": (1, 2, 3)}  # OMP_NUM_THREADS
+CALLS = {"small": 3, "full": 100}  # of each thread
+BUDGETS = {"small": (2,), "full": (1, 2, 3)}  # OMP_NUM_THREADS
 N_JOBS = 4
 LIMIT = 900  # seconds: whatever takes longer hangs
 # The threads begin together, so that whatever is imported, compiled or made on first use is so by all of them.

@@ -124,13 +124,20 @@ def section(name, module, found, scale):
     lines = [f"## {module.ROW}. {name}", "", promise(module), ""]
     lines += [f"**{found.how}**, {scale} scale, {found.seconds:.0f} s, {when}, commit {commit()}; {machine()}", ""]
     if found.numbers:
-        lines += ["| | |", "|---|---|", *(f"| {key} | {shown(value)} |" for key, value in found.numbers.items()), ""]
+        lines += [
+            "| | |",
+            "|---|---|",
+            *(f"| {shown(key)} | {shown(value)} |" for key, value in found.numbers.items()),
+            "",
+        ]
     if found.reason:
         lines += [*(f"    {line}" for line in found.reason.splitlines()), ""]
     return "\n".join(lines)
 
 
 def shown(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {shown(part)}" for key, part in value.items()) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 

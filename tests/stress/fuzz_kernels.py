@@ -83,7 +83,8 @@ def run(scale):
         worst[kind] = max(worst[kind], error)
 
     agree()
-    errors = {f"largest difference, {kind.__name__}": error for kind, error in worst.items()}
+    twin = "largest difference from the twin, which loses half its digits near |ρ| = 1"
+    errors = {f"{twin}, {kind.__name__}": error for kind, error in worst.items()}
     return {"cases": CASES[scale]} | dict(seen) | errors
 
 

@@ -26,8 +26,9 @@ _compiled: dict[
 
 def _on_arrays(phi: Function, name: str, what: str) -> Function:
     """A function of float64 arrays: phi itself if it works on arrays, else phi compiled by numba."""
-    from numba.core.dispatcher import Dispatcher
+    import numba  # all of it: a thread that imports a submodule first, while another imports numba, gets half of either
 
+    Dispatcher = numba.core.dispatcher.Dispatcher
     x = np.array([-1.5, 2.0, 0.25])
     first = None
     if not isinstance(phi, Dispatcher):
@@ -41,14 +42,12 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
         except Exception as error:  # a function of one number, or a broken one: numba decides
             first = error
     if phi not in _compiled:
-        from numba import njit, vectorize
-
         try:
             if (first and not (inspect.isroutine(phi) or isinstance(phi, Dispatcher))) or inspect.ismethod(phi):
                 raise TypeError(f"{first}, and numba compiles plain functions only: wrap it in a def")
             with forks.compiler.lock:
-                scalar = njit(phi) if inspect.isfunction(phi) else phi
-                _compiled[phi] = vectorize(["float64(float64)"])(lambda value: scalar(value))
+                scalar = numba.njit(phi) if inspect.isfunction(phi) else phi
+                _compiled[phi] = numba.vectorize(["float64(float64)"])(lambda value: scalar(value))
         except Exception as error:
             shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
             reason = str(error).splitlines()[0] if first is None or isinstance(error, TypeError) else first

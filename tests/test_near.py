@@ -100,6 +100,14 @@ def test_order(depth, dtype):
         assert_right(net, [1.0, 2, -1], [0.5, -1, 1.5], dtype)
 
 
+@pytest.mark.parametrize("distance", [0.3, 0.1, 0.03])
+@pytest.mark.parametrize(("depth", "factor"), [(20, 1), (100, 10)])
+def test_rounding_adds_up_over_the_layers(depth, factor, distance):
+    """Small points of a critical network, neither near nor far: every layer rounds ρ by some 1e-16, in Θ over √(2δ)."""
+    net = nf.MLP(depth, "relu", weight_std=2**0.5, bias_std=0.1)
+    assert_right(net, 0.1 * X, 0.1 * (X + distance * ASIDE), factor=factor)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_large_bias_before_large_weights(dtype):
     layers = nf.Dense(weight_std=0.009, bias_std=90), "erf", nf.Dense(weight_std=250, bias_std=0.5), "erf"

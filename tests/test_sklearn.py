@@ -589,3 +589,12 @@ def test_the_end_of_a_grid_is_named(early_stopping):
         warnings.simplefilter("error")
         for alpha in ([1e-3, 0.1, 10.0, 1e3, 1e5], [1e-9, 1e-8], [10.0], "loo"):  # inside, flat, no choice, enough
             model.set_params(alpha=alpha).fit(X, y + 0.3 * np.random.default_rng(1).standard_normal(len(X)))
+
+
+def test_a_choice_by_errors_that_overflow_is_refused():
+    """Of errors that are all infinite the first would be chosen."""
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20.0)
+    model = nf.sklearn.NTKRegressor(alpha="loo")
+    with pytest.raises(ValueError, match="y: expected targets of which squared errors are finite"):
+        model.fit(X, 1e200 * y)
+    assert model.fit(X, 2.0**400 * y).alpha_ == pytest.approx(model.fit(X, y).alpha_)

@@ -167,8 +167,9 @@ def ntk(
 
     Notes
     -----
-    Off the diagonal the correlation ρ of two points is accurate to about ε (1e-16 in float64), and Θ has a cusp at
-    ρ = 1 for kinked activations: near-duplicates are accurate to about √(2ε)/π relative to √(Θ(x,x)Θ(y,y)).
+    Off the diagonal each layer rounds the correlation ρ of two points by some ε (1e-16 in float64), and Θ has a cusp at
+    ρ = 1 for kinked activations: an error of ε/(π √(2(1 - ρ))) relative to √(Θ(x,x)Θ(y,y)). Pairs for which that would
+    count are computed from the difference of the points instead.
 
     Examples
     --------

@@ -172,7 +172,8 @@ class Spectral:
         sums = np.empty(pairs[0].shape)
         for some in arrays.blocks(len(sums), max(1, MOST_COLUMNS // self.y.shape[1])):
             found = errors(pairs[0][some], pairs[1][some])
-            sums[some] = np.square(found, dtype=np.float64).sum(axis=1).mean(axis=1)
+            with np.errstate(over="ignore"):  # to inf, which is never the smallest
+                sums[some] = np.square(found, dtype=np.float64).sum(axis=1).mean(axis=1)
         return sums.reshape(len(t), len(alphas))
 
 

@@ -244,6 +244,8 @@ class NTKEstimator(NetworkEstimator):
         setattr(self, name, scores if np.ndim(times) else scores[0])
         self.alphas_, self.times_ = np.atleast_1d(alphas), np.atleast_1d(times)
         k, j = np.unravel_index(scores.argmax(), scores.shape)
+        if not np.isfinite(scores[k, j]):  # argmax would be the first of them all
+            raise ValueError("y: expected targets of which squared errors are finite, got an overflow; scale them")
         self.t_, self.alpha_ = float(self.times_[k]), float(self.alphas_[j])
         warning = ridge.at_end(self.alphas_, -scores[k])
         if warning:

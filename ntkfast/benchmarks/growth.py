@@ -32,7 +32,7 @@ def axes(n: int) -> tuple[tuple[str, Sequence[int], float, dict[str, int]], ...]
     return (
         ("N", (n // 4, n // 2, n), 2.0, {}),
         ("d", (n // 4, n // 2, n), 1.0, {"n": n // 4}),
-        ("depth", (8, 16, 32), 1.0, {"n": n // 2}),
+        ("depth", (4, 8, 16), 1.0, {"n": n // 2}),  # deeper ones bring all points close together
         ("threads", thread_counts(), -1.0, {"n": n}),
     )
 

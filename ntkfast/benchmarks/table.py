@@ -27,8 +27,8 @@ def tables(found: dict[str, Any]) -> list[tuple[str, str, Rows]]:
         ),
         (
             "Growth",
-            "The time of a ReLU kernel goes like a power of each: exponents fitted in logarithms. Beyond some 25 layers,\n"
-            "where all points are near one another, a pair takes longer: its digits come from the points' differences.",
+            "The time of a ReLU kernel goes like a power of each: exponents fitted in logarithms. Beyond some 25\n"
+            "layers all points are near one another: pairs, whose digits come from differences of points, take longer.",
             growth_rows(found["growth"]),
         ),
         (

@@ -255,23 +255,12 @@ def test_inflation_is_that_of_theory_and_of_trained_networks():
     assert data.predicted == pytest.approx(1000 * theory.inflation)
     assert data.in_the_end != data.predicted
     assert data.widths.tolist() == [30] * 4 + [60] * 3
-    f = networks.network(data.net, 2, 60, 0, 2)
-    trained = [nf.train(f, points, sign * y, steps=tiny["steps"], progress=False).network for sign in (1, -1)]
-    before, *after = (np.trace(nf.empirical_ntk(g, points)) for g in (f, *trained))
-    expected = (np.mean(after) - before) / np.trace(nf.ntk(data.net, points))
-    assert data.inflation[-1] == pytest.approx(expected, rel=1e-3)
-
-
-def test_inflation_of_relu_networks_is_that_of_trained_ones():
-    tiny = TINY["inflation"]
-    data = inflation.run(**tiny)
-    points = networks.circle(inflation.START + 2 * np.pi * np.arange(3) / 3)
-    y = points[:, 0] * points[:, 1]
-    f = networks.network(inflation.KINKED, 2, 60, 0, 2)
-    trained = [nf.train(f, points, sign * y, steps=tiny["steps"], progress=False).network for sign in (1, -1)]
-    before, *after = (np.trace(nf.empirical_ntk(g, points)) for g in (f, *trained))
-    expected = (np.mean(after) - before) / np.trace(nf.ntk(inflation.KINKED, points))
-    assert data.kinked[-1] == pytest.approx(expected, rel=1e-3)
+    for net, measured in ((data.net, data.inflation), (inflation.KINKED, data.kinked)):
+        f = networks.network(net, 2, 60, 0, 2)
+        trained = [nf.train(f, points, sign * y, steps=tiny["steps"], progress=False).network for sign in (1, -1)]
+        before, *after = (np.trace(nf.empirical_ntk(g, points)) for g in (f, *trained))
+        expected = (np.mean(after) - before) / np.trace(nf.ntk(net, points))
+        assert measured[-1] == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_fit_of_the_inflation_of_relu_networks():

@@ -21,7 +21,7 @@ class Server:
     def __init__(self, folder, *jobs, faults=False):
         frame.require("fcntl", linux=True)
         self.folder = Path(folder)
-        variables = {"LD_PRELOAD": str(frame.library("shim.c", folder))} if faults else {}
+        variables = {"LD_PRELOAD": str(frame.shared_object("shim.c", folder))} if faults else {}
         self.process = subprocess.Popen(
             [sys.executable, "-P", Path(__file__).with_name("_jobs.py"), *jobs],
             env=frame.environment(**variables), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

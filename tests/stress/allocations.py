@@ -79,7 +79,7 @@ def run(scale):
     }
     step, names = STEPS[scale]
     with tempfile.TemporaryDirectory() as folder:
-        library = frame.library("failing_allocator.c", folder, "-O2", "-fno-optimize-sibling-calls")
+        library = frame.shared_object("failing_allocator.c", folder, "-O2", "-fno-optimize-sibling-calls")
         sweeps = {
             "the engine": (("engine", 1, "*"),),
             "the process": (("all", step, name) for name in names or _names()),

@@ -91,7 +91,7 @@ def python(*arguments, before=(), cwd=None, timeout=None, **variables):
     )  # fmt: skip
 
 
-def library(source, folder, *flags):
+def shared_object(source, folder, *flags):
     """A C file of this package, compiled in this folder to a shared library, which LD_PRELOAD takes."""
     require(programs=["gcc"], linux=True)
     built = Path(folder, source).with_suffix(".so")

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import math
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,32 +28,30 @@ MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 SMALL_WORK = 6e8
 
 
+# Seconds that a fork waits for a call of BLAS in another thread that it cannot tell from waiting for a lock.
+PATIENCE = 10.0
+
+
 class _Caller:
     """Somebody who needs BLAS to have one thread."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
 
 
 class _State:
     """One per process; a child made by fork starts with a fresh one."""
 
-    def __init__(self, pool_is_lost: bool = False, before: tuple[tuple[Any, int], ...] = ()) -> None:
+    def __init__(self, pool_is_lost: bool = False) -> None:
         self.lock = threading.Lock()
         self.pool_is_lost = pool_is_lost  # GNU OpenMP hangs in a child whose parent used its threads
         self.pool_was_used = False
         self.libraries: list[Any] | None = None  # of BLAS
         self.callers: weakref.WeakSet[_Caller] = weakref.WeakSet()
-        self.before = before  # BLAS libraries that have been held to one thread, and the numbers they had
+        self.before: tuple[tuple[Any, int], ...] = ()  # BLAS libraries held to one thread, and the numbers they had
 
 
 _state = _State()
-
-
-def _after_fork() -> None:
-    global _state
-    _state = _State(_state.pool_was_used or _state.pool_is_lost, _state.before)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache
@@ -196,3 +196,63 @@ def _leave(state: _State, caller: _Caller) -> None:
         if not state.callers:
             _restore(state.before)
             state.before = ()
+
+
+def _blas_calls() -> dict[int, tuple[Any, int]]:
+    """Other threads that may be in a call of BLAS with several threads, and where: their innermost frame and its
+    instruction.
+    """
+    safe = {threading.get_ident(), *(caller.thread for caller in list(_state.callers))}
+    found = {}
+    for thread, innermost in sys._current_frames().items():
+        frame = None if thread in safe else innermost
+        while frame is not None and _package(frame) != "ntkfast":
+            frame = frame.f_back
+        if frame is not None and _package(innermost) in {"ntkfast", "numpy", "scipy"}:
+            found[thread] = innermost, innermost.f_lasti
+    return found
+
+
+def _package(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+_fork: list[contextlib.AbstractContextManager[None]] = []  # what holds BLAS to one thread meanwhile
+
+
+def _before_fork() -> None:
+    """OpenBLAS ends its threads at a fork, and a call of another thread that uses them would wait for them for ever.
+
+    So hold it to one, and wait for the calls of this library that had begun with several.
+    """
+    if threading.active_count() < 2 or not _blas_calls():
+        return
+    hold = single_threaded_blas()
+    hold.__enter__()
+    _fork.append(hold)
+    begun, end = _blas_calls(), time.monotonic() + PATIENCE
+    while begun:
+        time.sleep(0.001)
+        now, late = _blas_calls(), time.monotonic() > end
+        begun = {
+            thread: call
+            for thread, call in begun.items()
+            if now.get(thread) == call and not (late and _package(call[0]) == "ntkfast")
+        }
+
+
+def _after_fork_in_parent() -> None:
+    while _fork:
+        _fork.pop().__exit__(None, None, None)
+
+
+def _after_fork_in_child() -> None:
+    global _state
+    _fork.clear()
+    before = _state.before
+    _state = _State(_state.pool_was_used or _state.pool_is_lost)
+    _restore(before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

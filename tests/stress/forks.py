@@ -1,6 +1,7 @@
 """A forked child has the right result, or an error that says "spawn", and never hangs: children of a process that has
-used several threads, and of one where another thread is inside a call, imports, compiles or makes the tables of an
-activation.
+used several threads, and of one where another thread is inside a call, imports, compiles, decomposes a matrix or makes
+the tables of an activation. Neither does the parent hang. (OpenBLAS itself, under NumPy alone, hangs where a process
+forks while another of its threads is in a product: here forks wait for those of ntkfast.)
 """
 
 import itertools
@@ -14,7 +15,7 @@ from . import frame
 ROW = 9
 # What another thread is doing, and seconds after which the process forks.
 FORKS = {
-    "small": (("tables", 0.25), ("compiler", 0.0), ("kernel", 0.3)),
+    "small": (("tables", 0.25), ("compiler", 0.0), ("kernel", 0.3), ("flow", 0.05)),
     "full": tuple(itertools.product(("tables", "compiler", "kernel", "flow"), (0, 0.02, 0.1, 0.25, 0.5, 1, 2))),
 }
 CHILDREN = {"small": 3, "full": 20}

@@ -33,11 +33,19 @@ MOST_KEPT = 2**25  # bytes of a flow's coefficients; twelve layers with variance
 
 
 @lru_cache
-def _grid(doublings: int, fineness: int) -> tuple[Array, Array]:
-    """η from 0 to NEAR 2^doublings and weights, on panels of length 1 up to NEAR, then two for each factor of 2."""
-    powers = NEAR * 2.0 ** np.arange(doublings)
-    ends = np.concatenate([np.arange(NEAR), np.outer(powers, [1.0, 1.5]).ravel(), [NEAR * 2.0**doublings]])
+def _ring(k: int, fineness: int) -> tuple[Array, Array]:
+    """η and weights of part k of the grid: up to NEAR on panels of length 1, then two panels for each factor of 2."""
+    ends = np.arange(NEAR + 1.0) if k == 0 else NEAR * 2.0 ** (k - 1) * np.array([1, 1.5, 2])
     return quadrature.rule(_split(ends, fineness), NODES)
+
+
+@lru_cache
+def _grid(doublings: int, fineness: int) -> tuple[Array, Array]:
+    """η from 0 to NEAR 2^doublings and weights."""
+    eta, weight = (
+        np.concatenate(each) for each in zip(*(_ring(k, fineness) for k in range(doublings + 1)), strict=True)
+    )
+    return eta, weight
 
 
 def _split(ends: Array, parts: int) -> Array:
@@ -54,8 +62,8 @@ class Flow(forks.Guarded):
     def __init__(self, functions: Sequence[Function], fineness: int) -> None:
         self.functions, self.fineness = functions, fineness
         self.points = POINTS * fineness
-        # panel of w -> Chebyshev coefficients (functions, 2 signs, points, η), the latest in use last
-        self._kept: dict[int, Array] = {}
+        # panel of w -> Chebyshev coefficients (functions, 2 signs, points, η) of each ring, the latest in use last
+        self._kept: dict[int, list[Array]] = {}
         self.guard()
 
     def abandoned(self) -> None:
@@ -76,32 +84,34 @@ class Flow(forks.Guarded):
             here = panels == panel
             angles = np.arccos(np.clip(2 * (place[here] - panel) - 1, -1, 1))
             basis = np.cos(np.outer(angles, np.arange(self.points)))
-            result[:, :, here] = basis @ self._coefficients(int(panel), eta)
+            result[:, :, here] = basis @ self._coefficients(int(panel), len(eta))
         return result
 
-    def _coefficients(self, panel, eta):
+    def _coefficients(self, panel, n):
+        """For the first n η. Rings are computed one by one: what was asked for before changes no last digits."""
+        root = 2.0 ** (panel + (quadrature.chebyshev_points(self.points) + 1) / 2)
+        to_chebyshev = quadrature.chebyshev_matrix(self.points)
         with self._lock:
-            known = self._kept.pop(panel, None)
-            start = 0 if known is None else known.shape[-1]
-            if start < len(eta):
-                root = 2.0 ** (panel + (quadrature.chebyshev_points(self.points) + 1) / 2)
-                values = quadrature.chebyshev_matrix(self.points) @ self._values(root, eta[start:])
-                known = values if known is None else np.concatenate([known, values], axis=-1)
+            known = self._kept.pop(panel, [])
+            while sum(ring.shape[-1] for ring in known) < n:
+                known.append(to_chebyshev @ self._values(root, _ring(len(known), self.fineness)[0]))
             self._kept[panel] = known
-            while len(self._kept) > 1 and sum(array.nbytes for array in self._kept.values()) > MOST_KEPT:
+            while (
+                len(self._kept) > 1 and sum(ring.nbytes for rings in self._kept.values() for ring in rings) > MOST_KEPT
+            ):
                 del self._kept[next(iter(self._kept))]
-        return known[..., : len(eta)]
+            return np.concatenate(known, axis=-1)[..., :n]
 
     def _values(self, root, eta):
-        """At these √w and η."""
-        zones = [eta[eta < NEAR], eta[(eta > NEAR) & (eta < MIDDLE)], eta[eta > MIDDLE]]
-        parts = [self._near(root, zones[0])] if len(zones[0]) else []
-        step = 0.5 / self.fineness
-        y = step * np.arange(-18 * self.fineness, 18 * self.fineness + 1)
-        parts.append(self._local(root, zones[1], y, step * _density(y)))
+        """At these √w and the η of one ring."""
+        if eta[0] < NEAR:
+            return self._near(root, eta)
+        if eta[0] < MIDDLE:
+            step = 0.5 / self.fineness
+            y = step * np.arange(-18 * self.fineness, 18 * self.fineness + 1)
+            return self._local(root, eta, y, step * _density(y))
         y, weight = np.polynomial.hermite_e.hermegauss(FAR_NODES * self.fineness)
-        parts.append(self._local(root, zones[2], y, weight / math.sqrt(2 * math.pi)))
-        return np.concatenate(parts, axis=-1)
+        return self._local(root, eta, y, weight / math.sqrt(2 * math.pi))
 
     def _near(self, root, eta):
         """Where the kink is in reach, at panel ends; the panels resolve φ(√w σ) and the density of σ - η."""

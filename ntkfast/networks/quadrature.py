@@ -236,7 +236,8 @@ class InterpolatedDerivative:
         if panels is None or panels[0] is not breaks:
             half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
             values = self.mesh.evaluate(middle[:, None] + half[:, None] * chebyshev_points(DEGREE + 1))
-            coefficients = values @ chebyshev_matrix(DEGREE + 1).T
+            # unlike a product of matrices, the same bits however many panels there are
+            coefficients = np.einsum("pi,ki->pk", values, chebyshev_matrix(DEGREE + 1))
             rates = np.polynomial.chebyshev.chebder(coefficients, self.order, axis=1)
             panels = breaks, rates / half[:, None] ** self.order
             self.panels = panels

@@ -1,7 +1,8 @@
 """Long jobs that can be resumed, each small, and a process that runs them in children: python -P _jobs.py JOB ...
 
-It reads a line of JSON for each run, {"job", "folder", "units"} with "fault" for shim.c, and answers with the child's
-process id, then with how it ended. A child that is forked has everything imported: killing it costs no seconds.
+It reads a line of JSON for each run, {"job", "folder", "units"} with "fault" for shim.c or "short", and answers with
+the child's process id, then with how it ended. A child that is forked has everything imported: killing it costs no
+seconds.
 """
 
 import contextlib
@@ -76,7 +77,7 @@ def whole(folder):
     K.to_npy(folder / "K.npy", progress=False)
 
 
-def iterations(folder):
+def iterations(folder, alpha=1e-3):
     import ntkfast as nf
     from ntkfast.learning.solvers import checkpoint
     from ntkfast.support.files import replacing
@@ -85,19 +86,19 @@ def iterations(folder):
     X = points(700, 20)
     K = nf.KernelOperator(nf.MLP(4, "relu", 2**0.5, 0.1), X)
     given = {"method": "cg", "rank": 20, "rng": 0, "checkpoint": folder / "state", "progress": False}
-    found = nf.solve(K, X[:, :3], 1e-3, **given)
+    found = nf.solve(K, X[:, :3], alpha, **given)
     with replacing(folder / "a.npy") as file:
         np.save(file, found.dual_coefficients)
 
 
-def factor(folder, checkpoint="factor"):
+def factor(folder, checkpoint="factor", n=1000):
     """A store, and Cholesky's factor of it on disk."""
     import ntkfast as nf
     from ntkfast.learning.solvers import blocked
     from ntkfast.support.files import replacing
 
     blocked.CHUNK = 2**14
-    X = points(1000, 8)
+    X = points(n, 8)
     K = nf.store.compute(nf.MLP(3, bias_std=0.1), X, folder / "K.zarr", memory="1MiB", progress=False)
     kept = None if checkpoint is None else folder / checkpoint
     found = nf.solve(K, X[:, :3], 1e-3, method="cholesky", memory="4MiB", checkpoint=kept, progress=False)
@@ -105,9 +106,9 @@ def factor(folder, checkpoint="factor"):
         np.save(file, found.dual_coefficients)
 
 
-def scratch(folder):
+def scratch(folder, n=1000):
     """The same with a factor that is not kept."""
-    factor(folder, None)
+    factor(folder, None, n)
 
 
 def digits(n):
@@ -117,18 +118,18 @@ def digits(n):
     return MNIST(rng.integers(0, 256, (n, 196), dtype=np.uint8), rng.integers(0, 10, n, dtype=np.uint8))
 
 
-def augment(folder):
+def augment(folder, tol=1e-6):
     from ntkfast.experiments import augmentation
     from ntkfast.experiments.storage import as_dict, save
     from ntkfast.learning.solvers import checkpoint
 
     checkpoint.EVERY = 0.0
-    given = {"tol": 1e-6, "checkpoint": folder / "state", "progress": False}
+    given = {"tol": tol, "checkpoint": folder / "state", "progress": False}
     found = augmentation.run(digits(200), digits(20), 500, 3, 1e-4, **given)
     save(folder / "augment.npz", {key: value for key, value in as_dict(found).items() if key != "steps"})
 
 
-def paper(folder):
+def paper(folder, n_seeds=3):
     import dataclasses
     import functools
 
@@ -136,7 +137,7 @@ def paper(folder):
 
     training.SAVE_EVERY, training.SEGMENT = 0.0, 20
     paper._draw = lambda *_: None  # figures take longer than this, and are drawn from the data each time
-    run = functools.partial(theorem2.run, widths=(32, 64), n_seeds=3, n=6, time=60)
+    run = functools.partial(theorem2.run, widths=(32, 64), n_seeds=n_seeds, n=6, time=60)
     quiet = dataclasses.replace(theorem2.EXPERIMENT, run=run)
     with paper.exclusive(folder):
         paper.run(quiet, folder, progress=False, say=lambda line: None)
@@ -216,6 +217,14 @@ JOBS = {
     household: (["ntkfast.experiments.household"], None),
     model: ([], None),
 }
+# what makes jobs with thousands of calls of the system short, for those who have each of them fail in turn
+SHORT = {
+    iterations: {"alpha": 100.0},
+    factor: {"n": 400},
+    scratch: {"n": 400},
+    augment: {"tol": 1e-2},
+    paper: {"n_seeds": 1},
+}
 BY_NAME = {job.__name__: job for job in JOBS}
 
 
@@ -244,7 +253,7 @@ def child(request):
         kind = KINDS.index(fault["kind"]) if fault.get("kind") else -1
         where, k, room = os.fsencode(folder), ctypes.c_long(fault.get("k", 0)), ctypes.c_long(fault.get("room", -1))
         ctypes.CDLL(None).stress_arm(where, kind, k, fault.get("error", errno.EIO), room, log)
-    job(folder)
+    job(folder, **(SHORT.get(job, {}) if "short" in request else {}))
 
 
 def serve():

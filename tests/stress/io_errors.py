@@ -33,14 +33,14 @@ def run(scale):
 
 def _failing(server, job, most):
     whole, log = server.folder / f"{job}-whole" / "out", server.folder / f"{job}.log"
-    server.finish(job, whole, fault={"log": str(log)})
+    server.finish(job, whole, short=True, fault={"log": str(log)})
     right, calls = _server.digests(whole), log.read_text(encoding="utf-8", errors="replace").split("\n")
     tried = raised = 0
     for kind in KINDS:
         count = sum(line.startswith(kind + " ") for line in calls)
         for k in sorted({1 + i * count // min(most, count) for i in range(min(most, count))}):
             out = server.folder / f"{job}-{kind}" / "out"
-            status = server.run(job, out, fault={"kind": kind, "k": k, "error": ERRORS[kind]})
+            status = server.run(job, out, short=True, fault={"kind": kind, "k": k, "error": ERRORS[kind]})
             tried += 1
             if status:
                 assert status == 1, f"{job}: the {k}-th {kind} failed, and it ended with status {status}"
@@ -48,7 +48,7 @@ def _failing(server, job, most):
                 name, _, trace = server.error
                 kinds = ("OSError", "PermissionError", "StoreError", "ValueError", "TableError")
                 assert name in kinds, f"{job}: the {k}-th {kind} failed: {trace}"
-            server.finish(job, out)
+            server.finish(job, out, short=True)
             _killing.compare(f"{job} (after the {k}-th {kind} failed)", out, right)
             shutil.rmtree(out.parent)
     return f"{tried} calls failed, {raised} exceptions, then the same bits"

@@ -157,11 +157,13 @@ def _held(n_threads: int) -> Iterator[None]:
     libraries = blas_controller().lib_controllers
     before = [(library, library.get_num_threads()) for library in libraries]
     try:
-        for library in libraries:
-            _set(library, n_threads)
+        with _state.lock:
+            for library in libraries:
+                _set(library, n_threads)
         yield
     finally:
-        _restore(before)
+        with _state.lock:
+            _restore(before)
 
 
 @contextlib.contextmanager
@@ -217,19 +219,20 @@ def _package(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-_fork: list[contextlib.AbstractContextManager[None]] = []  # what holds BLAS to one thread meanwhile
+_forking: list[contextlib.ExitStack] = []  # what is held meanwhile
 
 
 def _before_fork() -> None:
     """OpenBLAS ends its threads at a fork, and a call of another thread that uses them would wait for them for ever.
 
-    So hold it to one, and wait for the calls of this library that had begun with several.
+    So hold it to one, and wait for the calls of this library that had begun with several. Nor may another thread be
+    setting its number of threads, under a lock that the child would find locked.
     """
-    if threading.active_count() < 2 or not _blas_calls():
+    if threading.active_count() < 2 or (_state.libraries is None and not _blas_calls()):
         return
-    hold = single_threaded_blas()
-    hold.__enter__()
-    _fork.append(hold)
+    held = contextlib.ExitStack()
+    _forking.append(held)
+    held.enter_context(single_threaded_blas())
     begun, end = _blas_calls(), time.monotonic() + PATIENCE
     while begun:
         time.sleep(0.001)
@@ -239,20 +242,22 @@ def _before_fork() -> None:
             for thread, call in begun.items()
             if now.get(thread) == call and not (late and _package(call[0]) == "ntkfast")
         }
+    if _state.lock.acquire(timeout=PATIENCE):
+        held.callback(_state.lock.release)
 
 
-def _after_fork_in_parent() -> None:
-    while _fork:
-        _fork.pop().__exit__(None, None, None)
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().close()
 
 
 def _after_fork_in_child() -> None:
     global _state
-    _fork.clear()
     before = _state.before
+    _after_fork()
     _state = _State(_state.pool_was_used or _state.pool_is_lost)
     _restore(before)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

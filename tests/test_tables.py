@@ -89,6 +89,12 @@ def test_variances_whose_squares_overflow():
     assert max(len(tables.edges) for tables in series._families.of(act)._tables.values()) < 60  # some ms each
 
 
+def test_the_largest_variances():
+    """1e-30/q leaves float64. elu is a ReLU there."""
+    q = np.array([1e306])
+    assert_allclose(graded.Graded(flow(A.elu()), q).matrices(0.0)[0, :, 0, 0], [q[0] / 2, 0.5], rtol=1e-12)
+
+
 def bent(x):
     return np.where(x > 0, x, 0.1 * np.tanh(x))
 
@@ -240,13 +246,24 @@ def test_cells_that_the_engine_would_misread_are_refused(cells, words):
         bound.near(cells, 2, edges, False)
 
 
+def test_a_flow_does_not_depend_on_what_it_was_asked_before():
+    shared, q = flow(A.selu()), np.array([0.3, 4.0, 50.0])
+    for delta in (0.3, 1e-9, 1e-3, 0.1):
+        alone = graded.Graded(flow(A.selu()), q).matrices(delta)
+        assert_array_equal(graded.Graded(shared, q).matrices(delta), alone)
+
+
 def test_a_flow_keeps_no_more_than_its_share(monkeypatch):
     """What was dropped is computed again, to the same bits."""
+
+    def size(flow):
+        return [sum(ring.nbytes for ring in rings) for rings in flow._kept.values()]
+
     act, deltas = A.selu(), [1e-9, 1e-3, 0.3]
     kept, short = flow(act), flow(act)
     right = [graded.Graded(kept, np.array([0.3, 4.0, 50.0])).matrices(delta) for delta in deltas]
     assert len(kept._kept) > 2
-    monkeypatch.setattr(graded, "MOST_KEPT", 2 * max(array.nbytes for array in kept._kept.values()))
+    monkeypatch.setattr(graded, "MOST_KEPT", 2 * max(size(kept)))
     for delta, expected in zip(deltas * 2, right * 2, strict=True):
         assert_array_equal(graded.Graded(short, np.array([0.3, 4.0, 50.0])).matrices(delta), expected)
-        assert sum(array.nbytes for array in short._kept.values()) <= graded.MOST_KEPT
+        assert sum(size(short)) <= graded.MOST_KEPT

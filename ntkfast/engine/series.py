@@ -106,7 +106,8 @@ def bind(code: Code, norms: list[np.ndarray], arithmetic: np.dtype, derivatives:
         for state in states:
             _core.points(program, state, done, k, arithmetic, n_threads, False, None)
         done = k
-        q = np.concatenate([state[0] for state in states]).astype(float)
+        with np.errstate(over="ignore"):
+            q = np.concatenate([state[0] for state in states]).astype(float)
         q = q[(q > 0) & np.isfinite(q)]
         bound[k] = activation, *((q.min(), q.max()) if len(q) else (1.0, 1.0)), arithmetic, derivatives
         program.bind(k, data(*bound[k]))

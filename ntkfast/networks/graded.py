@@ -148,11 +148,11 @@ class Graded:
 
     def matrices(self, delta: float) -> Array:
         """E[f(√q1 z) f(√q2 z')] (2, functions, len(q), len(q)) for correlations 1-δ and δ-1, δ up to 0.4."""
-        delta = max(delta, LEAST / self.q.max())
-        root, rho = math.sqrt(delta), 1 - delta
+        root = max(math.sqrt(delta), math.sqrt(LEAST) / math.sqrt(self.q.max()))  # LEAST/q may leave float64
+        rho = 1 - root**2
         eta, weight = self.flow.grid(REACH / root)
         x = root * eta
         weight = root * weight * np.exp(-x * x / (2 * rho)) / math.sqrt(2 * math.pi * rho)
-        values = self.flow.at(self.q * delta, eta)
+        values = self.flow.at((root * np.sqrt(self.q)) ** 2, eta)
         weighted, turned = values * weight, values.swapaxes(-1, -2)
         return np.array([(weighted @ turned[:, order]).sum(axis=1) for order in (slice(None), slice(None, None, -1))])

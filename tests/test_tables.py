@@ -246,6 +246,21 @@ def test_cells_that_the_engine_would_misread_are_refused(cells, words):
         bound.near(cells, 2, edges, False)
 
 
+def test_tables_that_take_too_much_memory_are_forgotten(monkeypatch):
+    monkeypatch.setattr(series, "_families", series._Families())
+    X = np.random.default_rng(0).normal(size=(8, 3))
+    X[4:] = X[:4] + 1e-3
+    both = nf.Network([nf.Dense(), "tanh", nf.Dense(), "elu", nf.Dense()])
+    right = [nf.ntk(net, X) for net in (nf.MLP(2, "tanh"), nf.MLP(2, "elu"), both)]
+    assert sum(family.n_bytes for family in series._families._kept.values()) > 1e4
+    assert len(series._families._kept) == 2
+    monkeypatch.setattr(series, "MOST_BYTES", 1)
+    for net, expected in zip((nf.MLP(2, "tanh"), nf.MLP(2, "elu"), both), right, strict=True):
+        assert_array_equal(nf.ntk(net, X), expected)
+    nf.ntk(nf.MLP(2, "elu"), X)
+    assert list(series._families._kept) == [nf.activations.get("elu")]
+
+
 def test_a_flow_does_not_depend_on_what_it_was_asked_before():
     shared, q = flow(A.selu()), np.array([0.3, 4.0, 50.0])
     for delta in (0.3, 1e-9, 1e-3, 0.1):

@@ -101,6 +101,10 @@ class Tables:
     def __bool__(self) -> bool:
         return bool(self._blocks)
 
+    def n_bytes(self) -> int:
+        cells = itertools.chain.from_iterable(self._cells.values())
+        return sum(block.nbytes for block in self._blocks.values()) + sum(numbers.nbytes for _, numbers in cells)
+
     def cells(self) -> tuple[list, int]:
         """As nf_panels holds them: for the sign of ρ, panel of q1, panel of q2 and panel of y; and into how many parts
         the panels of q are divided.

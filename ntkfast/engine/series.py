@@ -14,7 +14,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -40,6 +39,7 @@ GRADIENT_TAIL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}  # of t
 PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels of a span whose tables are computed at once
+MOST_FAMILIES, MOST_BYTES = 64, 2**30  # that are kept; those of ordinary variances take 1e7 bytes, of extreme ones 1e9
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 AROUND = 1.042  # factor by which pair.c (`radial`) goes beyond the variances of a pair
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
@@ -118,6 +118,7 @@ def until_complete(prepare: Callable, run: Callable, n_threads: int, report=None
     """prepared = prepare() and run(prepared), repeated until no pair lacks a table near |ρ| = 1: tables are computed
     when a pair needs them. prepared is a `Prepared`. report: a progress bar, which then says so. Returns the last two.
     """
+    _families.trim()
     while True:
         prepared = prepare()
         result = run(prepared)
@@ -147,6 +148,7 @@ class Family(forks.Guarded):
         # |ρ| from which on tables are better than long series; truncated powers are not
         self._tables_from = near.NEAR_RHO if activation.instruction.is_series and not self.powers else 1.0
         self._data = {}  # results of `data`, valid until the tables change
+        self.n_bytes = 0  # of tables
         self.guard()
 
     def abandoned(self) -> None:
@@ -188,6 +190,7 @@ class Family(forks.Guarded):
         tables = self._tables.get(span)
         if tables:
             result.near(*tables.cells(), tables.edges, not tables.is_smooth)
+            self.n_bytes = sum(each.n_bytes() for each in self._tables.values())
         return result
 
     def make_tables(self, low, high, dtype, gradient, pairs, n_threads):
@@ -387,18 +390,33 @@ class Family(forks.Guarded):
 
 
 class _Families(forks.Guarded):
-    """Those of the last 64 activations. Two threads must not compute the same tables twice."""
+    """Those of the last activations. Two threads must not compute the same tables twice."""
 
     def __init__(self) -> None:
-        self._kept = lru_cache(maxsize=64)(Family)
+        self._kept: dict[Activation, Family] = {}  # the latest in use last
         self.guard()
 
     def of(self, activation: Activation) -> Family:
         with self._lock:
-            return self._kept(activation)
+            family = self._kept.pop(activation, None)
+            self._kept[activation] = Family(activation) if family is None else family
+            while len(self._kept) > MOST_FAMILIES:
+                del self._kept[next(iter(self._kept))]
+            return self._kept[activation]
+
+    def trim(self) -> None:
+        """Forget those that were not used for longest, but for the last one, if their tables take too much memory. Not
+        amid a call, which may need several.
+        """
+        with self._lock:
+            total = sum(family.n_bytes for family in self._kept.values())
+            for activation in list(self._kept)[:-1]:
+                if total <= MOST_BYTES:
+                    break
+                total -= self._kept.pop(activation).n_bytes
 
     def abandoned(self) -> None:
-        self._kept.cache_clear()
+        self._kept.clear()
         self.guard()
 
 

@@ -533,6 +533,48 @@ print(os.waitpid(child, 0)[1], np.array_equal(nf.ntk(net, X, n_threads=2), expec
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forks_by_several_threads_beside_calls_of_blas():
+    """OpenBLAS ends its threads at a fork, even those that a call of another thread waits for."""
+    out = run_python("""
+import os, threading, warnings
+import numpy as np
+import ntkfast as nf
+from ntkfast.engine import threads
+
+warnings.simplefilter("ignore")
+net, X = nf.MLP(3, bias_std=0.1), np.random.default_rng(0).normal(size=(300, 4))
+right, K = nf.ntk(net, X), np.eye(300) + nf.ntk(net, X)
+ended, statuses = threading.Event(), []
+
+def blas():
+    return [library.get_num_threads() for library in threads.blas_controller().lib_controllers]
+
+def decompose():
+    while not ended.is_set():
+        nf.LeastSquaresFlow(K, X).mean(1.0)
+
+def fork():
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if np.array_equal(nf.ntk(net, X), right) else 3)
+        statuses.append(os.waitpid(child, 0)[1])
+
+before, other = blas(), threading.Thread(target=decompose)
+forking = [threading.Thread(target=fork) for _ in range(2)]
+other.start()
+for each in forking:
+    each.start()
+for each in forking:
+    each.join()
+ended.set()
+other.join()
+print(statuses == [0] * 10, blas() == before, np.array_equal(nf.ntk(net, X), right))
+""")
+    assert out.split() == ["True"] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_while_another_thread_imports(tmp_path):
     """The child cannot finish that import, and says so rather than wait for ever."""
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(2)\n")

@@ -200,11 +200,14 @@ def _leave(state: _State, caller: _Caller) -> None:
             state.before = ()
 
 
+_forking: dict[int, contextlib.ExitStack] = {}  # thread that forks -> what it holds meanwhile
+
+
 def _blas_calls() -> dict[int, tuple[Any, int]]:
     """Other threads that may be in a call of BLAS with several threads, and where: their innermost frame and its
     instruction.
     """
-    safe = {threading.get_ident(), *(caller.thread for caller in list(_state.callers))}
+    safe = {threading.get_ident(), *_forking, *(caller.thread for caller in list(_state.callers))}
     found = {}
     for thread, innermost in sys._current_frames().items():
         frame = None if thread in safe else innermost
@@ -219,9 +222,6 @@ def _package(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-_forking: list[contextlib.ExitStack] = []  # what is held meanwhile
-
-
 def _before_fork() -> None:
     """OpenBLAS ends its threads at a fork, and a call of another thread that uses them would wait for them for ever.
 
@@ -230,8 +230,7 @@ def _before_fork() -> None:
     """
     if threading.active_count() < 2 or (_state.libraries is None and not _blas_calls()):
         return
-    held = contextlib.ExitStack()
-    _forking.append(held)
+    held = _forking[threading.get_ident()] = contextlib.ExitStack()
     held.enter_context(single_threaded_blas())
     begun, end = _blas_calls(), time.monotonic() + PATIENCE
     while begun:
@@ -247,8 +246,9 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    while _forking:
-        _forking.pop().close()
+    held = _forking.pop(threading.get_ident(), None)
+    if held is not None:
+        held.close()
 
 
 def _after_fork_in_child() -> None:

@@ -310,7 +310,7 @@ class Family(forks.Guarded):
             self._give_up(span, reached)
         else:
             self.coarsest = 2 * span.per_unit
-        self._panels, self._tables, self._data = {}, {}, {}
+        self._panels, self._tables, self._data, self.n_bytes = {}, {}, {}, 0
 
     def _give_up(self, span, reached):
         raise PrecisionError(

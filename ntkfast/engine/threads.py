@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntkfast.engine import _core
+from ntkfast.support import forks
 from ntkfast.support.scalars import positive_integer
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 # Floating-point operations of a BLAS or LAPACK call, some 30 ms on one core, below which several threads lose more by
 # waiting for one another on a busy machine (factors of 5 to 50 were seen) than they gain on an idle one.
 SMALL_WORK = 6e8
-
-
-# Seconds that a fork waits for a call of BLAS in another thread that it cannot tell from waiting for a lock.
-PATIENCE = 10.0
 
 
 class _Caller:
@@ -225,14 +222,15 @@ def _package(frame: Any) -> str:
 def _before_fork() -> None:
     """OpenBLAS ends its threads at a fork, and a call of another thread that uses them would wait for them for ever.
 
-    So hold it to one, and wait for the calls of this library that had begun with several. Nor may another thread be
-    setting its number of threads, under a lock that the child would find locked.
+    So hold it to one, and wait for the calls of this library that had begun with several: not for long where the thread
+    may as well be waiting for a lock. Nor may another thread be setting its number of threads, under a lock that the
+    child would find locked.
     """
     if threading.active_count() < 2 or (_state.libraries is None and not _blas_calls()):
         return
     held = _forking[threading.get_ident()] = contextlib.ExitStack()
     held.enter_context(single_threaded_blas())
-    begun, end = _blas_calls(), time.monotonic() + PATIENCE
+    begun, end = _blas_calls(), time.monotonic() + forks.PATIENCE
     while begun:
         time.sleep(0.001)
         now, late = _blas_calls(), time.monotonic() > end
@@ -241,7 +239,7 @@ def _before_fork() -> None:
             for thread, call in begun.items()
             if now.get(thread) == call and not (late and _package(call[0]) == "ntkfast")
         }
-    if _state.lock.acquire(timeout=PATIENCE):
+    if _state.lock.acquire(timeout=forks.PATIENCE):
         held.callback(_state.lock.release)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 10.0  # seconds that a fork waits for threads which import or compile
+PATIENCE = 10.0  # seconds that a fork waits for threads which import, compile or may be in a call of BLAS
 LIBRARIES = {"ntkfast", "numpy", "scipy", "numba", "llvmlite", "threadpoolctl"}  # imported on first use
 
 

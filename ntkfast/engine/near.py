@@ -245,23 +245,27 @@ def _packed(block: Array, parts: int, tolerance: float) -> list[tuple[list[int],
     coefficients below the tolerance relative to the largest.  None: others are of higher degrees than cells hold.
     """
     restriction = _restriction(block.shape[1], parts)
-    c = np.einsum("uai,pifmj,vbj->puvfmab", restriction, block, restriction, optimize=True)
-    size = np.abs(c).max(axis=(0, 4, 5, 6), keepdims=True)
-    needed = (np.abs(c) > tolerance * size).any(axis=(1, 2, 3))  # p m a b
-    i, j = np.indices(needed.shape[2:])
-    if needed[..., i + j >= _core.NEAR_DEGREES].any():
-        return None
-    more = -block.shape[3] % 4
-    c = np.pad(c[..., DEGREES[0], DEGREES[1]], [(0, 0)] * 4 + [(0, more), (0, 0)])
-    c = np.moveaxis(c.reshape(*c.shape[:4], -1, 4, c.shape[-1]), (4, 6), (1, 4))  # p four u v degrees f 4
-    needed = np.pad(needed[..., DEGREES[0], DEGREES[1]], ((0, 0), (0, more), (0, 0)))
-    needed = needed.reshape(len(c), c.shape[1], 4, -1).any(axis=2)
-    # up to the last one that is needed, with those of higher degrees in y no more than with lower ones
-    last = (needed * np.arange(1, needed.shape[2] + 1)).max(axis=2)
-    terms = np.maximum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-    terms = np.maximum(-(-terms // _core.NEAR_STEP) * _core.NEAR_STEP, [_core.NEAR_STEP] + [0] * (terms.shape[1] - 1))
+    block = np.pad(block, [(0, 0)] * 3 + [(0, -block.shape[3] % 4), (0, 0)])
+
+    def panels():  # one after another: together they take some hundred times the memory of the block
+        for panel in block:
+            yield np.einsum("uai,ifmj,vbj->uvfmab", restriction, panel, restriction, optimize=True)
+
+    size = functools.reduce(np.maximum, (np.abs(c).max(axis=(3, 4, 5), keepdims=True) for c in panels()))
+    i, j = DEGREES
+    beyond = sum(np.indices([_core.NEAR_DEGREES] * 2)) >= _core.NEAR_DEGREES
+    numbers = np.arange(1, len(i) + 1)
     cells = []
-    for counts, numbers in zip(terms, c, strict=True):
-        kept = [four[:, :, :n].reshape(parts, parts, -1) for n, four in zip(counts, numbers, strict=True) if n > 0]
-        cells.append((counts[counts > 0].tolist(), np.ascontiguousarray(np.concatenate(kept, axis=2))))
+    for c in panels():
+        needed = (np.abs(c) > tolerance * size).any(axis=(0, 1, 2))  # m a b
+        if needed[:, beyond].any():
+            return None
+        # up to the last one that is needed, with those of higher degrees in y no more than with lower ones
+        last = (needed[:, i, j] * numbers).max(axis=1).reshape(-1, 4).max(axis=1)
+        terms = np.maximum.accumulate(last[::-1])[::-1]
+        terms = -(-np.maximum(terms, [1] + [0] * (len(terms) - 1)) // _core.NEAR_STEP) * _core.NEAR_STEP
+        terms = terms[terms > 0].tolist()
+        fours = (c[..., 4 * k : 4 * k + 4, i[:n], j[:n]] for k, n in enumerate(terms))  # u v f 4 degrees
+        kept = [np.moveaxis(four, 4, 2).reshape(parts, parts, -1) for four in fours]
+        cells.append((terms, np.ascontiguousarray(np.concatenate(kept, axis=2))))
     return cells

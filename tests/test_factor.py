@@ -5,15 +5,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
-from ntkfast.learning import factor
+from ntkfast.learning import factor, pieces
 
 N = 37
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(factor, "AT_ONCE", 0)
-    monkeypatch.setattr(factor, "TILE", 8)
+    monkeypatch.setattr(pieces, "AT_ONCE", 0)
+    for name, value in {"TILE": 8, "OPERATIONS": 8, "ENTRIES": 8, "COLUMNS": 6}.items():
+        monkeypatch.setattr(pieces, name, value)
 
 
 @pytest.fixture(params=[np.float32, np.float64])
@@ -100,3 +101,50 @@ def test_eigenvectors_are_orthonormal(monkeypatch):
     V = np.asfortranarray(V @ (np.eye(300) + 1e-3 * np.cos(np.arange(300**2)).reshape(300, 300))).astype("f4")
     factor._orthonormalise(V, np.empty_like(V))
     assert_allclose(V.T @ V, np.eye(300), atol=8e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("m", "k", "q"), [(N, N, 1), (3, 50, 20), (300, 7, 13), (1, 5, 600)])
+def test_products_in_pieces(m, k, q, dtype):
+    rng = np.random.default_rng(m + q)
+    A, B = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, q)).astype(dtype)
+    atol = k * np.finfo(dtype).eps * np.abs(A).max() * np.abs(B).max() * k**0.5
+    for left, right in ((A, B), (np.asfortranarray(A), B[::-1][::-1]), (A, np.asfortranarray(B))):
+        found = pieces.product(left, right)
+        assert found.dtype == dtype
+        assert_allclose(found, A.astype(float) @ B.astype(float), rtol=0, atol=atol)
+    assert_allclose(pieces.product(A, B[:, 0]), found[:, 0], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("columns", [None, 1, 20])
+def test_solutions_in_pieces(K, columns):
+    found = factor.cholesky(K)
+    B = np.random.default_rng(1).normal(size=N if columns is None else (N, columns)).astype(K.dtype)
+    L, exact = np.linalg.cholesky(K.astype(float)), np.linalg.inv(K.astype(float))
+    atol = 4 * N * np.finfo(K.dtype).eps * 10 * np.abs(B).max() * N**0.5  # ‖K⁻¹‖ <= 1, the condition number is below 10
+    for computed, expected in (
+        (found.solve(B), exact @ B),
+        (found.half_solve(B), np.linalg.solve(L, B)),
+        (pieces.solve_triangular(found.half, B, trans=True), np.linalg.solve(L.T, B)),
+    ):
+        assert computed.dtype == K.dtype
+        assert computed.shape == B.shape
+        assert_allclose(computed, expected, rtol=0, atol=atol)
+
+
+def test_the_inverse_and_its_norm_in_pieces(K):
+    found = factor.cholesky(K)
+    exact = np.linalg.inv(K.astype(float))
+    inverse = found.inverse()
+    assert_allclose(inverse, exact, rtol=0, atol=4 * N * np.finfo(K.dtype).eps * 10)
+    assert_array_equal(inverse, inverse.T)
+    norm = np.abs(exact).sum(axis=0).max()
+    assert norm / N**0.5 <= found.inverse_norm() <= (1 + 1e-4) * norm
+    assert found.lowest == 1 / found.inverse_norm()
+
+
+def test_a_singular_matrix_is_refused_in_pieces(K):
+    K[:, -1] = K[:, 0]
+    K[-1] = K[0]
+    K[-1, -1] = K[0, 0]
+    assert factor.cholesky(K) is None

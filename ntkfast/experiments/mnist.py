@@ -14,7 +14,7 @@ from ntkfast.experiments.networks import relu_network
 from ntkfast.experiments.work import Progress
 from ntkfast.infinite.kernels import ntk
 from ntkfast.learning import classes
-from ntkfast.learning.factor import TILE, cholesky
+from ntkfast.learning.factor import cholesky
 from ntkfast.support import memory
 from ntkfast.support.reprs import short
 from ntkfast.support.scalars import non_negative_number, positive_integer
@@ -111,7 +111,7 @@ def run(
     if n > len(train.images):
         raise ValueError(f"n: expected at most {len(train.images)} training images, got {n}")
     size = np.dtype(np.float32).itemsize
-    beside = 784 + 30 + 2 * TILE  # numbers for each image: its pixels, targets, and a strip of tiles and its copy
+    beside = 784 + 30  # numbers for each image: its pixels and targets
     needed = size * (n * n + n * beside + test.images.size)
     fitting = memory.available()
     hint = ""

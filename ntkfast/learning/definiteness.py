@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.support.eigenvalues import DENSE
 from ntkfast.support.typing import Array, DType
 
@@ -110,5 +110,5 @@ def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1, V:
     if prior.ndim == 1:
         return np.maximum(rest, 0)
     with checks.overflow("covariance") as fits:
-        C: Array = fits(prior - W.T @ V)
+        C: Array = fits(prior - pieces.product(W.T, V))
     return (C + C.T) / 2

@@ -9,15 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import scipy
 
-from ntkfast.learning import definiteness
+from ntkfast.learning import definiteness, pieces
 from ntkfast.support import arrays, memory
 from ntkfast.support.forks import cached_property
-from ntkfast.support.progress import reporter
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.typing import Array, Progress
 
-AT_ONCE = 16384  # a matrix up to this size is factored by one call, within some ten seconds
-TILE = 2048
 MOST_DIVIDED = 32766  # the largest matrix for LAPACK's syevd
 
 
@@ -41,7 +38,7 @@ def fortran(K: Array, overwrite: bool, what: str) -> Array:
     if overwrite:
         return array
     memory.require(K.nbytes, what)
-    return array.copy(order="F")
+    return pieces.copy(array)
 
 
 class Cholesky(Saved):
@@ -75,24 +72,36 @@ class Cholesky(Saved):
         factor.lowest = checked(lowest, float, "lowest")
         return factor
 
-    def _lapack(self, name: str) -> Any:  # not kept: LAPACK's functions cannot be pickled
-        return scipy.linalg.get_lapack_funcs(name, (self.half,))
-
     def solve(self, B: Array) -> Array:
-        solution: Array = self._lapack("potrs")(self.half, B, lower=1)[0]
-        return solution
+        return pieces.solve(self.half, B)
 
     def half_solve(self, B: Array) -> Array:
-        solution: Array = self._lapack("trtrs")(self.half, B, lower=1)[0]
-        return solution
+        return pieces.solve_triangular(self.half, B)
 
     def log_determinant(self) -> float:
         return float(2 * np.log(self.half.diagonal().astype(np.float64)).sum())
 
+    def inverse_norm(self) -> float:
+        """‖K⁻¹‖₁, estimated: at least 1/√n of it, at most all."""
+        n, dtype = len(self.half), self.half.dtype
+        if n <= pieces.AT_ONCE:
+            pocon = scipy.linalg.get_lapack_funcs("pocon", (self.half,))
+            return 1 / float(pocon(self.half, 1.0, uplo="L")[0])
+
+        def solved(B: Array) -> Array:
+            return self.solve(B.astype(dtype))
+
+        operator = scipy.sparse.linalg.LinearOperator((n, n), solved, solved, solved, dtype, solved)
+        alternating = (-1.0) ** np.arange(n) * np.linspace(1, 2, n)  # where cancellation misleads the others (Higham)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = scipy.sparse.linalg.onenormest(operator, t=1)
+            return float(max(found, 2 * np.abs(solved(alternating)).sum() / (3 * n)))
+
     def inverse(self) -> Array:
         """K⁻¹, symmetric, (n, n)."""
         memory.require(self.half.nbytes, "the inverse of the kernel")
-        inverse: Array = self._lapack("potri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0]
+        inverse = pieces.inverse_of_factor(self.half)
+        pieces.square_in_place(inverse)
         arrays.mirror(inverse)
         return inverse
 
@@ -100,13 +109,11 @@ class Cholesky(Saved):
         """The blocks on the diagonal of K⁻¹ = L⁻ᵀ L⁻¹, (n/size, size, size), in half the time that all of it takes."""
         memory.require(self.half.nbytes, "the inverse of a Cholesky factor")
         n = len(self.half)
-        columns = self._lapack("trtri")(self.half.copy(order="F"), lower=1, overwrite_c=1)[0].T  # of L⁻¹
+        columns = pieces.inverse_of_factor(self.half).T
         found = np.empty((n // size, size, size), columns.dtype)
         for some in arrays.blocks(n // size, max(1, 256 // size)):
             rows = slice(some.start * size, some.stop * size)
             part = columns[rows, rows.start :]  # before these entries L⁻¹ is 0
-            width = len(part)
-            part[:, :width] = np.triu(part[:, :width])
             part = part.reshape(-1, size, part.shape[1])
             found[some] = part @ part.transpose(0, 2, 1)
         return found
@@ -136,18 +143,16 @@ def attempt(
 ) -> tuple[Cholesky | None, Array]:
     """As `cholesky`; with None, also a vector v (n,) of small or negative vᵀKv, to say by how much K fails."""
     A = fortran(K, overwrite, "a Cholesky factor")
-    pocon, lange = scipy.linalg.get_lapack_funcs(("pocon", "lange"), (A,))
-    norm = lange("1", A)
+    norm = _norm(A)
     factor = Cholesky(A, A.diagonal().copy())
     rcond = len(A) * float(np.finfo(A.dtype).eps) if rcond is None else rcond
     try:
-        pivot = _factor_in_place(A, progress)
+        pivot = pieces.factor_in_place(A, progress)
         if pivot:
             direction = _downwards(A, pivot)
         else:
-            found = float(pocon(A, norm, uplo="L")[0])
-            factor.lowest = found * float(norm)
-            if found > rcond:
+            factor.lowest = 1 / factor.inverse_norm()
+            if factor.lowest > rcond * norm:
                 return factor, np.empty(0, A.dtype)
             direction = factor.solve(np.random.default_rng(0).standard_normal(len(A)).astype(A.dtype))
     except BaseException:
@@ -159,6 +164,12 @@ def attempt(
     return None, direction
 
 
+def _norm(A: Array) -> float:
+    """‖A‖₁."""
+    lange = scipy.linalg.get_lapack_funcs("lange", (A,))
+    return max(float(lange("1", A[:, some])) for some in arrays.blocks(len(A), max(1, pieces.ENTRIES // len(A))))
+
+
 def _downwards(A: Array, pivot: int) -> Array:
     """v = (-A₁₁⁻¹ a, 1, 0), (n,), where factoring stopped at A₁₁'s next column a: vᵀAv is that pivot, not above 0."""
     before, v = pivot - 1, np.zeros(len(A), A.dtype)
@@ -168,42 +179,6 @@ def _downwards(A: Array, pivot: int) -> Array:
             A[:before, :before], A[before, :before], lower=True, trans="T", check_finite=False
         )
     return v
-
-
-def _factor_in_place(A: Array, progress: Progress) -> int:
-    """Write the Cholesky factor over A's lower triangle (Fortran order); return the pivot (from 1) that failed, or 0.
-
-    Uses LAPACK's potrf. A large A is factored tile by tile, each computed from those to its left, so that progress is
-    shown and the call can be interrupted. That takes a tenth longer (N = 30000, two threads).
-    """
-    potrf = scipy.linalg.get_lapack_funcs("potrf", (A,))
-    trsm, gemm, syrk = scipy.linalg.get_blas_funcs(("trsm", "gemm", "syrk"), (A,))
-    n = len(A)
-    if n <= AT_ONCE:
-        return int(potrf(A, lower=1, clean=0, overwrite_a=1)[1])
-    memory.require(2 * TILE * n * A.dtype.itemsize, "the tiles of a Cholesky factor")
-    tiles = [slice(start, min(start + TILE, n)) for start in range(0, n, TILE)]
-    m, done = len(tiles), 0
-    with reporter(progress, "Cholesky factor") as report:
-        for k, columns in enumerate(tiles):
-            left = np.asfortranarray(A[columns, : columns.start])
-            for rows in tiles[k:]:
-                tile = np.asfortranarray(A[rows, columns])
-                if rows == columns:
-                    if k:
-                        tile = syrk(-1, left, beta=1, c=tile, lower=1, overwrite_c=1)
-                    corner, info = potrf(tile, lower=1, clean=0, overwrite_a=1)
-                    A[rows, columns] = corner
-                    if info:
-                        return int(columns.start + info)
-                else:
-                    if k:
-                        tile = gemm(-1, A[rows, : columns.start], left, beta=1, c=tile, trans_b=1, overwrite_c=1)
-                    A[rows, columns] = trsm(1, corner, tile, side=1, lower=1, trans_a=1, overwrite_b=1)
-                done += k + 1
-                if report is not None:
-                    report(done, m * (m + 1) * (m + 2) // 6)
-    return 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +201,7 @@ class Eigen(Saved):
 
     def solve(self, B: Array) -> Array:
         inverse = np.divide(1, self.values, out=np.zeros_like(self.values), where=self.values > 0)
-        return self.vectors @ (inverse[:, None] * (self.vectors.T @ B))
+        return pieces.product(self.vectors, (inverse * pieces.product(self.vectors.T, B).T).T)
 
     @cached_property
     def half(self) -> Array:
@@ -235,7 +210,7 @@ class Eigen(Saved):
 
     def half_solve(self, B: Array) -> Array:
         rank = self.half.shape[1]
-        return (self.half.T @ B) / self.values[len(self.values) - rank :, None]
+        return pieces.product(self.half.T, B) / self.values[len(self.values) - rank :, None]
 
 
 def eigenpairs(A: Array, n_largest: int | None = None) -> tuple[Array, Array]:
@@ -275,7 +250,7 @@ def _orthonormalise(V: Array, scratch: Array) -> None:
         if max(E.max(), -E.min()) <= 64 * np.finfo(V.dtype).eps:
             break
         E *= 0.5
-        for rows in arrays.blocks(len(V), TILE):
+        for rows in arrays.blocks(len(V), pieces.TILE):
             V[rows] -= V[rows] @ E
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.engine import threads
 from ntkfast.infinite.kernels import ntk
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.learning.factor import Factor, factor
 from ntkfast.learning.flow import LeastSquaresFlow
 from ntkfast.networks import Network
@@ -115,8 +115,7 @@ class RandomFeatureModel(Saved):
         >>> bool(abs(model.kernel()[0, 0] - 1) < 0.05)
         True
         """
-        kernel: Array = self.features @ self.features.T / self.features.shape[1]
-        return kernel
+        return pieces.product(self.features, self.features.T) / self.features.shape[1]
 
     def flow(self, y: ArrayLike) -> LeastSquaresFlow:
         """Gradient descent on θ for the least-squares cost, as the flow of the tangent kernel.
@@ -223,8 +222,7 @@ def _flops(n: int, P: int) -> float:
 
 def _draw(root: Factor, P: int, rng: np.random.Generator) -> Array:
     memory.require(2 * 8 * len(root.half) * P, "n_features: random features", "; fewer need less")
-    features: Array = root.half @ rng.standard_normal((root.half.shape[1], P)).astype(root.half.dtype)
-    return features
+    return pieces.product(root.half, rng.standard_normal((root.half.shape[1], P)).astype(root.half.dtype))
 
 
 @dataclass(frozen=True)
@@ -339,7 +337,7 @@ def random_feature_convergence(
         for k, p in enumerate(P):
             for seed in range(n_seeds):
                 features = _draw(root, p, rng)
-                errors[k, seed] = np.linalg.norm(features @ features.T / p - K) / norm
+                errors[k, seed] = np.linalg.norm(pieces.product(features, features.T) / p - K) / norm
                 done += p
                 if report is not None:
                     report(done, sum(P) * n_seeds)

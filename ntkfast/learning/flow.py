@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
 from ntkfast.infinite.corrections import finite_width
-from ntkfast.learning import checks, decay, early_stopping, initial, outputs
+from ntkfast.learning import checks, decay, early_stopping, initial, outputs, pieces
 from ntkfast.learning.decay import Continuous, Time
 from ntkfast.learning.early_stopping import EarlyStopping
 from ntkfast.learning.initial import InitialFunctions
@@ -520,7 +520,7 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "t: the covariances", "; variance needs no matrices")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
         for k, M in enumerate(self._deviations(time, new)):
-            C = rest + M @ M.T
+            C = rest + pieces.product(M, M.T)
             result[k] = (C + C.T) / 2
         result = self._outputs.kernel(result)
         return result[0] if scalar else result
@@ -681,12 +681,12 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         size = n * k * (3 * len(F) + len(time.t) * m) * self._dtype.itemsize
         memory.require(size, "n_samples: the samples", "; fewer at a time need less")
         z = rng.standard_normal((F.shape[1], n * k)).astype(self._dtype)
-        y, f0 = np.tile(self._y, n), F @ z
+        y, f0 = np.tile(self._y, n), pieces.product(F, z)
         if new is None:
             f = self._propagator.on_data(time, f0, y)
         else:
             K_tx, W, rest = new
-            f0_t = W @ z
+            f0_t = pieces.product(W, z)
             f0_t += initial.draw(rest, n * k, rng)
             f = f0_t + self._propagator.beyond(time, y - f0, K_tx)
         f = f.reshape(len(time.t), -1, n, k).transpose(0, 2, 1, 3)

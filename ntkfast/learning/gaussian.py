@@ -14,7 +14,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
-from ntkfast.learning import checks, outputs
+from ntkfast.learning import checks, outputs, pieces
 from ntkfast.learning.definiteness import inaccurate, singular, unexplained
 from ntkfast.learning.factor import Cholesky, attempt, fortran
 from ntkfast.learning.outputs import Outputs
@@ -353,7 +353,7 @@ class GaussianProcess(Saved):
         """
         cross = self._cross(K_tx)
         with self._blas(0), checks.overflow("mean") as fits:
-            return self._outputs.shaped(fits(cross @ self._dual))
+            return self._outputs.shaped(fits(pieces.product(cross, self._dual)))
 
     @overload
     def predict(

@@ -11,7 +11,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
-from ntkfast.learning import checks, outputs
+from ntkfast.learning import checks, outputs, pieces
 from ntkfast.learning.outputs import Outputs
 from ntkfast.learning.path import Path
 from ntkfast.support import arrays, losses, memory, reprs
@@ -151,7 +151,7 @@ class KernelFlow(Saved):
             m = self._outputs.points(left)
             start = np.zeros(1) if f0_t is None else checks.columns(f0_t, m, "f0_t", dtype, k)[0]
         a = np.array([self._path(time) for time in times]).reshape(len(times), left.shape[1], -1)
-        f: Array = start + (left @ a).reshape(len(times), -1, k)
+        f: Array = start + np.array([pieces.product(left, each) for each in a]).reshape(len(times), -1, k)
         f = f[..., 0] if self.f.ndim == 2 else f
         return f[0] if scalar else f
 
@@ -272,7 +272,7 @@ def kernel_flow(
     size, shape = start.size, (n, start.shape[1])
 
     def function(state: Array) -> Array:
-        return start + (K @ state[:size].reshape(len(K), -1)).reshape(shape)
+        return start + pieces.product(K, state[:size].reshape(len(K), -1)).reshape(shape)
 
     def velocity(time: float, f: Array) -> Array:
         if direction is None:
@@ -340,7 +340,9 @@ def kernel_flow(
             path = Path.of(found.sol, size)
 
         dual = np.array([path(time).reshape(shape) for time in times])
-        f = start + (K @ dual.reshape(len(dual), len(K), -1)).reshape(dual.shape)
+        f = start + np.array([pieces.product(K, each) for each in dual.reshape(len(dual), len(K), -1)]).reshape(
+            dual.shape
+        )
         recorded = None if cost is None else np.array([cost(value)[0] for value in f])
         if flat:
             dual, f = dual[..., 0], f[..., 0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ntkfast.learning import pieces
 from ntkfast.learning.decay import Time, learned, remaining
 from ntkfast.learning.factor import Cholesky, Eigen, cholesky, eigen
 from ntkfast.support import memory
@@ -131,7 +132,7 @@ class Propagator:
         A kernel function has κ = a K for some weights a; with K + E for K, κ v = -a E v in the null space.
         """
         e = self.eigen()
-        left = K_tx @ e.vectors
+        left = pieces.product(K_tx, e.vectors)
         null, moving = np.split(left, [np.count_nonzero(e.values == 0)], axis=1)
         rounding = self.n * np.finfo(self.dtype).eps * np.linalg.norm(K_tx, axis=1)
         if e.error:
@@ -148,7 +149,8 @@ class Propagator:
         together = max(1, CHUNK // (max(m, self.n) * q))
         for start in range(0, len(weights), together):
             some = weights[start : start + together].astype(self.dtype)
-            product = left @ (some.T[:, :, None] * coefficients[:, None, :]).reshape(self.n, -1)
+            weighted = (some.T[:, :, None] * coefficients[:, None, :]).reshape(self.n, -1)
+            product = pieces.product(left, weighted)
             result[start : start + together] = product.reshape(m, len(some), q).transpose(1, 0, 2)
         return result
 
@@ -161,7 +163,7 @@ class Propagator:
         if self.cholesky(time):
             return np.broadcast_to(y, (len(time.t), *y.shape)).copy()
         e = self.eigen()
-        coefficients = e.vectors.T @ (y - f0)
+        coefficients = pieces.product(e.vectors.T, y - f0)
         gone, left = learned(time, self.rates()), self.remaining(time)
         squares = np.square(coefficients, dtype=np.float64).sum(axis=1)
         early = np.square(gone) @ squares < np.square(left) @ squares
@@ -174,25 +176,27 @@ class Propagator:
         """A_t B, (T, m, q)."""
         found = self.cholesky(time)
         if found:
-            return np.broadcast_to(K_tx @ found.solve(B), (len(time.t), len(K_tx), B.shape[1])).copy()
+            f = pieces.product(K_tx, found.solve(B))
+            return np.broadcast_to(f, (len(time.t), *f.shape)).copy()
         e = self.eigen()
-        coefficients, weights = e.vectors.T @ B, self.learned(time)
+        coefficients, weights = pieces.product(e.vectors.T, B), self.learned(time)
         null = weights[:, e.values == 0].any()
         if null or len(K_tx) <= len(time.t) * B.shape[1]:  # the cheaper order, unless the null space takes part
             return self.spread(self.along(K_tx), weights, coefficients)
-        return K_tx @ self.spread(e.vectors, weights, coefficients)
+        return np.array([pieces.product(K_tx, a) for a in self.spread(e.vectors, weights, coefficients)])
 
     def one_by_one(self, time: Time, B: Array, K_tx: Array | None) -> Iterator[Array]:
         """e^{-tΠ} B, or A_t B if K_tx is given, for one t after the other, where all at once would not fit."""
         found = self.cholesky(time)
         if found:
-            yield from [np.zeros_like(B) if K_tx is None else K_tx @ found.solve(B)] * len(time.t)
+            f = np.zeros_like(B) if K_tx is None else pieces.product(K_tx, found.solve(B))
+            yield from [f] * len(time.t)
             return
         e = self.eigen()
-        coefficients = e.vectors.T @ B
+        coefficients = pieces.product(e.vectors.T, B)
         if K_tx is None:
             left, weights = e.vectors, self.remaining(time)
         else:
             left, weights = self.along(K_tx), self.learned(time)
         for weight in weights.astype(self.dtype):
-            yield (left * weight) @ coefficients
+            yield pieces.product(left * weight, coefficients)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.learning.decay import Continuous
 from ntkfast.learning.factor import Eigen, cholesky
 from ntkfast.learning.propagator import Propagator, dual_weights
@@ -156,12 +156,12 @@ class Spectral:
 
     def predicted(self, alpha: float, t: Array, K_tx: Array | None = None) -> Array:
         """The function at these times, at new points or at those of the data, (T, m, q)."""
-        cross = self.e.vectors * self.e.values if K_tx is None else K_tx @ self.e.vectors
+        cross = self.e.vectors * self.e.values if K_tx is None else pieces.product(K_tx, self.e.vectors)
         return _products(cross, self._dual_weights(np.full(len(t), alpha), t), self._coefficients)
 
     def errors_at(self, K_tx: Array, y_t: Array, alphas: Array, t: Array) -> Array:
         """Σ_i of squared errors at new points, averaged over outputs, (T, A)."""
-        cross = K_tx @ self.e.vectors
+        cross = pieces.product(K_tx, self.e.vectors)
         return self._over_pairs(
             alphas, t, lambda *pairs: y_t - _products(cross, self._dual_weights(*pairs), self._coefficients)
         )
@@ -180,5 +180,4 @@ class Spectral:
 def _products(left: Array, weights: Array, coefficients: Array) -> Array:
     """left diag(w_p) coefficients for all p: left (m, n), weights (P, n), coefficients (n, q) → (P, m, q)."""
     each = (weights.T[:, :, None] * coefficients[:, None, :]).reshape(len(coefficients), -1)
-    product: Array = (left @ each).reshape(len(left), len(weights), -1).transpose(1, 0, 2)
-    return product
+    return pieces.product(left, each).reshape(len(left), len(weights), -1).transpose(1, 0, 2)

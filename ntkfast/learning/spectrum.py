@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from ntkfast.engine import threads
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.learning.definiteness import semi_definite
 from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
 from ntkfast.support import arrays, reprs
@@ -282,8 +282,7 @@ def _components(
 
 
 def _times(K: Any, B: Array) -> Array:
-    result: Array = K @ B if isinstance(K, np.ndarray) else K.matmat(B)
-    return result
+    return pieces.product(K, B) if isinstance(K, np.ndarray) else np.asarray(K.matmat(B))
 
 
 def _product(K: Any, centered: bool) -> Product:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
 from ntkfast.learning.solvers.pivoted import LowRankPreconditioner, low_rank
 from ntkfast.learning.solvers.solution import not_reached
@@ -26,8 +26,7 @@ def times(K: Any, V: Array) -> Array:
     if not isinstance(K, np.ndarray):
         return np.asarray(K.matmat(V), np.float64)
     if K.dtype == V.dtype:
-        product: Array = K @ V
-        return product
+        return pieces.product(K, V)
     return np.concatenate([K[rows].astype(V.dtype) @ V for rows in arrays.blocks(len(K))])
 
 

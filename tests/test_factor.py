@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ntkfast as nf
-from ntkfast.learning import factor, pieces
+from ntkfast.learning import blas, factor, pieces
+from ntkfast.support import arrays
 
 N = 37
 
@@ -148,3 +149,68 @@ def test_a_singular_matrix_is_refused_in_pieces(K):
     K[-1] = K[0]
     K[-1, -1] = K[0, 0]
     assert factor.cholesky(K) is None
+
+
+def test_a_matrix_whose_inverse_overflows_is_not_definite_beyond_rounding(monkeypatch):
+    for at_once in (0, 2560):
+        monkeypatch.setattr(pieces, "AT_ONCE", at_once)
+        for dtype, tiny in ((np.float64, 1e-310), (np.float32, 1e-40)):
+            assert factor.cholesky(np.diag(np.array([1, 1, tiny], dtype))) is None
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupt_while_the_matrix_is_restored(K, overwrite, monkeypatch):
+    mirror, calls = arrays.mirror, []
+
+    def interrupted(A):
+        calls.append(A)
+        mirror(A)
+        if len(calls) == 1:
+            A[0, 1:] = -1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(arrays, "mirror", interrupted)
+    K[-1, -1] = -1
+    given = K.copy()
+    if overwrite:
+        with pytest.raises(KeyboardInterrupt):
+            factor.cholesky(given, overwrite=True)
+    else:
+        assert factor.cholesky(given) is None
+    assert_array_equal(given, K)
+
+
+def test_a_flow_forgets_a_factor_that_is_being_restored(K, monkeypatch):
+    y, new = np.arange(N, dtype=K.dtype), K[:3] / 2
+    flow = nf.LeastSquaresFlow(K.copy(), y, overwrite=True)
+    expected = flow.mean(np.inf, new)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "mirror", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            flow.mean(1.0, new)
+    assert_allclose(flow.mean(np.inf, new), expected, atol=N * 100 * np.finfo(K.dtype).eps)
+
+
+def _interrupted(A):
+    A[0, 1:] = -1
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (N, 20), (20, N)])
+def test_squares_in_pieces_are_symmetric(shape):
+    A = np.random.default_rng(2).normal(size=shape)
+    found = pieces.square(A)
+    assert_allclose(found, A @ A.T, atol=1e-13)
+    assert_array_equal(found, found.T)
+
+
+def test_blas_refuses_what_it_would_misread():
+    A = np.eye(4)
+    for block in (A[:, ::-1], np.eye(4, dtype=">f4"), A.astype(int), A[::2, ::2]):
+        with pytest.raises((ValueError, KeyError)):
+            blas.factor(block)
+    A.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        blas.factor(A)
+    with pytest.raises(ValueError, match="Fortran"):
+        blas.add_square(np.eye(4, order="F"), 1.0, np.arange(16.0).reshape(4, 4))

@@ -71,6 +71,44 @@ def test_ctrl_c_before_the_first_tile():
     assert max(totals) < len(X)
 
 
+COMPILING = """
+import os, signal
+import llvmlite.binding.executionengine as engine
+import numpy as np
+import ntkfast as nf
+from ntkfast.networks import recurrence
+
+string_at, pressing = engine.string_at, False
+def press(*given):  # in the callback by which LLVM hands over what it compiled
+    if pressing:
+        os.kill(os.getpid(), signal.SIGINT)
+    return string_at(*given)
+engine.string_at = press
+
+def leaky(x):
+    return x if x > 0 else 0.25 * x
+
+x = np.linspace(-1, 1, 5)
+for call in (lambda: nf.Activation.from_function(leaky)(x), lambda: recurrence.hermite_sums(x, x, 9)):
+    pressing = True
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("interrupted")
+    pressing = False
+assert np.array_equal(nf.Activation.from_function(leaky)(x), [-0.25, -0.125, 0, 0.5, 1])
+assert abs(recurrence.hermite_sums(x, x, 9)[1] - x @ x) < 1e-15
+"""
+
+
+@linux_only
+def test_ctrl_c_while_numba_compiles(tmp_path):
+    """LLVM's callbacks swallow it, and numba then fails in another way: that is not what the caller sees."""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-P", "-c", COMPILING], env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["interrupted"] * 2, done.stderr
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_exception_in_progress_comes_out(n_threads):
     class OurError(Exception):

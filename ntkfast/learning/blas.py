@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.support.typing import Array
+from ntkfast.support.typing import Array, DType
+
+TYPES: dict[DType, tuple[str, Any]] = {
+    np.dtype(np.float32): ("s", ctypes.c_float),
+    np.dtype(np.float64): ("d", ctypes.c_double),
+}
 
 
 def add_product(C: Array, alpha: float, A: Array, B: Array, trans_a: bool = False, trans_b: bool = False) -> None:
@@ -43,9 +48,17 @@ def _letter(trans: bool) -> str:
 
 
 def _call(library: str, name: str, *arguments: Any) -> None:
-    """An array is passed with its leading dimension; everything by reference, as Fortran does."""
-    (dtype,) = {argument.dtype for argument in arguments if isinstance(argument, np.ndarray)}
-    number = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+    """An array is passed with its leading dimension; everything by reference, as Fortran does.
+
+    The last array is written to.
+    """
+    given = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+    (dtype,) = {array.dtype for array in given}
+    letter, number = TYPES[dtype]
+    if not given[-1].flags.writeable:
+        raise ValueError(f"{name}: the array to write to is read-only")
+    if not all(len(array) <= 1 or array.strides[0] == array.itemsize for array in given):
+        raise ValueError(f"{name}: expected blocks of matrices in Fortran order")
     passed: list[Any] = []
     for argument in arguments:
         match argument:
@@ -60,16 +73,16 @@ def _call(library: str, name: str, *arguments: Any) -> None:
                 passed.append(ctypes.byref(ctypes.c_int(argument)))
             case _:
                 passed.append(ctypes.byref(argument))
-    _routine(library, ("s" if dtype == np.float32 else "d") + name)(*passed)
+    _routine(library, letter + name)(*passed)
 
 
 @functools.cache
 def _routine(library: str, name: str) -> Callable[..., None]:
     """A function that SciPy exposes to Cython code. It releases the GIL."""
     capsule = importlib.import_module(f"scipy.linalg.cython_{library}").__pyx_capi__[name]
-    name_of, pointer_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    python, capsule_type = ctypes.pythonapi, ctypes.py_object
+    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, capsule_type)(("PyCapsule_GetName", python))
+    pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, capsule_type, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
     signature = name_of(capsule)
     if b"int *" not in signature:
         raise ImportError(

@@ -110,5 +110,5 @@ def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1, V:
     if prior.ndim == 1:
         return np.maximum(rest, 0)
     with checks.overflow("covariance") as fits:
-        C: Array = fits(prior - pieces.product(W.T, V))
+        C: Array = fits(prior - (pieces.square(W.T) if V is W else pieces.product(W.T, V)))
     return (C + C.T) / 2

@@ -82,11 +82,12 @@ class Cholesky(Saved):
         return float(2 * np.log(self.half.diagonal().astype(np.float64)).sum())
 
     def inverse_norm(self) -> float:
-        """‖K⁻¹‖₁, estimated: at least 1/√n of it, at most all."""
+        """‖K⁻¹‖₁, estimated: usually at least 1/√n of it, at most all."""
         n, dtype = len(self.half), self.half.dtype
         if n <= pieces.AT_ONCE:
             pocon = scipy.linalg.get_lapack_funcs("pocon", (self.half,))
-            return 1 / float(pocon(self.half, 1.0, uplo="L")[0])
+            found = float(pocon(self.half, 1.0, uplo="L")[0])
+            return 1 / found if found else np.inf
 
         def solved(B: Array) -> Array:
             return self.solve(B.astype(dtype))
@@ -155,12 +156,12 @@ def attempt(
             if factor.lowest > rcond * norm:
                 return factor, np.empty(0, A.dtype)
             direction = factor.solve(np.random.default_rng(0).standard_normal(len(A)).astype(A.dtype))
-    except BaseException:
+        if overwrite:
+            factor.matrix()
+    except BaseException:  # also where restoring it was interrupted
         if overwrite:
             factor.matrix()
         raise
-    if overwrite:
-        factor.matrix()
     return None, direction
 
 
@@ -175,9 +176,7 @@ def _downwards(A: Array, pivot: int) -> Array:
     before, v = pivot - 1, np.zeros(len(A), A.dtype)
     v[before] = 1
     if before:
-        v[:before] = -scipy.linalg.solve_triangular(
-            A[:before, :before], A[before, :before], lower=True, trans="T", check_finite=False
-        )
+        v[:before] = -pieces.solve_triangular(A[:before, :before], A[before, :before], trans=True)
     return v
 
 
@@ -210,7 +209,7 @@ class Eigen(Saved):
 
     def half_solve(self, B: Array) -> Array:
         rank = self.half.shape[1]
-        return pieces.product(self.half.T, B) / self.values[len(self.values) - rank :, None]
+        return (pieces.product(self.half.T, B).T / self.values[len(self.values) - rank :]).T
 
 
 def eigenpairs(A: Array, n_largest: int | None = None) -> tuple[Array, Array]:

@@ -115,7 +115,7 @@ class RandomFeatureModel(Saved):
         >>> bool(abs(model.kernel()[0, 0] - 1) < 0.05)
         True
         """
-        return pieces.product(self.features, self.features.T) / self.features.shape[1]
+        return pieces.square(self.features) / self.features.shape[1]
 
     def flow(self, y: ArrayLike) -> LeastSquaresFlow:
         """Gradient descent on θ for the least-squares cost, as the flow of the tangent kernel.
@@ -337,7 +337,7 @@ def random_feature_convergence(
         for k, p in enumerate(P):
             for seed in range(n_seeds):
                 features = _draw(root, p, rng)
-                errors[k, seed] = np.linalg.norm(pieces.product(features, features.T) / p - K) / norm
+                errors[k, seed] = np.linalg.norm(pieces.square(features) / p - K) / norm
                 done += p
                 if report is not None:
                     report(done, sum(P) * n_seeds)

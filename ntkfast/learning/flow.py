@@ -520,7 +520,7 @@ class LeastSquaresFlow(forks.Guarded, Saved):
         memory.require(len(time.t) * m * m * self._dtype.itemsize, "t: the covariances", "; variance needs no matrices")
         result = np.empty((len(time.t), m, m), dtype=self._dtype)
         for k, M in enumerate(self._deviations(time, new)):
-            C = rest + pieces.product(M, M.T)
+            C = rest + pieces.square(M)
             result[k] = (C + C.T) / 2
         result = self._outputs.kernel(result)
         return result[0] if scalar else result

@@ -340,9 +340,7 @@ def kernel_flow(
             path = Path.of(found.sol, size)
 
         dual = np.array([path(time).reshape(shape) for time in times])
-        f = start + np.array([pieces.product(K, each) for each in dual.reshape(len(dual), len(K), -1)]).reshape(
-            dual.shape
-        )
+        f = np.array([function(each.reshape(-1)) for each in dual])
         recorded = None if cost is None else np.array([cost(value)[0] for value in f])
         if flat:
             dual, f = dual[..., 0], f[..., 0]

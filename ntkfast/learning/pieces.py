@@ -12,10 +12,10 @@ from ntkfast.support.progress import reporter
 from ntkfast.support.typing import Array, Progress
 
 TILE = 1024
-OPERATIONS = TILE**3  # multiplications of a piece
+OPERATIONS = TILE**3  # multiplications of a piece, or up to three times as many
 ENTRIES = 2**26  # read by a piece
-COLUMNS = 512
-AT_ONCE = 2560  # a matrix up to this size is factored or inverted by one call, with some two pieces' operations
+ROWS, COLUMNS = 128, 512
+AT_ONCE = 2560  # a matrix up to this size is factored by one call
 
 
 def product(A: Array, B: Array) -> Array:
@@ -26,22 +26,36 @@ def product(A: Array, B: Array) -> Array:
         return np.asarray(A @ B)
     B = B.reshape(k, q)
     result = np.empty((m, q), np.result_type(A, B))
-    for columns in _even(q, COLUMNS):
+    for columns in _even(q, min(COLUMNS, max(32, OPERATIONS // (ROWS * k)))):
         right = B[:, columns]
-        for rows in arrays.blocks(m, max(128, min(OPERATIONS // right.size, ENTRIES // k))):
+        for rows in arrays.blocks(m, max(ROWS, min(OPERATIONS // right.size, ENTRIES // k))):
             np.matmul(A[rows], right, out=result[rows, columns])
     return result.reshape(shape)
 
 
+def square(A: Array) -> Array:
+    """A Aᵀ, symmetric."""
+    m, k = A.shape
+    if m * m * k <= 4 * OPERATIONS:
+        return np.asarray(A @ A.T)
+    result = np.empty((m, m), A.dtype)
+    parts = arrays.blocks(m, COLUMNS)
+    for j, rows in enumerate(parts):
+        for columns in parts[: j + 1]:
+            result[rows, columns] = product(A[rows], A[columns].T)
+    arrays.mirror(result)
+    return result
+
+
 def _even(n: int, most: int) -> list[slice]:
     """Blocks of nearly one size: NumPy's products with a single column of several are slow."""
-    return arrays.blocks(n, -(-n // max(1, -(-n // most))))
+    return arrays.blocks(n, max(1, -(-n // max(1, -(-n // most)))))
 
 
 def copy(A: Array) -> Array:
     """A copy in Fortran order."""
     result = np.empty(A.shape, A.dtype, order="F")
-    for columns in arrays.blocks(A.shape[1], max(1, ENTRIES // len(A))):
+    for columns in arrays.blocks(A.shape[1], max(1, ENTRIES // max(1, len(A)))):
         result[:, columns] = A[:, columns]
     return result
 
@@ -87,7 +101,7 @@ def solve(L: Array, B: Array) -> Array:
 
 def _solved(L: Array, B: Array, steps: tuple[bool, ...]) -> Array:
     """B after a multiplication by L⁻¹ (False) or L⁻ᵀ (True) for each step."""
-    X = np.array(B.reshape(len(L), -1), L.dtype, order="F")
+    X = np.array(B if B.ndim == 2 else B[:, None], L.dtype, order="F")
     for trans in steps:
         _solve_in_place(L, X, trans)
     return X.reshape(B.shape, order="F")

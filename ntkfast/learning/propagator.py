@@ -74,7 +74,7 @@ class Propagator:
             propagator._eigen, propagator._K = eigen, None
             return propagator
         n = len(checked_array(diagonal, (None,), "diagonal"))
-        half = checked_array(half, (n, n), "half", diagonal.dtype)
+        half = np.asfortranarray(checked_array(half, (n, n), "half", diagonal.dtype))
         propagator = cls(half, name, True, n_points)
         propagator._cholesky = Cholesky(half, diagonal)
         propagator._cholesky.lowest = checked(lowest, float, "lowest")
@@ -86,6 +86,7 @@ class Propagator:
         """The eigendecomposition of K."""
         if self._eigen is None:
             K = self._kernel()
+            self._definite = False  # until K is restored, its factor is of no use
             if self._cholesky is not None and self._overwrite:
                 self._cholesky.matrix()  # writes K back into its memory
             self._cholesky = None
@@ -183,7 +184,10 @@ class Propagator:
         null = weights[:, e.values == 0].any()
         if null or len(K_tx) <= len(time.t) * B.shape[1]:  # the cheaper order, unless the null space takes part
             return self.spread(self.along(K_tx), weights, coefficients)
-        return np.array([pieces.product(K_tx, a) for a in self.spread(e.vectors, weights, coefficients)])
+        result = np.empty((len(time.t), len(K_tx), B.shape[1]), self.dtype)
+        for f, dual in zip(result, self.spread(e.vectors, weights, coefficients), strict=True):
+            f[:] = pieces.product(K_tx, dual)
+        return result
 
     def one_by_one(self, time: Time, B: Array, K_tx: Array | None) -> Iterator[Array]:
         """e^{-tΠ} B, or A_t B if K_tx is given, for one t after the other, where all at once would not fit."""

@@ -45,9 +45,9 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
         try:
             if (first and not (inspect.isroutine(phi) or isinstance(phi, Dispatcher))) or inspect.ismethod(phi):
                 raise TypeError(f"{first}, and numba compiles plain functions only: wrap it in a def")
-            with forks.compiler.lock:
-                scalar = numba.njit(phi) if inspect.isfunction(phi) else phi
-                _compiled[phi] = numba.vectorize(["float64(float64)"])(lambda value: scalar(value))
+            scalar = numba.njit(phi) if inspect.isfunction(phi) else phi
+            compiled = numba.vectorize(["float64(float64)"])
+            _compiled[phi] = forks.compiler.run(compiled, lambda value: scalar(value))
         except Exception as error:
             shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
             reason = str(error).splitlines()[0] if first is None or isinstance(error, TypeError) else first

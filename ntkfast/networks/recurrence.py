@@ -9,17 +9,14 @@ from ntkfast.support import forks
 
 
 def compiled(**options):
-    """njit whose first call, which compiles, holds the lock of all that is compiled here."""
+    """njit whose first call, which compiles, is made as all that is compiled here."""
 
     def decorate(function):
         kernel = njit(cache=True, nogil=True, **options)(function)
 
         @functools.wraps(function)
         def call(*args):
-            if kernel.signatures:
-                return kernel(*args)
-            with forks.compiler.lock:
-                return kernel(*args)
+            return kernel(*args) if kernel.signatures else forks.compiler.run(kernel, *args)
 
         return call
 

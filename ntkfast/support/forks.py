@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import importlib
@@ -87,6 +88,27 @@ class _Compiler(Guarded):
     @property
     def lock(self) -> Any:
         return self._lock
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """function(*args), which compiles.
+
+        For the main thread another one does it: Ctrl-C would be lost in LLVM's callbacks and end as numba's own error.
+        So it ends the waiting, and what is compiled is there for the next call.
+        """
+        result: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def work() -> None:
+            try:
+                with self._lock:
+                    result.set_result(function(*args))
+            except BaseException as error:
+                result.set_exception(error)
+
+        if threading.current_thread() is threading.main_thread():
+            threading.Thread(target=work, name="compiler").start()
+        else:
+            work()
+        return result.result()
 
     def abandoned(self) -> None:
         self._lock = _Lost("numba's compiler")

@@ -35,7 +35,7 @@ MISSING = {
 
 
 def run(scale):
-    frame.require(programs=("make", "gcc"), linux=True)
+    frame.require("xdist", programs=("make", "gcc"), linux=True)
     targets = ["asan", "tsan", *(["valgrind"] if shutil.which("valgrind") else [])]
     planted = [fault for fault in PLANTED + MORE_PLANTED * (scale == "full") if fault[0] in targets]
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def smoke(folder, target):
 
 def suite(folder, mode):
     given = os.environ | {"PYTHON": sys.executable, "FOLDER": str(Path(folder, mode))}
-    command = [ROOT / "tests" / "sanitize.sh", mode, "-q"]
+    command = [ROOT / "tests" / "sanitize.sh", mode, "-q", "-n", "auto"]
     done = subprocess.run(command, capture_output=True, text=True, env=given)
     assert done.returncode == 0, f"{mode}:\n{done.stdout[-5000:]}{done.stderr[-5000:]}"
     return int(re.search(r"(\d+) passed", done.stdout).group(1))

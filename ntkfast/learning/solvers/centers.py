@@ -5,19 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
 from ntkfast.engine import threads
+from ntkfast.learning.pieces import factor_in_place, solve, solve_triangular, square_in_place
 from ntkfast.learning.solvers.conjugate import Iterations, Keep, State, conjugate_gradients
 from ntkfast.learning.solvers.panels import Panels
 from ntkfast.support.saved import Saved, checked_array
 from ntkfast.support.typing import Array
-
-
-def triangular(L: Array, B: Array, trans: bool = False) -> Array:
-    """L⁻¹ B or L⁻ᵀ B, for lower triangular L in Fortran order."""
-    solution: Array = scipy.linalg.blas.dtrsm(1.0, L, B, lower=1, trans_a=int(trans))
-    return solution
 
 
 @dataclass(frozen=True)
@@ -72,23 +66,23 @@ class Falkon:
     ) -> Iterations:
         """start, state and keep as in `conjugate_gradients`."""
         n, m = self.panels.shape
-        A = scipy.linalg.lapack.dlauum(self.L, lower=1)[0]
+        A = np.asfortranarray(np.tril(self.L))
+        square_in_place(A)
         A *= n / m
         A[np.diag_indices(m)] += alpha + np.finfo(np.float64).eps * m * A.diagonal().max()
-        A, info = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1)
-        if info:
+        if factor_in_place(A, False):
             raise np.linalg.LinAlgError(f"alpha: expected a larger ridge than {alpha:g} for these centres")
 
         def product(V: Array) -> Array:
             with threads.single_threaded_blas():
-                W = triangular(self.L, V, trans=True)
+                W = solve_triangular(self.L, V, trans=True)
             images = self.panels.normal_product(W)
             with threads.single_threaded_blas():
-                return triangular(self.L, images) + alpha * V
+                return solve_triangular(self.L, images) + alpha * V
 
         def precondition(R: Array) -> Array:
             with threads.single_threaded_blas():
-                return triangular(A, triangular(A, R), trans=True)
+                return solve(A, R)
 
         return conjugate_gradients(
             product,

@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from ntkfast.engine import outputs, threads
 from ntkfast.learning import checks, ridge
 from ntkfast.learning.factor import eigenpairs
-from ntkfast.learning.solvers.centers import Falkon, NystromDirect, triangular
+from ntkfast.learning.pieces import solve_triangular
+from ntkfast.learning.solvers.centers import Falkon, NystromDirect
 from ntkfast.learning.solvers.checkpoint import CentersCheckpoint, Kept
 from ntkfast.learning.solvers.conjugate import Keep, State
 from ntkfast.learning.solvers.panels import Panels, Part
@@ -333,7 +334,7 @@ class NystromRegression(Saved):
         else:
             self._direct = None
             with threads.blas(self._n_threads, float(len(L)) ** 2):
-                self._falkon = Falkon(panels, L, triangular(L, panels.transposed_times(self._y)))
+                self._falkon = Falkon(panels, L, solve_triangular(L, panels.transposed_times(self._y)))
             assert self._one_alpha is not None  # which `_choose_method` sees to
             self._iterate(self._one_alpha, None, start, n_bytes, kept, there)
         return self
@@ -402,7 +403,7 @@ class NystromRegression(Saved):
             S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
             arrays.mirror(S)
             values, V = eigenpairs(S)
-            W = triangular(L, V, trans=True)
+            W = solve_triangular(L, V, trans=True)
             return NystromDirect(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
 
     def _choose_alpha(self, direct: NystromDirect) -> float:
@@ -448,7 +449,7 @@ class NystromRegression(Saved):
         state = None if there is None else there.state
         found = self._falkon.solve(alpha, self._tol, self._max_iterations, z, state, keep)
         self._z = found.solution
-        self._take(alpha, triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
+        self._take(alpha, solve_triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
         if found.reason:
             hint = "raise alpha, tol or max_iterations"
             not_reached("NystromRegression", found.residual, self._tol, found.reason, hint)

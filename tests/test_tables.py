@@ -255,10 +255,16 @@ def test_tables_that_take_too_much_memory_are_forgotten(monkeypatch):
     assert sum(family.n_bytes for family in series._families._kept.values()) > 1e4
     assert len(series._families._kept) == 2
     monkeypatch.setattr(series, "MOST_BYTES", 1)
+    monkeypatch.setattr(series, "MOST_OF_LAST", 1e12)
     for net, expected in zip((nf.MLP(2, "tanh"), nf.MLP(2, "elu"), both), right, strict=True):
         assert_array_equal(nf.ntk(net, X), expected)
     nf.ntk(nf.MLP(2, "elu"), X)
     assert list(series._families._kept) == [nf.activations.get("elu")]
+    series._families.trim()
+    assert len(series._families._kept) == 1
+    monkeypatch.setattr(series, "MOST_OF_LAST", 1)
+    series._families.trim()
+    assert not series._families._kept
 
 
 def test_a_flow_does_not_depend_on_what_it_was_asked_before():

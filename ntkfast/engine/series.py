@@ -40,6 +40,7 @@ PROMISED = 1e-10  # of a dual, relative to the diagonal
 MOST_POINTS, MORE_POINTS = 28, 6  # Chebyshev points of a panel, and how many are added
 MAX_TOGETHER = 8  # panels of a span whose tables are computed at once
 MOST_FAMILIES, MOST_BYTES = 64, 2**30  # that are kept; those of ordinary variances take 1e7 bytes, of extreme ones 1e9
+MOST_OF_LAST = 4  # times as many bytes may the tables of the activation in use take
 UNLIKELY = 9.0  # standard deviations: what φ does beyond is less than rounding
 AROUND = 1.042  # factor by which pair.c (`radial`) goes beyond the variances of a pair
 LOWEST = {False: -26, True: -40}  # log4 of the variance below which φ is affine to rounding; whether it has kinks
@@ -405,13 +406,13 @@ class _Families(forks.Guarded):
             return self._kept[activation]
 
     def trim(self) -> None:
-        """Forget those that were not used for longest, but for the last one, if their tables take too much memory. Not
-        amid a call, which may need several.
+        """Forget those that were not used for longest if their tables take too much memory; the last one, which the
+        next call may need as it is, only where it takes several times as much. Not amid a call, which may need several.
         """
         with self._lock:
             total = sum(family.n_bytes for family in self._kept.values())
-            for activation in list(self._kept)[:-1]:
-                if total <= MOST_BYTES:
+            for activation in list(self._kept):
+                if total <= MOST_BYTES * (MOST_OF_LAST if len(self._kept) == 1 else 1):
                     break
                 total -= self._kept.pop(activation).n_bytes
 

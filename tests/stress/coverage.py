@@ -96,6 +96,8 @@ def python_lines(tree):
     report = json.loads(done(tree, sys.executable, *command))
     rooms = {}
     for name, file in report["files"].items():
+        if Path(name).is_absolute():  # a copy that a test has made
+            continue
         room = Path(name).relative_to("ntkfast").parts[0].removesuffix(".py")
         counts = {"run": file["summary"]["covered_lines"], "lines": file["summary"]["num_statements"]}
         rooms.setdefault(room, Counter()).update(counts)

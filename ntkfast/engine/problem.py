@@ -105,7 +105,8 @@ class _Ready(series.Prepared):
     def gradient(self, kernel):
         """The map of the derivatives of this kernel, which has the precision of the points at any depth."""
         x, y = self.sides
-        tables = [side.table.astype(side.points.x.dtype, copy=False) for side in self.sides]
+        with np.errstate(over="ignore"):  # to inf: what is not finite in the end is refused
+            tables = [side.table.astype(side.points.x.dtype, copy=False) for side in self.sides]
         return _core.GradientMap(self.program, x.points.x, tables[0], y.points.x, tables[1], kernel)
 
 

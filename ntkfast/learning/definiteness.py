@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 
 from ntkfast.learning import checks, pieces
+from ntkfast.support import arrays
 from ntkfast.support.eigenvalues import DENSE
 from ntkfast.support.typing import Array, DType
 
@@ -100,7 +101,8 @@ def unexplained(prior: Array, W: Array, name: str, seen: str, block: int = 1, V:
     """
     total, V = prior.diagonal() if prior.ndim == 2 else prior, W if V is None else V
     with np.errstate(over="ignore"):
-        rest: Array = total - np.einsum("ij,ij->j", W, V)
+        explained = [np.einsum("ij,ij->j", W[:, some], V[:, some]) for some in arrays.blocks(W.shape[1], 1024)]
+        rest: Array = total - np.concatenate(explained)
     worst = int(rest.argmin())
     if rest[worst] < -1e-3 * np.abs(total).max():
         raise ValueError(

@@ -38,7 +38,7 @@ def fortran(K: Array, overwrite: bool, what: str) -> Array:
     if overwrite:
         return array
     memory.require(K.nbytes, what)
-    return pieces.copy(array)
+    return pieces.copy(array, array.dtype)
 
 
 class Cholesky(Saved):

@@ -9,13 +9,13 @@ import numpy as np
 from ntkfast.learning import blas
 from ntkfast.support import arrays
 from ntkfast.support.progress import reporter
-from ntkfast.support.typing import Array, Progress
+from ntkfast.support.typing import Array, DType, Progress
 
-TILE = 1024
+TILE = 768
 OPERATIONS = TILE**3  # multiplications of a piece, or up to three times as many
-ENTRIES = 2**26  # read by a piece
+ENTRIES = 2**22  # read or copied by a piece
 ROWS, COLUMNS = 128, 512
-AT_ONCE = 2560  # a matrix up to this size is factored by one call
+AT_ONCE = 1536  # a matrix up to this size is factored by one call
 
 
 def product(A: Array, B: Array) -> Array:
@@ -52,9 +52,9 @@ def _even(n: int, most: int) -> list[slice]:
     return arrays.blocks(n, max(1, -(-n // max(1, -(-n // most)))))
 
 
-def copy(A: Array) -> Array:
+def copy(A: Array, dtype: DType) -> Array:
     """A copy in Fortran order."""
-    result = np.empty(A.shape, A.dtype, order="F")
+    result = np.empty(A.shape, dtype, order="F")
     for columns in arrays.blocks(A.shape[1], max(1, ENTRIES // max(1, len(A)))):
         result[:, columns] = A[:, columns]
     return result
@@ -74,7 +74,7 @@ def factor_in_place(A: Array, progress: Progress) -> int:
         for k, columns in enumerate(tiles):
             for rows in tiles[k:]:
                 tile = A[rows, columns]
-                for before in arrays.blocks(columns.start, 2 * TILE):
+                for before in tiles[:k]:
                     if rows == columns:
                         blas.add_square(tile, -1.0, A[rows, before])
                     else:
@@ -101,7 +101,7 @@ def solve(L: Array, B: Array) -> Array:
 
 def _solved(L: Array, B: Array, steps: tuple[bool, ...]) -> Array:
     """B after a multiplication by L⁻¹ (False) or L⁻ᵀ (True) for each step."""
-    X = np.array(B if B.ndim == 2 else B[:, None], L.dtype, order="F")
+    X = copy(B if B.ndim == 2 else B[:, None], L.dtype)
     for trans in steps:
         _solve_in_place(L, X, trans)
     return X.reshape(B.shape, order="F")

@@ -57,20 +57,20 @@ calls = {
     "jacobian": lambda: wide.jacobian(X[:2000]),
     "ntk_vector_product": lambda: [nf.ntk_vector_product(f, X, y) for _ in range(1000)],
     "linearize": lambda: nf.linearize(f).train(X[:2000], y[:2000], steps=10**6, learning_rate=1e-6),
-    "NTKFeatures": lambda: nf.sklearn.NTKFeatures(deep.depth, n_components=2000, random_state=0).fit_transform(X),
+    "NTKFeatures": lambda: nf.sklearn.NTKFeatures(depth=300, n_components=2000, random_state=0).fit_transform(X),
     "NTKRegressor": lambda: nf.sklearn.NTKRegressor(depth=300, alpha=0.1).fit(X[:6000], y[:6000]),
     "neural_tangents": lambda: stax[2](X[:6000], None, "ntk"),
     "neural_tangents.predict": lambda: nf.neural_tangents.predict.gradient_descent(
         lambda fx, y: 0.25 * np.mean((fx - y) ** 4), nf.ntk(net, X[:1500]), y[:1500, None]
     )(1e9, 0.0, None, None),
     "monte_carlo": lambda: nf.neural_tangents.monte_carlo_kernel_fn(*small_stax[:2], 0, 10**6)(X[:20], None, "ntk"),
-    "cholesky": lambda: nf.solve(2 * np.eye(9000) + 1e-9, np.ones(9000), 0.1, method="cholesky"),
-    "variance": lambda: nf.GaussianProcess(2 * np.eye(3000) + 1e-9, np.ones(3000)).variance(
-        1e-3 + np.zeros((40_000, 3000)), np.ones(40_000)
-    ),
-    "eigh": lambda: nf.LeastSquaresFlow(2 * np.eye(3000) + 1e-9, np.ones(3000)).mean(1.0),
+    "cholesky": lambda: nf.solve(K, np.ones(len(K)), 0.1, method="cholesky"),
+    "variance": lambda: nf.GaussianProcess(K, np.ones(len(K))).variance(cross, np.ones(len(cross))),
+    "eigh": lambda: nf.LeastSquaresFlow(K, np.ones(len(K))).mean(1.0),
     "leave-one-out": lambda: nf.sklearn.NTKRegressor(alpha="loo").fit(X[:3000], y[:3000]),
 }
+K = 2 * np.eye({"cholesky": 9000, "variance": 3000, "eigh": 3000}.get(name, 0)) + 1e-9
+cross = 1e-3 + np.zeros((40_000 if name == "variance" else 0, 3000))
 signal.signal(number, signal.default_int_handler)
 expected, pressed = nf.ntk(net, small), []
 

@@ -126,7 +126,8 @@ def test_nystrom_regression_has_the_bits_of_one_machine(name, client, small_part
         assert ours.solution.iterations == right.solution.iterations > 1
         assert_array_equal(ours.with_alpha(0.2).dual_coefficients, right.with_alpha(0.2).dual_coefficients)
     else:
-        same(ours.loo_errors, right.loo_errors)
+        if name == "loo":
+            same(ours.loo_errors, right.loo_errors)
         same(ours.leave_one_out(), right.leave_one_out())
         same(ours.variance(Y), right.variance(Y))
 

@@ -132,7 +132,7 @@ def cholesky(
 ) -> Cholesky | None:
     """The Cholesky factor, or None (and K unchanged) if K is not positive definite beyond rounding.
 
-    Beyond rounding means that its reciprocal condition number (LAPACK's estimate, 1-norm) is above rcond, by default
+    Beyond rounding means that its reciprocal condition number (estimated, 1-norm) is above rcond, by default
     N eps. That is safe: the condition number in the 1-norm is at least the ratio of the eigenvalues. After an interrupt
     K is unchanged, too.
     """

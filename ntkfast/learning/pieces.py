@@ -12,7 +12,7 @@ from ntkfast.support.progress import reporter
 from ntkfast.support.typing import Array, DType, Progress
 
 TILE = 768
-OPERATIONS = TILE**3  # multiplications of a piece, or up to three times as many
+OPERATIONS = TILE**3  # multiplications of a piece, or up to four times as many
 ENTRIES = 2**22  # read or copied by a piece
 ROWS, COLUMNS = 128, 512
 AT_ONCE = 1536  # a matrix up to this size is factored by one call

@@ -45,9 +45,7 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
         try:
             if (first and not (inspect.isroutine(phi) or isinstance(phi, Dispatcher))) or inspect.ismethod(phi):
                 raise TypeError(f"{first}, and numba compiles plain functions only: wrap it in a def")
-            scalar = numba.njit(phi) if inspect.isfunction(phi) else phi
-            compiled = numba.vectorize(["float64(float64)"])
-            _compiled[phi] = forks.compiler.run(compiled, lambda value: scalar(value))
+            _compiled[phi] = forks.compiler.run(_ufunc, phi)
         except Exception as error:
             shape = "" if first else f" (it returned shape {np.shape(phi(x))} for shape {x.shape})"
             reason = str(error).splitlines()[0] if first is None or isinstance(error, TypeError) else first
@@ -56,6 +54,15 @@ def _on_arrays(phi: Function, name: str, what: str) -> Function:
                 f"on arrays{shape} and that numba does not compile: {reason}"
             ) from error
     return _compiled[phi]
+
+
+def _ufunc(phi: Function) -> Function:
+    """A function of one number, compiled for arrays."""
+    import numba
+
+    scalar = numba.njit(phi) if inspect.isfunction(phi) else phi
+    result: Function = numba.vectorize(["float64(float64)"])(lambda value: scalar(value))
+    return result
 
 
 def _check_elementwise(phi: Function, x: Array, values: Array, name: str, what: str) -> None:

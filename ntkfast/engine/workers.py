@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from threading import Event
 from typing import Any
 
@@ -227,7 +227,18 @@ def _waiting(result: Callable[..., Any], *given: Any) -> Any:
 
 def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Any, *given: Any) -> Any:
     _compare(wanted, described(), platform.node())
-    return function(problem, *given)
+    return function(problem, *map(_aligned, given))
+
+
+def _aligned(thing: Any) -> Any:
+    """The same arrays, aligned: Dask's lie anywhere in a message, and NumPy would copy them, in another order, for every
+    product, whose last bits with small matrices depend on the order (OpenBLAS with AVX-512).
+    """
+    if isinstance(thing, np.ndarray):
+        return np.require(thing, requirements="A")
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return replace(thing, **{field.name: _aligned(getattr(thing, field.name)) for field in fields(thing)})
+    return thing
 
 
 def _same(array: Array) -> Array:

@@ -74,7 +74,7 @@ def test_one_hidden_layer_is_an_expectation_over_a_neuron(steps):
     expected = -np.einsum("ijkl,kl->ij", third, total) + np.einsum("ijkl,kl->ij", crossed, mixed)
     expected += 0.5 * np.einsum("ijkl,kl->ij", bent, total @ start @ total.T)
     found = nf.kernel_change(net, X, Y, width=50, steps=steps, learning_rate=rate, rng=0)
-    np.testing.assert_allclose(50 * found.mean, expected, atol=1e-3 * abs(expected).max())  # of the Sobol points
+    np.testing.assert_allclose(50 * found.mean, expected, atol=5e-4 * abs(expected).max())  # of the Sobol points
     np.testing.assert_array_less(abs(50 * found.mean - expected), 50 * 6 * found.error)
     assert found.inflation == pytest.approx(np.trace(found.mean) / np.trace(ntk))
     np.testing.assert_allclose(found.ntk, ntk, rtol=1e-12)

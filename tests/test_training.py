@@ -362,7 +362,8 @@ def blas_threads():
 BUSY = """
 import numpy as np
 import ntkfast as nf
-from ntkfast.learning import factor, pieces, spectrum
+from ntkfast.learning import pieces
+from ntkfast.support import arrays
 from threadpoolctl import threadpool_info
 seen = []
 def see(function):
@@ -374,8 +375,8 @@ def took():
     numbers = sorted(set(seen))
     seen.clear()
     return numbers
-pieces.factor_in_place, factor.fix_signs = see(pieces.factor_in_place), see(factor.fix_signs)
-spectrum.fix_signs, small = factor.fix_signs, np.eye(9)
+pieces.factor_in_place, arrays.fix_signs = see(pieces.factor_in_place), see(arrays.fix_signs)
+small = np.eye(9)
 net, f = nf.MLP(2, bias_std=0.1), nf.FiniteNetwork.init(nf.MLP(2), 1, 4, rng=0)
 X = np.linspace(-1, 1, 9)[:, None]
 calls = {

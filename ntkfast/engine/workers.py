@@ -231,8 +231,10 @@ def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Any, *g
 
 
 def _aligned(thing: Any) -> Any:
-    """The same arrays, aligned: Dask's lie anywhere in a message, and NumPy would copy them, in another order, for every
-    product, whose last bits with small matrices depend on the order (OpenBLAS with AVX-512).
+    """The same arrays, aligned: Dask's lie anywhere in a message.
+
+    NumPy would copy them for every product, in another order, on which last bits depend where OpenBLAS has kernels for
+    small matrices (AVX-512).
     """
     if isinstance(thing, np.ndarray):
         return np.require(thing, requirements="A")

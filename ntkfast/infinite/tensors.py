@@ -124,6 +124,7 @@ def tensors(
 def _sources(layer: Layer, inverse_width: float, n: int, rng: np.random.Generator) -> dict[str, Array]:
     """E[φ^(r)(u_0) φ^(s)(u_1) φ^(t)(u_2) φ^(v)(u_3)]/n_l by the orders r, s, t, v, from n scrambled Sobol points."""
     values, vectors = scipy.linalg.eigh(layer.K)
+    arrays.fix_signs(vectors)  # or the points would be those of a machine
     kept = values > NEGLIGIBLE * values[-1]
     root = (vectors[:, kept] * np.sqrt(values[kept]))[:, ::-1]  # the first dimensions are integrated best
     sobol = scipy.stats.qmc.Sobol(root.shape[1], rng=rng)

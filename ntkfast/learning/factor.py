@@ -256,17 +256,9 @@ def _orthonormalise(V: Array, scratch: Array) -> None:
 def eigen(K: Array, name: str, *, overwrite: bool = False) -> Eigen:
     """The eigendecomposition of K."""
     values, vectors = eigenpairs(fortran(K, overwrite, "an eigendecomposition"))
-    fix_signs(vectors)
+    arrays.fix_signs(vectors)
     values, floor, error = definiteness.semi_definite(values, name)
     return Eigen(values, vectors, floor, error)
-
-
-def fix_signs(vectors: Array) -> None:
-    """Flip columns, in place, so that their largest entry in absolute value (the first of them) is positive."""
-    for part in arrays.blocks(vectors.shape[1]):
-        block = vectors[:, part]
-        largest = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])]
-        block *= np.where(largest < 0, -1, 1).astype(block.dtype)
 
 
 def factor(K: Array, name: str) -> Factor:

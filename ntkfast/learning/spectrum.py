@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ntkfast.engine import threads
 from ntkfast.learning import checks, pieces
 from ntkfast.learning.definiteness import semi_definite
-from ntkfast.learning.factor import eigenpairs, fix_signs, fortran
+from ntkfast.learning.factor import eigenpairs, fortran
 from ntkfast.support import arrays, reprs
 from ntkfast.support.saved import Saved, checked, checked_array
 from ntkfast.support.scalars import generator, positive_number
@@ -273,7 +273,7 @@ def _components(
         start = rng.standard_normal((n, min(k + EXTRA, n))).astype(dtype)
         values, vectors = ITERATIONS[method](product, start, k, tol, max_iterations)
     semi_definite(values[::-1], "K_xx")
-    fix_signs(vectors)
+    arrays.fix_signs(vectors)
     residuals = np.linalg.norm(product(vectors) - vectors * values, axis=0) / n
     total = _trace(K, trace, is_operator, centered)
     functions = vectors * np.sqrt(dtype.type(n))

@@ -83,6 +83,17 @@ def mirror(A: Array) -> None:
         block[:] = np.tril(block) + np.tril(block, -1).T
 
 
+def fix_signs(vectors: Array) -> None:
+    """Flip columns, in place, so that their largest entry in absolute value (the first of them) is positive.
+
+    Which of two signs LAPACK returns depends on the machine.
+    """
+    for part in blocks(vectors.shape[1]):
+        block = vectors[:, part]
+        largest = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])]
+        block *= np.where(largest < 0, -1, 1).astype(block.dtype)
+
+
 def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[Any]:
     """X as an array (n, d) with n, d >= 1 of real numbers, with dtype and layout unchanged."""
     array = real(X, name, "a 2-D array")

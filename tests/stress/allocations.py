@@ -19,6 +19,7 @@ from . import frame
 ROW = 6
 GOOD = ("right", "MemoryError")
 FOREIGN = "an exception of another kind, by NumPy's or CPython's own fault"
+CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
@@ -90,7 +91,8 @@ def run(scale):
                 outcomes, odd = sweep(library, *argument)
                 bad = [record for record in odd if not foreign(record)]
                 assert not bad, f"{len(bad)} of {outcomes.total()} requests; the first: {describe(bad[0])}"
-                total += Counter({outcome: outcomes[outcome] for outcome in GOOD}) + Counter({FOREIGN: len(odd)})
+                total += Counter({outcome: outcomes[outcome] for outcome in GOOD})
+                total += Counter(CRASH if record["crash"] else FOREIGN for record in odd)
             found[f"failed requests of {whose}"] = dict(total)
     return found
 
@@ -134,7 +136,10 @@ def sweep(library, whose, step, name):
         start = None
         if "done" not in last:
             assert "begins" in last, f"{name}: {done.stderr}"
-            record = {**last, "outcome": f"ended by {done.returncode}", "trace": done.stderr[-3000:], "stack": ""}
+            trace, _, stacks = done.stderr.partition("crashed:\n")
+            crash, _, stack = stacks.partition("\n\n")
+            record = {**last, "outcome": f"ended by {done.returncode}", "trace": trace[-3000:]}
+            record |= {"crash": crash, "stack": stack}
             outcomes[record["outcome"]] += 1
             odd.append(record)
             assert name != "*", describe(record)
@@ -143,19 +148,29 @@ def sweep(library, whose, step, name):
 
 
 def foreign(record):
-    """Whether another library answered its own failed request with a wrong exception.
+    """Whether another library answered its own failed request with a wrong exception or with a crash.
 
     Seen: ufuncs of NumPy, and CPython, which return NULL without setting one (a SystemError); CPython's "can't allocate
-    read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError).
+    read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError); indexing of NumPy, which
+    reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash).
     """
-    libraries = [line.split()[0] for line in record["stack"].splitlines()]
-    whose = next((name for name in libraries if not name.startswith(("libpython", "python", "libc."))), "libpython")
+    if record["crash"]:
+        return not whose(record["crash"]).startswith("_core.") and not whose(record["stack"]).startswith("_core.")
     path_lost = record["outcome"] == "TypeError" and "PyOS_FSPath" in record["stack"]
-    return (path_lost or record["outcome"] in ("SystemError", "RuntimeError")) and not whose.startswith("_core.")
+    index_lost = record["outcome"] == "IndexError" and whose(record["stack"]).startswith("_multiarray_umath.")
+    wrong = path_lost or index_lost or record["outcome"] in ("SystemError", "RuntimeError")
+    return wrong and not whose(record["stack"]).startswith("_core.")
+
+
+def whose(stack):
+    """The library that called CPython or the C library."""
+    libraries = [line.split()[0] for line in stack.splitlines()]
+    return next((name for name in libraries if not name.startswith(("libpython", "python", "libc."))), "libpython")
 
 
 def describe(record):
-    return f"{record['name']}, request {record['begins']}: {record['outcome']}\n{record['trace']}\n{record['stack']}"
+    stacks = f"{record['crash']}\n\n{record['stack']}".strip()
+    return f"{record['name']}, request {record['begins']}: {record['outcome']}\n{record['trace']}\n{stacks}"
 
 
 def one_process(whose, step, name, start):
@@ -202,7 +217,7 @@ def one_process(whose, step, name, start):
         if outcome not in GOOD:
             allocator.failing_stack(text, len(text))
             stack = text.value.decode()
-        return {"outcome": outcome, "trace": trace, "stack": stack}
+        return {"outcome": outcome, "trace": trace, "stack": stack, "crash": ""}
 
     for each in _calls.CALLS if name == "*" else [name]:
         call = _calls.CALLS[each]

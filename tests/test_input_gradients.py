@@ -165,6 +165,15 @@ def test_single_precision():
         assert_allclose(one, two, rtol=0, atol=2e-5 * np.abs(two).max())
 
 
+@pytest.mark.parametrize("scale", [1e-18, 1e-21, 1e-24])
+def test_single_precision_of_points_whose_products_underflow(scale):
+    net, points, weights = nf.MLP(4, "relu"), (X * scale).astype("f4"), RNG.normal(size=(5, 5))
+    single = nf.kernel_vjp(net, points, weights=weights.astype("f4"), inputs=True)
+    exact = nf.kernel_vjp(net, points.astype("f8"), weights=weights.astype("f4").astype("f8"), inputs=True)
+    assert single.X.dtype == np.float32
+    assert_allclose(single.X, exact.X, rtol=0, atol=1e-6 * np.abs(exact.X).max())
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_instruction_sets_agree(dtype):
     X, weights = np.random.default_rng(0).normal(size=(150, 6)).astype(dtype), np.ones((150, 150))

@@ -194,6 +194,16 @@ class Problem:
         n, m = self.shape
         return m < _core.LANES and n > m
 
+    @property
+    def _has_tiny_points(self) -> bool:
+        """Whether products of float32 points underflow: these lose digits, of which derivatives by the points consist.
+
+        (The kernels of such points leave float32, too; their derivatives by the points do not.)
+        """
+        least = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
+        tiny = (((0 < points.norms) & (points.norms < least)).any() for points in self.points)
+        return self.dtype == np.float32 and any(tiny)
+
     def in_float64(self) -> Problem:
         """The same network and points in float64."""
         if self.dtype == np.float64:
@@ -414,6 +424,9 @@ class Problem:
         parameters = gradient.Parameters.of(self.code)
         given = arrays.real(weights, "weights")
         weights = self._check_weights(given)
+        if inputs and self._has_tiny_points:
+            total, by_inputs = self.in_float64().vjp(weights, kernel, inputs=True, show=show)
+            return total.astype(self.dtype), [result.astype(self.dtype) for result in by_inputs]
         if self._is_tall:
             total, by_inputs = self.transposed().vjp(weights.T, kernel, inputs=inputs, show=show)
             return total, by_inputs[::-1]

@@ -73,7 +73,10 @@ def _call(library: str, name: str, *arguments: Any) -> None:
                 passed.append(ctypes.byref(ctypes.c_int(argument)))
             case _:
                 passed.append(ctypes.byref(argument))
-    _routine(library, letter + name)(*passed)
+    try:
+        _routine(library, letter + name)(*passed)
+    except ctypes.ArgumentError as error:  # all of them are right: there was no memory to convert one
+        raise MemoryError(str(error)) from error
 
 
 @functools.cache

@@ -108,6 +108,7 @@ CALLS = {
     "LeastSquaresFlow": lambda: nf.LeastSquaresFlow(K, y, S).mean(1.0, K_tx),
     "percentiles": lambda: flow.percentiles(2.0, K_tx, S_tx, np.diag(S_tt)),
     "kernel_flow": lambda: nf.kernel_flow(K, y, t=[0.5, 1.0]).f,
+    "kernel_flow by BDF": lambda: nf.kernel_flow(K, y, t=[1e-3, 2e-3], method="BDF").f,
     "GaussianProcess": gaussian,
     "log_marginal_likelihood": lambda: nf.log_marginal_likelihood(S, y, noise=0.1),
     "network_likelihood": lambda: nf.network_likelihood(NET, X, y, noise=0.1).gradient,

@@ -201,7 +201,7 @@ class Problem:
         (The kernels of such points leave float32, too; their derivatives by the points do not.)
         """
         least = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
-        tiny = (((0 < points.norms) & (points.norms < least)).any() for points in self.points)
+        tiny = (((points.norms > 0) & (points.norms < least)).any() for points in self.points)
         return self.dtype == np.float32 and any(tiny)
 
     def in_float64(self) -> Problem:

@@ -47,6 +47,15 @@ def square(A: Array) -> Array:
     return result
 
 
+def subtract_product(C: Array, A: Array, B: Array, trans_a: bool = False) -> None:
+    """C ← C - A B, in place, for blocks of matrices in Fortran order."""
+    for columns in arrays.blocks(C.shape[1], COLUMNS):
+        for rows in arrays.blocks(len(C), TILE):
+            for inner in arrays.blocks(len(B), TILE):
+                left = A[inner, rows] if trans_a else A[rows, inner]
+                blas.add_product(C[rows, columns], -1.0, left, B[inner, columns], trans_a)
+
+
 def _even(n: int, most: int) -> list[slice]:
     """Blocks of nearly one size: NumPy's products with a single column of several are slow."""
     return arrays.blocks(n, max(1, -(-n // max(1, -(-n // most)))))
@@ -103,22 +112,22 @@ def _solved(L: Array, B: Array, steps: tuple[bool, ...]) -> Array:
     """B after a multiplication by L⁻¹ (False) or L⁻ᵀ (True) for each step."""
     X = copy(B if B.ndim == 2 else B[:, None], L.dtype)
     for trans in steps:
-        _solve_in_place(L, X, trans)
+        solve_triangular_in_place(L, X, trans)
     return X.reshape(B.shape, order="F")
 
 
-def _solve_in_place(L: Array, X: Array, trans: bool) -> None:
+def solve_triangular_in_place(L: Array, X: Array, trans: bool = False) -> None:
+    """X ← L⁻¹ X or L⁻ᵀ X, both in Fortran order."""
     n, q = X.shape
     if n * n * q <= 4 * OPERATIONS and n * n <= 4 * ENTRIES:
         blas.solve_triangular(L, X, trans)
         return
     tiles = arrays.blocks(n, TILE)
-    for k in reversed(range(len(tiles))) if trans else range(len(tiles)):
-        rows, done = tiles[k], tiles[k + 1 :] if trans else tiles[:k]
+    for rows in reversed(tiles) if trans else tiles:
+        known = slice(rows.stop, n) if trans else slice(0, rows.start)
         for columns in arrays.blocks(q, COLUMNS):
             part = X[rows, columns]
-            for known in done:
-                blas.add_product(part, -1.0, L[known, rows] if trans else L[rows, known], X[known, columns], trans)
+            subtract_product(part, L[known, rows] if trans else L[rows, known], X[known, columns], trans)
             blas.solve_triangular(L[rows, rows], part, trans)
 
 
@@ -129,7 +138,7 @@ def inverse_of_factor(L: Array) -> Array:
     for columns in arrays.blocks(n, COLUMNS // 2):
         part = X[columns.start :, columns]
         np.fill_diagonal(part, 1)
-        _solve_in_place(L[columns.start :, columns.start :], part, False)
+        solve_triangular_in_place(L[columns.start :, columns.start :], part)
     return X
 
 

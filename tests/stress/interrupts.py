@@ -1,9 +1,10 @@
 """Ctrl-C, and SIGTERM where its handler raises, end every long call within 0.2 s of computing, and the next call is
-right, Cholesky's factor and solutions with it among them. LAPACK's eigendecomposition is not interrupted: what one of
-3000 points, and the choice of a ridge by leave-one-out with it, take, is measured here.
+right, Cholesky's factor, in memory and on disk, and solutions with it among them. LAPACK's eigendecomposition is not
+interrupted: what one of 3000 points, and the choice of a ridge by leave-one-out with it, take, is measured here.
 """
 
 import signal
+import tempfile
 
 from . import frame
 
@@ -25,7 +26,7 @@ CALL = (
 PRESS = {PRESS!r}
 """
     + """
-import os, signal, subprocess, sys, tempfile, time
+import os, signal, subprocess, sys, time
 import numpy as np
 import ntkfast as nf
 
@@ -63,7 +64,7 @@ calls = {
     "random_feature_convergence": lambda: nf.random_feature_convergence(
         nf.ntk(net, X[:1000]), n_features=(1000, 20000), n_seeds=1000, rng=0
     ),
-    "store.compute": lambda: nf.store.compute(deep, X, tempfile.mkdtemp() + "/K", progress=False),
+    "store.compute": lambda: nf.store.compute(deep, X, "K", progress=False),
     "distributed": lambda: nf.distributed.ntk(deep, X).compute(scheduler="threads"),
     "jacobian": lambda: wide.jacobian(X[:2000]),
     "ntk_vector_product": lambda: [nf.ntk_vector_product(f, X, y) for _ in range(1000)],
@@ -76,11 +77,13 @@ calls = {
     )(1e9, 0.0, None, None),
     "monte_carlo": lambda: nf.neural_tangents.monte_carlo_kernel_fn(*small_stax[:2], 0, 10**6)(X[:20], None, "ntk"),
     "cholesky": lambda: nf.solve(K, np.ones(len(K)), 0.1, method="cholesky"),
+    "cholesky on disk": lambda: nf.solve(store, np.ones(9000), 0.1, method="cholesky", memory="600MB"),
     "variance": lambda: nf.GaussianProcess(K, np.ones(len(K))).variance(cross, np.ones(len(cross))),
     "eigh": lambda: nf.LeastSquaresFlow(K, np.ones(len(K))).mean(1.0),
     "leave-one-out": lambda: nf.sklearn.NTKRegressor(alpha="loo").fit(X[:3000], y[:3000]),
 }
 K = 2 * np.eye({"cholesky": 9000, "variance": 3000, "eigh": 3000}.get(name, 0)) + 1e-9
+store = nf.store.compute(net, X[:9000], "K", progress=False) if name == "cholesky on disk" else None
 cross = 1e-3 + np.zeros((40_000 if name == "variance" else 0, 3000))
 signal.signal(number, signal.default_int_handler)
 expected = nf.ntk(net, small)
@@ -102,7 +105,7 @@ NAMES += ("NystromRegression", "kernel_flow", "fit_hyperparameters", "kernel_pca
 NAMES += ("smallest_eigenvalue", "GaussianProcess", "convergence", "kernel_change", "width_for", "phase_diagram")
 NAMES += ("random_feature_convergence", "store.compute", "distributed", "jacobian", "ntk_vector_product", "linearize")
 NAMES += ("NTKFeatures", "NTKRegressor", "neural_tangents", "neural_tangents.predict", "monte_carlo", "cholesky")
-NAMES += ("variance",)
+NAMES += ("cholesky on disk", "variance")
 LAPACK = ("eigh", "leave-one-out")  # measured, not promised
 SCALES = {
     "small": (("kernel_vjp", "tables", "train", "jacobian"), (2.0,), (signal.SIGINT,)),
@@ -125,6 +128,7 @@ def run(scale):
 
 def _seconds(name, delay, number):
     """None: the call ended before the signal."""
-    done = frame.python("-c", CALL, name, delay, int(number), OMP_NUM_THREADS="1")
+    with tempfile.TemporaryDirectory() as folder:
+        done = frame.python("-c", CALL, name, delay, int(number), cwd=folder, OMP_NUM_THREADS="1")
     assert done.returncode == 0, f"{name}: {done.stderr}"
     return None if "before" in done.stdout else float(done.stdout)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ntkfast.learning import checks
+from ntkfast.learning import checks, pieces
 from ntkfast.learning.definiteness import singular
 from ntkfast.learning.solvers import checkpoint
 from ntkfast.learning.solvers.iterative import times
@@ -156,29 +156,27 @@ class BlockedCholesky:
             rows = slice(max(start, columns.start), min(start + side, n))
             A[rows.start - columns.start : rows.stop - columns.start] = self._K[rows, columns]
         A[np.diag_indices(A.shape[1])] += self._dtype.type(self._alpha)
-        gemm = scipy.linalg.get_blas_funcs("gemm", (A,))
         for j in range(k):
             top = self._read(j, columns)
             for rows, part in self._rows(j, columns.start):
                 into = A[rows.start - columns.start : rows.stop - columns.start]
-                gemm(-1, top.T, part.T, beta=1, c=into.T, trans_a=1, overwrite_c=1)  # in Fortran's order: transposed
+                pieces.subtract_product(into.T, top.T, part.T, trans_a=True)  # in Fortran's order: transposed
         return A
 
     def _factor(self, A: Array, k: int, floor: float) -> None:
         """Column k of L in place of A."""
         b = A.shape[1]
-        potrf, trsm = (
-            scipy.linalg.get_lapack_funcs("potrf", (A,)),
-            scipy.linalg.get_blas_funcs("trsm", (A,)),
-        )
-        square = A[:b].T
-        stopped = int(potrf(square, lower=0, clean=1, overwrite_a=1)[1])
+        square = A[:b].T  # in Fortran's order: L is on and below the diagonal first
+        stopped = pieces.factor_in_place(square, False)
         if not stopped and (pivots := np.square(square.diagonal())).min() <= floor:
             stopped = int(pivots.argmin()) + 1
         if stopped:
-            raise np.linalg.LinAlgError(self._singular(square.T, k, stopped - 1))
-        if len(A) > b:
-            trsm(1, square, A[b:].T, lower=0, trans_a=1, overwrite_b=1)
+            raise np.linalg.LinAlgError(self._singular(square, k, stopped - 1))
+        pieces.solve_triangular_in_place(square, A[b:].T)
+        arrays.mirror(square)
+        for rows in arrays.blocks(b):
+            A[rows, rows.stop : b] = 0
+            A[rows, rows] = np.tril(A[rows, rows])
 
     def _singular(self, L: Array, k: int, pivot: int) -> str:
         """The message for a pivot of column k that is not above 0."""
@@ -195,9 +193,17 @@ class BlockedCholesky:
         return singular(name, _Shifted(self._K, self._alpha), v[:, 0])
 
     def _write(self, A: Array, k: int) -> None:
+        checksum = 0
         with replacing(self._file(k)) as file:
-            file.write(A.data)
-            file.write(zlib.crc32(A.data).to_bytes(4, "little"))
+            for rows in arrays.blocks(len(A), self._many(k)):
+                file.write(A[rows].data)
+                checksum = zlib.crc32(A[rows].data, checksum)
+            file.write(checksum.to_bytes(4, "little"))
+
+    def _many(self, k: int) -> int:
+        """Rows of a column that are read or written at once."""
+        columns = self._columns[k]
+        return max(1, CHUNK // ((columns.stop - columns.start) * self._dtype.itemsize))
 
     def _read(self, k: int, rows: slice) -> Array:
         """Rows of a column."""
@@ -216,7 +222,7 @@ class BlockedCholesky:
         """
         columns = self._columns[k]
         b, start = columns.stop - columns.start, columns.start if start is None else start
-        many = max(1, CHUNK // (b * self._dtype.itemsize))
+        many = self._many(k)
         parts = [slice(first, min(first + many, self._n)) for first in range(start, self._n, many)]
         if verify:  # what is solved with the first rows must have all columns of the diagonal's square
             parts = [
@@ -248,12 +254,12 @@ class BlockedCholesky:
         columns = self._columns[k]
         b = columns.stop - columns.start
         rows, part = next(parts)
-        R[columns] = _triangular(part[:b], R[columns], trans=False)
+        R[columns] = pieces.solve_triangular(pieces.copy(part[:b], self._dtype), R[columns])
         if len(part) > b:
-            R[rows.start + b : rows.stop] -= part[b:] @ R[columns]
+            R[rows.start + b : rows.stop] -= pieces.product(part[b:], R[columns])
         pivots: Array = part[:b].diagonal().copy()
         for rows, part in parts:
-            R[rows] -= part @ R[columns]
+            R[rows] -= pieces.product(part, R[columns])
         return pivots
 
     def _backward(self, R: Array, last: int) -> None:
@@ -261,8 +267,9 @@ class BlockedCholesky:
         for k in reversed(range(last)):
             columns = self._columns[k]
             for rows, part in self._rows(k, columns.stop) if columns.stop < self._n else ():
-                R[columns] -= part.T @ R[rows]
-            R[columns] = _triangular(self._read(k, columns), R[columns], trans=True)
+                R[columns] -= pieces.product(part.T, R[rows])
+            L = pieces.copy(self._read(k, columns), self._dtype)
+            R[columns] = pieces.solve_triangular(L, R[columns], trans=True)
 
 
 class _Shifted:
@@ -279,11 +286,6 @@ class _Shifted:
     def __matmul__(self, v: Array) -> Array:
         product: Array = (times(self._K, v[:, None])[:, 0] + self._alpha * v).astype(self.dtype)
         return product
-
-
-def _triangular(L: Array, B: Array, trans: bool) -> Array:
-    solution: Array = scipy.linalg.solve_triangular(L, B, lower=True, trans="T" if trans else "N", check_finite=False)
-    return solution
 
 
 def _bytes(width: int, n: int, side: int, size: int) -> int:

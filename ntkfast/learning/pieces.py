@@ -47,6 +47,16 @@ def square(A: Array) -> Array:
     return result
 
 
+def add_square(C: Array, A: Array) -> None:
+    """C ← C + A Aᵀ, on and below the diagonal, in place, both in Fortran order."""
+    m, k = A.shape
+    tiles = _even(m, m if m * m * k <= 8 * OPERATIONS else TILE)
+    for number, columns in enumerate(tiles):
+        blas.add_square(C[columns, columns], 1.0, A[columns])
+        for rows in tiles[number + 1 :]:
+            blas.add_product(C[rows, columns], 1.0, A[rows], A[columns], trans_b=True)
+
+
 def subtract_product(C: Array, A: Array, B: Array, trans_a: bool = False) -> None:
     """C ← C - A B, in place, for blocks of matrices in Fortran order."""
     for columns in arrays.blocks(C.shape[1], COLUMNS):
@@ -57,7 +67,7 @@ def subtract_product(C: Array, A: Array, B: Array, trans_a: bool = False) -> Non
 
 
 def _even(n: int, most: int) -> list[slice]:
-    """Blocks of nearly one size: NumPy's products with a single column of several are slow."""
+    """Blocks of nearly one size: products with a single column of several are slow."""
     return arrays.blocks(n, max(1, -(-n // max(1, -(-n // most)))))
 
 

@@ -22,9 +22,8 @@ import scipy
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import outputs, threads
-from ntkfast.learning import checks, ridge
+from ntkfast.learning import checks, pieces, ridge
 from ntkfast.learning.factor import eigenpairs
-from ntkfast.learning.pieces import solve_triangular
 from ntkfast.learning.solvers.centers import Falkon, NystromDirect
 from ntkfast.learning.solvers.checkpoint import CentersCheckpoint, Kept
 from ntkfast.learning.solvers.conjugate import Keep, State
@@ -334,7 +333,7 @@ class NystromRegression(Saved):
         else:
             self._direct = None
             with threads.blas(self._n_threads, float(len(L)) ** 2):
-                self._falkon = Falkon(panels, L, solve_triangular(L, panels.transposed_times(self._y)))
+                self._falkon = Falkon(panels, L, pieces.solve_triangular(L, panels.transposed_times(self._y)))
             assert self._one_alpha is not None  # which `_choose_method` sees to
             self._iterate(self._one_alpha, None, start, n_bytes, kept, there)
         return self
@@ -403,7 +402,7 @@ class NystromRegression(Saved):
             S = scipy.linalg.lapack.dsygst(G, L, lower=1, overwrite_a=1)[0]
             arrays.mirror(S)
             values, V = eigenpairs(S)
-            W = solve_triangular(L, V, trans=True)
+            W = pieces.solve_triangular(L, V, trans=True)
             return NystromDirect(W, np.maximum(values, 0), W.T @ b, np.square(self._y).sum(axis=0))
 
     def _choose_alpha(self, direct: NystromDirect) -> float:
@@ -449,7 +448,7 @@ class NystromRegression(Saved):
         state = None if there is None else there.state
         found = self._falkon.solve(alpha, self._tol, self._max_iterations, z, state, keep)
         self._z = found.solution
-        self._take(alpha, solve_triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
+        self._take(alpha, pieces.solve_triangular(self._falkon.L, self._z, trans=True), start, n_bytes, found)
         if found.reason:
             hint = "raise alpha, tol or max_iterations"
             not_reached("NystromRegression", found.residual, self._tol, found.reason, hint)
@@ -727,7 +726,7 @@ def _explained(part: Part, W: Array, weights: Array) -> Array:
     found = []
     for _, panel in part:
         with threads.blas(part.n_threads, panel.size * W.shape[1] * 2.0):
-            found.append(np.square(panel @ W) @ weights)
+            found.append(np.square(pieces.product(panel, W)) @ weights)
     return np.concatenate(found)
 
 
@@ -737,11 +736,11 @@ def _left_out(part: Part, direct: NystromDirect, alphas: Array, y: Array) -> Ite
     q = y.shape[1]
     for rows, panel in part:
         with threads.blas(part.n_threads, panel.size * direct.W.shape[1] * 2.0):
-            features = panel @ direct.W
+            features = pieces.product(panel, direct.W)
             kept = np.maximum(1 - shrinkage @ np.square(features).T, np.finfo(np.float64).eps)  # (A, rows)
             for some in arrays.blocks(len(alphas), max(1, MOST_COLUMNS // q)):
                 weights = shrinkage[some].T[:, :, None] * direct.u[:, None, :]  # (r, some, q)
-                fitted = (features @ weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
+                fitted = pieces.product(features, weights.reshape(len(weights), -1)).reshape(len(panel), -1, q)
                 errors = (y[rows, None] - fitted).transpose(1, 0, 2)
                 yield some, ridge.Residuals(errors, kept[some]).left_out()
 

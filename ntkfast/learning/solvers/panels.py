@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, DTypeLike
 
 from ntkfast.engine import threads
 from ntkfast.engine.problem import Problem
+from ntkfast.learning import pieces
 from ntkfast.learning.solvers.checkpoint import identity_of_centers
 from ntkfast.learning.solvers.source import Function, OwnProblem, problem_of
 from ntkfast.networks import Network
@@ -142,7 +142,7 @@ def gram(part: Part, y: Array) -> Arrays:
     G, b = np.zeros((m, m), order="F"), np.zeros((m, y.shape[1]))
     for rows, panel in part:
         with threads.blas(part.n_threads, panel.size * m):
-            G = scipy.linalg.blas.dsyrk(1.0, panel.T, beta=1.0, c=G, lower=1, overwrite_c=1)
+            pieces.add_square(G, panel.T)
         with threads.single_threaded_blas():
             b += panel.T @ y[rows]
     return G, b

@@ -204,6 +204,23 @@ def test_squares_in_pieces_are_symmetric(shape):
     assert_array_equal(found, found.T)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5, 60), (N, 20), (N, 1), (24, N)])
+def test_updates_in_pieces_and_in_place(shape, dtype):
+    rng = np.random.default_rng(3)
+    A, B = (rng.normal(size=shape).astype(dtype, order="F") for _ in range(2))
+    atol = 4 * (shape[1] * np.finfo(dtype).eps * np.abs(A).max() * np.abs(B).max() + np.finfo(dtype).eps)
+    C = np.ones((shape[0],) * 2, dtype, order="F")
+    pieces.add_square(C, A)
+    assert_allclose(np.tril(C), np.tril(1 + A.astype(float) @ A.T), rtol=0, atol=atol)
+    for left, trans in ((A, False), (np.asfortranarray(A.T), True)):
+        around = np.ones((shape[0] + 2,) * 2, dtype, order="F")
+        pieces.subtract_product(around[1:-1, 1:-1], left, np.asfortranarray(B.T), trans)
+        assert_allclose(around[1:-1, 1:-1], 1 - A.astype(float) @ B.T, rtol=0, atol=atol)
+        around[1:-1, 1:-1] = 1
+        assert_array_equal(around, np.ones_like(around))
+
+
 def test_blas_refuses_what_it_would_misread():
     A = np.eye(4)
     for block in (A[:, ::-1], np.eye(4, dtype=">f4"), A.astype(int), A[::2, ::2]):

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ntkfast.networks import Activation
-from ntkfast.support import archive
+from ntkfast.support import archive, memory
 from ntkfast.support.files import opened
 from ntkfast.support.saved import GivenError, Reader, Saved, Writer
 
@@ -77,7 +77,12 @@ NTKFeatures
         raise type(error)(f"model: {error}") from None
     except RecursionError:
         raise ValueError("model: expected layers that are nested less deeply") from None
-    archive.write(path, tree, list(writer.given), writer.arrays)
+    try:
+        archive.write(path, tree, list(writer.given), writer.arrays)
+    except Exception as error:
+        if memory.ran_out(error):
+            raise MemoryError(f"path: there is no memory to write {path} with ({error})") from error
+        raise
 
 
 def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] | None = None) -> Any:
@@ -132,11 +137,11 @@ def load(path: str | os.PathLike[str], *, activations: Mapping[str, Activation] 
             return Reader(arrays, own, _find).value(tree)
         except GivenError as error:
             raise ValueError(f"activations: {error}, for {path}") from None
-        except MemoryError as error:
-            raise MemoryError(f"path: the arrays of {path} do not fit ({error})") from None
         except ImportError:
             raise
         except Exception as error:  # a damaged file can make zipfile, NumPy, json and the classes raise anything
+            if memory.ran_out(error):
+                raise MemoryError(f"path: the arrays of {path} do not fit ({error})") from None
             raise ValueError(f"path: expected a file that ntkfast.save wrote, got {path} ({_reason(error)})") from error
 
 

@@ -1,6 +1,7 @@
 """Saved models: a file gives back the same model to the last bit, or the error says what is wrong with which file."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -910,6 +911,32 @@ def test_an_interrupt_while_loading_is_none_of_the_files_fault(path, monkeypatch
 
     monkeypatch.setattr(archive, "_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
+        nf.load(path)
+
+
+LACKS = {
+    "NumPy": SystemError("<ufunc 'add'> returned NULL without setting an exception"),
+    "OpenSSL": ValueError("[digital envelope routines] initialization error"),
+    "locks": RuntimeError("can't allocate lock"),
+    "the system": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "what cleans up": ValueError("Can't close the ZIP file while there is an open writing handle on it"),
+}
+LACKS["what cleans up"].__context__ = MemoryError()
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_a_lack_of_memory_that_libraries_hide(name, path, monkeypatch):
+    nf.save(nf.MLP(2), path)
+    before = path.read_bytes()
+
+    def lacking(*args):
+        raise LACKS[name]
+
+    monkeypatch.setattr(archive.hashlib, "sha256", lacking)
+    with pytest.raises(MemoryError, match=r"^path: there is no memory to write .*model\.ntk"):
+        nf.save(nf.MLP(3), path)
+    assert path.read_bytes() == before
+    with pytest.raises(MemoryError, match=r"^path: the arrays of .*model\.ntk do not fit"):
         nf.load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -120,3 +121,18 @@ def require(n_bytes: int, what: str, hint: str = "", most: float = math.inf) -> 
         raise MemoryError(f"{what} needs {in_words(n_bytes)}, {in_words(there)} are available{hint}")
     if n_bytes > most:
         raise MemoryError(f"{what} needs {in_words(n_bytes)}, memory={most} was given{hint}")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether a lack of memory is behind an error.
+
+    Libraries answer it with errors of their own (NumPy with a SystemError, OpenSSL and locks with words), or raise
+    others when they clean up.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        words = str(found).startswith(("[digital envelope routines]", "can't allocate"))
+        if words or isinstance(found, MemoryError | SystemError) or getattr(found, "errno", None) == errno.ENOMEM:
+            return True
+        found = found.__cause__ or found.__context__
+    return False

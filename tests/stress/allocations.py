@@ -7,6 +7,7 @@ object of Python is a request of its own), or a few of them: see failing_allocat
 """
 
 import ctypes
+import errno
 import json
 import sys
 import tempfile
@@ -152,13 +153,15 @@ def foreign(record):
 
     Seen: ufuncs of NumPy, and CPython, which return NULL without setting one (a SystemError); CPython's "can't allocate
     read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError); indexing of NumPy, which
-    reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash).
+    reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash). An
+    OSError with ENOMEM is the operating system's MemoryError.
     """
     if record["crash"]:
         return not whose(record["crash"]).startswith("_core.") and not whose(record["stack"]).startswith("_core.")
-    path_lost = record["outcome"] == "TypeError" and "PyOS_FSPath" in record["stack"]
+    path_lost = record["outcome"] == "TypeError" and ("PyOS_FSPath" in record["stack"] or "Path\n" in record["trace"])
     index_lost = record["outcome"] == "IndexError" and whose(record["stack"]).startswith("_multiarray_umath.")
-    wrong = path_lost or index_lost or record["outcome"] in ("SystemError", "RuntimeError")
+    by_number = record["outcome"] == "OSError" and f"[Errno {errno.ENOMEM}]" in record["trace"]
+    wrong = path_lost or index_lost or by_number or record["outcome"] in ("SystemError", "RuntimeError")
     return wrong and not whose(record["stack"]).startswith("_core.")
 
 

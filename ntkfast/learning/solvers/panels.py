@@ -4,7 +4,7 @@ Products with vectors need no panels: the engine makes some rows and multiplies 
 are for all else, and for kernels of one's own.
 
 A pass goes over parts of the rows, which are summed on their own, and a part panel by panel. Both depend only on the
-sizes and are added up in one order, so that sums have the same bits for any number of threads or of workers.
+sizes and are added up in one order, so that sums have the same bits for any number of workers.
 """
 
 from __future__ import annotations

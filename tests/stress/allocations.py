@@ -8,7 +8,10 @@ object of Python is a request of its own), or a few of them: see failing_allocat
 
 import ctypes
 import errno
+import faulthandler
 import json
+import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -20,9 +23,11 @@ from . import frame
 ROW = 6
 GOOD = ("right", "MemoryError")
 FOREIGN = "an exception of another kind, by NumPy's or CPython's own fault"
+HANG = "a wait for a thread that did not start, by CPython's own fault"
 CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
+HANGS = 60  # seconds after which a call and the next one, of a tenth of a second, hang
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
 # number of it is the end of the process.
 REFUSED = """
@@ -93,7 +98,7 @@ def run(scale):
                 bad = [record for record in odd if not foreign(record)]
                 assert not bad, f"{len(bad)} of {outcomes.total()} requests; the first: {describe(bad[0])}"
                 total += Counter({outcome: outcomes[outcome] for outcome in GOOD})
-                total += Counter(CRASH if record["crash"] else FOREIGN for record in odd)
+                total += Counter(CRASH if record["crash"] else HANG if hung(record) else FOREIGN for record in odd)
             found[f"failed requests of {whose}"] = dict(total)
     return found
 
@@ -126,6 +131,8 @@ def sweep(library, whose, step, name):
     """
     variables = {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
     variables |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
+    if Path("/dev/shm").is_dir():
+        variables["TMPDIR"] = "/dev/shm"  # where a store is flushed at once
     outcomes, odd, start = Counter(), [], 1
     while start is not None:
         done = frame.python("-m", "stress.allocations", whose, step, name, start, **variables)
@@ -148,14 +155,21 @@ def sweep(library, whose, step, name):
     return outcomes, odd
 
 
+def hung(record):
+    return record["outcome"] == f"ended by {-signal.SIGALRM}"
+
+
 def foreign(record):
-    """Whether another library answered its own failed request with a wrong exception or with a crash.
+    """Whether another library answered its own failed request with a wrong exception, a crash or a wait without an end.
 
     Seen: ufuncs of NumPy, and CPython, which return NULL without setting one (a SystemError); CPython's "can't allocate
     read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError); indexing of NumPy, which
     reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash). An
-    OSError with ENOMEM is the operating system's MemoryError.
+    OSError with ENOMEM is the operating system's MemoryError. A new thread of Python's that lacks memory ends before it
+    says that it began, for which the thread that started it waits.
     """
+    if hung(record):
+        return re.search(r'threading.py", line \d+ in start\n', record["trace"]) is not None
     if record["crash"]:
         return not whose(record["crash"]).startswith("_core.") and not whose(record["stack"]).startswith("_core.")
     path_lost = record["outcome"] == "TypeError" and ("PyOS_FSPath" in record["stack"] or "Path\n" in record["trace"])
@@ -182,6 +196,7 @@ def one_process(whose, step, name, start):
 
     from . import _calls
 
+    faulthandler.register(signal.SIGALRM, chain=True)  # and the end of the process
     allocator, text = ctypes.CDLL(None), ctypes.create_string_buffer(20000)
     allocator.failing_arm.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t]
     allocator.failing_disarm.restype = ctypes.c_long
@@ -228,6 +243,7 @@ def one_process(whose, step, name, start):
         expected, before, k = _calls.numbers(call()), blas(), start
         while True:
             print(json.dumps({"name": each, "begins": k}), flush=True)
+            signal.alarm(HANGS)
             record = fail(call, expected, before, k)
             if record is None:
                 break

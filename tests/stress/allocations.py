@@ -27,7 +27,7 @@ HANG = "a wait for a thread that did not start, by CPython's own fault"
 CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
-HANGS = 60  # seconds after which a call and the next one, of a tenth of a second, hang
+HANGS = 20  # seconds after which a call and the next one, of a tenth of a second, hang
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
 # number of it is the end of the process.
 REFUSED = """

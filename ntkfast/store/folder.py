@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ntkfast.engine.blocks import Block, BlockGrid
 from ntkfast.store import ledger
+from ntkfast.support import memory
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import replacing, resolved
 from ntkfast.support.typing import Array, KernelName
@@ -88,8 +89,12 @@ class Folder:
             with open(self.file(block), "rb") as file:
                 if os.fstat(file.fileno()).st_size != n_bytes + 4:  # before memory is taken for it
                     return None
-                found = np.fromfile(file, np.uint8)
-        except OSError:
+                found = np.empty(n_bytes + 4, np.uint8)
+                if file.readinto(found.data) < len(found):
+                    return None
+        except OSError as error:
+            if memory.ran_out(error):
+                raise _unreadable(self.file(block), error) from error
             return None
         checksum = _crc(found[:n_bytes])
         return (found[:n_bytes], checksum) if checksum == int.from_bytes(found[n_bytes:].tobytes(), "little") else None
@@ -168,15 +173,19 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
     """What `create` was given."""
     if not path.exists():
         raise FileNotFoundError(f"path: there is no {path}")
+    described = path / DESCRIPTION
     try:
-        if not (path / DESCRIPTION).is_file():
+        if not described.is_file():
             raise FileNotFoundError
-        there = json.loads((path / DESCRIPTION).read_bytes())
+        text = described.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        there = json.loads(text)
         metadata = there["attributes"][ATTRIBUTE]
         found = metadata["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = type(error).__name__
-        raise StoreError(f"path: expected a store that ntkfast.store wrote, got {path} ({reason})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(path, error) from None
     if found != FORMAT:
         raise StoreError(f"path: expected a store of format {FORMAT}, got {found} in {path}: use another ntkfast")
     try:
@@ -198,6 +207,12 @@ def _read(path: Path) -> tuple[tuple[int, int], int, str, dict[str, Any]]:
     if not is_whole:
         raise StoreError(f"path: {path / DESCRIPTION} is not as ntkfast.store wrote it")
     return (n, m), side, dtype, metadata
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    if memory.ran_out(error):
+        return MemoryError(f"path: there is no memory to read {path} with")
+    return StoreError(f"path: expected a store that ntkfast.store wrote, got {path} ({type(error).__name__})")
 
 
 def _crc(contents: NDArray[Any]) -> int:

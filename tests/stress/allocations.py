@@ -23,11 +23,11 @@ from . import frame
 ROW = 6
 GOOD = ("right", "MemoryError")
 FOREIGN = "an exception of another kind, by NumPy's or CPython's own fault"
-HANG = "a wait for a thread that did not start, by CPython's own fault"
+HANG = "a wait for a thread that is gone, by CPython's own fault"
 CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
-HANGS = 20  # seconds after which a call and the next one, of a tenth of a second, hang
+HANGS = 10  # seconds after which a call and the next one, of a tenth of a second, hang
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
 # number of it is the end of the process.
 REFUSED = """
@@ -165,11 +165,12 @@ def foreign(record):
     Seen: ufuncs of NumPy, and CPython, which return NULL without setting one (a SystemError); CPython's "can't allocate
     read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError); indexing of NumPy, which
     reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash). An
-    OSError with ENOMEM is the operating system's MemoryError. A new thread of Python's that lacks memory ends before it
-    says that it began, for which the thread that started it waits.
+    OSError with ENOMEM is the operating system's MemoryError. A new thread of Python's that lacks memory ends without
+    a word, that it began or what its task returned, for which another one waits (a hang).
     """
     if hung(record):
-        return re.search(r'threading.py", line \d+ in start\n', record["trace"]) is not None
+        waits = r'threading\.py", line \d+ in start\n|futures/_base\.py", line \d+ in result\n'
+        return re.search(waits, record["trace"]) is not None
     if record["crash"]:
         return not whose(record["crash"]).startswith("_core.") and not whose(record["stack"]).startswith("_core.")
     path_lost = record["outcome"] == "TypeError" and ("PyOS_FSPath" in record["stack"] or "Path\n" in record["trace"])

@@ -56,7 +56,7 @@ def trained():
 
 
 def fitted():
-    found = nf.fit_hyperparameters(NET, X[:15], y[:15], max_iterations=2)
+    found = nf.fit_hyperparameters(NET, X[:15], y[:15], max_iterations=1)
     return found.value, found.noise
 
 

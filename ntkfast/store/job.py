@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import hashlib
 import os
 import secrets
 import shutil
@@ -29,6 +28,7 @@ from ntkfast.networks import Network
 from ntkfast.store import ledger
 from ntkfast.store.folder import DESCRIPTION, FORMAT, MOST_BLOCKS, Folder, create
 from ntkfast.store.gram import Check, GramStore
+from ntkfast.support import arrays
 from ntkfast.support import memory as bytes_of
 from ntkfast.support.errors import StoreError
 from ntkfast.support.files import destination, locked, require_space, sync
@@ -387,7 +387,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def digest(x: Array) -> dict[str, Any]:
     """Shape and SHA-256 of points."""
-    return {"shape": list(x.shape), "sha256": hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()}
+    return {"shape": list(x.shape), "sha256": arrays.sha256(x)}
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

@@ -94,6 +94,17 @@ def fix_signs(vectors: Array) -> None:
         block *= np.where(largest < 0, -1, 1).astype(block.dtype)
 
 
+def sha256(array: Array) -> str:
+    """Of the numbers in the order of C, in hexadecimal."""
+    import hashlib
+
+    data = np.ascontiguousarray(array).data
+    try:
+        return hashlib.sha256(data).hexdigest()
+    except ValueError as error:  # OpenSSL has no other for a lack of memory
+        raise MemoryError(str(error)) from error
+
+
 def as_points(X: object, name: str, n_features: int | None = None) -> NDArray[Any]:
     """X as an array (n, d) with n, d >= 1 of real numbers, with dtype and layout unchanged."""
     array = real(X, name, "a 2-D array")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 
 from ntkfast.learning import checks
 from ntkfast.learning.solvers.conjugate import State
-from ntkfast.support import archive
+from ntkfast.support import archive, arrays, memory
 from ntkfast.support.files import destination, opened
 from ntkfast.support.saved import Reader, Saved, Writer, checked, checked_array
 from ntkfast.support.typing import Array
@@ -47,16 +46,19 @@ def identity_of_centers(problem: Any, kernel: str, alpha: float, Y: Array) -> di
     points = problem.given[0][0]
     rows = np.unique(np.linspace(0, n - 1, SAMPLED).astype(int))
     sample = np.asarray(problem.rows(rows).matrices((kernel,), show=False)[0], np.float64)
-    found = {"n": n, "centers": m, "alpha": alpha, "dtype": str(problem.dtype), "K_nm": sample, "X": _sha256(points)}
+    found = {
+        "n": n,
+        "centers": m,
+        "alpha": alpha,
+        "dtype": str(problem.dtype),
+        "K_nm": sample,
+        "X": arrays.sha256(points),
+    }
     return found | _of_targets(Y)
 
 
 def _of_targets(Y: Array) -> dict[str, Any]:
-    return {"outputs": Y.shape[1], "y": _sha256(Y)}
-
-
-def _sha256(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return {"outputs": Y.shape[1], "y": arrays.sha256(Y)}
 
 
 def require_same(there: Mapping[str, Any], here: Mapping[str, Any], eps: float, path: Path) -> None:
@@ -99,11 +101,11 @@ def read(path: Path, cls: type[Saved], writer: str = "ntkfast.solve") -> Any:
 
     with opened(path, "checkpoint") as file:
         try:
-            tree, _, arrays = archive.read(file)
-            return checked(Reader(arrays, {}, find).value(tree), cls, "checkpoint")
-        except MemoryError:
-            raise
+            tree, _, parts = archive.read(file)
+            return checked(Reader(parts, {}, find).value(tree), cls, "checkpoint")
         except Exception as error:  # a damaged file can make zipfile, NumPy and json raise anything
+            if memory.ran_out(error):
+                raise MemoryError(f"checkpoint: there is no memory to read {path} with ({error})") from error
             reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise ValueError(
                 f"checkpoint: expected a file that {writer} wrote, got {path}, which is damaged or something else "

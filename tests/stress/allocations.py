@@ -27,6 +27,7 @@ HANG = "a wait for a thread that is gone, by CPython's own fault"
 CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
+STEP_OF = {"fit_hyperparameters": 11}  # in which some 20 network_likelihoods make 60000
 HANGS = 10  # seconds after which a call and the next one, of a tenth of a second, hang
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
 # number of it is the end of the process.
@@ -89,7 +90,7 @@ def run(scale):
         library = frame.shared_object("failing_allocator.c", folder, "-O2", "-fno-optimize-sibling-calls")
         sweeps = {
             "the engine": (("engine", 1, "*"),),
-            "the process": (("all", step, name) for name in names or _names()),
+            "the process": (("all", max(step, STEP_OF.get(name, 1)), name) for name in names or _names()),
         }
         for whose, arguments in sweeps.items():
             total = Counter()

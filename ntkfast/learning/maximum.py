@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from ntkfast.support import memory
 from ntkfast.support.typing import Array
 
 __all__ = ["Maximum", "maximise"]
@@ -204,15 +205,20 @@ class _Search:
         def after_iteration(intermediate_result: Any) -> None:
             self._went(-self._scale * intermediate_result.fun)
 
-        found = scipy.optimize.minimize(
-            cost,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=np.column_stack([self._low, self._high]),
-            callback=after_iteration,
-            options={"maxiter": self.left, "maxls": LINE_SEARCH},
-        )
+        try:
+            found = scipy.optimize.minimize(
+                cost,
+                start,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=np.column_stack([self._low, self._high]),
+                callback=after_iteration,
+                options={"maxiter": self.left, "maxls": LINE_SEARCH},
+            )
+        except ValueError as error:  # with which SciPy refuses whatever goes wrong with its bounds
+            if memory.ran_out(error):
+                raise MemoryError(str(error)) from error
+            raise
         self._at, self._message = found.x, found.message.rstrip(": ")
         self._value, self._slope = -self._scale * float(found.fun), -self._scale * found.jac
         if self._value > self._path[-1]:  # a search that ended abnormally in the middle of a step

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import ntkfast as nf
 from ntkfast import cli
 from ntkfast.engine import workers
+from ntkfast.engine.problem import Problem
 from ntkfast.learning.solvers import checkpoint
 
 dask = pytest.importorskip("dask")
@@ -128,6 +130,20 @@ def test_nystrom_regression_has_the_bits_of_one_machine(name, client, small_part
             assert_array_equal(ours.loo_errors, right.loo_errors)
         assert_array_equal(ours.leave_one_out(), right.leave_one_out())
         assert_array_equal(ours.variance(Y), right.variance(Y))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("other", [None, Y[:30]])
+def test_points_that_arrive_misaligned_are_aligned(other, dtype):
+    problem = Problem(NET, X[:40], other, dtype=dtype)
+    right = problem.matrices(("ntk",))[0]
+    buffers = []
+    message = pickle.dumps(problem, protocol=5, buffer_callback=buffers.append)
+    there = pickle.loads(message, buffers=[memoryview(b"." + buffer.raw().tobytes())[1:] for buffer in buffers])
+    for array in [given for given, _ in there.given] + [points.x for points in there.points]:
+        assert array.flags.aligned
+    assert there.symmetric == (other is None)
+    assert_array_equal(there.matrices(("ntk",))[0], right)
 
 
 def test_a_pass_reports_and_is_saved_as_one_of_this_machine(client, small_parts, tmp_path):

@@ -152,8 +152,14 @@ class Problem:
         """Of this process: a child that was forked has one."""
         return threads.resolve(self._n_threads)
 
-    def __getstate__(self):  # programs and their tables are made again
-        return self.__dict__ | {"_ready": None}
+    def __getstate__(self):  # programs and their tables are made again, and so are points
+        return self.__dict__ | {"_ready": None, "_points": None}
+
+    def __setstate__(self, state):
+        self.__dict__ = state
+        (x, x_name), (y, y_name) = self.given
+        left = arrays.aligned(x)
+        self.given = [(left, x_name), (left if y is x else arrays.aligned(y), y_name)]
 
     @property
     def code(self) -> Code:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.engine.config import instruction_set
-from ntkfast.support import sums
+from ntkfast.support import arrays, sums
 from ntkfast.support.sums import Arrays
 from ntkfast.support.typing import Array
 
@@ -231,13 +231,13 @@ def _task(wanted: dict[str, str], function: Callable[..., Any], problem: Any, *g
 
 
 def _aligned(thing: Any) -> Any:
-    """The same arrays, aligned: Dask's lie anywhere in a message.
+    """The same arrays, aligned.
 
     NumPy would copy them for every product, in another order, on which last bits depend where OpenBLAS has kernels for
     small matrices (AVX-512).
     """
     if isinstance(thing, np.ndarray):
-        return np.require(thing, requirements="A")
+        return arrays.aligned(thing)
     if is_dataclass(thing) and not isinstance(thing, type):
         return replace(thing, **{field.name: _aligned(getattr(thing, field.name)) for field in fields(thing)})
     return thing

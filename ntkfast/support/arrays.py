@@ -161,6 +161,11 @@ def contiguous(array: NDArray[Any], dtype: DType) -> Array:
     return np.require(array, dtype, ["C", "A"])
 
 
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, or a copy in its order that C may read: those of Dask lie anywhere in a message."""
+    return np.require(array, requirements="A")
+
+
 def require_finite(array: Array, squared_norms: Array, name: str) -> None:
     """Raise for the first row of the converted array that holds a NaN or inf, or whose squared norm overflows."""
     bad = np.flatnonzero(~np.isfinite(squared_norms))

@@ -215,6 +215,26 @@ def test_a_killed_worker_costs_nystrom_its_tasks_only(method, monkeypatch):
     assert_array_equal(model.dual_coefficients, right.dual_coefficients)
 
 
+def test_points_that_are_lost_are_sent_again(monkeypatch):
+    monkeypatch.setattr("ntkfast.learning.solvers.panels.LEAST_OF_PART", 30)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        pids, killed = list(client.run(os.getpid).values()), []
+
+        def kill_all(done, total):
+            if not killed:
+                killed.extend(pids)
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+
+        model = nf.distributed.NystromRegression(NET, 40, 0.1, rng=0, client=client, progress=kill_all).fit(X, X[:, 0])
+    assert killed
+    right = nf.NystromRegression(NET, 40, 0.1, rng=0, n_threads=1).fit(X, X[:, 0])
+    assert_array_equal(model.dual_coefficients, right.dual_coefficients)
+
+
 @pytest.mark.parametrize("method", ["direct", "falkon"])
 def test_a_kernel_of_ones_own(method, client):
     def rbf(x, y):

@@ -168,17 +168,31 @@ class Workers:
         *given: Any,
         report: Callable[[int, int], object] | None = None,
     ) -> Iterator[Any]:
-        """function(problem, range, *given) for each range, in their order."""
-        require_cluster(self._client)
-        task = functools.partial(_task, described(), function)
-        there = ([self._put(thing)] * len(ranges) for thing in given)
-        futures = self._client.map(task, [self.there] * len(ranges), ranges, *there, key=function.__name__, pure=False)
-        for k in range(0, len(ranges), sums.GROUP):  # one call for several costs less
-            some, futures = futures[: sums.GROUP], futures[sums.GROUP :]
-            for part, result in zip(ranges[k:], _waiting(self._client.gather, some), strict=False):
-                yield result
-                if report is not None:
-                    report(part.stop, ranges[-1].stop)
+        """function(problem, range, *given) for each range, in their order.
+
+        What is lost with all workers that had the problem, or what is given, is sent again.
+        """
+        task, first = functools.partial(_task, described(), function), 0
+        for again in reversed(range(TRIES)):
+            require_cluster(self._client)
+            left = ranges[first:]
+            there = ([self._put(thing)] * len(left) for thing in given)
+            futures = self._client.map(task, [self.there] * len(left), left, *there, key=function.__name__, pure=False)
+            while first < len(ranges):
+                some, futures = futures[: sums.GROUP], futures[sums.GROUP :]  # one call for several costs less
+                try:
+                    results = self._client.gather(some)
+                except CancelledError as error:
+                    if not again:
+                        raise ConnectionError(f"client: {GONE} ({error})") from None
+                    break
+                for result in results:
+                    yield result
+                    first += 1
+                    if report is not None:
+                        report(ranges[first - 1].stop, ranges[-1].stop)
+            else:
+                return
 
     def total(
         self,

@@ -106,8 +106,9 @@ assert abs(recurrence.hermite_sums(x, x, 9)[1] - x @ x) < 1e-15
 def test_ctrl_c_while_numba_compiles(tmp_path):
     """LLVM's callbacks swallow it, and numba then fails in another way: that is not what the caller sees."""
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-P", "-c", COMPILING], env=env, capture_output=True, text=True)
-    assert done.stdout.split() == ["interrupted"] * 2, done.stderr
+    command = [sys.executable, "-P", "-X", "faulthandler", "-c", COMPILING]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["interrupted"] * 2), done.stderr
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -254,6 +255,23 @@ def test_a_disk_that_fills_up(path, monkeypatch):
     assert 0 < len(Folder(store.path).finished()) < 6
     assert store.verify().damaged == []
     assert_array_equal(nf.store.compute(NET, X, path, memory=SMALL)[:], nf.ntk(NET, X))
+
+
+def test_no_thread_writes_after_the_call(path, monkeypatch):
+    start, started = Thread.start, []
+
+    def fail(thread):  # as where memory runs out in Thread.start, after the thread has begun
+        start(thread)
+        started.append(thread)
+        raise MemoryError
+
+    monkeypatch.setattr(Thread, "start", fail)
+    with pytest.raises(MemoryError):
+        nf.store.compute(NET, X, path, memory=SMALL)
+    for thread in started:
+        thread.join()
+    assert len(started) == 1
+    assert Folder(path).finished() == {}
 
 
 # --- damage

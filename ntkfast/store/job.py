@@ -343,6 +343,9 @@ class Job:
             return block
 
         with ThreadPoolExecutor(1) as writer:
+            # A pool does not wait for a thread whose start failed for lack of memory, yet which does run: it starts
+            # before there is something that it could still write when the store is another's again.
+            writer.submit(bool)
             for number, block in enumerate(blocks):
                 if len(writing) == BUFFERS:
                     yield writing.popleft().result()

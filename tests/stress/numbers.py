@@ -1,6 +1,6 @@
 """Points that coincide, are opposite, proportional, zero or a rounding apart, of any scale and at any depth, give
-finite symmetric kernels whose smallest eigenvalue is not below zero by more than rounding in each layer, and finite
-derivatives, but for activations that jump and have none.
+finite symmetric kernels whose smallest eigenvalue is not below zero by more than rounding in each layer (where duals
+are series, 1e-10 of the diagonal), and finite derivatives, but for activations that jump and have none.
 """
 
 import itertools

@@ -80,7 +80,7 @@ def smoke(folder, target):
 
 def suite(folder, mode):
     given = os.environ | {"PYTHON": sys.executable, "FOLDER": str(Path(folder, mode))}
-    command = [ROOT / "tests" / "sanitize.sh", mode, "-q", "-n", "auto"]
+    command = [ROOT / "tests" / "sanitize.sh", mode, "-q", "-n", "auto", "-rfE", "--disable-warnings"]
     done = subprocess.run(command, capture_output=True, text=True, env=given)
-    assert done.returncode == 0, f"{mode}:\n{done.stdout[-5000:]}{done.stderr[-5000:]}"
+    assert done.returncode == 0, f"{mode}:\n{done.stdout[-20000:]}{done.stderr[-5000:]}"
     return int(re.search(r"(\d+) passed", done.stdout).group(1))

@@ -28,8 +28,14 @@ CRASH = "a crash, by the fault of NumPy, CPython or OpenBLAS itself"
 # Requests of others than the engine: the first of so many, and the calls.
 STEPS = {"small": (199, ("ntk", "solve")), "full": (1, None)}
 STEP_OF = {"fit_hyperparameters": 11}  # in which some 20 network_likelihoods make 60000
-# Where CPython waits for a thread that may be gone: that it begins, that it is idle, and for its result.
-WAITS = (("threading", "start"), ("futures/thread", "_adjust_thread_count"), ("futures/_base", "result"))
+# Where CPython waits for what may never come: a thread that begins, the lock of a semaphore, a thread that is idle, its
+# result.
+WAITS = (
+    ("threading", "start"),
+    ("threading", "release"),
+    ("futures/thread", "_adjust_thread_count"),
+    ("futures/_base", "result"),
+)
 HANGS = 10  # seconds after which a call and the next one, of a tenth of a second, hang
 # Calls that cannot fit under 8 GiB, and what their errors name. Memory that may not be read is behind K: to read a
 # number of it is the end of the process.
@@ -169,7 +175,8 @@ def foreign(record):
     read lock" (a RuntimeError), and its open, which then takes no Path for one (a TypeError); indexing of NumPy, which
     reads indices that it could not copy (an IndexError), and its getters, which put NULL into a dict (a crash). An
     OSError with ENOMEM is the operating system's MemoryError. A thread of Python's that lacks memory ends without a
-    word, that it began or is idle or what its task returned, or with a lock, for which another one waits (a hang).
+    word, that it began or is idle or what its task returned; or one keeps a semaphore's lock, which it then fails to
+    leave (Condition.__exit__), and another one waits for it (hangs).
     """
     if hung(record):
         waits = "|".join(f'{file}.py", line [0-9]+ in {function}\\n' for file, function in WAITS)

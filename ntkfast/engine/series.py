@@ -459,6 +459,8 @@ def _terms(weight, rest, tolerance, near_rho):
     bins = max(np.count_nonzero(terms.sum(axis=1) <= WORTH), math.ceil(near_rho * _core.BINS))
     if bins / _core.BINS < reach:
         reach, terms[bins:] = bins / _core.BINS, terms[bins - 1]
+    if not terms.any():
+        terms[-1, 0] = _core.STEP  # the engine reads a_0
     return reach, terms
 
 

@@ -157,6 +157,8 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no type
         chosen = np.atleast_1d(index)
         if chosen.ndim != 1:
             raise IndexError(f"rows: expected one axis of indices, got shape {chosen.shape}")
+        if not chosen.size:  # the engine takes at least one point
+            return np.empty((0, self.shape[1]), self.dtype)
         block = self._problem.rows(chosen).matrices((self.kernel,), show=self.progress)[0]
         if self._problem.symmetric:  # a point with itself: exact, as in the whole matrix
             block[np.arange(len(chosen)), chosen] = self.diagonal()[chosen]

@@ -157,16 +157,22 @@ def test_a_network_whose_variances_grow():
 
 
 def test_fast_oscillation():
-    """Coefficients that change quickly with log q: panels get more points. No term of the series counts, of the first
-    either, which the engine reads for the diagonal.
-    """
+    """Coefficients that change quickly with log q: panels get more points."""
     made = nf.Activation.from_function(lambda x: np.sin(10 * x), name="made")
-    diagonals = (nf.diagonal(nf.MLP(2, act, 1.0, 0.0), [[1.75], [1.8]]) for act in (made, A.sin(1, 10)))
-    assert_allclose(*diagonals, rtol=1e-10)
     for rho in (0.8, 0.999, -0.999999):
         for dual in (nf.dual, nf.dual_derivative):
             found, exact = (dual(act, 3.0, 3.05, rho * math.sqrt(3 * 3.05)) for act in (made, A.sin(1, 10)))
             assert abs(found - exact) < 1e-10 * dual(A.sin(1, 10), 3, 3, 3)
+
+
+def test_no_series_is_empty():
+    """The engine reads the first term for the diagonal, also where φ oscillates so fast that none counts."""
+    made = nf.Activation.from_function(lambda x: np.sin(10 * x), name="made")
+    family = series.Family(made)
+    _, panels = family._resolved(3.0, 3.3)
+    assert family._reach_and_terms(panels, np.dtype(float), gradient=False)[1].any()
+    diagonals = (nf.diagonal(nf.MLP(2, act, 1.0, 0.0), [[1.75], [1.8]]) for act in (made, A.sin(1, 10)))
+    assert_allclose(*diagonals, rtol=1e-10)
 
 
 @settings(deadline=None, max_examples=200, derandomize=True)

@@ -459,8 +459,8 @@ def _terms(weight, rest, tolerance, near_rho):
     bins = max(np.count_nonzero(terms.sum(axis=1) <= WORTH), math.ceil(near_rho * _core.BINS))
     if bins / _core.BINS < reach:
         reach, terms[bins:] = bins / _core.BINS, terms[bins - 1]
-    if not terms.any():
-        terms[-1, 0] = _core.STEP  # the engine reads a_0
+    if not terms.any():  # as φ oscillates fast; the engine reads the first coefficients for the diagonal
+        terms[-1, 0] = _core.STEP
     return reach, terms
 
 
